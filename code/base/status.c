@@ -1,8 +1,8 @@
 /* code/base/status.c: from chapters/C-base-library.md. Edit the chapter, or edit here and run "make untangle". */
 /* Status codes with messages: the two buffers of a thread and what is written to them.
  *
- *   message [ "tour.yaml:12: train.steps: expected an integer ..." 0 ]   replaced by a failure
- *   trace   [ "  at chapters/C-...md:210\n" "  at chapters/09-...md:88\n" 0 ]   grows outwards
+ *   message [ "tour.yaml:12: train.steps: expected an integer ..." 0 ]   replaced
+ *   trace   [ "  at chapters/C-...:210\n" "  at chapters/09-...:88\n" 0 ]  grows outwards
  */
 #include "base/status.h"
 
@@ -33,7 +33,8 @@ static void note_place(const char *file, int line)
 }
 
 /* record a failure */
-dls_status dls_status_fail(dls_status code, const char *file, int line, const char *fmt, ...)
+dls_status dls_status_fail(dls_status code, const char *file, int line,
+                           const char *fmt, ...)
 {
     char text[MESSAGE_BYTES];
     va_list arguments;
@@ -41,7 +42,7 @@ dls_status dls_status_fail(dls_status code, const char *file, int line, const ch
     vsnprintf(text, sizeof text, fmt, arguments);
     va_end(arguments);
     make_one_line(text);
-    memcpy(message, text, sizeof message);
+    memcpy(message, text, strlen(text) + 1);
     trace[0] = 0;
     note_place(file, line);
     return code;

@@ -45,7 +45,8 @@ typedef enum dls_status {
 /* declare the status functions */
 /* Records a one-line message (printf format) and the place; returns `code`. The arguments
  * may include dls_status_message() itself, so that a message can be put into a wider one. */
-dls_status dls_status_fail(dls_status code, const char *file, int line, const char *fmt, ...)
+dls_status dls_status_fail(dls_status code, const char *file, int line,
+                           const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
 /* Adds a place to the trace; returns `code` unchanged. */
