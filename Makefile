@@ -1,0 +1,201 @@
+# Deep Learning System Design: the running book.
+#
+#   make         set up, tangle, build, run the tour, weave the book
+#   make test    prove that text and code agree, then run every test
+#
+# Everything else (make help) is a part of these two.  BACKEND=virtual, the
+# default, compiles the CUDA sources for virtual GPUs with gcc alone;
+# BACKEND=cuda compiles the same sources with nvcc for real ones.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
+BACKEND ?= virtual
+B := build/$(BACKEND)
+
+.PHONY: all test help setup tangled check untangle lib tour runs edition book html \
+        pdf epub check-book bench-vgpu clean
+all: tour runs book
+
+help:
+	@sed -n 's/^#   //p' Makefile
+	@printf '%s\n' 'make check      text and code agree' \
+	  'make untangle   carry edits made in code/ and tests/ back into chapters/' \
+	  'make lib        build/bin/dls and build/bin/tests' \
+	  'make tour       train a GPT on four virtual GPUs' \
+	  'make book       weave HTML, PDF and EPUB into build/book/' \
+	  'make html|pdf|epub' \
+	  'make edition    renew the corpus, the recorded runs and the figures' \
+	  'make BACKEND=cuda lib   the same sources for real GPUs' \
+	  'make clean      remove build/'
+
+# --- set up -----------------------------------------------------------------
+build/setup.stamp: tangle/setup.sh
+	@tangle/setup.sh core
+	@mkdir -p build && touch $@
+build/setup-book.stamp: tangle/setup.sh build/setup.stamp
+	@tangle/setup.sh book
+	@touch $@
+setup: build/setup.stamp build/setup-book.stamp
+
+include tangle/tangle.mk
+$(TANGLE_OBJECTS): | build/setup.stamp
+
+# --- tangle -----------------------------------------------------------------
+# Runs on every make; it takes milliseconds and leaves unchanged files alone.
+# Make starts again when the list of sources has changed.
+ifeq ($(filter help clean setup untangle,$(MAKECMDGOALS)),)
+include build/sources.mk
+endif
+build/sources.mk: build/bin/tangle FORCE
+	@build/bin/tangle write
+	@{ echo "SOURCES := \\"; find build/src -type f | LC_ALL=C sort | sed 's/$$/ \\/'; \
+	   echo; } > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+FORCE:
+tangled: build/sources.mk
+check: build/bin/tangle
+	build/bin/tangle check
+untangle: build/bin/tangle
+	build/bin/tangle untangle
+
+# --- compile ----------------------------------------------------------------
+CC := gcc
+CXX := g++
+WARN := -Wall -Wextra -Werror
+PACKAGES := yaml-0.1 jansson libxxhash libutf8proc
+INCLUDES := -Ibuild/src/code
+LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lm -lpthread
+COMMON := -g -O2 -MMD -MP $(WARN) $(INCLUDES) -DDLS_BACKEND_$(BACKEND)=1
+CFLAGS := -std=c11 -D_GNU_SOURCE $(COMMON) $(EXTRA)
+CXXFLAGS := -std=c++17 $(COMMON) $(EXTRA)
+# The plain-C operations are the fast path of a CPU: let the compiler use all of it.
+HOST_KERNEL := -O3 -march=native -fopenmp-simd -fno-math-errno
+
+LIB_C := $(filter-out %/rewrite.c %/gpu_cuda.c build/src/code/cli/%, \
+           $(filter build/src/code/%.c,$(SOURCES)))
+LIB_CU := $(filter build/src/code/%.cu,$(SOURCES))
+LIB_OTHER := $(filter build/src/code/%.S build/src/code/%.cpp,$(SOURCES))
+CLI_C := $(filter build/src/code/cli/%.c,$(SOURCES))
+TEST_C := $(filter-out %/bench_%,$(filter build/src/tests/%.c,$(SOURCES)))
+TEST_CU := $(filter-out %/bench_%,$(filter build/src/tests/%.cu,$(SOURCES)))
+HOST_C := $(filter build/src/code/kernels/%_host.c,$(LIB_C))
+
+object = $(patsubst build/src/%,$(B)/%.o,$(1))
+HOST_O := $(patsubst build/src/%,$(B)/%.32.o,$(HOST_C)) \
+          $(patsubst build/src/%,$(B)/%.64.o,$(HOST_C))
+
+ifeq ($(BACKEND),cuda)
+CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(shell command -v nvcc || echo /usr/local/cuda/bin/nvcc))
+INCLUDES += -isystem $(CUDA_HOME)/include
+GENCODE := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90
+NVFLAGS := -std=c++17 -O3 -g -lineinfo $(GENCODE) -Ibuild/src/code \
+           -DDLS_BACKEND_cuda=1 -Werror all-warnings -Xcompiler -Wall,-Wextra
+LIB_C := $(filter-out $(HOST_C) build/src/code/vgpu/gpu_virtual%,$(LIB_C)) \
+         build/src/code/vgpu/gpu_cuda.c
+LIBS += -L$(CUDA_HOME)/lib64 -lcudart -lcublas -lstdc++
+LIB_O := $(call object,$(LIB_C) $(LIB_CU))
+$(B)/%.cu.o: build/src/%.cu
+	@mkdir -p $(@D)
+	$(CUDA_HOME)/bin/nvcc $(NVFLAGS) -MMD -MP -c $< -o $@
+else
+INCLUDES += -Ibuild/src/code/vgpu/shadow
+LIBS += -ldnnl -lstdc++
+LIB_C := $(filter-out $(HOST_C),$(LIB_C))
+LIB_O := $(call object,$(LIB_C) $(LIB_CU) $(LIB_OTHER)) $(HOST_O)
+build/bin/vgpu-rewrite: build/src/code/vgpu/rewrite.c | build/setup.stamp
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE -g -O2 $(WARN) -Ibuild/src/code $< -o $@
+$(B)/%.cu.o: build/src/%.cu build/bin/vgpu-rewrite
+	@mkdir -p $(@D)
+	@build/bin/vgpu-rewrite $< -o $(@:.o=.cpp)
+	$(CXX) $(CXXFLAGS) -I$(dir $<) -c $(@:.o=.cpp) -o $@
+endif
+
+$(B)/%.c.o: build/src/%.c | build/setup.stamp
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -c $< -o $@
+$(B)/%.cpp.o: build/src/%.cpp | build/setup.stamp
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) -c $< -o $@
+$(B)/%.S.o: build/src/%.S | build/setup.stamp
+	@mkdir -p $(@D)
+	$(CC) -g -Ibuild/src/code -c $< -o $@
+$(B)/%.c.32.o: build/src/%.c | build/setup.stamp
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(HOST_KERNEL) -DDLS_REAL=32 -c $< -o $@
+$(B)/%.c.64.o: build/src/%.c | build/setup.stamp
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(HOST_KERNEL) -DDLS_REAL=64 -c $< -o $@
+
+CLI_O := $(call object,$(CLI_C))
+TEST_O := $(call object,$(TEST_C) $(TEST_CU))
+-include $(patsubst %.o,%.d,$(LIB_O) $(CLI_O) $(TEST_O))
+
+$(B)/libdls.a: $(LIB_O)
+	@rm -f $@
+	ar rcs $@ $(LIB_O)
+$(B)/dls: $(CLI_O) $(B)/libdls.a
+	$(CC) -o $@ $(CLI_O) $(B)/libdls.a $(LIBS)
+$(B)/tests: $(TEST_O) $(B)/libdls.a
+	$(CC) -o $@ $(TEST_O) $(B)/libdls.a -lcriterion $(LIBS)
+# build/bin holds the programs of the backend that was built last.
+build/bin/dls build/bin/tests: build/bin/%: $(B)/%
+	@mkdir -p $(@D)
+	@cp $< $@.new && mv $@.new $@
+
+ifeq ($(BACKEND),cuda)
+lib: $(B)/dls $(B)/tests
+else
+lib: build/bin/dls build/bin/tests
+endif
+
+# --- test -------------------------------------------------------------------
+test: check lib html
+	@tangle/run-tests.sh build/bin/tests
+
+bench-vgpu: build/bin/dls
+	@tangle/bench.sh vgpu
+
+# --- the tour: chapter 1 trains a GPT on the book ---------------------------
+TOUR := build/tour
+CORPUS ?= figures/tour/corpus.txt
+build/tour/done: build/bin/dls code/cli/tour.yaml code/cli/loss.gp $(CORPUS)
+	@rm -rf $(TOUR) && mkdir -p $(TOUR) build/figures/tour
+	build/bin/dls run -n 4 -- train --config code/cli/tour.yaml \
+	  --corpus $(CORPUS) --output $(TOUR)
+	build/bin/dls metrics $(TOUR)/metrics.jsonl --columns step,loss > $(TOUR)/loss.tsv
+	build/bin/dls metrics $(TOUR)/metrics.jsonl --columns step,validation_loss \
+	  > $(TOUR)/validation.tsv
+	gnuplot -e "tour='$(TOUR)'; out='build/figures/tour/loss.svg'" code/cli/loss.gp
+	cp $(TOUR)/timeline.svg build/figures/tour/timeline.svg
+	@touch $@
+tour: build/tour/done
+
+# The .run blocks of the chapters; tangle reruns those whose command or needs changed.
+runs: build/run/stamp
+build/run/stamp: build/bin/dls build/tour/done build/sources.mk \
+                 $(wildcard chapters/*.md)
+	@mkdir -p $(@D)
+	build/bin/tangle run --slow
+	@touch $@
+
+# --- weave ------------------------------------------------------------------
+include tangle/weave.mk
+
+# --- an edition: what the book shows is renewed and committed ---------------
+edition: build/bin/tangle
+	@mkdir -p figures/tour
+	build/bin/tangle list --chapters | xargs cat > build/corpus.new
+	mv build/corpus.new figures/tour/corpus.txt
+	$(MAKE) tour runs
+	mkdir -p figures/run && cp -r build/figures/. figures/ && cp build/run/*.json figures/run/
+
+clean:
+	rm -rf build

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Run the test binary and close with one line: "N passed, N failed".
+set -uo pipefail
+tests=$1
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+"$tests" -j"$(nproc)" 2>&1 | tee "$log"
+status=${PIPESTATUS[0]}
+line=$(sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -E 'Synthesis: Tested:' | tail -n 1)
+if [ -z "$line" ]; then
+  echo "0 passed, 1 failed"
+  exit 1
+fi
+number() { grep -oE "$1: [0-9]+" <<<"$line" | grep -oE '[0-9]+'; }
+passed=$(number Passing)
+failed=$(($(number Failing) + $(number Crashing)))
+echo "$passed passed, $failed failed"
+[ "$status" -eq 0 ] && [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
