@@ -1,0 +1,80 @@
+/* code/layers/param.h: from chapters/09-transformer-model.md. Edit the chapter, or edit here and run "make untangle". */
+/*
+ * Parameters: one record per learned tensor, two flat device buffers for all.
+ *
+ *   values  | wte | wpe | block.0.ln1.weight | ... | ln_f.bias |
+ *   grads   | the same offsets                                 |
+ *             forward order ->            <- backward completes them
+ *
+ * Every reader (initialiser, optimizer, data parallelism, checkpoint) takes
+ * what it needs from the same record, so there is no second list to forget.
+ */
+#ifndef DLS_LAYERS_PARAM_H
+#define DLS_LAYERS_PARAM_H
+#include <stddef.h>
+#include <stdint.h>
+/* include the tensor context */
+#include "base/status.h"
+#include "tensor/tensor.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+/* name the initialisers */
+enum { DLS_PARAM_NAME = 64 };
+
+typedef enum dls_init_kind {
+    DLS_INIT_ZERO,
+    DLS_INIT_ONE,
+    DLS_INIT_NORMAL
+} dls_init_kind;
+
+/* define a parameter */
+/* One learned tensor: what it is, how it starts, and where it lies. */
+typedef struct dls_param {
+    char name[DLS_PARAM_NAME];  /* "block.3.mlp.fc.weight": unique in a model */
+    int ndim;
+    size_t shape[4];            /* the whole tensor's shape, never a shard's */
+    size_t count;               /* product of shape[0 .. ndim-1] */
+    size_t offset;              /* first element in the flat buffers */
+    dls_init_kind init;
+    double init_scale;          /* standard deviation of DLS_INIT_NORMAL */
+    int decay;                  /* 1: weight decay applies */
+    unsigned sharded_axes;      /* bit a: cut along mesh axis a; 0: replicated */
+    int uses;                   /* layers that add to its gradient; tied: 2 */
+    void *value, *grad;         /* device pointers into the flat buffers */
+} dls_param;
+
+/* define the parameter set */
+/* All parameters of one model, in registration (forward) order. */
+typedef struct dls_params {
+    dls_param *items;           /* [n] */
+    int n, capacity;
+    size_t elements;            /* sum of the counts */
+    dls_dtype dtype;
+    void *values;               /* (elements) device */
+    void *grads;                /* (elements) device */
+} dls_params;
+
+/* declare the parameter calls */
+/* Adds a parameter; `story` gives name, ndim, shape, init, init_scale, decay.
+   *index is its place, good for the life of the set. A second parameter of the
+   same name is DLS_ERR_INPUT. Call before dls_params_allocate. */
+dls_status dls_params_add(dls_params *set, const dls_param *story, int *index);
+
+/* Takes the two flat buffers and points every value and grad into them. */
+dls_status dls_params_allocate(dls_params *set, dls_ctx *ctx);
+
+/* Fills the values: a function of (seed, name, index) alone. */
+dls_status dls_params_initialise(dls_params *set, dls_ctx *ctx, uint64_t seed);
+
+/* Sets every gradient to zero, on the context's stream. */
+dls_status dls_params_zero_grads(dls_params *set, dls_ctx *ctx);
+
+/* The parameter of that name, or NULL. */
+const dls_param *dls_params_find(const dls_params *set, const char *name);
+
+void dls_params_free(dls_params *set);
+#ifdef __cplusplus
+}
+#endif
+#endif
