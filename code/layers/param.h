@@ -55,6 +55,13 @@ typedef struct dls_params {
     void *grads;                /* (elements) device */
 } dls_params;
 
+/* define the gradient hook */
+/* Called when the last addition to a parameter's gradient is on the stream. */
+typedef struct dls_grad_hook {
+    void *self;
+    dls_status (*fn)(void *self, int param_index);
+} dls_grad_hook;
+
 /* declare the parameter calls */
 /* Adds a parameter; `story` gives name, ndim, shape, init, init_scale, decay.
    *index is its place, good for the life of the set. A second parameter of the

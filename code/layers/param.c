@@ -1,0 +1,131 @@
+/* code/layers/param.c: from chapters/09-transformer-model.md. Edit the chapter, or edit here and run "make untangle". */
+/*
+ * The parameter set: registration, the two flat buffers, initial values.
+ * Registration is host work on a growing array; nothing touches the device
+ * until dls_params_allocate, so that a plan can be printed before it is paid.
+ */
+#include "layers/param.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/rng.h"
+#include "vgpu/gpu.h"
+
+/* register a parameter */
+const dls_param *dls_params_find(const dls_params *set, const char *name)
+{
+    for (int i = 0; i < set->n; i++)
+        if (strcmp(set->items[i].name, name) == 0)
+            return &set->items[i];
+    return NULL;
+}
+
+dls_status dls_params_add(dls_params *set, const dls_param *story, int *index)
+{
+    /* refuse a name twice */
+    if (dls_params_find(set, story->name))
+        return DLS_FAIL(DLS_ERR_INPUT, "parameter %s is registered twice", story->name);
+    if (set->values)
+        return DLS_FAIL(DLS_ERR_STATE, "parameter %s comes after the memory was taken",
+                        story->name);
+    /* count and place the parameter */
+    dls_param p = *story;
+    p.count = 1;
+    for (int i = 0; i < p.ndim; i++)
+        p.count *= p.shape[i];
+    if (p.ndim < 1 || p.ndim > 4 || p.count == 0)
+        return DLS_FAIL(DLS_ERR_INPUT, "parameter %s has an empty shape", p.name);
+    p.offset = set->elements;
+    p.uses = 1;
+    p.value = p.grad = NULL;
+    /* grow the parameter set */
+    if (set->n == set->capacity) {
+        int capacity = set->capacity ? 2 * set->capacity : 64;
+        dls_param *items = realloc(set->items, (size_t)capacity * sizeof *items);
+        if (!items)
+            return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d parameter records", capacity);
+        set->items = items;
+        set->capacity = capacity;
+    }
+    set->items[set->n] = p;
+    set->elements += p.count;
+    *index = set->n++;
+    return DLS_OK;
+}
+
+/* allocate the parameters */
+dls_status dls_params_allocate(dls_params *set, dls_ctx *ctx)
+{
+    size_t size = dls_dtype_size(ctx->dtype);
+    set->dtype = ctx->dtype;
+    DLS_TRY(dls_device_alloc(&set->values, set->elements, ctx->dtype,
+                             DLS_MEM_PARAMETERS));
+    DLS_TRY(dls_device_alloc(&set->grads, set->elements, ctx->dtype,
+                             DLS_MEM_GRADIENTS));
+    for (int i = 0; i < set->n; i++) {
+        dls_param *p = &set->items[i];
+        p->value = (char *)set->values + p->offset * size;
+        p->grad = (char *)set->grads + p->offset * size;
+    }
+    return dls_params_zero_grads(set, ctx);
+}
+
+/* clear and free the parameters */
+dls_status dls_params_zero_grads(dls_params *set, dls_ctx *ctx)
+{
+    size_t bytes = set->elements * dls_dtype_size(set->dtype);
+    DLS_CUDA(cudaMemsetAsync(set->grads, 0, bytes, ctx->stream));
+    return DLS_OK;
+}
+
+void dls_params_free(dls_params *set)
+{
+    dls_device_free(set->values);
+    dls_device_free(set->grads);
+    free(set->items);
+    *set = (dls_params){0};
+}
+
+/* compute an initial value */
+static double initial_value(const dls_param *p, uint64_t seed, uint64_t stream,
+                            size_t i)
+{
+    switch (p->init) {
+    case DLS_INIT_ONE: return 1;
+    case DLS_INIT_NORMAL: return p->init_scale * dls_rng_normal(seed, stream, i);
+    default: return 0;
+    }
+}
+
+/* initialise the parameters */
+static void fill_parameter(const dls_param *p, dls_dtype dtype, uint64_t seed, void *to)
+{
+    uint64_t stream = dls_hash64(p->name, strlen(p->name));
+    for (size_t i = 0; i < p->count; i++) {
+        double x = initial_value(p, seed, stream, i);
+        if (dtype == DLS_F64)
+            ((double *)to)[i] = x;
+        else
+            ((float *)to)[i] = (float)x;
+    }
+}
+
+dls_status dls_params_initialise(dls_params *set, dls_ctx *ctx, uint64_t seed)
+{
+    size_t size = dls_dtype_size(set->dtype);
+    char *host = malloc(set->elements * size);
+    if (!host)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no host memory for %zu initial values",
+                        set->elements);
+    for (int i = 0; i < set->n; i++)
+        fill_parameter(&set->items[i], set->dtype, seed,
+                       host + set->items[i].offset * size);
+    cudaError_t e = cudaMemcpy(set->values, host, set->elements * size,
+                               cudaMemcpyHostToDevice);
+    free(host);
+    DLS_CUDA(e);
+    (void)ctx;
+    return DLS_OK;
+}
