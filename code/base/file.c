@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -136,7 +137,8 @@ dls_status dls_file_append(dls_file_writer *w, const void *data, size_t size)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return DLS_FAIL(DLS_ERR_IO, "%s: cannot write: %s", w->aside, strerror(errno));
+            return DLS_FAIL(DLS_ERR_IO, "%s: cannot write: %s", w->aside,
+                            strerror(errno));
         bytes += n;
         size -= (size_t)n;
     }

@@ -13,11 +13,11 @@ extern "C" {
 #endif
 
 /* declare whole files */
-/* Reads all of a file. *data is malloc'ed, has a zero byte after its *size bytes, and is
- * the caller's to free; on an error both are left alone. */
+/* Reads all of a file. *data is malloc'ed, has a zero byte after its *size bytes, and
+ * is the caller's to free; on an error both are left alone. */
 dls_status dls_file_read(const char *path, char **data, size_t *size);
 
-/* Replaces `path` by these bytes. After an error or a crash the old file is there, whole. */
+/* Replaces `path` by these bytes. After an error or a crash the old file is whole. */
 dls_status dls_file_write(const char *path, const void *data, size_t size);
 
 /* Creates a directory and those above it; content with what exists already. */

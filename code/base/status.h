@@ -44,7 +44,7 @@ typedef enum dls_status {
 
 /* declare the status functions */
 /* Records a one-line message (printf format) and the place; returns `code`. The arguments
- * may include dls_status_message() itself, so that a message can be put into a wider one. */
+ * may include dls_status_message() itself: a message can be put into a wider one. */
 dls_status dls_status_fail(dls_status code, const char *file, int line,
                            const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
