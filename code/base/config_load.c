@@ -138,7 +138,8 @@ static dls_status take_document(dls_config *cfg, yaml_document_t *doc)
         return DLS_OK;  // an empty file: every key is absent
     if (root->type != YAML_MAPPING_NODE)
         return DLS_FAIL(DLS_ERR_INPUT,
-                        "%s:%d: expected lines of the form \"name: value\"", cfg->name, (int)root->start_mark.line + 1);
+                        "%s:%d: expected lines of the form \"name: value\"", cfg->name,
+                        (int)root->start_mark.line + 1);
     return flatten(cfg, doc, 1, "", 0);
 }
 
