@@ -45,7 +45,7 @@ dls_status dls_params_add(dls_params *set, const dls_param *story, int *index)
         int capacity = set->capacity ? 2 * set->capacity : 64;
         dls_param *items = realloc(set->items, (size_t)capacity * sizeof *items);
         if (!items)
-            return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d parameter records", capacity);
+            return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d parameters", capacity);
         set->items = items;
         set->capacity = capacity;
     }

@@ -1,0 +1,13 @@
+/* code/layers/internal.h: from chapters/09-transformer-model.md. Edit the chapter, or edit here and run "make untangle". */
+/* Shared by the sources of code/layers, and by nobody else. */
+#ifndef DLS_LAYERS_INTERNAL_H
+#define DLS_LAYERS_INTERNAL_H
+#include "layers/layer.h"
+
+/* A bare layer in the builder's list; NULL and nothing done after a failure. */
+dls_layer *dls_layer_make(dls_build *b, const dls_layer_kind *kind, int in, int out);
+
+/* Registers LAYER.SUFFIX; -1 after a failure. */
+int dls_layer_param(dls_build *b, const char *layer, const char *suffix,
+                    dls_param story);
+#endif

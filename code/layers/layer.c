@@ -1,0 +1,145 @@
+/* code/layers/layer.c: from chapters/09-transformer-model.md. Edit the chapter, or edit here and run "make untangle". */
+/*
+ * The machinery of layers: the plan's three regions, a pass's pointers, the
+ * hook's count-down, and the builder's list. No mathematics here.
+ */
+#include "layers/layer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "layers/internal.h"
+
+/* reserve in the plan */
+static size_t rounded(size_t count)
+{
+    return (count + 15) / 16 * 16;
+}
+
+size_t dls_plan_stash(dls_plan *plan, size_t count)
+{
+    size_t at = plan->stash;
+    plan->stash += rounded(count);
+    return at;
+}
+
+size_t dls_plan_gradient(dls_plan *plan, size_t count)
+{
+    size_t at = plan->gradients_now;
+    plan->gradients_now += rounded(count);
+    if (plan->gradients_now > plan->gradients)
+        plan->gradients = plan->gradients_now;
+    return at;
+}
+
+void dls_plan_release(dls_plan *plan, size_t mark)
+{
+    if (!plan->deferred)
+        plan->gradients_now = mark;
+}
+
+void dls_plan_temporary(dls_plan *plan, size_t count)
+{
+    if (rounded(count) > plan->temporary)
+        plan->temporary = rounded(count);
+}
+
+size_t dls_plan_elements(const dls_plan *plan)
+{
+    return plan->stash + plan->gradients + plan->temporary;
+}
+
+/* find things of a pass */
+static void *element(const dls_pass *p, void *base, size_t offset)
+{
+    return (char *)base + offset * dls_dtype_size(p->ctx->dtype);
+}
+
+void *dls_pass_stash(const dls_pass *p, size_t offset)
+{
+    return element(p, p->stash, offset);
+}
+
+void *dls_pass_gradient(const dls_pass *p, size_t offset)
+{
+    return element(p, p->gradients, offset);
+}
+
+void *dls_pass_value(const dls_pass *p, int index)
+{
+    return p->params->items[index].value;
+}
+
+void *dls_pass_grad(const dls_pass *p, int index)
+{
+    return p->params->items[index].grad;
+}
+
+/* report an addition */
+dls_status dls_pass_added(dls_pass *p, int index)
+{
+    if (!p->hook || --p->pending[index] != 0)
+        return DLS_OK;
+    return p->hook->fn(p->hook->self, index);
+}
+
+/* run a layer */
+void dls_layer_plan(dls_layer *l, dls_plan *plan)
+{
+    l->deferred = plan->deferred;
+    if (l->kind->plan)
+        l->kind->plan(l, plan);
+}
+
+dls_status dls_layer_backward(const dls_layer *l, dls_pass *p, void *dx,
+                              const void *dy, const void *x)
+{
+    if (l->kind->backward)
+        return l->kind->backward(l, p, dx, dy, x);
+    DLS_TRY(l->kind->backward_input(l, p, dx, dy, x));
+    return l->kind->backward_weight(l, p, dy, x);
+}
+
+/* make a bare layer */
+dls_layer *dls_layer_make(dls_build *b, const dls_layer_kind *kind, int in, int out)
+{
+    if (b->status != DLS_OK)
+        return NULL;
+    dls_layer *l = calloc(1, sizeof *l);
+    if (!l) {
+        b->status = DLS_FAIL(DLS_ERR_MEMORY, "no memory for a layer");
+        return NULL;
+    }
+    *l = (dls_layer){.kind = kind, .in = in, .out = out, .weight = -1, .bias = -1,
+                     .next = b->all};
+    b->all = l;
+    return l;
+}
+
+/* register for a layer */
+int dls_layer_param(dls_build *b, const char *layer, const char *suffix,
+                    dls_param story)
+{
+    int index = -1;
+    int n = snprintf(story.name, sizeof story.name, "%s.%s", layer, suffix);
+    if (b->status != DLS_OK)
+        return -1;
+    if (n >= (int)sizeof story.name)
+        b->status = DLS_FAIL(DLS_ERR_INPUT, "parameter name %s.%s is too long",
+                             layer, suffix);
+    else
+        b->status = dls_params_add(b->params, &story, &index);
+    return index;
+}
+
+/* free the layers */
+void dls_build_free(dls_build *b)
+{
+    while (b->all) {
+        dls_layer *l = b->all;
+        b->all = l->next;
+        free(l->inner);
+        free(l->slots);
+        free(l);
+    }
+}

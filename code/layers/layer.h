@@ -1,0 +1,133 @@
+/* code/layers/layer.h: from chapters/09-transformer-model.md. Edit the chapter, or edit here and run "make untangle". */
+/*
+ * Layers with a backward pass in two halves.
+ *
+ *   F  forward           x         -> y, stash
+ *   I  backward_input    dy        -> dx          (somebody waits for it)
+ *   W  backward_weight   dy, x     -> gradients   (nobody waits until the step)
+ *
+ * A layer describes; a pass carries the data of one micro-batch; a plan adds up
+ * what all layers need, so that one buffer is taken before the first step.
+ */
+#ifndef DLS_LAYERS_LAYER_H
+#define DLS_LAYERS_LAYER_H
+#include "layers/param.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+/* define the plan */
+/* What a model's activations need; filled by the layers before the run. */
+typedef struct dls_plan {
+    int max_B, max_T;           /* the largest micro-batch */
+    int deferred;               /* 1: every I may run before the first W */
+    size_t stash;               /* elements, all three */
+    size_t gradients, gradients_now;
+    size_t temporary;
+} dls_plan;
+
+/* declare the plan calls */
+/* Reserve `count` elements and return their offset in the region. */
+size_t dls_plan_stash(dls_plan *plan, size_t count);
+size_t dls_plan_gradient(dls_plan *plan, size_t count);
+
+/* Gives back the gradients reserved since gradients_now was `mark`. */
+void dls_plan_release(dls_plan *plan, size_t mark);
+
+/* Room for the inside of one operation; all operations share it. */
+void dls_plan_temporary(dls_plan *plan, size_t count);
+
+/* The whole buffer: stash, then gradients, then temporary. */
+size_t dls_plan_elements(const dls_plan *plan);
+
+/* define a pass */
+/* One micro-batch travelling through the layers. */
+typedef struct dls_pass {
+    dls_ctx *ctx;
+    dls_params *params;
+    int B, T;                   /* at most the plan's */
+    const int *tokens;          /* (B, T) device */
+    const int *targets;         /* (B, T) device; NULL: logits only */
+    double loss_scale;          /* multiplies the sum of the tokens' losses */
+    void *stash, *gradients, *temporary;    /* device */
+    const dls_grad_hook *hook;  /* NULL: nobody asks */
+    int *pending;               /* [params->n] additions still to come */
+} dls_pass;
+
+/* declare the pass calls */
+/* Pointers of a pass: a slot of the stash or of the gradients, and a parameter. */
+void *dls_pass_stash(const dls_pass *p, size_t offset);
+void *dls_pass_gradient(const dls_pass *p, size_t offset);
+void *dls_pass_value(const dls_pass *p, int index);
+void *dls_pass_grad(const dls_pass *p, int index);
+
+/* To be called by W for each parameter it has enqueued an addition to. */
+dls_status dls_pass_added(dls_pass *p, int index);
+
+/* define a layer kind */
+typedef struct dls_layer dls_layer;
+
+/* x (N, in), y (N, out), dx like x, dy like y; N = B * T. */
+typedef struct dls_layer_kind {
+    const char *name;
+    void (*plan)(dls_layer *l, dls_plan *plan);             /* may be NULL */
+    dls_status (*forward)(const dls_layer *l, dls_pass *p, void *y, const void *x);
+    dls_status (*backward_input)(const dls_layer *l, dls_pass *p, void *dx,
+                                 const void *dy, const void *x);
+    dls_status (*backward_weight)(const dls_layer *l, dls_pass *p,
+                                  const void *dy, const void *x);
+    dls_status (*backward)(const dls_layer *l, dls_pass *p, void *dx,
+                           const void *dy, const void *x);  /* NULL: I, then W */
+} dls_layer_kind;
+
+/* define a layer */
+struct dls_layer {
+    const dls_layer_kind *kind;
+    int in, out;                /* columns of x and of y */
+    int heads;                  /* attention */
+    int vocabulary;             /* embedding, head */
+    int weight, bias;           /* parameter indices; -1: none */
+    size_t slot[2];             /* stash offsets, meaning up to the kind */
+    dls_layer **inner;          /* [ninner] layers made of layers */
+    int ninner;
+    size_t *slots;              /* [2 * ninner] places between the inner layers */
+    int deferred;               /* as planned */
+    dls_layer *next;            /* the builder's list */
+};
+
+/* declare the layer calls */
+/* Reserves the layer's part of the activations. Once, before the first pass. */
+void dls_layer_plan(dls_layer *l, dls_plan *plan);
+
+/* B = I and W together; in a plan that is not deferred the only backward. */
+dls_status dls_layer_backward(const dls_layer *l, dls_pass *p, void *dx,
+                              const void *dy, const void *x);
+
+/* define the builder */
+/* Makes layers and registers their parameters; the first failure sticks. */
+typedef struct dls_build {
+    dls_params *params;
+    dls_layer *all;             /* every layer made */
+    dls_status status;
+} dls_build;
+
+/* declare the constructors */
+/* Constructors: NULL when the builder has failed, now or before. The layers
+   belong to the builder. N stands for the rows of a pass, B * T. */
+dls_layer *dls_embedding(dls_build *b, int vocabulary, int context, int channels,
+                         double std);               /* tokens -> (N, C) */
+dls_layer *dls_linear(dls_build *b, const char *name, int in, int out, double std);
+dls_layer *dls_layernorm(dls_build *b, const char *name, int channels);
+dls_layer *dls_gelu(dls_build *b, int channels);
+dls_layer *dls_attention(dls_build *b, int channels, int heads); /* (N, 3C) -> (N, C) */
+dls_layer *dls_tied_head(dls_build *b, const dls_layer *embedding); /* -> losses (N) */
+dls_layer *dls_sequence(dls_build *b, dls_layer *const *inner, int n);
+dls_layer *dls_residual(dls_build *b, dls_layer *f);    /* x + f(x) */
+dls_layer *dls_block(dls_build *b, const char *name, int channels, int heads,
+                     double std, double out_std);   /* a GPT-2 block */
+
+/* Frees every layer the builder made; the parameters are not its own. */
+void dls_build_free(dls_build *b);
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,305 @@
+/* code/layers/simple.c: from chapters/09-transformer-model.md. Edit the chapter, or edit here and run "make untangle". */
+/*
+ * The six simple layers. Each is a thin wrapper: which kernels, on which
+ * buffers, with what stash. W always adds, so that micro-batches and tied
+ * weights need no special case.
+ */
+#include "kernels/kernels.h"
+#include "layers/internal.h"
+#include "tensor/gemm.h"
+
+/* linear forward */
+static dls_status linear_forward(const dls_layer *l, dls_pass *p, void *y,
+                                 const void *x)
+{
+    int N = p->B * p->T;
+    DLS_TRY(dls_gemm(p->ctx, 0, 1, N, l->out, l->in, 1, x,
+                     dls_pass_value(p, l->weight), 0, y));
+    return dls_bias_add(p->ctx, y, dls_pass_value(p, l->bias), N, l->out);
+}
+
+static dls_status linear_backward_input(const dls_layer *l, dls_pass *p, void *dx,
+                                        const void *dy, const void *x)
+{
+    (void)x;
+    return dls_gemm(p->ctx, 0, 0, p->B * p->T, l->in, l->out, 1, dy,
+                    dls_pass_value(p, l->weight), 0, dx);
+}
+
+/* linear backward weight */
+static dls_status linear_backward_weight(const dls_layer *l, dls_pass *p,
+                                         const void *dy, const void *x)
+{
+    int N = p->B * p->T;
+    DLS_TRY(dls_gemm(p->ctx, 1, 0, l->out, l->in, N, 1, dy, x, 1,
+                     dls_pass_grad(p, l->weight)));
+    DLS_TRY(dls_pass_added(p, l->weight));
+    DLS_TRY(dls_bias_backward(p->ctx, dls_pass_grad(p, l->bias), dy, N, l->out));
+    return dls_pass_added(p, l->bias);
+}
+
+/* make a linear layer */
+static const dls_layer_kind linear_kind = {
+    .name = "linear",
+    .forward = linear_forward,
+    .backward_input = linear_backward_input,
+    .backward_weight = linear_backward_weight,
+};
+
+dls_layer *dls_linear(dls_build *b, const char *name, int in, int out, double std)
+{
+    dls_layer *l = dls_layer_make(b, &linear_kind, in, out);
+    if (!l)
+        return NULL;
+    l->weight = dls_layer_param(b, name, "weight", (dls_param){
+        .ndim = 2, .shape = {out, in}, .init = DLS_INIT_NORMAL, .init_scale = std,
+        .decay = 1});
+    l->bias = dls_layer_param(b, name, "bias", (dls_param){.ndim = 1, .shape = {out}});
+    return l;
+}
+
+/* layernorm layer forward */
+static void layernorm_plan(dls_layer *l, dls_plan *plan)
+{
+    size_t N = (size_t)plan->max_B * plan->max_T;
+    l->slot[0] = dls_plan_stash(plan, N);   // mean (N)
+    l->slot[1] = dls_plan_stash(plan, N);   // rstd (N)
+}
+
+static dls_status layernorm_forward(const dls_layer *l, dls_pass *p, void *y,
+                                    const void *x)
+{
+    return dls_layernorm_forward(
+        p->ctx, y, dls_pass_stash(p, l->slot[0]), dls_pass_stash(p, l->slot[1]), x,
+        dls_pass_value(p, l->weight), dls_pass_value(p, l->bias), p->B * p->T, l->in);
+}
+
+/* layernorm layer backward */
+static dls_status layernorm_backward_input(const dls_layer *l, dls_pass *p, void *dx,
+                                           const void *dy, const void *x)
+{
+    return dls_layernorm_backward_input(
+        p->ctx, dx, dy, x, dls_pass_value(p, l->weight),
+        dls_pass_stash(p, l->slot[0]), dls_pass_stash(p, l->slot[1]),
+        p->B * p->T, l->in);
+}
+
+static dls_status layernorm_backward_weight(const dls_layer *l, dls_pass *p,
+                                            const void *dy, const void *x)
+{
+    DLS_TRY(dls_layernorm_backward_weight(
+        p->ctx, dls_pass_grad(p, l->weight), dls_pass_grad(p, l->bias), dy, x,
+        dls_pass_stash(p, l->slot[0]), dls_pass_stash(p, l->slot[1]),
+        p->B * p->T, l->in));
+    DLS_TRY(dls_pass_added(p, l->weight));
+    return dls_pass_added(p, l->bias);
+}
+
+/* make a layernorm layer */
+static const dls_layer_kind layernorm_kind = {
+    .name = "layernorm",
+    .plan = layernorm_plan,
+    .forward = layernorm_forward,
+    .backward_input = layernorm_backward_input,
+    .backward_weight = layernorm_backward_weight,
+};
+
+dls_layer *dls_layernorm(dls_build *b, const char *name, int channels)
+{
+    dls_layer *l = dls_layer_make(b, &layernorm_kind, channels, channels);
+    if (!l)
+        return NULL;
+    dls_param story = {.ndim = 1, .shape = {channels}};
+    l->bias = dls_layer_param(b, name, "bias", story);
+    story.init = DLS_INIT_ONE;
+    l->weight = dls_layer_param(b, name, "weight", story);
+    return l;
+}
+
+/* gelu layer */
+static dls_status gelu_forward(const dls_layer *l, dls_pass *p, void *y, const void *x)
+{
+    return dls_gelu_forward(p->ctx, y, x, (size_t)p->B * p->T * l->in);
+}
+
+static dls_status gelu_backward_input(const dls_layer *l, dls_pass *p, void *dx,
+                                      const void *dy, const void *x)
+{
+    return dls_gelu_backward(p->ctx, dx, dy, x, (size_t)p->B * p->T * l->in);
+}
+
+static dls_status no_weights(const dls_layer *l, dls_pass *p, const void *dy,
+                             const void *x)
+{
+    (void)l, (void)p, (void)dy, (void)x;
+    return DLS_OK;
+}
+
+static const dls_layer_kind gelu_kind = {
+    .name = "gelu",
+    .forward = gelu_forward,
+    .backward_input = gelu_backward_input,
+    .backward_weight = no_weights,
+};
+
+dls_layer *dls_gelu(dls_build *b, int channels)
+{
+    return dls_layer_make(b, &gelu_kind, channels, channels);
+}
+
+/* attention core layer */
+static void attention_plan(dls_layer *l, dls_plan *plan)
+{
+    size_t T = plan->max_T, squares = (size_t)plan->max_B * l->heads * T * T;
+    l->slot[0] = dls_plan_stash(plan, squares);     // softmax (B, H, T, T)
+    dls_plan_temporary(plan, squares);              // its gradient
+}
+
+static dls_status attention_forward(const dls_layer *l, dls_pass *p, void *y,
+                                    const void *x)
+{
+    return dls_attention_forward(p->ctx, y, dls_pass_stash(p, l->slot[0]), x,
+                                 p->B, p->T, l->out, l->heads);
+}
+
+static dls_status attention_backward_input(const dls_layer *l, dls_pass *p, void *dx,
+                                           const void *dy, const void *x)
+{
+    return dls_attention_backward(p->ctx, dx, p->temporary, dy, x,
+                                  dls_pass_stash(p, l->slot[0]),
+                                  p->B, p->T, l->out, l->heads);
+}
+
+static const dls_layer_kind attention_kind = {
+    .name = "attention",
+    .plan = attention_plan,
+    .forward = attention_forward,
+    .backward_input = attention_backward_input,
+    .backward_weight = no_weights,
+};
+
+dls_layer *dls_attention(dls_build *b, int channels, int heads)
+{
+    dls_layer *l = dls_layer_make(b, &attention_kind, 3 * channels, channels);
+    if (l)
+        l->heads = heads;
+    return l;
+}
+
+/* embedding layer */
+static dls_status embedding_forward(const dls_layer *l, dls_pass *p, void *y,
+                                    const void *x)
+{
+    (void)x;
+    return dls_embedding_forward(p->ctx, y, p->tokens, dls_pass_value(p, l->weight),
+                                 dls_pass_value(p, l->bias), p->B, p->T, l->out);
+}
+
+static dls_status embedding_backward_input(const dls_layer *l, dls_pass *p, void *dx,
+                                           const void *dy, const void *x)
+{
+    (void)l, (void)p, (void)dx, (void)dy, (void)x;
+    return DLS_OK;
+}
+
+static dls_status embedding_backward_weight(const dls_layer *l, dls_pass *p,
+                                            const void *dy, const void *x)
+{
+    (void)x;
+    DLS_TRY(dls_embedding_backward(p->ctx, dls_pass_grad(p, l->weight),
+                                   dls_pass_grad(p, l->bias), dy, p->tokens,
+                                   p->B, p->T, l->out, l->vocabulary));
+    DLS_TRY(dls_pass_added(p, l->bias));
+    return dls_pass_added(p, l->weight);
+}
+
+/* make an embedding layer */
+static const dls_layer_kind embedding_kind = {
+    .name = "embedding",
+    .forward = embedding_forward,
+    .backward_input = embedding_backward_input,
+    .backward_weight = embedding_backward_weight,
+};
+
+dls_layer *dls_embedding(dls_build *b, int vocabulary, int context, int channels,
+                         double std)
+{
+    dls_layer *l = dls_layer_make(b, &embedding_kind, 1, channels);
+    if (!l)
+        return NULL;
+    l->vocabulary = vocabulary;
+    dls_param story = {.ndim = 2, .shape = {vocabulary, channels},
+                       .init = DLS_INIT_NORMAL, .init_scale = std, .decay = 1};
+    l->weight = dls_layer_param(b, "wte", "weight", story);
+    story.shape[0] = context;
+    l->bias = dls_layer_param(b, "wpe", "weight", story);
+    return l;
+}
+
+/* head layer forward */
+static void head_plan(dls_layer *l, dls_plan *plan)
+{
+    size_t N = (size_t)plan->max_B * plan->max_T;
+    l->slot[0] = dls_plan_stash(plan, N * l->vocabulary);   // logits, then dlogits
+    l->slot[1] = dls_plan_stash(plan, N);                   // log-sum-exp (N)
+}
+
+static dls_status head_forward(const dls_layer *l, dls_pass *p, void *y, const void *x)
+{
+    int N = p->B * p->T, V = l->vocabulary;
+    void *logits = dls_pass_stash(p, l->slot[0]);
+    DLS_TRY(dls_gemm(p->ctx, 0, 1, N, V, l->in, 1, x, dls_pass_value(p, l->weight),
+                     0, logits));
+    if (!p->targets)
+        return DLS_OK;
+    return dls_cross_entropy_forward(p->ctx, y, dls_pass_stash(p, l->slot[1]), logits,
+                                     p->targets, N, V);
+}
+
+/* head layer backward */
+static dls_status head_backward_input(const dls_layer *l, dls_pass *p, void *dx,
+                                      const void *dy, const void *x)
+{
+    (void)dy, (void)x;
+    int N = p->B * p->T, V = l->vocabulary;
+    void *logits = dls_pass_stash(p, l->slot[0]);
+    if (!p->targets)
+        return DLS_FAIL(DLS_ERR_STATE, "backward after a forward without targets");
+    DLS_TRY(dls_cross_entropy_backward(p->ctx, logits, logits,
+                                       dls_pass_stash(p, l->slot[1]), p->targets,
+                                       p->loss_scale, N, V));
+    return dls_gemm(p->ctx, 0, 0, N, l->in, V, 1, logits,
+                    dls_pass_value(p, l->weight), 0, dx);
+}
+
+static dls_status head_backward_weight(const dls_layer *l, dls_pass *p,
+                                       const void *dy, const void *x)
+{
+    (void)dy;
+    DLS_TRY(dls_gemm(p->ctx, 1, 0, l->vocabulary, l->in, p->B * p->T, 1,
+                     dls_pass_stash(p, l->slot[0]), x, 1,
+                     dls_pass_grad(p, l->weight)));
+    return dls_pass_added(p, l->weight);
+}
+
+/* make a head layer */
+static const dls_layer_kind head_kind = {
+    .name = "head",
+    .plan = head_plan,
+    .forward = head_forward,
+    .backward_input = head_backward_input,
+    .backward_weight = head_backward_weight,
+};
+
+dls_layer *dls_tied_head(dls_build *b, const dls_layer *embedding)
+{
+    if (b->status != DLS_OK)
+        return NULL;
+    dls_layer *l = dls_layer_make(b, &head_kind, embedding->out, 1);
+    if (!l)
+        return NULL;
+    l->weight = embedding->weight;
+    l->vocabulary = embedding->vocabulary;
+    b->params->items[l->weight].uses++;
+    return l;
+}
