@@ -109,10 +109,10 @@ dls_layer *dls_layernorm(dls_build *b, const char *name, int channels)
     dls_layer *l = dls_layer_make(b, &layernorm_kind, channels, channels);
     if (!l)
         return NULL;
-    dls_param story = {.ndim = 1, .shape = {channels}};
-    l->bias = dls_layer_param(b, name, "bias", story);
-    story.init = DLS_INIT_ONE;
+    dls_param story = {.ndim = 1, .shape = {channels}, .init = DLS_INIT_ONE};
     l->weight = dls_layer_param(b, name, "weight", story);
+    story.init = DLS_INIT_ZERO;
+    l->bias = dls_layer_param(b, name, "bias", story);
     return l;
 }
 

@@ -42,10 +42,14 @@ dls_status dls_gpt_config_load(dls_gpt_config *c, dls_config *cfg)
 
 dls_status dls_gpt_config_check(const dls_gpt_config *c)
 {
-    if (c->channels % c->heads != 0)
-        return DLS_FAIL(DLS_ERR_INPUT,
-                        "model.heads: %d heads do not divide %d channels",
-                        c->heads, c->channels);
+    int sane = c->vocabulary >= 2 && c->vocabulary <= 1 << 20 && c->context >= 1
+        && c->context <= 1 << 17 && c->layers >= 1 && c->layers <= 1000
+        && c->heads >= 1 && c->heads <= 1024 && c->channels >= 1
+        && c->channels <= 1 << 16 && c->channels % c->heads == 0;
+    if (!sane)
+        return DLS_FAIL(DLS_ERR_INPUT, "no model has vocabulary %d, context %d, %d "
+                        "layers, %d heads, %d channels", c->vocabulary, c->context,
+                        c->layers, c->heads, c->channels);
     return DLS_OK;
 }
 

@@ -1,0 +1,117 @@
+/* code/train/optimizer.c: from chapters/09-transformer-training.md. Edit the chapter, or edit here and run "make untangle". */
+/*
+ * The optimizer walks the parameters in stretches of equal decay flag:
+ *
+ *   | wte wpe | ln1.weight ln1.bias | qkv.weight | qkv.bias | proj.weight | ...
+ *     decay     none                  decay        none       decay
+ *
+ * Nothing here waits for the device: the clip coefficient stays in its memory.
+ */
+#include "train/optimizer.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "kernels/kernels.h"
+#include "vgpu/gpu.h"
+#include "vgpu/trace.h"
+
+/* update stretches of equal decay */
+static dls_status update_range(dls_optimizer *o, int from, int to, double lr,
+                               int64_t step, const double *coefficient)
+{
+    const dls_param *a = &o->params->items[from], *z = &o->params->items[to - 1];
+    const dls_adamw_options *w = &o->options;
+    size_t at = a->offset * dls_dtype_size(o->ctx->dtype);
+    return dls_adamw(o->ctx, a->value, a->grad, (char *)o->m + at, (char *)o->v + at,
+                     z->offset + z->count - a->offset, lr, w->beta1, w->beta2,
+                     w->epsilon, a->decay ? w->weight_decay : 0, step, coefficient);
+}
+
+static dls_status update_all(dls_optimizer *o, double lr, int64_t step,
+                             const double *coefficient)
+{
+    const dls_params *set = o->params;
+    for (int from = 0, to; from < set->n; from = to) {
+        for (to = from + 1; to < set->n; to++)
+            if (set->items[to].decay != set->items[from].decay)
+                break;
+        DLS_TRY(update_range(o, from, to, lr, step, coefficient));
+    }
+    return DLS_OK;
+}
+
+/* clip and step */
+dls_status dls_optimizer_step(dls_optimizer *o, double lr, int64_t step)
+{
+    double *square_sum = o->scalars, *norm = o->scalars + 1, *coef = o->scalars + 2;
+    int clips = o->options.clip > 0;
+    dls_status s = DLS_OK;
+    DLS_CUDA(cudaMemsetAsync(square_sum, 0, sizeof *square_sum, o->ctx->stream));
+    dls_trace_range_push("optimizer");
+    DLS_TRY_GOTO(s, dls_square_sum(o->ctx, square_sum, o->params->grads,
+                                   o->params->elements), done);
+    DLS_TRY_GOTO(s, dls_clip_coefficient(o->ctx, coef, norm, square_sum,
+                                         clips ? o->options.clip : INFINITY), done);
+    DLS_TRY_GOTO(s, update_all(o, lr, step, clips ? coef : NULL), done);
+done:
+    dls_trace_range_pop();
+    return s;
+}
+
+/* clear and free the optimizer */
+static dls_status clear_moments(dls_optimizer *o)
+{
+    size_t bytes = o->params->elements * dls_dtype_size(o->ctx->dtype);
+    DLS_CUDA(cudaMemsetAsync(o->m, 0, bytes, o->ctx->stream));
+    DLS_CUDA(cudaMemsetAsync(o->v, 0, bytes, o->ctx->stream));
+    return DLS_OK;
+}
+
+void dls_optimizer_free(dls_optimizer *o)
+{
+    if (!o)
+        return;
+    dls_device_free(o->m);
+    dls_device_free(o->v);
+    dls_device_free(o->scalars);
+    free(o);
+}
+
+size_t dls_optimizer_predict_memory(size_t elements, dls_dtype dtype)
+{
+    return 2 * elements * dls_dtype_size(dtype) + 3 * sizeof(double);
+}
+
+/* create the optimizer */
+dls_status dls_optimizer_create(dls_optimizer **out, dls_ctx *ctx, dls_params *params,
+                                const dls_adamw_options *options)
+{
+    dls_optimizer *o = calloc(1, sizeof *o);
+    dls_status s;
+    if (!o)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the optimizer");
+    *o = (dls_optimizer){.ctx = ctx, .params = params, .options = *options};
+    size_t n = params->elements;
+    DLS_TRY_GOTO(s, dls_device_alloc(&o->m, n, ctx->dtype, DLS_MEM_OPTIMIZER), fail);
+    DLS_TRY_GOTO(s, dls_device_alloc(&o->v, n, ctx->dtype, DLS_MEM_OPTIMIZER), fail);
+    DLS_TRY_GOTO(s, dls_device_alloc((void **)&o->scalars, 3, DLS_F64,
+                                     DLS_MEM_OPTIMIZER), fail);
+    DLS_TRY_GOTO(s, clear_moments(o), fail);
+    *out = o;
+    return DLS_OK;
+fail:
+    dls_optimizer_free(o);
+    return s;
+}
+
+/* follow the schedule */
+double dls_schedule_at(const dls_schedule *s, int64_t step)
+{
+    if (step <= s->warmup)
+        return s->maximum * (double)step / (double)s->warmup;
+    if (step >= s->steps)
+        return s->minimum;
+    double part = (double)(step - s->warmup) / (double)(s->steps - s->warmup);
+    return s->minimum + 0.5 * (s->maximum - s->minimum) * (1 + cos(M_PI * part));
+}

@@ -1,0 +1,51 @@
+/* code/train/optimizer.h: from chapters/09-transformer-training.md. Edit the chapter, or edit here and run "make untangle". */
+/*
+ * AdamW [Loshchilov and Hutter 2019] over flat buffers, clipping by the global
+ * norm on the device, and the learning-rate schedule.
+ */
+#ifndef DLS_TRAIN_OPTIMIZER_H
+#define DLS_TRAIN_OPTIMIZER_H
+#include "layers/param.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+/* define the optimizer */
+typedef struct dls_adamw_options {
+    double beta1, beta2, epsilon;
+    double weight_decay;        /* lambda, for parameters with the decay flag */
+    double clip;                /* largest gradient norm; 0: no clipping */
+} dls_adamw_options;
+
+/* AdamW over the flat buffers of a parameter set. */
+typedef struct dls_optimizer {
+    dls_ctx *ctx;
+    dls_params *params;
+    dls_adamw_options options;
+    void *m, *v;                /* (elements) device */
+    double *scalars;            /* device: square sum, norm, coefficient */
+} dls_optimizer;
+
+/* declare the optimizer calls */
+/* The moments start at zero. Takes dls_optimizer_predict_memory bytes. */
+dls_status dls_optimizer_create(dls_optimizer **out, dls_ctx *ctx, dls_params *params,
+                                const dls_adamw_options *options);
+void dls_optimizer_free(dls_optimizer *o);
+
+/* Clips and updates, all on the stream; step counts from 1. The norm before
+   clipping is left in scalars[1]. */
+dls_status dls_optimizer_step(dls_optimizer *o, double lr, int64_t step);
+
+size_t dls_optimizer_predict_memory(size_t elements, dls_dtype dtype);
+
+/* define the schedule */
+typedef struct dls_schedule {
+    double maximum, minimum;
+    int64_t warmup, steps;      /* steps of warm-up; steps in all */
+} dls_schedule;
+
+/* The learning rate of a step, counted from 1. */
+double dls_schedule_at(const dls_schedule *s, int64_t step);
+#ifdef __cplusplus
+}
+#endif
+#endif
