@@ -1,0 +1,26 @@
+/* code/tensor/dtype.h: from chapters/02-preliminaries.md. Edit the chapter, or edit here and run "make untangle". */
+/* The types that elements of a tensor can have. */
+#ifndef DLS_TENSOR_DTYPE_H
+#define DLS_TENSOR_DTYPE_H
+
+#include <stddef.h>
+
+#include "base/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* define the element types */
+typedef enum dls_dtype { DLS_F32 = 0, DLS_F64 = 1, DLS_DTYPES } dls_dtype;
+
+size_t dls_dtype_size(dls_dtype dtype);       // bytes: 4, 8; 0 for an unknown value
+const char *dls_dtype_name(dls_dtype dtype);  // "f32", "f64"; "?" for an unknown value
+
+/* "f32" or "f64" -> *out. Errors: DLS_ERR_INPUT naming the word. */
+dls_status dls_dtype_parse(const char *word, dls_dtype *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
