@@ -1,0 +1,346 @@
+/* code/vgpu/gpu_virtual.c: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* The virtual backend's state: initialisation, devices, error codes and the lock.
+ *
+ * One process has one state and, seen from CUDA, all the devices of one node. A failure
+ * inside an operation is *sticky*, as on hardware: the device's queues are emptied and every
+ * later call returns the same error, since nothing after it can be trusted. */
+#include "vgpu/vgpu_internal.h"
+
+#include <omp.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vgpu/options.h"
+#include "vgpu/trace.h"
+
+/* keep the state of the process */
+dls_vgpu_state dls_vgpu;
+static int initialised;
+static pthread_mutex_t lock;
+static pthread_once_t lock_once = PTHREAD_ONCE_INIT;
+static _Thread_local cudaError_t last_error;
+static _Thread_local int current_device = -1; // -1: the local rank
+
+static void make_lock(void)
+{
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}
+
+static void take_lock(void)
+{
+    pthread_once(&lock_once, make_lock);
+    pthread_mutex_lock(&lock);
+}
+
+/* initialise the virtual gpus */
+static dls_status initialise(const dls_gpu_options *options)
+{
+    const char *watchdog = getenv("DLS_WATCHDOG");
+    dls_vgpu_state fresh = {.options = options ? *options : (dls_gpu_options){0}};
+    DLS_TRY(dls_gpu_complete(&fresh.options, &fresh.cluster, &fresh.threads));
+    fresh.watchdog = watchdog ? atof(watchdog) : 120;
+    if (!(fresh.watchdog > 0))
+        return DLS_FAIL(DLS_ERR_INPUT, "DLS_WATCHDOG=%s: expected seconds > 0", watchdog);
+    if (fresh.threads == 0)
+        fresh.threads = fresh.options.world > 1 ? 1 : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    omp_set_num_threads(fresh.threads);
+    fresh.random = fresh.options.seed * 0x9E3779B97F4A7C15u + 1;
+    dls_vgpu = fresh;
+    initialised = 1;
+    dls_trace_set_rank(dls_vgpu.options.rank, dls_vgpu.options.world);
+    return DLS_OK;
+}
+
+dls_status dls_gpu_init(const dls_gpu_options *options)
+{
+    take_lock();
+    dls_status status = initialised
+        ? DLS_FAIL(DLS_ERR_STATE, "dls_gpu_init: the devices are already in use; "
+                   "initialise before any other call")
+        : initialise(options);
+    pthread_mutex_unlock(&lock);
+    return status;
+}
+
+/* enter and leave a call */
+cudaError_t dls_vgpu_enter(void)
+{
+    take_lock();
+    if (!initialised) {
+        dls_status status = initialise(NULL);
+        if (status != DLS_OK) {
+            dls_vgpu.sticky = cudaErrorInitializationError;
+            dls_vgpu.sticky_status = status;
+            snprintf(dls_vgpu.failure, sizeof dls_vgpu.failure, "%s",
+                     dls_status_message());
+            return dls_vgpu.sticky;
+        }
+    }
+    if (dls_vgpu.executing)
+        return cudaErrorNotPermitted;
+    return dls_vgpu.sticky;
+}
+
+cudaError_t dls_vgpu_leave(cudaError_t error)
+{
+    if (error != cudaSuccess && error != cudaErrorNotReady)
+        last_error = error;
+    pthread_mutex_unlock(&lock);
+    return error;
+}
+
+int dls_vgpu_device(void)
+{
+    return current_device >= 0 ? current_device : dls_vgpu.options.local_rank;
+}
+
+cudaError_t dls_vgpu_break(cudaError_t error, dls_status status, const char *fmt, ...)
+{
+    if (dls_vgpu.sticky != cudaSuccess)
+        return dls_vgpu.sticky; // the first failure is the one that explains
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(dls_vgpu.failure, sizeof dls_vgpu.failure, fmt, args);
+    va_end(args);
+    dls_vgpu.sticky = error;
+    dls_vgpu.sticky_status = status;
+    for (struct CUstream_st *s = dls_vgpu.streams; s; s = s->next)
+        while (s->head) {
+            dls_vgpu_operation *operation = s->head;
+            s->head = operation->next;
+            operation->mark->done = 1;
+            dls_vgpu_operation_free(operation);
+            dls_vgpu.pending--;
+        }
+    return error;
+}
+
+/* answer questions about the process */
+/* Initialises if nothing else did; a failure stays for the next CUDA call to report. */
+static const dls_vgpu_state *look(void)
+{
+    dls_vgpu_enter();
+    pthread_mutex_unlock(&lock);
+    return &dls_vgpu;
+}
+
+int dls_gpu_use_host_kernels(void)
+{
+    return look()->options.kernels != DLS_KERNELS_SIMT;
+}
+
+int dls_gpu_threads(void) { return look()->threads > 0 ? dls_vgpu.threads : 1; }
+uint64_t dls_gpu_seed(void) { return look()->options.seed; }
+int dls_gpu_rank(void) { return look()->options.rank; }
+int dls_gpu_world(void) { return look()->options.world; }
+int dls_gpu_local_rank(void) { return look()->options.local_rank; }
+const dls_cluster *dls_gpu_cluster(void) { return &look()->cluster; }
+double dls_gpu_host_time(void) { return look()->host_time; }
+
+void dls_gpu_set_idle(void (*idle)(void *arg), void *arg)
+{
+    dls_vgpu_enter();
+    dls_vgpu.idle = idle;
+    dls_vgpu.idle_arg = arg;
+    pthread_mutex_unlock(&lock);
+}
+
+/* answer questions about devices */
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    cudaError_t error = dls_vgpu_enter();
+    if (error == cudaSuccess && count == NULL)
+        error = cudaErrorInvalidValue;
+    if (error == cudaSuccess)
+        *count = dls_vgpu.cluster.gpus_per_node;
+    return dls_vgpu_leave(error);
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    cudaError_t error = dls_vgpu_enter();
+    if (error == cudaSuccess && (device < 0 || device >= dls_vgpu.cluster.gpus_per_node))
+        error = cudaErrorInvalidDevice;
+    if (error == cudaSuccess)
+        current_device = device;
+    return dls_vgpu_leave(error);
+}
+
+cudaError_t cudaGetDevice(int *device)
+{
+    cudaError_t error = dls_vgpu_enter();
+    if (error == cudaSuccess && device == NULL)
+        error = cudaErrorInvalidValue;
+    if (error == cudaSuccess)
+        *device = dls_vgpu_device();
+    return dls_vgpu_leave(error);
+}
+
+static void fill_properties(cudaDeviceProp *p, const dls_device_spec *d)
+{
+    memset(p, 0, sizeof *p);
+    snprintf(p->name, sizeof p->name, "%s (virtual)", d->name);
+    p->totalGlobalMem = (size_t)d->memory_bytes;
+    p->sharedMemPerBlock = 48 * 1024; // the limits of compute capability 9.0
+    p->sharedMemPerBlockOptin = 227 * 1024;
+    p->sharedMemPerMultiprocessor = 228 * 1024;
+    p->regsPerBlock = p->regsPerMultiprocessor = 65536;
+    p->warpSize = 32;
+    p->maxThreadsPerBlock = 1024;
+    p->maxThreadsPerMultiProcessor = 2048;
+    memcpy(p->maxThreadsDim, (int[3]){1024, 1024, 64}, sizeof p->maxThreadsDim);
+    memcpy(p->maxGridSize, (int[3]){0x7fffffff, 65535, 65535}, sizeof p->maxGridSize);
+    p->totalConstMem = 65536;
+    p->major = d->compute_major;
+    p->minor = d->compute_minor;
+    p->multiProcessorCount = d->multiprocessors;
+    p->l2CacheSize = 50 << 20;
+    p->unifiedAddressing = p->managedMemory = p->concurrentKernels = 1;
+    p->asyncEngineCount = 3;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
+{
+    cudaError_t error = dls_vgpu_enter();
+    if (error == cudaSuccess && properties == NULL)
+        error = cudaErrorInvalidValue;
+    if (error == cudaSuccess && (device < 0 || device >= dls_vgpu.cluster.gpus_per_node))
+        error = cudaErrorInvalidDevice;
+    if (error == cudaSuccess)
+        fill_properties(properties, &dls_vgpu.cluster.device);
+    return dls_vgpu_leave(error);
+}
+
+cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer)
+{
+    cudaError_t error = dls_vgpu_enter();
+    int count = dls_vgpu.cluster.gpus_per_node;
+    if (error == cudaSuccess && (device < 0 || device >= count || peer < 0 || peer >= count))
+        error = cudaErrorInvalidDevice;
+    if (error == cudaSuccess)
+        *can = device != peer;
+    return dls_vgpu_leave(error);
+}
+
+cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned int flags)
+{
+    cudaError_t error = dls_vgpu_enter();
+    if (error == cudaSuccess && (flags != 0 || peer == dls_vgpu_device()))
+        error = cudaErrorInvalidValue;
+    if (error == cudaSuccess && (peer < 0 || peer >= dls_vgpu.cluster.gpus_per_node))
+        error = cudaErrorInvalidDevice;
+    return dls_vgpu_leave(error);
+}
+
+cudaError_t cudaDeviceSynchronize(void)
+{
+    cudaError_t error = dls_vgpu_enter();
+    if (error == cudaSuccess)
+        error = dls_vgpu_finish_device(dls_vgpu_device(), 1);
+    return dls_vgpu_leave(error);
+}
+
+/* Forgets the current device's memory and the sticky error; streams and events stay. */
+cudaError_t cudaDeviceReset(void)
+{
+    cudaError_t error = dls_vgpu_enter();
+    if (error == cudaSuccess)
+        dls_vgpu_finish_device(dls_vgpu_device(), 1);
+    if (initialised && error != cudaErrorNotPermitted) {
+        dls_vgpu_memory_reset(dls_vgpu_device());
+        dls_vgpu.sticky = error = cudaSuccess;
+        dls_vgpu.failure[0] = '\0';
+    }
+    return dls_vgpu_leave(error);
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int *version) { return cudaRuntimeGetVersion(version); }
+
+/* name the errors */
+cudaError_t cudaGetLastError(void)
+{
+    cudaError_t error = cudaPeekAtLastError();
+    last_error = cudaSuccess;
+    return error;
+}
+
+cudaError_t cudaPeekAtLastError(void)
+{
+    take_lock();
+    cudaError_t error = dls_vgpu.sticky ? dls_vgpu.sticky : last_error;
+    pthread_mutex_unlock(&lock);
+    return error;
+}
+
+#define ERRORS(X)                                                                    \
+    X(cudaSuccess, "no error")                                                       \
+    X(cudaErrorInvalidValue, "invalid argument")                                     \
+    X(cudaErrorMemoryAllocation, "out of device memory")                             \
+    X(cudaErrorInitializationError, "the virtual GPU could not be initialised")      \
+    X(cudaErrorInvalidConfiguration, "invalid launch configuration")                 \
+    X(cudaErrorInvalidDevicePointer, "invalid device pointer")                       \
+    X(cudaErrorInvalidMemcpyDirection, "invalid direction of a copy")                \
+    X(cudaErrorNoDevice, "no device")                                                \
+    X(cudaErrorInvalidDevice, "no device with this number")                          \
+    X(cudaErrorInvalidResourceHandle, "not a live stream or event")                  \
+    X(cudaErrorNotReady, "not finished yet")                                         \
+    X(cudaErrorIllegalAddress, "illegal memory access")                              \
+    X(cudaErrorLaunchOutOfResources, "launch needs more resources than there are")   \
+    X(cudaErrorLaunchTimeout, "an operation waits for something that does not come") \
+    X(cudaErrorLaunchFailure, "an operation failed")                                 \
+    X(cudaErrorNotPermitted, "not permitted inside an operation")                    \
+    X(cudaErrorNotSupported, "not supported")
+
+const char *cudaGetErrorString(cudaError_t error)
+{
+    switch (error) {
+#define X(code, text) case code: return text;
+        ERRORS(X)
+#undef X
+    default: return "unknown error";
+    }
+}
+
+const char *cudaGetErrorName(cudaError_t error)
+{
+    switch (error) {
+#define X(code, text) case code: return #code;
+        ERRORS(X)
+#undef X
+    default: return "cudaErrorUnknown";
+    }
+}
+
+/* turn errors into statuses */
+dls_status dls_gpu_fail(int error, const char *call, const char *file, int line)
+{
+    dls_status status = DLS_ERR_DEVICE;
+    if (error == cudaErrorMemoryAllocation)
+        status = DLS_ERR_MEMORY;
+    if (dls_vgpu.sticky == cudaSuccess || error != (int)dls_vgpu.sticky)
+        return dls_status_fail(status, file, line, "%s: %s", call,
+                               cudaGetErrorString((cudaError_t)error));
+    return dls_status_fail(dls_vgpu.sticky_status, file, line, "%s", dls_vgpu.failure);
+}
+
+dls_status dls_gpu_blas_fail(int error, const char *call, const char *file, int line)
+{
+    if (dls_vgpu.sticky != cudaSuccess)
+        return dls_gpu_fail(dls_vgpu.sticky, call, file, line);
+    return dls_status_fail(error == 3 ? DLS_ERR_MEMORY : DLS_ERR_DEVICE, file, line,
+                           "%s: cuBLAS error %d", call, error);
+}

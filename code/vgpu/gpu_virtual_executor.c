@@ -1,0 +1,232 @@
+/* code/vgpu/gpu_virtual_executor.c: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* Executing queued operations in a seeded order, and keeping the virtual clock.
+ *
+ * Every stream offers at most its first operation. Among those that can run, a seeded die
+ * chooses; times follow from dependencies alone, so the choice never changes a time.
+ * When none can run: some wait for a message (sleep in the idle callback, up to the
+ * watchdog), or nothing ever will change (a deadlock: report it now).
+ * Tried and dropped: a worker thread per stream. Bugs then depended on the kernel's
+ * scheduler, and no seed brought them back. */
+#include "vgpu/vgpu_internal.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "vgpu/trace.h"
+
+/* throw the die */
+static unsigned throw_die(unsigned sides)
+{
+    uint64_t x = dls_vgpu.random;
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    dls_vgpu.random = x;
+    return (unsigned)((x >> 33) % sides);
+}
+
+/* ask whether a stream can run */
+/* 1: the first operation can run, *earliest its input's time; 0: not yet; <0: failed. */
+static int can_run(const struct CUstream_st *s, double *earliest)
+{
+    const dls_vgpu_operation *operation = s->head;
+    *earliest = 0;
+    if (operation->type == DLS_VGPU_WAIT)
+        return operation->awaited->done;
+    if (operation->op.ready == NULL)
+        return 1;
+    dls_vgpu.executing++;
+    int ready = operation->op.ready(operation->arg, earliest);
+    dls_vgpu.executing--;
+    return ready;
+}
+
+/* apply the laws of the clock */
+static double start_time(const struct CUstream_st *s, const dls_vgpu_operation *operation,
+                         double earliest)
+{
+    if (operation->type == DLS_VGPU_WAIT)
+        return fmax(s->finish, operation->awaited->time);
+    double launched = operation->enqueued + dls_vgpu.cluster.device.launch_latency;
+    return fmax(fmax(s->finish, launched), earliest);
+}
+
+static double duration(const dls_vgpu_operation *operation)
+{
+    const dls_gpu_op *op = &operation->op;
+    if (operation->type != DLS_VGPU_WORK)
+        return 0;
+    if (operation->duration >= 0)
+        return operation->duration;
+    if (op->kind == DLS_GPU_HOST && op->flops == 0 && op->bytes == 0)
+        return 0;
+    return dls_cluster_duration(&dls_vgpu.cluster.device, operation->peak, op->flops,
+                                op->bytes);
+}
+
+/* run the first operation */
+static void record_span(const struct CUstream_st *s, const dls_vgpu_operation *operation,
+                        double start, double finish)
+{
+    if (operation->type != DLS_VGPU_WORK || !dls_trace_enabled())
+        return;
+    dls_trace_span span = {
+        .device = s->device, .stream = s->index, .kind = operation->op.kind,
+        .name = operation->op.name, .start = start, .finish = finish,
+        .flops = operation->op.flops, .bytes = operation->op.bytes,
+        .range = operation->range,
+    };
+    dls_trace_add(&span, s->name);
+}
+
+static int fail_operation(const struct CUstream_st *s, const dls_gpu_op *op, int code)
+{
+    dls_status status = -code > DLS_OK && -code <= DLS_ERR_STATE ? (dls_status)-code
+                                                                 : DLS_ERR_DEVICE;
+    const char *why = dls_status_message();
+    dls_vgpu_break(cudaErrorLaunchFailure, status, "operation '%s' of %s (%s:%d): %s",
+                   op->name, s->name, op->file ? op->file : "?", op->line,
+                   *why ? why : "failed without a message");
+    return -1;
+}
+
+/* Removes and runs the first operation of the stream: 1, or -1 when it failed. */
+static int run_head(struct CUstream_st *s, double earliest)
+{
+    dls_vgpu_operation *operation = s->head;
+    double start = start_time(s, operation, earliest);
+    double finish = start + duration(operation);
+    int code = 0;
+    s->head = operation->next;
+    dls_vgpu.pending--;
+    if (operation->op.run) {
+        dls_vgpu.executing++;
+        code = operation->op.run(operation->arg, start, &finish);
+        dls_vgpu.executing--;
+    }
+    s->finish = fmax(start, finish);
+    operation->mark->time = s->finish;
+    operation->mark->done = 1;
+    if (code < 0)
+        code = fail_operation(s, &operation->op, code);
+    else
+        record_span(s, operation, start, s->finish);
+    dls_vgpu_operation_free(operation);
+    return code < 0 ? -1 : 1;
+}
+
+/* choose and run */
+int dls_vgpu_step(void)
+{
+    struct CUstream_st *chosen = NULL;
+    double earliest = 0, candidate;
+    unsigned count = 0;
+    if (dls_vgpu.sticky != cudaSuccess)
+        return -1;
+    for (struct CUstream_st *s = dls_vgpu.streams; s; s = s->next) {
+        int ready = s->head ? can_run(s, &candidate) : 0;
+        if (ready < 0)
+            return fail_operation(s, &s->head->op, ready);
+        if (ready > 0 && throw_die(++count) == 0) {
+            chosen = s;
+            earliest = candidate;
+        }
+    }
+    return chosen ? run_head(chosen, earliest) : 0;
+}
+
+/* report who waits for what */
+static size_t add_waiting(char *text, size_t used, size_t size, const struct CUstream_st *s)
+{
+    const dls_vgpu_operation *operation = s->head;
+    char what[160] = "its input";
+    if (used >= size)
+        return used;
+    if (operation->type == DLS_VGPU_WAIT)
+        snprintf(what, sizeof what, "an event of another stream");
+    else if (operation->op.describe)
+        operation->op.describe(operation->arg, what, sizeof what);
+    return used + (size_t)snprintf(text + used, size - used,
+                                   "%s%s: '%s' (%s:%d) waits for %s", used ? "; " : "",
+                                   s->name, operation->op.name,
+                                   operation->op.file ? operation->op.file : "?",
+                                   operation->op.line, what);
+}
+
+static cudaError_t report_stall(const char *reason, dls_status status)
+{
+    char text[384] = "";
+    size_t used = 0;
+    for (struct CUstream_st *s = dls_vgpu.streams; s; s = s->next)
+        if (s->head)
+            used = add_waiting(text, used, sizeof text, s);
+    return dls_vgpu_break(cudaErrorLaunchTimeout, status, "%s: %s", reason, text);
+}
+
+/* wait until a mark is done */
+static double real_time(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Nothing could run since `since` (real s): sleep, or report. */
+static cudaError_t sleep_or_report(double since)
+{
+    char reason[64];
+    if (dls_vgpu.idle == NULL)
+        return report_stall("deadlock", DLS_ERR_STATE);
+    if (real_time() - since > dls_vgpu.watchdog) {
+        snprintf(reason, sizeof reason, "no progress for %g s", dls_vgpu.watchdog);
+        return report_stall(reason, DLS_ERR_COMM);
+    }
+    dls_vgpu.idle(dls_vgpu.idle_arg);
+    return cudaSuccess;
+}
+
+cudaError_t dls_vgpu_finish(dls_vgpu_mark *mark, int follow)
+{
+    double since = 0;
+    dls_vgpu_hold(mark);
+    while (mark && !mark->done && dls_vgpu.sticky == cudaSuccess) {
+        if (dls_vgpu_step() != 0) {
+            since = 0;
+            continue;
+        }
+        since = since > 0 ? since : real_time();
+        sleep_or_report(since);
+    }
+    if (mark && follow)
+        dls_vgpu.host_time = fmax(dls_vgpu.host_time, mark->time);
+    dls_vgpu_drop(mark);
+    return dls_vgpu.sticky;
+}
+
+cudaError_t dls_vgpu_finish_device(int device, int follow)
+{
+    for (struct CUstream_st *s = dls_vgpu.streams; s; s = s->next)
+        if (device < 0 || s->device == device)
+            dls_vgpu_finish(s->last, follow);
+    return dls_vgpu.sticky;
+}
+
+cudaError_t dls_vgpu_poll(dls_vgpu_mark *mark)
+{
+    const double cost = 1e-6; // s of the host's time per question
+    dls_vgpu_hold(mark);
+    while (mark && !mark->done && dls_vgpu_step() > 0)
+        ;
+    if (mark && !mark->done && dls_vgpu.idle && dls_vgpu.sticky == cudaSuccess)
+        dls_vgpu.idle(dls_vgpu.idle_arg);
+    int known = mark == NULL || mark->done;
+    int passed = known && (mark == NULL || mark->time <= dls_vgpu.host_time);
+    if (known && !passed)
+        dls_vgpu.host_time += cost;
+    dls_vgpu_drop(mark);
+    if (dls_vgpu.sticky != cudaSuccess)
+        return dls_vgpu.sticky;
+    return passed ? cudaSuccess : cudaErrorNotReady;
+}

@@ -1,0 +1,134 @@
+/* code/vgpu/vgpu_internal.h: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* Private to code/vgpu, virtual backend: operations, streams, the process's state.
+ *
+ *   stream ──► op ──► op ──► op (tail)         each op ──► its mark
+ *      └────────────► last mark ◄── event      a wait op ──► the mark it awaits
+ *
+ * One lock (recursive) guards everything here; every public function holds it. */
+#ifndef DLS_VGPU_INTERNAL_H
+#define DLS_VGPU_INTERNAL_H
+
+#include "vgpu/gpu.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* declare marks and operations */
+typedef struct dls_vgpu_mark {
+    int refs;
+    int done;
+    double time; // virtual seconds; valid once done
+} dls_vgpu_mark;
+
+typedef enum dls_vgpu_type { DLS_VGPU_WORK, DLS_VGPU_RECORD, DLS_VGPU_WAIT } dls_vgpu_type;
+
+typedef struct dls_vgpu_operation {
+    struct dls_vgpu_operation *next;
+    dls_vgpu_type type;
+    dls_gpu_op op;
+    void *arg;
+    double enqueued;        // the host's clock (s)
+    double duration;        // s, or < 0: from the cost model
+    double peak;            // FLOP/s for the cost model, 0: f32
+    int range;              // innermost trace range at the enqueue
+    dls_vgpu_mark *awaited; // WAIT only
+    dls_vgpu_mark *mark;
+} dls_vgpu_operation;
+
+/* declare streams and the state */
+enum { DLS_VGPU_DEVICES = 64, DLS_VGPU_STREAM_NAME = 32 };
+
+struct CUstream_st {
+    struct CUstream_st *next; // all streams of the process, in order of creation
+    int device, index;        // index 0: the device's default stream
+    unsigned int flags;
+    char name[DLS_VGPU_STREAM_NAME];
+    dls_vgpu_operation *head, *tail;
+    dls_vgpu_mark *last;        // of the operation enqueued last; NULL when none ever
+    dls_vgpu_mark *legacy_seen; // the default stream's, awaited here
+    dls_vgpu_mark *legacy_joined; // ours, awaited by the default stream
+    double finish;              // of the operation executed last (s)
+};
+
+struct CUevent_st {
+    unsigned int flags;
+    dls_vgpu_mark *mark; // NULL: never recorded
+};
+
+typedef struct dls_vgpu_state {
+    dls_gpu_options options; // completed from the environment
+    dls_cluster cluster;
+    int threads;
+    double host_time;        // s
+    double watchdog;         // s of real time without progress
+    struct CUstream_st *streams;
+    struct CUstream_st *legacy[DLS_VGPU_DEVICES];
+    int stream_count[DLS_VGPU_DEVICES];
+    uint64_t random;
+    int pending;             // operations enqueued and not yet run
+    int executing;           // inside an operation's functions
+    void (*idle)(void *arg);
+    void *idle_arg;
+    cudaError_t sticky;      // what broke the device
+    dls_status sticky_status;
+    char failure[448];       // the same in words
+} dls_vgpu_state;
+
+extern dls_vgpu_state dls_vgpu;
+
+/* declare the internal functions */
+/* enter: cudaSuccess, or the error to return (through leave). Always paired. */
+cudaError_t dls_vgpu_enter(void);
+cudaError_t dls_vgpu_leave(cudaError_t error);
+int dls_vgpu_device(void); // this thread's current device
+
+/* NULL and cudaStreamLegacy become the current device's default stream; NULL on a handle
+ * that is not a live stream. */
+struct CUstream_st *dls_vgpu_stream(cudaStream_t stream);
+
+dls_vgpu_mark *dls_vgpu_hold(dls_vgpu_mark *mark); // NULL stays NULL
+void dls_vgpu_drop(dls_vgpu_mark *mark);
+
+/* A zeroed operation with its mark, NULL without memory. */
+dls_vgpu_operation *dls_vgpu_operation_new(dls_vgpu_type type);
+void dls_vgpu_operation_free(dls_vgpu_operation *operation);
+
+/* Appends; the operation now belongs to the stream. */
+cudaError_t dls_vgpu_submit(struct CUstream_st *stream, dls_vgpu_operation *operation);
+
+/* The pending annotation of this thread, folded into op and forgotten. */
+void dls_vgpu_take_cost(dls_gpu_op *op);
+
+/* dls_gpu_enqueue with a duration (s, < 0: from the cost model) and a peak rate of its
+ * own (FLOP/s, 0: f32). Takes the lock itself. */
+cudaError_t dls_vgpu_launch(cudaStream_t stream, const dls_gpu_op *op, void *arg,
+                            double duration, double peak);
+
+/* Runs one operation: 1 done, 0 none can run, -1 the device broke. */
+int dls_vgpu_step(void);
+/* Runs until the mark is done, sleeping in the idle callback; then moves the host's clock
+ * to it when `follow` is set. A NULL mark is done. */
+cudaError_t dls_vgpu_finish(dls_vgpu_mark *mark, int follow);
+/* All streams of a device, or of all devices when device < 0. */
+cudaError_t dls_vgpu_finish_device(int device, int follow);
+/* cudaSuccess when the mark has passed on the host's clock, else cudaErrorNotReady. */
+cudaError_t dls_vgpu_poll(dls_vgpu_mark *mark);
+/* Makes the error sticky, with one line of explanation, and empties all queues. */
+cudaError_t dls_vgpu_break(cudaError_t error, dls_status status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void dls_vgpu_memory_reset(int device);
+
+/* declare the seam to the emulator */
+/* A kernel launch under emulation. grid, block: x, y, z; shared: dynamic bytes.
+ * run(closure) is called when the operation executes, destroy(closure) once in any case.
+ * cudaErrorInvalidConfiguration for a launch that the hardware would refuse. */
+cudaError_t dls_vgpu_enqueue_kernel(const char *name, const unsigned int grid[3],
+                                    const unsigned int block[3], size_t shared,
+                                    cudaStream_t stream, void (*run)(void *closure),
+                                    void *closure, void (*destroy)(void *closure));
+
+#ifdef __cplusplus
+}
+#endif
+#endif
