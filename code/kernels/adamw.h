@@ -1,0 +1,38 @@
+/* code/kernels/adamw.h: from chapters/09-transformer-kernels-2.md. Edit the chapter, or edit here and run "make untangle". */
+/* One step of AdamW (Kingma and Ba 2015; Loshchilov and Hutter 2019). */
+#ifndef DLS_KERNELS_ADAMW_H
+#define DLS_KERNELS_ADAMW_H
+
+#include <stddef.h>
+
+#include "base/status.h"
+#include "tensor/tensor.h"
+
+/* collect the rates of a step */
+/* What the kernel needs to know of a step, made from the options by dls_adamw. */
+typedef struct dls_adamw_rates {
+    double beta1, rest1;  /* rest = 1 - beta */
+    double beta2, rest2;
+    double scale1, scale2;  /* 1 / (1 - beta^step) */
+    double lr, epsilon, decay;
+} dls_adamw_rates;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* declare adamw */
+/* Updates p, m and v in place. step counts from 1. coef is a number on the device that
+ * multiplies g; NULL stands for 1, and if it is 0 nothing is changed. */
+dls_status dls_adamw(dls_ctx *ctx,
+                     void *p,        // (n)
+                     const void *g,  // (n)
+                     void *m,        // (n)
+                     void *v,        // (n)
+                     size_t n, double lr, double beta1, double beta2, double eps,
+                     double weight_decay, long step, const double *coef);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

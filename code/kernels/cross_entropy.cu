@@ -1,0 +1,102 @@
+/* code/kernels/cross_entropy.cu: from chapters/09-transformer-kernels-2.md. Edit the chapter, or edit here and run "make untangle". */
+/* Softmax and cross-entropy on the device: a block of 256 threads per position; the
+ * probabilities are recomputed in the backward pass, never stored. */
+#include "kernels/cross_entropy.h"
+
+#include <math.h>
+
+#include "kernels/launch.cuh"
+#include "kernels/warp.cuh"
+
+#define DLS_HOST_HEADER "kernels/cross_entropy_host.h"
+#include "kernels/host_pair.h"
+
+/* take cross entropy on the device */
+template <typename real>
+__global__ void cross_entropy_forward_kernel(real *losses, real *lse, const real *logits,
+                                             const int *targets, int V)
+{
+    __shared__ real partial[32];
+    const real *row = logits + (size_t)blockIdx.x * V;
+    real largest = -INFINITY, sum = 0;
+    for (int v = threadIdx.x; v < V; v += blockDim.x)
+        largest = row[v] > largest ? row[v] : largest;
+    largest = dls_block_max(largest, partial);
+    for (int v = threadIdx.x; v < V; v += blockDim.x)
+        sum += exp(row[v] - largest);
+    sum = dls_block_sum(sum, partial);
+    if (threadIdx.x != 0)
+        return;
+    int target = targets[blockIdx.x];
+    real log_sum = log(sum);
+    lse[blockIdx.x] = largest + log_sum;
+    losses[blockIdx.x] = target < 0 ? real(0)
+                         : target < V ? log_sum + (largest - row[target]) : real(NAN);
+}
+
+template <typename real>
+__global__ void cross_entropy_backward_kernel(real *dlogits, const real *logits,
+                                              const real *lse, const int *targets,
+                                              real scale, int V)
+{
+    int target = targets[blockIdx.x];
+    real norm = lse[blockIdx.x];
+    size_t row = (size_t)blockIdx.x * V;
+    for (int v = threadIdx.x; v < V; v += blockDim.x) {
+        real p = exp(logits[row + v] - norm) - (v == target ? real(1) : real(0));
+        dlogits[row + v] = target < 0 ? real(0) : scale * p;
+    }
+}
+
+/* launch the cross entropy */
+template <typename real>
+static dls_status cross_entropy_forward(dls_ctx *ctx, real *losses, real *lse,
+                                        const real *logits, const int *targets, int N,
+                                        int V)
+{
+    double count = (double)N * V;
+    if (count == 0)
+        return DLS_OK;
+    dls_gpu_cost("cross-entropy forward", 4 * count,
+                 (count + 2.0 * N) * sizeof(real) + 4.0 * N);
+    DLS_RUN_ON_HOST(ctx, dls_cross_entropy_forward, losses, lse, logits, targets, N, V);
+    cross_entropy_forward_kernel<real>
+        <<<(unsigned)N, 256, 0, ctx->stream>>>(losses, lse, logits, targets, V);
+    return dls_launched();
+}
+
+template <typename real>
+static dls_status cross_entropy_backward(dls_ctx *ctx, real *dlogits, const real *logits,
+                                         const real *lse, const int *targets, real scale,
+                                         int N, int V)
+{
+    double count = (double)N * V;
+    if (count == 0)
+        return DLS_OK;
+    dls_gpu_cost("cross-entropy backward", 4 * count,
+                 (2 * count + N) * sizeof(real) + 4.0 * N);
+    DLS_RUN_ON_HOST(ctx, dls_cross_entropy_backward, dlogits, logits, lse, targets, scale,
+                    N, V);
+    cross_entropy_backward_kernel<real>
+        <<<(unsigned)N, 256, 0, ctx->stream>>>(dlogits, logits, lse, targets, scale, V);
+    return dls_launched();
+}
+
+/* expose the cross entropy */
+extern "C" dls_status dls_cross_entropy_forward(dls_ctx *ctx, void *losses, void *lse,
+                                                const void *logits, const int *targets,
+                                                int N, int V)
+{
+    return DLS_BY_TYPE(ctx, cross_entropy_forward(ctx, (real *)losses, (real *)lse,
+                                                  (const real *)logits, targets, N, V));
+}
+
+extern "C" dls_status dls_cross_entropy_backward(dls_ctx *ctx, void *dlogits,
+                                                 const void *logits, const void *lse,
+                                                 const int *targets, double scale, int N,
+                                                 int V)
+{
+    return DLS_BY_TYPE(
+        ctx, cross_entropy_backward(ctx, (real *)dlogits, (const real *)logits,
+                                    (const real *)lse, targets, (real)scale, N, V));
+}

@@ -1,0 +1,114 @@
+/* code/kernels/embedding.cu: from chapters/09-transformer-kernels.md. Edit the chapter, or edit here and run "make untangle". */
+/* Embedding on the device. Forward: one thread per element. Backward: a gather per table
+ * row in ascending order of the position, instead of a scatter with atomics, so that the
+ * result is reproducible. */
+#include "kernels/embedding.h"
+
+#include "kernels/launch.cuh"
+
+#define DLS_HOST_HEADER "kernels/embedding_host.h"
+#include "kernels/host_pair.h"
+
+/* embed tokens on the device */
+template <typename real>
+__global__ void embedding_forward_kernel(real *out, const int *tokens, const real *wte,
+                                         const real *wpe, int T, int C, size_t count)
+{
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count)
+        return;
+    size_t n = i / C, c = i % C;
+    out[i] = wte[(size_t)tokens[n] * C + c] + wpe[n % T * C + c];
+}
+
+/* gather the table gradient on the device */
+template <typename real>
+__global__ void embedding_backward_table_kernel(real *dwte, const real *dout,
+                                                const int *tokens, int C, int N)
+{
+    int lane = threadIdx.x % 32, token = blockIdx.x;
+    int c = (blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32) * 32 + lane;
+    size_t at = (size_t)token * C + c;
+    real sum = c < C ? dwte[at] : real(0);
+    for (int base = 0; base < N; base += 32) {
+        int n = base + lane;
+        unsigned match = __ballot_sync(0xffffffffu, n < N && tokens[n] == token);
+        for (; match != 0; match &= match - 1) {
+            size_t row = base + __ffs((int)match) - 1;
+            if (c < C)
+                sum += dout[row * C + c];
+        }
+    }
+    if (c < C)
+        dwte[at] = sum;
+}
+
+/* sum the position gradient on the device */
+template <typename real>
+__global__ void embedding_backward_position_kernel(real *dwpe, const real *dout, int B,
+                                                   size_t plane)
+{
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= plane)  // plane = T * C
+        return;
+    real sum = dwpe[i];
+    for (int b = 0; b < B; b++)
+        sum += dout[b * plane + i];
+    dwpe[i] = sum;
+}
+
+/* launch the embedding */
+template <typename real>
+static dls_status embedding_forward(dls_ctx *ctx, real *out, const int *tokens,
+                                    const real *wte, const real *wpe, int B, int T, int C)
+{
+    size_t count = (size_t)B * T * C;
+    if (count == 0)
+        return DLS_OK;
+    dls_gpu_cost("embedding forward", (double)count,
+                 3.0 * count * sizeof(real) + 4.0 * B * T);
+    DLS_RUN_ON_HOST(ctx, dls_embedding_forward, out, tokens, wte, wpe, B, T, C);
+    embedding_forward_kernel<real><<<dls_blocks(count, 256), 256, 0, ctx->stream>>>(
+        out, tokens, wte, wpe, T, C, count);
+    return dls_launched();
+}
+
+template <typename real>
+static dls_status embedding_backward(dls_ctx *ctx, real *dwte, real *dwpe,
+                                     const real *dout, const int *tokens, int B, int T,
+                                     int C, int V)
+{
+    size_t N = (size_t)B * T, plane = (size_t)T * C, rows = N < (size_t)V ? N : (size_t)V;
+    if (N * C == 0)
+        return DLS_OK;
+    double table_bytes = (double)(N + 2 * rows) * C * sizeof(real) + 4.0 * N;
+    double position_bytes = (double)(N + 2 * T) * C * sizeof(real);
+    dls_gpu_cost("embedding backward", 2.0 * N * C, table_bytes + position_bytes);
+    DLS_RUN_ON_HOST(ctx, dls_embedding_backward, dwte, dwpe, dout, tokens, B, T, C);
+    dls_gpu_cost("embedding backward table", (double)N * C, table_bytes);
+    embedding_backward_table_kernel<real>
+        <<<dim3((unsigned)V, dls_blocks(C, 128)), 128, 0, ctx->stream>>>(
+            dwte, dout, tokens, C, (int)N);
+    DLS_TRY(dls_launched());
+    dls_gpu_cost("embedding backward position", (double)N * C, position_bytes);
+    embedding_backward_position_kernel<real>
+        <<<dls_blocks(plane, 256), 256, 0, ctx->stream>>>(dwpe, dout, B, plane);
+    return dls_launched();
+}
+
+/* expose the embedding */
+extern "C" dls_status dls_embedding_forward(dls_ctx *ctx, void *out, const int *tokens,
+                                            const void *wte, const void *wpe, int B,
+                                            int T, int C)
+{
+    return DLS_BY_TYPE(ctx, embedding_forward(ctx, (real *)out, tokens, (const real *)wte,
+                                              (const real *)wpe, B, T, C));
+}
+
+extern "C" dls_status dls_embedding_backward(dls_ctx *ctx, void *dwte, void *dwpe,
+                                             const void *dout, const int *tokens, int B,
+                                             int T, int C, int V)
+{
+    return DLS_BY_TYPE(ctx, embedding_backward(ctx, (real *)dwte, (real *)dwpe,
+                                               (const real *)dout, tokens, B, T, C, V));
+}

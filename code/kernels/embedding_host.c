@@ -1,0 +1,36 @@
+/* code/kernels/embedding_host.c: from chapters/09-transformer-kernels.md. Edit the chapter, or edit here and run "make untangle". */
+/* Embedding in plain C: rows in order, the channels vectorised. */
+#include <stddef.h>
+
+#include "kernels/real.h"
+
+#include "kernels/embedding_host.h"
+
+/* embed tokens on the host */
+void DLS_HOST_NAME(dls_embedding_forward)(real *out, const int *tokens, const real *wte,
+                                          const real *wpe, int B, int T, int C)
+{
+    for (size_t n = 0; n < (size_t)B * T; n++) {
+        const real *token = wte + (size_t)tokens[n] * C;
+        const real *position = wpe + n % T * C;
+        #pragma omp simd
+        for (int c = 0; c < C; c++)
+            out[n * C + c] = token[c] + position[c];
+    }
+}
+
+/* scatter the gradient on the host */
+void DLS_HOST_NAME(dls_embedding_backward)(real *dwte, real *dwpe, const real *dout,
+                                           const int *tokens, int B, int T, int C)
+{
+    for (size_t n = 0; n < (size_t)B * T; n++) {
+        real *token = dwte + (size_t)tokens[n] * C;
+        real *position = dwpe + n % T * C;
+        const real *row = dout + n * C;
+        #pragma omp simd
+        for (int c = 0; c < C; c++) {
+            token[c] += row[c];
+            position[c] += row[c];
+        }
+    }
+}

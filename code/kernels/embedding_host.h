@@ -1,0 +1,6 @@
+/* code/kernels/embedding_host.h: from chapters/09-transformer-kernels.md. Edit the chapter, or edit here and run "make untangle". */
+/* Host versions of the embedding; see host_pair.h for how this is included. */
+void DLS_HOST_NAME(dls_embedding_forward)(real *out, const int *tokens, const real *wte,
+                                          const real *wpe, int B, int T, int C);
+void DLS_HOST_NAME(dls_embedding_backward)(real *dwte, real *dwpe, const real *dout,
+                                           const int *tokens, int B, int T, int C);

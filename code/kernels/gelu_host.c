@@ -1,0 +1,32 @@
+/* code/kernels/gelu_host.c: from chapters/09-transformer-kernels.md. Edit the chapter, or edit here and run "make untangle". */
+/* GELU in plain C. Everything inlines into the loops, which vectorise as a whole. */
+#include <stddef.h>
+
+#include "kernels/gelu.h"
+#include "kernels/real_math.h"
+
+#include "kernels/gelu_host.h"
+
+static inline real gelu_gate(real x)
+{
+    real u = (real)DLS_GELU_SCALE * (x + (real)DLS_GELU_CUBIC * x * x * x);
+    return 1 / (1 + real_exp(-2 * u));
+}
+
+/* apply gelu on the host */
+void DLS_HOST_NAME(dls_gelu_forward)(real *out, const real *x, size_t n)
+{
+    #pragma omp simd
+    for (size_t i = 0; i < n; i++)
+        out[i] = x[i] * gelu_gate(x[i]);
+}
+
+void DLS_HOST_NAME(dls_gelu_backward)(real *dx, const real *dout, const real *x, size_t n)
+{
+    const real slope = (real)DLS_GELU_SCALE, cubic = (real)(3 * DLS_GELU_CUBIC);
+    #pragma omp simd
+    for (size_t i = 0; i < n; i++) {
+        real v = x[i], s = gelu_gate(v);
+        dx[i] = dout[i] * (s + 2 * v * slope * (1 + cubic * v * v) * s * (1 - s));
+    }
+}

@@ -1,0 +1,50 @@
+/* code/kernels/launch.cuh: from chapters/09-transformer-kernels.md. Edit the chapter, or edit here and run "make untangle". */
+/* What every launcher needs: choosing the element type from the context, choosing between
+ * the CUDA kernel and the host version, and the size of a grid. Included by .cu files
+ * only.
+ */
+#ifndef DLS_KERNELS_LAUNCH_CUH
+#define DLS_KERNELS_LAUNCH_CUH
+
+#include <cuda_runtime.h>
+
+#include "base/status.h"
+#include "tensor/tensor.h"
+#include "vgpu/gpu.h"
+
+/* choose the type of a launch */
+#define DLS_BY_TYPE(ctx, ...)                                                        \
+    ((ctx)->dtype == DLS_F32 ? [&]() -> dls_status { using real = float;             \
+                                                     return __VA_ARGS__; }()         \
+                             : [&]() -> dls_status { using real = double;            \
+                                                     return __VA_ARGS__; }())
+
+/* run on the host when asked */
+#ifdef __CUDACC__
+#define DLS_RUN_ON_HOST(ctx, name, ...) ((void)0)
+#else
+#define DLS_RUN_ON_HOST(ctx, name, ...)                                              \
+    do {                                                                             \
+        if (!dls_gpu_use_host_kernels())                                             \
+            break;                                                                   \
+        if constexpr (sizeof(real) == sizeof(float))                                 \
+            DLS_CUDA(dls_gpu_host_launch((ctx)->stream, name##_f32, __VA_ARGS__));   \
+        else                                                                         \
+            DLS_CUDA(dls_gpu_host_launch((ctx)->stream, name##_f64, __VA_ARGS__));   \
+        return DLS_OK;                                                               \
+    } while (0)
+#endif
+
+/* size a grid */
+static inline unsigned dls_blocks(size_t n, size_t per_block)
+{
+    return (unsigned)((n + per_block - 1) / per_block);
+}
+
+static inline dls_status dls_launched(void)
+{
+    DLS_CUDA(cudaGetLastError());
+    return DLS_OK;
+}
+
+#endif

@@ -1,0 +1,179 @@
+/* code/kernels/layernorm.cu: from chapters/09-transformer-kernels.md. Edit the chapter, or edit here and run "make untangle". */
+/* Layer normalisation on the device. Rows: a warp each, two passes for the variance.
+ * Columns (parameter gradients): 32 columns per block, eight rows at a time, fixed order.
+ */
+#include "kernels/layernorm.h"
+
+#include "kernels/launch.cuh"
+#include "kernels/warp.cuh"
+
+#define DLS_HOST_HEADER "kernels/layernorm_host.h"
+#include "kernels/host_pair.h"
+
+/* normalise a row on the device */
+template <typename real>
+__global__ void layernorm_forward_kernel(real *out, real *mean, real *rstd, const real *x,
+                                         const real *weight, const real *bias, int N,
+                                         int C)
+{
+    int lane = threadIdx.x % 32;
+    size_t n = (size_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    if (n >= (size_t)N)
+        return;  // the whole warp
+    const real *row = x + n * C;
+    /* find mean and rstd on the device */
+    real sum = 0, squares = 0;
+    for (int c = lane; c < C; c += 32)
+        sum += row[c];
+    real m = dls_warp_sum(sum) / C;
+    for (int c = lane; c < C; c += 32)
+        squares += (row[c] - m) * (row[c] - m);
+    real r = real(1) / sqrt(dls_warp_sum(squares) / C + real(DLS_LAYERNORM_EPSILON));
+    for (int c = lane; c < C; c += 32)
+        out[n * C + c] = (row[c] - m) * r * weight[c] + bias[c];
+    if (lane == 0) {
+        mean[n] = m;
+        rstd[n] = r;
+    }
+}
+
+/* pass the gradient through a row on the device */
+template <typename real>
+__global__ void layernorm_backward_input_kernel(real *dx, const real *dout, const real *x,
+                                                const real *weight, const real *mean,
+                                                const real *rstd, int N, int C)
+{
+    int lane = threadIdx.x % 32;
+    size_t n = (size_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    if (n >= (size_t)N)
+        return;
+    const real *row = x + n * C, *drow = dout + n * C;
+    real m = mean[n], r = rstd[n], sum = 0, product = 0;
+    for (int c = lane; c < C; c += 32) {
+        real g = drow[c] * weight[c];
+        sum += g;
+        product += g * (row[c] - m) * r;
+    }
+    sum = dls_warp_sum(sum) / C;
+    product = dls_warp_sum(product) / C;
+    for (int c = lane; c < C; c += 32) {
+        real xhat = (row[c] - m) * r;
+        dx[n * C + c] = r * (drow[c] * weight[c] - sum - xhat * product);
+    }
+}
+
+/* sum weight gradients on the device */
+template <typename real>
+__global__ void layernorm_backward_weight_kernel(real *dweight, real *dbias,
+                                                 const real *dout, const real *x,
+                                                 const real *mean, const real *rstd,
+                                                 int N, int C)
+{
+    __shared__ real weights[8][32], biases[8][32];
+    int c = blockIdx.x * 32 + threadIdx.x;
+    real dw = 0, db = 0;
+    for (size_t n = threadIdx.y; c < C && n < (size_t)N; n += 8) {
+        real g = dout[n * C + c];
+        dw += g * (x[n * C + c] - mean[n]) * rstd[n];
+        db += g;
+    }
+    weights[threadIdx.y][threadIdx.x] = dw;
+    biases[threadIdx.y][threadIdx.x] = db;
+    __syncthreads();
+    if (threadIdx.y != 0 || c >= C)
+        return;
+    /* add the eight partial sums */
+    for (int y = 1; y < 8; y++) {
+        dw += weights[y][threadIdx.x];
+        db += biases[y][threadIdx.x];
+    }
+    dweight[c] += dw;
+    dbias[c] += db;
+}
+
+/* launch the layer norm */
+template <typename real>
+static dls_status layernorm_forward(dls_ctx *ctx, real *out, real *mean, real *rstd,
+                                    const real *x, const real *weight, const real *bias,
+                                    int N, int C)
+{
+    double count = (double)N * C;
+    if (count == 0)
+        return DLS_OK;
+    dls_gpu_cost("layernorm forward", 8 * count,
+                 (2 * count + 2.0 * C + 2.0 * N) * sizeof(real));
+    DLS_RUN_ON_HOST(ctx, dls_layernorm_forward, out, mean, rstd, x, weight, bias, N, C);
+    layernorm_forward_kernel<real><<<dls_blocks(N, 4), 128, 0, ctx->stream>>>(
+        out, mean, rstd, x, weight, bias, N, C);
+    return dls_launched();
+}
+
+template <typename real>
+static dls_status layernorm_backward_input(dls_ctx *ctx, real *dx, const real *dout,
+                                           const real *x, const real *weight,
+                                           const real *mean, const real *rstd, int N,
+                                           int C)
+{
+    double count = (double)N * C;
+    if (count == 0)
+        return DLS_OK;
+    dls_gpu_cost("layernorm backward input", 12 * count,
+                 (3 * count + C + 2.0 * N) * sizeof(real));
+    DLS_RUN_ON_HOST(ctx, dls_layernorm_backward_input, dx, dout, x, weight, mean, rstd, N,
+                    C);
+    layernorm_backward_input_kernel<real><<<dls_blocks(N, 4), 128, 0, ctx->stream>>>(
+        dx, dout, x, weight, mean, rstd, N, C);
+    return dls_launched();
+}
+
+template <typename real>
+static dls_status layernorm_backward_weight(dls_ctx *ctx, real *dweight, real *dbias,
+                                            const real *dout, const real *x,
+                                            const real *mean, const real *rstd, int N,
+                                            int C)
+{
+    double count = (double)N * C;
+    if (count == 0)
+        return DLS_OK;
+    dls_gpu_cost("layernorm backward weight", 6 * count,
+                 (2 * count + 4.0 * C + 2.0 * N) * sizeof(real));
+    DLS_RUN_ON_HOST(ctx, dls_layernorm_backward_weight, dweight, dbias, dout, x, mean,
+                    rstd, N, C);
+    layernorm_backward_weight_kernel<real>
+        <<<dls_blocks(C, 32), dim3(32, 8), 0, ctx->stream>>>(dweight, dbias, dout, x,
+                                                             mean, rstd, N, C);
+    return dls_launched();
+}
+
+/* expose the layer norm */
+extern "C" dls_status dls_layernorm_forward(dls_ctx *ctx, void *out, void *mean,
+                                            void *rstd, const void *x, const void *weight,
+                                            const void *bias, int N, int C)
+{
+    return DLS_BY_TYPE(ctx,
+                       layernorm_forward(ctx, (real *)out, (real *)mean, (real *)rstd,
+                                         (const real *)x, (const real *)weight,
+                                         (const real *)bias, N, C));
+}
+
+extern "C" dls_status dls_layernorm_backward_input(dls_ctx *ctx, void *dx,
+                                                   const void *dout, const void *x,
+                                                   const void *weight, const void *mean,
+                                                   const void *rstd, int N, int C)
+{
+    return DLS_BY_TYPE(ctx, layernorm_backward_input(
+                                ctx, (real *)dx, (const real *)dout, (const real *)x,
+                                (const real *)weight, (const real *)mean,
+                                (const real *)rstd, N, C));
+}
+
+extern "C" dls_status dls_layernorm_backward_weight(dls_ctx *ctx, void *dweight,
+                                                    void *dbias, const void *dout,
+                                                    const void *x, const void *mean,
+                                                    const void *rstd, int N, int C)
+{
+    return DLS_BY_TYPE(ctx, layernorm_backward_weight(
+                                ctx, (real *)dweight, (real *)dbias, (const real *)dout,
+                                (const real *)x, (const real *)mean, (const real *)rstd,
+                                N, C));
+}

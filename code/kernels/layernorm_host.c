@@ -1,0 +1,73 @@
+/* code/kernels/layernorm_host.c: from chapters/09-transformer-kernels.md. Edit the chapter, or edit here and run "make untangle". */
+/* Layer normalisation in plain C. A row of some hundred elements stays in the first-level
+ * cache, so the two passes over it cost one read of memory. */
+#include <stddef.h>
+
+#include "kernels/layernorm.h"
+#include "kernels/real_math.h"
+
+#include "kernels/layernorm_host.h"
+
+/* normalise rows on the host */
+void DLS_HOST_NAME(dls_layernorm_forward)(real *out, real *mean, real *rstd,
+                                          const real *x, const real *weight,
+                                          const real *bias, int N, int C)
+{
+    for (size_t n = 0; n < (size_t)N; n++) {
+        const real *row = x + n * C;
+        real *y = out + n * C, sum = 0, squares = 0;
+        #pragma omp simd reduction(+ : sum)
+        for (int c = 0; c < C; c++)
+            sum += row[c];
+        real m = sum / C;
+        #pragma omp simd reduction(+ : squares)
+        for (int c = 0; c < C; c++)
+            squares += (row[c] - m) * (row[c] - m);
+        real r = 1 / real_sqrt(squares / C + (real)DLS_LAYERNORM_EPSILON);
+        #pragma omp simd
+        for (int c = 0; c < C; c++)
+            y[c] = (row[c] - m) * r * weight[c] + bias[c];
+        mean[n] = m;
+        rstd[n] = r;
+    }
+}
+
+/* pass the gradient through rows on the host */
+void DLS_HOST_NAME(dls_layernorm_backward_input)(real *dx, const real *dout,
+                                                 const real *x, const real *weight,
+                                                 const real *mean, const real *rstd,
+                                                 int N, int C)
+{
+    for (size_t n = 0; n < (size_t)N; n++) {
+        const real *row = x + n * C, *drow = dout + n * C;
+        real *to = dx + n * C, m = mean[n], r = rstd[n], sum = 0, product = 0;
+        #pragma omp simd reduction(+ : sum, product)
+        for (int c = 0; c < C; c++) {
+            real g = drow[c] * weight[c];
+            sum += g;
+            product += g * (row[c] - m) * r;
+        }
+        sum /= C;
+        product /= C;
+        #pragma omp simd
+        for (int c = 0; c < C; c++)
+            to[c] = r * (drow[c] * weight[c] - sum - (row[c] - m) * r * product);
+    }
+}
+
+/* sum weight gradients on the host */
+void DLS_HOST_NAME(dls_layernorm_backward_weight)(real *restrict dweight,
+                                                  real *restrict dbias, const real *dout,
+                                                  const real *x, const real *mean,
+                                                  const real *rstd, int N, int C)
+{
+    for (size_t n = 0; n < (size_t)N; n++) {
+        const real *row = x + n * C, *drow = dout + n * C;
+        real m = mean[n], r = rstd[n];
+        #pragma omp simd
+        for (int c = 0; c < C; c++) {
+            dweight[c] += drow[c] * ((row[c] - m) * r);
+            dbias[c] += drow[c];
+        }
+    }
+}
