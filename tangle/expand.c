@@ -126,12 +126,14 @@ static slice deeper(slice outer, slice line, int indent)
     return (slice){p, outer.n + (size_t)indent};
 }
 
-static void expand_chunk(struct expansion *e, struct chunk *c, slice indent, int parent);
+static void expand_chunk(struct expansion *e, struct chunk *c, slice indent, int parent,
+                         int ref_row);
 
-static void expand_block(struct expansion *e, struct block *b, slice indent, int parent)
+static void expand_block(struct expansion *e, struct block *b, slice indent, int parent,
+                         int ref_row)
 {
     int me = (int)e->out->instances.n, next = 0;
-    PUSH(e->out->instances, (struct instance){b, indent, parent});
+    PUSH(e->out->instances, (struct instance){b, indent, parent, ref_row});
     if (b->chunk->root) {
         slice first = b->lines ? block_line(b, 0) : (slice){"", 0};
         if (!starts(first, "#!"))
@@ -144,7 +146,7 @@ static void expand_block(struct expansion *e, struct block *b, slice indent, int
             struct ref *r = &b->ref[next++];
             slice in = deeper(indent, line, r->indent);
             put_comment(e, me, in, r);
-            expand_chunk(e, r->to, in, me);
+            expand_chunk(e, r->to, in, me, row);
             put_directive(e, me, b, row + 1);
             continue;
         }
@@ -157,12 +159,13 @@ static void expand_block(struct expansion *e, struct block *b, slice indent, int
     }
 }
 
-static void expand_chunk(struct expansion *e, struct chunk *c, slice indent, int parent)
+static void expand_chunk(struct expansion *e, struct chunk *c, slice indent, int parent,
+                         int ref_row)
 {
     e->full |= ++e->depth > MOST_DEEP || e->out->instances.n > MOST_BLOCKS ||
                e->out->src.n > MOST_BYTES;
     for (size_t i = 0; i < c->blocks.n && !e->full; i++)
-        expand_block(e, c->blocks.at[i], indent, parent);
+        expand_block(e, c->blocks.at[i], indent, parent, ref_row);
     e->depth--;
 }
 
@@ -170,14 +173,14 @@ void expand(struct book *b, outputs *out, bool maps)
 {
     for (size_t i = 0; i < b->chunks.n; i++) {
         struct chunk *c = b->chunks.at[i];
-        if (!c->root)
+        if (!c->root || c->blocks.at[0]->src->chapter->broken)
             continue;
         struct output *o = keep(sizeof *o);
         o->root = c;
         o->path = keep_text(c->name);
         o->src_path = keepf("build/src/%s", o->path);
         struct expansion e = {.out = o, .lang = c->blocks.at[0]->lang, .maps = maps};
-        expand_chunk(&e, c, (slice){"", 0}, -1);
+        expand_chunk(&e, c, (slice){"", 0}, -1, 0);
         if (e.full)
             problem(CLASS_REFERENCE, "too-large", at_name(c->blocks.at[0]),
                     "\"%s\" expands to more than %d MB, or its chunks nest deeper than %d",

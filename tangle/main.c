@@ -14,12 +14,33 @@ static const struct command {
     int least, most; /* how many arguments */
 } commands[] = {
     {"write", command_write, "", "writes code/, tests/ and build/src/ from the chapters",
-     "  --force           overwrite outputs that were edited by hand\n",
+     "  --force           overwrite outputs that were edited by hand\n"
+     "  --keep-going      leave out the chapters with problems, write the others\n",
      "  $ tangle write\n  tangle: 4 files written, 0 removed, 212 unchanged\n", 0, 0},
     {"check", command_check, "", "checks the chapters, and that every output is in step with them",
      "  --strict          warnings (long chunk, long line) are errors\n",
      "  $ tangle check\n  tangle: 12 chapters' files, 96 outputs, 731 chunks, 14 runs: in step\n",
      0, 0},
+    {"untangle", command_untangle, "",
+     "takes edits made in code/ and tests/ back into the chapters",
+     "",
+     "  $ tangle untangle\n  chapters/04-data-parallelism.md:212: send-the-first-shard\n"
+     "  tangle: 1 block changed in 1 chapter file\n",
+     0, 0},
+    {"where", command_where, "FILE:LINE", "leads from a chapter's line to the files, and back",
+     "",
+     "  $ tangle where code/comm/ring.c:45\n"
+     "  chapters/04-data-parallelism.md:212  send-the-first-shard\n",
+     1, 1},
+    {"list", command_list, "[KIND]", "lists roots, chunks, runs and exercises (or one KIND)",
+     "", "  $ tangle list runs\n", 0, 1},
+    {"stats", command_stats, "", "counts chunk lengths and words per code line, by chapter", "",
+     "  $ tangle stats\n", 0, 0},
+    {"run", command_run, "", "runs the .run blocks that are not fresh, compiles the .fails blocks",
+     "  --slow            run the blocks of class .slow as well\n"
+     "  --force           run fresh blocks again\n"
+     "  --only ID         this block only\n",
+     "  $ tangle run --only measure-the-ring\n  tangle: 1 run recorded\n", 0, 0},
     {"index", command_index, "", "prints chunks, identifiers, runs and exercises for the weave",
      "  --lua             as a Lua table (default: JSON)\n",
      "  $ tangle index --lua > build/index.lua\n", 0, 0},
@@ -84,7 +105,7 @@ static bool flag(struct options *o, const char *arg)
         bool *value;
     } flags[] = {{"--json", &o->json}, {"--lua", &o->lua}, {"--strict", &o->strict},
                  {"--allow-missing", &o->allow_missing}, {"--force", &o->force},
-                 {"--slow", &o->slow}};
+                 {"--slow", &o->slow}, {"--keep-going", &o->keep_going}};
     guess g = guess_for(slice_of(arg));
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         guess_try(&g, slice_of(flags[i].name));
@@ -104,7 +125,7 @@ static void check_fits(const struct command *c, const char *arg)
                 arg);
 }
 
-static bool go_to_book(const char *folder)
+static bool go_to_book(const char *folder, struct options *o)
 {
     if (folder) {
         if (chdir(folder) == 0)
@@ -120,6 +141,9 @@ static bool go_to_book(const char *folder)
         if (!getcwd(here, sizeof here) || !strcmp(here, "/") || chdir(".."))
             return chdir(start) == 0;
     }
+    char root[4096];
+    if (getcwd(root, sizeof root) && strlen(start) > strlen(root))
+        o->prefix = keepf("%s/", start + strlen(root) + 1);
     return true;
 }
 
@@ -203,7 +227,7 @@ int main(int argc, char **argv)
         keep_free();
         return 0;
     }
-    if (!problem_count() && go_to_book(folder))
+    if (!problem_count() && go_to_book(folder, &o))
         c->call(&o);
     return finish(&o);
 }

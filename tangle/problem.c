@@ -121,6 +121,19 @@ void problems_rewind(size_t mark)
     report.n = mark;
 }
 
+bool problems_break_chapters(void)
+{
+    bool all = true;
+    for (size_t i = 0; i < report.n; i++) {
+        const struct item_of_report *p = &report.at[i];
+        struct chapter *c = p->where.src ? p->where.src->chapter : NULL;
+        if (c && !is_warning(p))
+            c->broken = true;
+        all = all && (c || is_warning(p));
+    }
+    return all;
+}
+
 void problems_strict(void)
 {
     strict = true;

@@ -19,10 +19,15 @@ slice run_command_text(const struct block *b)
     return (slice){first.p, (size_t)(last.p + last.n - first.p)};
 }
 
-/* Files are hashed once in a run of the tool, however many blocks need them. */
+static map seen; /* files are hashed once, however many blocks need them */
+
+void record_forget_files(void)
+{
+    seen = (map){0};
+}
+
 static uint64_t file_hash(slice path)
 {
-    static map seen;
     uint64_t *known = map_get(&seen, path);
     if (known)
         return *known;

@@ -98,7 +98,8 @@ slice manifest_text(const struct plan *p, const struct book *b, uint64_t base, b
         if (s->missing)
             addf(&t, "input missing %s\n", s->path);
         else
-            addf(&t, "input %016" PRIx64 " %s\n", both ? 0 : hash_of(s->all), s->path);
+            addf(&t, "input %016" PRIx64 " %s\n",
+                 both || s->chapter->broken ? 0 : hash_of(s->all), s->path);
     }
     for (size_t i = 0; i < p->items.n; i++) {
         const struct item *it = p->items.at[i];
@@ -226,16 +227,30 @@ static void stale(struct plan *p, const char *path, enum kind kind, bool force)
 
 struct scan {
     struct plan *plan;
+    struct book *book;
     bool force;
 };
 
 static void scan_visit(void *context, const char *path)
 {
     struct scan *s = context;
-    stale(s->plan, path, KIND_CLEAN, s->force);
+    struct chapter *c = owner_of(s->book, slice_of(path));
+    if (!c || !c->broken)
+        stale(s->plan, path, KIND_CLEAN, s->force);
 }
 
-void plan_make(struct plan *p, const outputs *o, const map *absorbed, bool force)
+/* The recorded output of a chapter with problems: neither written nor stale. */
+static bool of_broken(struct plan *p, struct book *b, const struct entry *e)
+{
+    const char *path = strncmp(e->path, "build/src/", 10) ? e->path : e->path + 10;
+    struct chapter *c = owner_of(b, slice_of(path));
+    if (!c || !c->broken || map_get(&p->by_path, slice_of(e->path)))
+        return false;
+    plan_add(p, e->path, e->kind, (slice){"", 0})->hash = e->hash[0];
+    return true;
+}
+
+void plan_make(struct plan *p, struct book *b, const outputs *o, const map *absorbed, bool force)
 {
     for (size_t i = 0; i < o->n; i++) {
         struct output *out = o->at[i];
@@ -246,8 +261,9 @@ void plan_make(struct plan *p, const outputs *o, const map *absorbed, bool force
         decide(p, src, absorbed, force);
     }
     for (size_t i = 0; i < p->old.entries.n; i++)
-        stale(p, p->old.entries.at[i]->path, p->old.entries.at[i]->kind, force);
-    struct scan s = {p, force};
+        if (!of_broken(p, b, p->old.entries.at[i]))
+            stale(p, p->old.entries.at[i]->path, p->old.entries.at[i]->kind, force);
+    struct scan s = {p, b, force};
     if (!p->old.present)
         walk_outputs(scan_visit, &s);
 }

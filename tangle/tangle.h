@@ -110,6 +110,7 @@ struct chapter {
     const char *id, *number; /* number "" when unnumbered */
     VEC(slice) owns;
     VEC(struct source *) files;
+    bool broken; /* has problems: write --keep-going leaves its outputs alone */
 };
 
 /* One Markdown file. */
@@ -231,6 +232,7 @@ int warning_count(void);
 enum class problem_class(void); /* the first class, in the order of the numbers, that occurred */
 size_t problems_mark(void);            /* to take back what is reported from here on */
 void problems_rewind(size_t mark);
+bool problems_break_chapters(void); /* sets chapter.broken; false: some are of no chapter */
 void problems_strict(void);     /* from now on style warnings are errors */
 void problems_print(FILE *out);
 json_t *problems_json(void);
@@ -256,6 +258,7 @@ void fate_decide(struct block *b, slice info, int info_column);    /* fate.c */
 bool chunk_name_ok(slice s);
 void target_check(struct book *book, struct block *b);             /* target.c */
 void targets_check(struct book *book);
+struct chapter *owner_of(struct book *book, slice path);
 void resolve(struct book *b);                                      /* resolve.c */
 
 /* ---- expand.c ------------------------------------------------------------------------------- */
@@ -267,6 +270,7 @@ struct instance {
     struct block *block;
     slice indent;
     int parent; /* instance holding the reference, -1 for a root */
+    int row;    /* of the reference in it */
 };
 
 /* Where a line of an output comes from. A comment's row is that of the reference it stands for. */
@@ -350,7 +354,8 @@ slice manifest_text(const struct plan *p, const struct book *b, uint64_t base, b
 
 /* Decides for every output and every stale file what to do. `absorbed` (may be NULL) holds the
  * paths whose edits are in the chapters by now; with `force` edited files are overwritten. */
-void plan_make(struct plan *p, const outputs *o, const map *absorbed, bool force);
+void plan_make(struct plan *p, struct book *b, const outputs *o, const map *absorbed,
+               bool force);
 struct item *plan_add(struct plan *p, const char *path, enum kind kind, slice content);
 /* Calls visit for every file under code/ and tests/ that is no dot file. */
 void walk_outputs(void (*visit)(void *context, const char *path), void *context);
@@ -374,14 +379,35 @@ struct hunk {
 };
 typedef VEC(struct hunk) hunks;
 void diff_lines(const slice *a, int an, const slice *b, int bn, hunks *out);
-void diff_show(text *t, slice old, slice new, int limit);
+void diff_show(text *t, slice old, slice new);
+
+/* ---- place.c: the edits of an output, by block --------------------------------------------------- */
+
+typedef VEC(slice) lines_of_text;
+
+struct row_edit {
+    bool gone;
+    lines_of_text after; /* new lines after this row */
+};
+
+struct edited {
+    const struct output *base; /* as it was written, with its map */
+    slice disk;                /* as it is now */
+    slice *base_line, *line;
+    int lines;
+    struct row_edit **rows; /* per instance: rows[i][0] is before the first row */
+    bool refused;
+};
+void place_edits(struct edited *e);
+lines_of_text edited_body(const struct edited *e, int instance);
 
 /* ---- commands ----------------------------------------------------------------------------------- */
 
 struct options {
     const char *command;
-    bool json, lua, strict, allow_missing, force, slow, quiet;
+    bool json, lua, strict, allow_missing, force, slow, keep_going;
     const char *only;
+    const char *prefix; /* the folder tangle was started in, below the book's; NULL: the book's */
     int argc;
     char **argv; /* arguments that are not options */
 };
@@ -417,12 +443,14 @@ struct record {
     int exit;
 };
 struct record record_read(slice id);
+void record_forget_files(void); /* a run may have changed what others need */
 uint64_t record_hash(const struct run *r);
 slice run_command_text(const struct block *b);
 const char *record_write(const struct run *r, const struct record *rec);
 const char *machine_name(void);
-/* expect.c: does an output meet an expectation? If not, `why` says where. */
-bool expectation_met(const struct block *expect, slice output, text *why);
+/* expect.c: the row of the first line of an output that does not meet the expectation, or -1.
+ * *got is the line that came instead (p == NULL when the output ended). */
+int expectation_row(const struct block *expect, slice output, slice *got);
 /* process.c: runs argv with both outputs merged. */
 struct process {
     text output;

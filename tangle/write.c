@@ -45,6 +45,29 @@ void report_plan(const struct options *o, const struct plan *p)
     result(v);
 }
 
+/*
+ * For --keep-going: sets aside the chapters with problems, and those that refer to their chunks.
+ * False when a problem belongs to no chapter; then nothing can be written.
+ */
+static bool leave_broken(struct book *b)
+{
+    if (!problems_break_chapters())
+        return false;
+    for (bool again = true; again;) {
+        again = false;
+        for (size_t i = 0; i < b->blocks.n; i++) {
+            struct block *block = b->blocks.at[i];
+            for (int k = 0; k < block->refs && !block->src->chapter->broken; k++) {
+                struct chunk *to = block->ref[k].to;
+                if (to && to->blocks.n && !to->blocks.at[0]->src->chapter->broken)
+                    continue;
+                block->src->chapter->broken = again = true;
+            }
+        }
+    }
+    return true;
+}
+
 void command_write(const struct options *o)
 {
     struct plan p = {0};
@@ -57,14 +80,13 @@ void command_write(const struct options *o)
     }
     struct book *b = load_current(o);
     outputs out = {0};
-    if (!problem_count())
-        expand(b, &out, false);
-    if (problem_count())
+    if (problem_count() && !(o->keep_going && leave_broken(b)))
         return;
-    plan_make(&p, &out, NULL, o->force);
-    if (problem_count() || !plan_commit(&p, b))
-        return;
-    report_plan(o, &p);
+    int before = problem_count();
+    expand(b, &out, false);
+    plan_make(&p, b, &out, NULL, o->force);
+    if (problem_count() == before && plan_commit(&p, b))
+        report_plan(o, &p);
 }
 
 /* ---- check ----------------------------------------------------------------------------------- */
