@@ -1,0 +1,72 @@
+/* code/comm/comm_private.h: from chapters/04-data-parallelism.md. Edit the chapter, or edit here and run "make untangle". */
+/* The inside of a communicator: channels, operations in flight. Private to comm/. */
+#ifndef DLS_COMM_COMM_PRIVATE_H
+#define DLS_COMM_COMM_PRIVATE_H
+
+#include "comm/algorithms.h"
+#include "comm/comm.h"
+#include "comm/local.h"
+#include "comm/message.h"
+
+/* define a channel */
+typedef struct dls_channel {
+    uint64_t issued, served; // tickets
+    uint64_t messages;       // sends or receives called so far
+    double free_at;          // virtual time at which the last operation left the wire
+} dls_channel;
+
+/* define the inside of a communicator */
+typedef struct dls_comm_op dls_comm_op;
+
+struct dls_comm {
+    int rank, world;
+    dls_local local;                          // unused in a world of one
+    dls_channel out[DLS_LOCAL_MAX_RANKS];     // to each peer
+    dls_channel in[DLS_LOCAL_MAX_RANKS];      // from each peer
+    uint64_t collectives;                     // called so far
+    uint64_t pages;                           // posted by the host all-gather
+    const dls_comm_op *waiting;               // the last one that could not go on
+    char host_waits[DLS_LOCAL_WAIT];          // what the host thread waits for, or ""
+    cudaStream_t stream;                      // for the waits of the host
+    dls_comm_statistics stats;
+};
+
+/* define an operation in flight */
+struct dls_comm_op {
+    dls_comm *comm;
+    dls_algorithm *algorithm;
+    dls_shape shape;
+    dls_message ours;
+    dls_reduce reduce;
+    unsigned char *buffer;
+    size_t element;                    // bytes
+    int to, from;                      // peers; -1: none
+    uint64_t out_ticket, in_ticket;
+    int references;                    // the two stream operations that share this
+    /* keep the progress of an operation */
+    int k, open, done;        // step; 1: step is valid; 1: all steps are complete
+    unsigned messages_out, messages_in; // of this operation, complete
+    int announced, heard;     // the step's header is sent; the peer's has come
+    size_t sent, received;    // bytes of the step
+    dls_step step;
+    dls_message theirs;
+    double start, now;        // virtual seconds
+};
+
+/* declare the engine */
+/* Enqueues the operation described by op (copied) on the stream. */
+dls_status dls_engine_enqueue(const dls_comm_op *op, cudaStream_t stream, const char *file,
+                              int line);
+
+/* What an operation waits for, in words. */
+void dls_engine_describe(const dls_comm_op *op, char *text, size_t size);
+
+/* Tells the other ranks that this one failed, as dls_status_message() says; returns what
+ * an operation's ready() returns then. */
+int dls_comm_give_up(dls_comm *comm);
+
+void dls_comm_combine(void *into, const void *from, size_t n, int dtype,
+                      dls_reduce op);
+void dls_comm_divide(void *data, size_t n, int dtype, int by);
+
+#endif

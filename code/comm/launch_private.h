@@ -1,0 +1,30 @@
+/* code/comm/launch_private.h: from chapters/04-data-parallelism.md. Edit the chapter, or edit here and run "make untangle". */
+/* What dls_launch and dls_run_ranks share. Private to comm/. */
+#ifndef DLS_COMM_LAUNCH_PRIVATE_H
+#define DLS_COMM_LAUNCH_PRIVATE_H
+
+#include <signal.h>
+#include <sys/types.h>
+
+#include "comm/launch.h"
+#include "comm/local.h"
+
+typedef struct dls_supervisor {
+    int n, alive;
+    pid_t pids[DLS_LOCAL_MAX_RANKS];  // 0: not started, or gone
+    dls_local local;
+    sigset_t watched, previous;       // signals taken by sigtimedwait; the mask before
+    double term_delay, kill_delay;    // after the first failure; seconds
+    double term_at, kill_at, limit_at;// on the monotonic clock; 0: not set
+    int announce;                     // log the first failure when it happens
+    int first;                        // rank that failed first; -1: none
+    int exit_status;                  // what dls_launch returns
+} dls_supervisor;
+
+dls_status dls_supervise_begin(dls_supervisor *s, int n, double limit_seconds);
+pid_t dls_supervise_fork(dls_supervisor *s, int rank); // 0 in the child, -1: failed
+void dls_supervise_wait(dls_supervisor *s);            // until the last one is gone
+void dls_supervise_stop(dls_supervisor *s, int signal);
+void dls_supervise_end(dls_supervisor *s);
+
+#endif

@@ -1,0 +1,207 @@
+/* code/comm/local.c: from chapters/04-data-parallelism.md. Edit the chapter, or edit here and run "make untangle". */
+/* The memory shared by the ranks of a machine: creation, bells, fates, deadlocks.
+ * The layout is in local.h. */
+#include "comm/local.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SLEEP_MS = 100 };
+static const uint64_t MAGIC = 0x31306c61636f6c64; // "dlocal01"
+static const uint64_t BLOCKED = (uint64_t)1 << 32;
+
+/* lay out the shared memory */
+static size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* Maps the descriptor and finds the parts. */
+static dls_status map(int fd, int rank, int world, dls_local *out)
+{
+    size_t ranks = round_up(sizeof(dls_local_head), DLS_MAILBOX_LINE);
+    size_t boxes = round_up(ranks + (size_t)world * sizeof(dls_local_rank), 4096);
+    size_t bytes = boxes + (size_t)world * world * sizeof(dls_mailbox);
+    if (rank < 0 && ftruncate(fd, (off_t)bytes))
+        return DLS_FAIL(DLS_ERR_MEMORY, "shared memory of %zu bytes for %d ranks: %s",
+                        bytes, world, strerror(errno));
+    void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED)
+        return DLS_FAIL(DLS_ERR_MEMORY, "mapping %zu bytes shared by %d ranks: %s",
+                        bytes, world, strerror(errno));
+    *out = (dls_local){.head = base, .bytes = bytes, .fd = fd, .rank = rank,
+                       .world = world};
+    out->ranks = (dls_local_rank *)((char *)base + ranks);
+    out->boxes = (dls_mailbox *)((char *)base + boxes);
+    return DLS_OK;
+}
+
+/* create the shared memory */
+dls_status dls_local_create(int world, dls_local *out)
+{
+    if (world < 1 || world > DLS_LOCAL_MAX_RANKS)
+        return DLS_FAIL(DLS_ERR_INPUT, "%d ranks: expected 1 to %d", world,
+                        DLS_LOCAL_MAX_RANKS);
+    int fd = memfd_create("dls-ranks", 0); // without CLOEXEC: it is meant to be inherited
+    if (fd < 0)
+        return DLS_FAIL(DLS_ERR_MEMORY, "shared memory for %d ranks: %s", world,
+                        strerror(errno));
+    dls_status status = map(fd, -1, world, out);
+    if (status != DLS_OK) {
+        close(fd);
+        return status;
+    }
+    out->head->world = (uint32_t)world;
+    out->head->magic = MAGIC;
+    return DLS_OK;
+}
+
+/* attach to the shared memory */
+dls_status dls_local_attach(int fd, int rank, int world, dls_local *out)
+{
+    dls_local_head head;
+    struct stat info;
+    if (fstat(fd, &info) || pread(fd, &head, sizeof head, 0) != (ssize_t)sizeof head ||
+        head.magic != MAGIC)
+        return DLS_FAIL(DLS_ERR_INPUT, "DLS_ARENA_FD=%d: not the shared memory of a "
+                        "launcher; start the ranks with `dls run -n N`", fd);
+    if ((int)head.world != world)
+        return DLS_FAIL(DLS_ERR_INPUT, "DLS_WORLD_SIZE=%d: the launcher made shared memory "
+                        "for %u ranks", world, head.world);
+    DLS_TRY(map(fd, rank, world, out));
+    atomic_store(&out->ranks[rank].pid, (int32_t)getpid());
+    return DLS_OK;
+}
+
+void dls_local_detach(dls_local *local)
+{
+    if (local->head)
+        munmap(local->head, local->bytes);
+    local->head = NULL;
+}
+
+dls_mailbox *dls_local_box(const dls_local *local, int from, int to)
+{
+    return &local->boxes[(size_t)from * (size_t)local->world + (size_t)to];
+}
+
+/* ring a bell */
+void dls_local_ring(dls_local *local, int to)
+{
+    dls_local_rank *rank = &local->ranks[to];
+    atomic_fetch_add(&rank->bell, 1);
+    if (atomic_load(&rank->asleep))
+        syscall(SYS_futex, &rank->bell, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+void dls_local_ring_all(dls_local *local)
+{
+    for (int r = 0; r < local->world; r++)
+        dls_local_ring(local, r);
+}
+
+/* record a fate */
+void dls_local_fail(dls_local *local, int rank, dls_status status, const char *text)
+{
+    dls_local_rank *record = &local->ranks[rank];
+    uint32_t nobody = 0;
+    if (atomic_load(&record->fate) == DLS_FATE_FAILED)
+        return; // the first report is the one that matters
+    record->status = (int32_t)status;
+    snprintf(record->failure, sizeof record->failure, "%s", text);
+    atomic_store(&record->fate, DLS_FATE_FAILED);
+    atomic_compare_exchange_strong(&local->head->culprit, &nobody, (uint32_t)rank + 1);
+    dls_local_ring_all(local);
+}
+
+void dls_local_done(dls_local *local, int rank)
+{
+    uint32_t running = DLS_FATE_RUNNING;
+    atomic_compare_exchange_strong(&local->ranks[rank].fate, &running, DLS_FATE_DONE);
+    dls_local_ring_all(local);
+}
+
+int dls_local_fate(const dls_local *local, int rank)
+{
+    return (int)atomic_load(&local->ranks[rank].fate);
+}
+
+dls_status dls_local_check(const dls_local *local, const char *doing)
+{
+    uint32_t culprit = atomic_load(&local->head->culprit);
+    if (!culprit)
+        return DLS_OK;
+    const char *failure = local->ranks[culprit - 1].failure;
+    if ((int)culprit - 1 == local->rank)
+        return DLS_FAIL(DLS_ERR_COMM, "rank %d %s", local->rank, failure);
+    return DLS_FAIL(DLS_ERR_COMM, "rank %d %s; this rank %s", (int)culprit - 1,
+                    failure, doing);
+}
+
+/* find out that everybody waits */
+/* 1 if every rank is blocked or done; *stamp changes whenever any bell was rung. */
+static int everybody_waits(const dls_local *local, uint64_t *stamp)
+{
+    *stamp = 0;
+    for (int r = 0; r < local->world; r++) {
+        const dls_local_rank *rank = &local->ranks[r];
+        uint64_t blocked = atomic_load(&rank->blocked);
+        uint32_t bell = atomic_load(&rank->bell);
+        if (atomic_load(&rank->fate) == DLS_FATE_DONE)
+            continue;
+        if (blocked != (BLOCKED | bell))
+            return 0;
+        *stamp += bell;
+    }
+    return 1;
+}
+
+static void report_deadlock(dls_local *local)
+{
+    uint64_t before, after;
+    char text[DLS_LOCAL_TEXT] = "found that all ranks wait for each other:";
+    if (atomic_load(&local->head->culprit) || !everybody_waits(local, &before))
+        return;
+    for (int r = 0; r < local->world; r++) {
+        size_t used = strlen(text);
+        const char *does = atomic_load(&local->ranks[r].fate) == DLS_FATE_DONE
+                               ? "has finished" : local->ranks[r].waits_for;
+        size_t left = sizeof text - used;
+        const char *comma = r ? ";" : "";
+        if (snprintf(text + used, left, "%s rank %d %s", comma, r, does) >= (int)left)
+            break; // full: the first ranks tell enough
+    }
+    if (everybody_waits(local, &after) && before == after)
+        dls_local_fail(local, local->rank, DLS_ERR_COMM, text);
+}
+
+/* sleep until the bell rings */
+void dls_local_sleep(dls_local *local, const char *waits_for)
+{
+    dls_local_rank *me = &local->ranks[local->rank];
+    uint32_t bell = atomic_load(&me->bell);
+    if (bell != local->heard) { // something may have come since the caller looked
+        local->heard = bell;
+        local->idle_rounds = 0;
+        return;
+    }
+    if (atomic_load(&me->blocked) != (BLOCKED | bell)) {
+        snprintf(me->waits_for, sizeof me->waits_for, "%s", waits_for);
+        atomic_store(&me->blocked, BLOCKED | bell);
+    }
+    struct timespec limit = {0, SLEEP_MS * 1000000L};
+    atomic_store(&me->asleep, 1);
+    long rc = syscall(SYS_futex, &me->bell, FUTEX_WAIT, bell, &limit, NULL, 0);
+    int timed_out = rc < 0 && errno == ETIMEDOUT;
+    atomic_store(&me->asleep, 0);
+    if (timed_out && ++local->idle_rounds >= 2)
+        report_deadlock(local);
+}

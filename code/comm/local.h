@@ -1,0 +1,101 @@
+/* code/comm/local.h: from chapters/04-data-parallelism.md. Edit the chapter, or edit here and run "make untangle". */
+/* The memory that the ranks of one machine share.
+ *
+ *   | head | rank 0 | rank 1 | ... | mailbox 0→0 | 0→1 | ... | n-1→n-1 |
+ *
+ * Each rank's record has one writer (its rank, or the launcher once the rank is dead), so
+ * no locks are needed. Mailboxes that are never used are never touched: the file is sparse
+ * and costs the pages that were written. Private to comm/.
+ * Tried: a mutex and condition per mailbox, process-shared and robust. A robust mutex tells
+ * the next owner that the last one died; our readers learn it without owning anything. */
+#ifndef DLS_COMM_LOCAL_H
+#define DLS_COMM_LOCAL_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "comm/mailbox.h"
+
+/* define the fate of a rank */
+typedef enum dls_fate {
+    DLS_FATE_RUNNING = 0,
+    DLS_FATE_DONE,   // ended in order, or destroyed its communicator
+    DLS_FATE_FAILED  // reported an error, or was killed; failure[] says what
+} dls_fate;
+
+enum {
+    DLS_LOCAL_MAX_RANKS = 64,
+    DLS_LOCAL_BOARD = 4096,  // bytes of one page of the host all-gather
+    DLS_LOCAL_WAIT = 200,    // what a rank waits for
+    DLS_LOCAL_TEXT = 900     // how a rank failed
+};
+
+/* define the shared record of a rank */
+typedef struct dls_local_board {
+    uint64_t bytes;         // of the whole contribution
+    double time;            // virtual, at which the host called
+    char site[96];          // who called, for reports of mismatches
+    char data[DLS_LOCAL_BOARD];
+} dls_local_board;
+
+typedef struct dls_local_rank {
+    _Alignas(DLS_MAILBOX_LINE) _Atomic uint32_t bell; // futex: rung when anything changes
+    _Atomic uint32_t asleep;                          // 1: ringing needs a wake-up call
+    _Atomic uint64_t blocked;  // BLOCKED | value of the bell when it gave up; else 0
+    _Atomic uint32_t fate;     // dls_fate
+    _Atomic int32_t pid;
+    int32_t status;            // the dls_status of a failure
+    char waits_for[DLS_LOCAL_WAIT]; // valid while blocked
+    char failure[DLS_LOCAL_TEXT];   // valid once culprit names this rank
+    _Alignas(DLS_MAILBOX_LINE) _Atomic uint64_t posted; // pages posted so far
+    dls_local_board board[2];
+} dls_local_rank;
+
+/* define the view of the shared memory */
+typedef struct dls_local_head {
+    uint64_t magic;
+    uint32_t world;
+    _Atomic uint32_t culprit; // 1 + the rank that failed first; 0: none
+} dls_local_head;
+
+typedef struct dls_local {
+    dls_local_head *head;
+    dls_local_rank *ranks;  // [world]
+    dls_mailbox *boxes;     // [world * world], box of (from, to) at from * world + to
+    size_t bytes;
+    int fd, rank, world;    // rank -1: the launcher
+    uint32_t heard;         // the bell's value when we last looked around
+    int idle_rounds;        // time-outs in a row
+} dls_local;
+
+/* declare the local functions */
+/* Creates the memory for `world` ranks (1 to DLS_LOCAL_MAX_RANKS); the descriptor in
+ * out->fd is inherited by exec'ed programs. DLS_ERR_INPUT, DLS_ERR_MEMORY. */
+dls_status dls_local_create(int world, dls_local *out);
+
+/* Maps the memory behind an inherited descriptor as rank `rank` of `world`. DLS_ERR_INPUT:
+ * not such memory, or made for another world size. */
+dls_status dls_local_attach(int fd, int rank, int world, dls_local *out);
+void dls_local_detach(dls_local *local);
+
+/* Tells rank `to` that something changed: a message, room, a fate. */
+void dls_local_ring(dls_local *local, int to);
+void dls_local_ring_all(dls_local *local);
+
+/* Sleeps until this rank's bell rings, at most 100 ms; returns at once if it has rung since
+ * the last call. `waits_for` is shown if it turns out that everybody waits. */
+void dls_local_sleep(dls_local *local, const char *waits_for);
+
+/* Records a rank's failure (by the rank itself, or by its parent) and wakes everybody. */
+void dls_local_fail(dls_local *local, int rank, dls_status status, const char *text);
+void dls_local_done(dls_local *local, int rank);
+
+/* DLS_OK: nobody has failed. Otherwise DLS_ERR_COMM quoting the first failure and saying
+ * what this rank is `doing` ("waits in ..."). */
+dls_status dls_local_check(const dls_local *local, const char *doing);
+int dls_local_fate(const dls_local *local, int rank);
+dls_mailbox *dls_local_box(const dls_local *local, int from, int to);
+
+#endif
