@@ -1,0 +1,124 @@
+/* code/vgpu/simt.h: from chapters/A-virtual-gpu-simt.md. Edit the chapter, or edit here and run "make untangle". */
+/* The SIMT engine: runs every thread of a CUDA grid on a few CPU threads.
+ *
+ * A worker (an OS thread) takes one block at a time. The threads of the block are
+ * iterations of a plain loop until one of them waits; from then on each waiting thread
+ * keeps its own stack (a fiber) and the worker switches between them. A block never moves
+ * to another worker, so thread-local storage is the block's shared memory.
+ *
+ * Everything here may be called from inside a kernel unless it says "host".
+ */
+#ifndef DLS_VGPU_SIMT_H
+#define DLS_VGPU_SIMT_H
+
+#include <stddef.h>
+
+/* declare the position of a thread */
+#ifdef __cplusplus
+struct uint3;
+#endif
+
+/* A thread's coordinates in its block, and x + y·blockDim.x + z·blockDim.x·blockDim.y. */
+typedef struct dls_simt_index {
+    unsigned x, y, z, linear;
+#ifdef __cplusplus
+    inline operator uint3() const;
+#endif
+} __attribute__((aligned(16))) dls_simt_index;
+
+typedef struct dls_simt_dim {
+    unsigned x, y, z;
+} dls_simt_dim;
+
+enum { DLS_SIMT_WARP = 32, DLS_SIMT_MAX_THREADS = 1024, DLS_SIMT_MAX_SHARED = 227 * 1024 };
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* declare a grid and how to run it */
+typedef struct dls_simt_grid {
+    const char *name;            // the kernel as written in the launch: "k<float>"
+    const char *file;            // where it was launched
+    int line;
+    unsigned grid[3], block[3];
+    size_t shared_bytes;         // dynamic shared memory per block
+    void (*span)(void *closure); // while (dls_simt_next()) kernel(arguments);
+    void *closure;
+} dls_simt_grid;
+
+/* Host. Runs the whole grid and returns 0; or -1 after a fault in a kernel (a deadlock, a
+ * wrong mask), which is logged in one line and kept for dls_simt_take_fault(). */
+int dls_simt_run_grid(const dls_simt_grid *grid);
+
+/* Host. Copies the message of the last fault and forgets it; 0 when there was none. */
+int dls_simt_take_fault(char *message, size_t room);
+
+/* Host. `threads` workers (0: DLS_THREADS, else the cores divided by DLS_WORLD_SIZE) and
+ * the seed of the lane order (0: threads run in ascending order). */
+void dls_simt_configure(int threads, unsigned long long seed);
+
+/* Host. Early exits before a barrier that were seen (each kernel warns once). */
+unsigned long dls_simt_early_exits(void);
+/* declare the thread loop */
+typedef struct dls_simt_cursor {
+    unsigned next, end;           // threads handed out; where the fast path stops
+    unsigned serial;              // changes with every block this worker begins
+    const dls_simt_index *index;  // (threads) in the order in which they run
+} dls_simt_cursor;
+
+extern __thread dls_simt_index threadIdx;
+extern __thread dls_simt_cursor dls_simt_here;
+
+int dls_simt_next_slow(void);
+
+/* Becomes the next thread; 0 when this stack has no more work in this launch. */
+static inline int dls_simt_next(void)
+{
+    if (__builtin_expect(dls_simt_here.next < dls_simt_here.end, 1)) {
+        threadIdx = dls_simt_here.index[dls_simt_here.next++];
+        return 1;
+    }
+    return dls_simt_next_slow();
+}
+/* declare barriers and yields */
+/* Waits until every thread of the block that has not returned is here. */
+void dls_simt_barrier(const char *file, int line);
+
+/* The same; returns how many of them came with a `predicate` that is not 0. */
+unsigned dls_simt_barrier_count(int predicate, const char *file, int line);
+
+/* Lets the other threads of the block run; the engine also calls it in spin loops. */
+void dls_simt_yield(void);
+
+/* An atomic operation changed nothing: after some of these in a row the thread yields. */
+void dls_simt_spin(void);
+/* declare warp rendezvous */
+typedef enum dls_warp_op {
+    DLS_WARP_SYNC, DLS_WARP_SHFL, DLS_WARP_UP, DLS_WARP_DOWN, DLS_WARP_XOR,
+    DLS_WARP_ANY, DLS_WARP_ALL, DLS_WARP_BALLOT, DLS_WARP_MATCH_ANY, DLS_WARP_MATCH_ALL,
+    DLS_WARP_ADD, DLS_WARP_AND, DLS_WARP_OR, DLS_WARP_BITXOR,
+    DLS_WARP_MIN, DLS_WARP_MAX, DLS_WARP_MIN_U, DLS_WARP_MAX_U
+} dls_warp_op;
+
+/* Waits for the lanes of `mask` that have not returned; returns this lane's result. A
+ * shuffle from a lane that does not take part returns poison. */
+unsigned long long dls_simt_warp(dls_warp_op op, unsigned mask, unsigned long long value,
+                                 int argument, int width, const char *file, int line);
+/* declare shared memory calls */
+/* The block's dynamic shared memory, 128-byte aligned; a guard page follows its end. */
+void *dls_simt_dynamic_memory(void);
+
+/* The first thread of a block reached the declaration of a shared array: poison it. The
+ * checker will also learn its bounds here. */
+void dls_simt_shared_enter(const char *name, void *array, size_t bytes,
+                           const char *file, int line);
+
+/* Every 32-bit word of fresh memory: a quiet NaN as float, and doubled as double; a large
+ * negative int; an index that faults. */
+#define DLS_SIMT_POISON 0xfffddeadu
+
+#ifdef __cplusplus
+}
+#endif
+#endif

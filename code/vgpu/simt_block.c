@@ -1,0 +1,241 @@
+/* code/vgpu/simt_block.c: from chapters/A-virtual-gpu-simt.md. Edit the chapter, or edit here and run "make untangle". */
+/* One block on one worker: the thread loop, barriers, yields, and who runs next.
+ *
+ * Invariants while a block is tracked (some thread has waited):
+ *   active  = threads started and not returned = fibers with holds set
+ *   each such fiber is running, or in ready, or in waiting, or in its warp's lane table
+ *   a barrier is complete when all threads have been started and arrived == active
+ * Fibers of a block run on one OS thread, so none of this needs a lock.
+ */
+#include "vgpu/simt_internal.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+__thread dls_simt_index threadIdx;
+__thread dls_simt_cursor dls_simt_here;
+__thread dls_simt_worker *dls_me;
+
+/* keep lists of fibers */
+void dls_list_push(dls_fiber_list *list, dls_fiber *f)
+{
+    f->next = NULL;
+    if (list->head)
+        list->tail->next = f;
+    else
+        list->head = f;
+    list->tail = f;
+}
+
+static void push_front(dls_fiber_list *list, dls_fiber *f)
+{
+    f->next = list->head;
+    if (!list->head)
+        list->tail = f;
+    list->head = f;
+}
+
+static dls_fiber *pop(dls_fiber_list *list)
+{
+    dls_fiber *f = list->head;
+    list->head = f->next;
+    return f;
+}
+/* start tracking the threads of a block */
+void dls_block_track(dls_simt_worker *w)
+{
+    unsigned warps = (w->threads + DLS_SIMT_WARP - 1) / DLS_SIMT_WARP;
+    unsigned rest = w->threads % DLS_SIMT_WARP;
+    for (unsigned i = 0; i < warps; i++)
+        w->warp[i].gone = w->warp[i].leaders = 0;
+    if (rest)
+        w->warp[warps - 1].gone = ~0u << rest;
+    for (unsigned i = 0; i + 1 < dls_simt_here.next; i++) {
+        unsigned t = dls_simt_here.index[i].linear;
+        w->warp[t / DLS_SIMT_WARP].gone |= 1u << t % DLS_SIMT_WARP;
+    }
+    w->tracked = 1;
+    w->active = 1;
+    w->running->holds = 1;
+    dls_simt_here.end = 0;
+}
+/* name what everybody waits for */
+/* "12 threads in __syncthreads at F:L, the first is (0,0,0)" for all like `like`. */
+static size_t describe_place(dls_simt_worker *w, const dls_fiber *like,
+                             const char *separator, char *out, size_t room)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < w->fresh; i++) {
+        const dls_fiber *f = &w->fibers[i];
+        count += f->holds && f->line == like->line && f->waits_for == like->waits_for;
+    }
+    int n = snprintf(out, room, "%s%u thread%s in %s at %s:%d, the first is (%u,%u,%u)",
+                     separator, count, count == 1 ? "" : "s",
+                     like->waits_for, like->file, like->line, like->index.x,
+                     like->index.y, like->index.z);
+    return n < 0 ? 0 : (size_t)n < room ? (size_t)n : room - 1;
+}
+
+static _Noreturn void report_deadlock(dls_simt_worker *w)
+{
+    char text[1024] = "";
+    size_t used = 0;
+    w->running->index = threadIdx;
+    for (unsigned i = 0; i < w->fresh; i++) {
+        const dls_fiber *f = &w->fibers[i];
+        int seen = !f->holds;
+        for (unsigned k = 0; k < i && !seen; k++)
+            seen = w->fibers[k].holds && w->fibers[k].line == f->line &&
+                   w->fibers[k].waits_for == f->waits_for;
+        if (!seen)
+            used += describe_place(w, f, used ? "; " : "", text + used,
+                                   sizeof text - used);
+    }
+    dls_fault(w, "deadlock: every thread waits: %s", text);
+}
+/* choose who runs next */
+/* A fiber to go on with, or NULL when nobody can run. */
+static dls_fiber *take_next(dls_simt_worker *w)
+{
+    int unstarted = dls_simt_here.next < w->threads;
+    int start_first = w->start_first | w->start_now;
+    w->start_now = 0;
+    if (w->ready.head && !(start_first && unstarted))
+        return pop(&w->ready);
+    if (!unstarted)
+        return NULL;
+    dls_fiber *f = w->idle;
+    if (f)
+        w->idle = f->next;
+    else if (!(f = dls_fiber_fresh(w)))
+        dls_fault(w, "no memory for the stack of another thread");
+    return f;
+}
+
+void dls_block_dispatch(dls_simt_worker *w, dls_fiber *self)
+{
+    dls_fiber *f = take_next(w);
+    if (__builtin_expect(!f, 0))
+        report_deadlock(w);
+    if (f == self)
+        return;
+    self->index = threadIdx;
+    w->running = f;
+    threadIdx = f->index;
+    dls_fiber_switch(&self->sp, f->sp);
+}
+/* release a barrier */
+static int barrier_is_complete(const dls_simt_worker *w)
+{
+    return w->arrived == w->active && dls_simt_here.next == w->threads;
+}
+
+static void release(dls_simt_worker *w, unsigned arrived)
+{
+    if (__builtin_expect(arrived < w->threads, 0))
+        dls_block_warn_early_exit(w);
+    w->epoch++;
+    w->votes[w->epoch & 1] = 0;
+    w->arrived = 0;
+    if (!w->waiting.head)
+        return;
+    if (w->ready.head)
+        w->ready.tail->next = w->waiting.head;
+    else
+        w->ready.head = w->waiting.head;
+    w->ready.tail = w->waiting.tail;
+    w->waiting.head = NULL;
+}
+/* wait at a barrier */
+void dls_simt_barrier(const char *file, int line)
+{
+    dls_simt_worker *w = dls_me;
+    dls_fiber *self = w->running;
+    if (__builtin_expect(!w->tracked, 0))
+        dls_block_track(w);
+    self->file = file;
+    self->line = line;
+    self->waits_for = "__syncthreads";
+    w->arrived++;
+    if (barrier_is_complete(w)) {
+        release(w, w->arrived);
+        return;
+    }
+    if (w->dice >> (w->epoch & 63) & 1)
+        push_front(&w->waiting, self);
+    else
+        dls_list_push(&w->waiting, self);
+    dls_block_dispatch(w, self);
+}
+
+unsigned dls_simt_barrier_count(int predicate, const char *file, int line)
+{
+    unsigned *votes = &dls_me->votes[dls_me->epoch & 1];
+    *votes += predicate != 0;
+    dls_simt_barrier(file, line);
+    return *votes;
+}
+/* hand out threads */
+static void thread_returned(dls_simt_worker *w, dls_fiber *self)
+{
+    unsigned t = threadIdx.linear;
+    dls_warp *warp = &w->warp[t / DLS_SIMT_WARP];
+    self->holds = 0;
+    w->active--;
+    warp->gone |= 1u << t % DLS_SIMT_WARP;
+    if (warp->leaders)
+        dls_warp_recheck(w, warp);
+    if (w->arrived && barrier_is_complete(w))
+        release(w, w->arrived);
+}
+
+int dls_simt_next_slow(void)
+{
+    dls_simt_worker *w = dls_me;
+    dls_fiber *self = w->running;
+    if (w->tracked && self->holds)
+        thread_returned(w, self);
+    for (;;) {
+        if (w->tracked && dls_simt_here.next < w->threads) {
+            threadIdx = dls_simt_here.index[dls_simt_here.next++];
+            self->holds = 1;
+            w->active++;
+            return 1;
+        }
+        if (!w->tracked || w->active == 0) {
+            if (!dls_block_begin(w))
+                return 0;
+            threadIdx = dls_simt_here.index[dls_simt_here.next++];
+            return 1;
+        }
+        self->next = w->idle;
+        w->idle = self;
+        dls_block_dispatch(w, self);
+    }
+}
+/* let others run */
+void dls_simt_yield(void)
+{
+    dls_simt_worker *w = dls_me;
+    if (!w || !w->running)
+        return;
+    if (!w->tracked)
+        dls_block_track(w);
+    w->spins = 0;
+    dls_fiber *self = w->running;
+    self->waits_for = "a spin loop";
+    w->start_now = 1;
+    if (!w->ready.head && dls_simt_here.next == w->threads) {
+        sched_yield();
+    } else {
+        dls_list_push(&w->ready, self);
+        dls_block_dispatch(w, self);
+    }
+}
+
+void dls_simt_spin(void)
+{
+    if (dls_me && ++dls_me->spins >= 32)
+        dls_simt_yield();
+}

@@ -1,0 +1,83 @@
+/* code/vgpu/simt_internal.h: from chapters/A-virtual-gpu-simt.md. Edit the chapter, or edit here and run "make untangle". */
+/* Inside the SIMT engine: fibers, warps, and the worker that runs a block with them. */
+#ifndef DLS_VGPU_SIMT_INTERNAL_H
+#define DLS_VGPU_SIMT_INTERNAL_H
+
+#include "vgpu/simt.h"
+
+#include <stdint.h>
+
+typedef struct dls_simt_launch dls_simt_launch;
+
+/* define a fiber */
+typedef struct dls_fiber {
+    void *sp;                // where its registers lie while it is switched out
+    struct dls_fiber *next;  // in one of the worker's lists
+    dls_simt_index index;    // threadIdx of its thread
+    int holds;               // it carries a thread (and is not idle)
+    int line;                // the call in which it waits ...
+    const char *file;
+    const char *waits_for;   // ... and for what
+    int operation, argument; // of a warp rendezvous: see simt_warp.c
+    unsigned mask, arrived;
+    int width;
+    unsigned long long value, result;
+    char *bottom, *top;      // its stack
+} dls_fiber;
+
+typedef struct dls_fiber_list {
+    dls_fiber *head, *tail;
+} dls_fiber_list;
+/* define a warp */
+typedef struct dls_warp {
+    unsigned gone;     // lanes that have returned, or that the block does not have
+    unsigned leaders;  // lanes that opened a rendezvous which is still incomplete
+    dls_fiber *lane[DLS_SIMT_WARP];  // the fibers waiting in one
+} dls_warp;
+/* define a worker */
+enum { DLS_SHARED_ROOM = 228 * 1024, DLS_SIMT_WARPS = 32 };
+
+typedef struct dls_simt_worker {
+    dls_fiber *running;
+    dls_fiber_list ready, waiting;
+    dls_fiber *idle;
+    unsigned threads;   // of this block
+    unsigned active;    // fibers that hold a thread
+    unsigned arrived;   // of these, standing at the barrier
+    unsigned epoch;     // barriers passed by this block
+    unsigned votes[2];  // predicates counted for the barrier of an even or odd epoch
+    int tracked;        // some thread of this block has waited
+    int start_first;    // prefer threads not yet started to those ready
+    int start_now;      // the same, for the next choice only
+    unsigned spins;
+    uint64_t dice;      // the state of this block's random choices
+    void *home;         // the worker's own stack, while a fiber runs
+    dls_simt_launch *launch;
+    unsigned opened, fresh;  // stacks made; fibers in use in this launch
+    char *stacks, *shared_end, *shared;
+    dls_simt_index shape[DLS_SIMT_MAX_THREADS];  // the block's threads, ascending
+    dls_simt_index order[DLS_SIMT_MAX_THREADS];  // the same, shuffled
+    dls_warp warp[DLS_SIMT_WARPS];
+    dls_fiber fibers[DLS_SIMT_MAX_THREADS];
+} dls_simt_worker;
+/* declare the engine internals */
+extern __thread dls_simt_worker *dls_me;
+
+void dls_fiber_switch(void **save, void *load);
+void *dls_fiber_prepare(void *bottom, void *top);
+void dls_fiber_main(void);
+dls_fiber *dls_fiber_fresh(dls_simt_worker *w);
+dls_simt_worker *dls_worker_of_this_thread(void);
+void dls_worker_free(dls_simt_worker *w);
+
+void dls_block_track(dls_simt_worker *w);        // some thread waits: fibers from now on
+void dls_block_dispatch(dls_simt_worker *w, dls_fiber *self);  // run somebody else
+void dls_list_push(dls_fiber_list *list, dls_fiber *f);
+int dls_block_begin(dls_simt_worker *w);         // 0: no block is left
+void dls_block_warn_early_exit(dls_simt_worker *w);
+void dls_warp_recheck(dls_simt_worker *w, dls_warp *warp);  // a lane has returned
+_Noreturn void dls_fault(dls_simt_worker *w, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+uint64_t dls_mix(uint64_t x);
+
+#endif

@@ -1,0 +1,93 @@
+/* code/vgpu/simt_stack.c: from chapters/A-virtual-gpu-simt.md. Edit the chapter, or edit here and run "make untangle". */
+/* A worker's fibers and their stacks: one reservation of address space,
+ *
+ *   | guard | stack 0 ......... top 0 | guard | stack 1 ...... top 1   | guard | ...
+ *
+ * opened stack by stack, and given back when the OS thread ends.
+ */
+#include "vgpu/simt_internal.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+enum { GUARD = 4096 * 4, STACK = 128 * 1024, STRIDE = GUARD + STACK,
+       STAGGER = 192, STAGGERS = 32 };
+
+/* open a stack for a fiber */
+/* Makes fiber number w->opened ready for dls_fiber_prepare. 0 when memory has run out. */
+static int open_stack(dls_simt_worker *w)
+{
+    unsigned n = w->opened;
+    char *base = w->stacks + (size_t)n * STRIDE + GUARD;
+    if (mprotect(base, STACK, PROT_READ | PROT_WRITE) != 0)
+        return 0;
+    w->fibers[n].bottom = base;
+    w->fibers[n].top = base + STACK - (n % STAGGERS) * STAGGER;
+    w->opened++;
+    return 1;
+}
+
+dls_fiber *dls_fiber_fresh(dls_simt_worker *w)
+{
+    if (w->fresh == w->opened && !open_stack(w))
+        return NULL;
+    dls_fiber *f = &w->fibers[w->fresh++];
+    f->holds = 0;
+    f->sp = dls_fiber_prepare(f->bottom, f->top);
+    return f;
+}
+/* allocate a worker */
+static void *reserve(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static dls_simt_worker *make_worker(void)
+{
+    dls_simt_worker *w = aligned_alloc(128, (sizeof *w + 127) / 128 * 128);
+    if (!w)
+        return NULL;
+    *w = (dls_simt_worker){0};
+    w->stacks = reserve((size_t)DLS_SIMT_MAX_THREADS * STRIDE + GUARD);
+    char *shared = reserve(DLS_SHARED_ROOM + GUARD);
+    w->shared_end = shared ? shared + DLS_SHARED_ROOM : NULL;
+    if (w->stacks && shared && mprotect(shared, DLS_SHARED_ROOM, PROT_READ | PROT_WRITE) == 0)
+        return w;
+    dls_worker_free(w);
+    return NULL;
+}
+/* give a worker back when its thread ends */
+static pthread_key_t worker_key;
+static pthread_once_t worker_once = PTHREAD_ONCE_INIT;
+static __thread dls_simt_worker *mine;
+
+void dls_worker_free(dls_simt_worker *w)
+{
+    if (w->stacks)
+        munmap(w->stacks, (size_t)DLS_SIMT_MAX_THREADS * STRIDE + GUARD);
+    if (w->shared_end)
+        munmap(w->shared_end - DLS_SHARED_ROOM, DLS_SHARED_ROOM + GUARD);
+    free(w);
+}
+
+static void free_worker(void *w)
+{
+    dls_worker_free(w);
+}
+
+static void make_key(void)
+{
+    pthread_key_create(&worker_key, free_worker);
+}
+
+dls_simt_worker *dls_worker_of_this_thread(void)
+{
+    if (!mine && (mine = make_worker())) {
+        pthread_once(&worker_once, make_key);
+        pthread_setspecific(worker_key, mine);
+    }
+    return mine;
+}
