@@ -54,14 +54,14 @@ ifeq ($(filter help clean setup untangle,$(MAKECMDGOALS)),)
 include build/sources.mk
 endif
 build/sources.mk: build/bin/tangle FORCE
-	@build/bin/tangle write
+	@build/bin/tangle write $(TANGLE_FLAGS)
 	@{ echo "SOURCES := \\"; find build/src -type f | LC_ALL=C sort | sed 's/$$/ \\/'; \
 	   echo; } > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 FORCE:
 tangled: build/sources.mk
 check: build/bin/tangle
-	build/bin/tangle check
+	build/bin/tangle check $(TANGLE_FLAGS)
 untangle: build/bin/tangle
 	build/bin/tangle untangle
 
