@@ -1,0 +1,25 @@
+# The weave: the book as HTML, PDF and EPUB. Included by the Makefile; also works alone:
+#   make -f tangle/weave.mk html
+#
+# WEAVE_MISSING=skip  leaves out what book.yaml or a reference names and nobody has written yet,
+#                     with a warning, where otherwise the book is not made.
+
+TANGLE ?= build/bin/tangle
+WEAVE_SUB = +@$(MAKE) --no-print-directory -f tangle/weave/pages.mk
+
+.PHONY: book html pdf epub check-book weave-index
+
+book: weave-index
+	$(WEAVE_SUB) html pdf epub
+html pdf epub: weave-index
+	$(WEAVE_SUB) $@
+
+# Always asked for, since it costs milliseconds; written only when it changed.
+weave-index: $(TANGLE)
+	@mkdir -p build/book
+	@$(TANGLE) index --lua >build/index.lua.new || { rm -f build/index.lua.new; exit 1; }
+	@if cmp -s build/index.lua.new build/index.lua; then rm build/index.lua.new; else mv build/index.lua.new build/index.lua; fi
+
+# Links, anchors, figures, sizes, colours and the log of LaTeX: every complaint at once.
+check-book: book
+	@tangle/weave/check build/book
