@@ -19,7 +19,7 @@ static const struct command {
      "  $ tangle write\n  tangle: 4 files written, 0 removed, 212 unchanged\n", 0, 0},
     {"check", command_check, "", "checks the chapters, and that every output is in step with them",
      "  --strict          warnings (long chunk, long line) are errors\n",
-     "  $ tangle check\n  tangle: 12 chapters' files, 96 outputs, 731 chunks, 14 runs: in step\n",
+     "  $ tangle check\n  tangle: in step: 96 outputs of 731 chunks from 12 chapter files; 14 runs\n",
      0, 0},
     {"untangle", command_untangle, "",
      "takes edits made in code/ and tests/ back into the chapters",
@@ -166,7 +166,6 @@ static int finish(const struct options *o)
             fprintf(stderr, "tangle: %d problems\n", problem_count());
     }
     json_decref(the_result);
-    keep_free();
     return fflush(stdout) ? CLASS_IO : (int)c;
 }
 
@@ -224,7 +223,6 @@ int main(int argc, char **argv)
     }
     if (wants_help && c) {
         help(c);
-        keep_free();
         return 0;
     }
     if (!problem_count() && go_to_book(folder, &o))

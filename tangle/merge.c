@@ -73,8 +73,17 @@ static void note_diff(const lines_of_text *old, const lines_of_text *new)
         note("  %.*s", FMT(line[i]));
 }
 
+/* The line that an instance began in when the output was written. */
+static int first_line(const struct output *o, int instance)
+{
+    for (size_t i = 0; i < o->clean_map.n; i++)
+        if (o->clean_map.at[i].instance == instance && o->clean_map.at[i].kind == FROM_TEXT)
+            return (int)i + 1;
+    return 1;
+}
+
 /* A chunk that stands in several places has to read the same in all of them. */
-static void uneven(struct change *c, const char *here)
+static void uneven(struct change *c, const struct output *other, int instance)
 {
     if (c->bad)
         return;
@@ -82,7 +91,8 @@ static void uneven(struct change *c, const char *here)
     lines_of_text old = body_of(c->base);
     problem(CLASS_CONFLICT, "uneven-edit", at_name(c->base),
             "\"%.*s\" was edited in one place and not alike in another", FMT(c->base->name));
-    note("edited in %s, otherwise in %s", c->in->base->path, here);
+    note("edited at %s:%d, otherwise at %s:%d", c->in->base->path,
+         first_line(c->in->base, c->instance), other->path, first_line(other, instance));
     note_diff(&old, &c->body);
     note("make all places alike, or edit the chapter");
 }
@@ -100,11 +110,11 @@ static void collect_instance(struct untangle *u, const struct edited *e, int i)
         map_put(&u->by_block, key_of(b), c);
     } else if (!same_body(&body, &c->body)) {
         if (!c->changed) { /* show the edit, whichever comes first */
-            const char *other = c->in->base->path;
+            struct change plain = *c;
             *c = (struct change){*b, NULL, body, e, i, true, false, false};
-            uneven(c, other);
+            uneven(c, plain.in->base, plain.instance);
         } else {
-            uneven(c, e->base->path);
+            uneven(c, e->base, i);
         }
     }
 }
@@ -134,7 +144,7 @@ static void collect(struct untangle *u)
             struct change *c =
                 map_get(&u->by_block, key_of(&unedited.at[i]->instances.at[k].block));
             if (c && c->changed)
-                uneven(c, unedited.at[i]->path);
+                uneven(c, unedited.at[i], (int)k);
         }
 }
 

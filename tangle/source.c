@@ -6,6 +6,7 @@
  * the file's own bytes, so that what is written back by untangle is what was read. cmark closes
  * an open fence silently at the end of the file; here that is an error.
  */
+#include "pool.h"
 #include "tangle.h"
 
 #include <cmark.h>
@@ -240,36 +241,10 @@ static void read_prose(struct book *book, struct source *s)
     }
 }
 
-/* cmark's memory comes from our arena: freeing its many small nodes would take longer than
- * parsing. The size is kept in front, for realloc. */
-static void *kept_calloc(size_t n, size_t size)
-{
-    size_t *p = keep(n * size + 16);
-    *p = n * size;
-    return p + 2;
-}
-
-static void *kept_realloc(void *old, size_t size)
-{
-    size_t had = old ? ((size_t *)old)[-2] : 0;
-    if (had >= size)
-        return old;
-    void *p = kept_calloc(1, size);
-    if (old)
-        memcpy(p, old, had);
-    return p;
-}
-
-static void kept_free(void *p)
-{
-    (void)p;
-}
-
 void source_read(struct book *b, struct source *s)
 {
     check_bytes(s);
-    cmark_mem mem = {kept_calloc, kept_realloc, kept_free};
-    cmark_parser *parser = cmark_parser_new_with_mem(CMARK_OPT_DEFAULT, &mem);
+    cmark_parser *parser = cmark_parser_new_with_mem(CMARK_OPT_DEFAULT, pool_memory());
     slice fed = s->all;
     if (memchr(fed.p, '\r', fed.n)) { /* reported; cmark would count a line more than we do */
         char *copy = keep_text(fed);
@@ -280,5 +255,6 @@ void source_read(struct book *b, struct source *s)
     cmark_parser_feed(parser, fed.p, fed.n);
     cmark_node *doc = cmark_parser_finish(parser);
     walk(b, s, doc);
+    pool_reset();
     read_prose(b, s);
 }

@@ -48,11 +48,10 @@ typedef struct {
 #define PUSH(v, ...)                                                                               \
     ((v).at = vec_room((v).at, (v).n, &(v).cap, sizeof *(v).at), (v).at[(v).n++] = (__VA_ARGS__))
 
-/* Zeroed memory that lives until keep_free(). Never NULL: without memory the program ends. */
+/* Zeroed memory that lives as long as the process. Never NULL: without memory it ends. */
 void *keep(size_t size);
 char *keepf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 char *keep_text(slice s);
-void keep_free(void);
 void *vec_room(void *at, size_t n, size_t *cap, size_t size);
 
 slice slice_of(const char *terminated);

@@ -1,8 +1,8 @@
 /*
  * util.c - memory, text, files, a map, and the edit distance.
  *
- * The arena: blocks of at least 1 MiB chained together, nothing is freed before the end. A run
- * lasts milliseconds and touches every text once, so a smarter scheme would only cost time.
+ * The arena: regions of at least 1 MiB chained together, given back by the end of the process. A
+ * run lasts milliseconds and touches every text once; a smarter scheme would only cost time.
  */
 #include "tangle.h"
 
@@ -42,15 +42,6 @@ void *keep(size_t size)
     void *p = (char *)start + regions->used;
     regions->used += size;
     return p;
-}
-
-void keep_free(void)
-{
-    while (regions) {
-        struct region *next = regions->next;
-        free(regions);
-        regions = next;
-    }
 }
 
 char *keepf(const char *format, ...)

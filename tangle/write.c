@@ -195,8 +195,8 @@ void command_check(const struct options *o)
     for (size_t i = 0; i < b->chunks.n; i++)
         *(b->chunks.at[i]->root ? &roots : &chunks) += 1;
     if (!o->json && !problem_count())
-        printf("tangle: %zu chapters' files, %zu outputs, %zu chunks, %zu runs: in step\n",
-               b->sources.n, roots, chunks, b->runs.n);
+        printf("tangle: in step: %zu outputs of %zu chunks from %zu chapter file%s; %zu run%s\n",
+               roots, chunks, b->sources.n, plural(b->sources.n), b->runs.n, plural(b->runs.n));
     result(json_pack("{s:i, s:i, s:i, s:i, s:i}", "files", (int)b->sources.n, "outputs",
                      (int)roots, "chunks", (int)chunks, "runs", (int)b->runs.n, "warnings",
                      warning_count()));
