@@ -63,8 +63,9 @@ unsigned long dls_simt_early_exits(void);
 /* declare the thread loop */
 typedef struct dls_simt_cursor {
     unsigned next, end;           // threads handed out; where the fast path stops
+    unsigned key;                 // the order: position i runs thread i ^ key of `index`
     unsigned serial;              // changes with every block this worker begins
-    const dls_simt_index *index;  // (threads) in the order in which they run
+    const dls_simt_index *index;  // (threads)
 } dls_simt_cursor;
 
 extern __thread dls_simt_index threadIdx;
@@ -72,14 +73,18 @@ extern __thread dls_simt_cursor dls_simt_here;
 
 int dls_simt_next_slow(void);
 
-/* Becomes the next thread; 0 when this stack has no more work in this launch. */
-static inline int dls_simt_next(void)
+/* Becomes the next thread; 0 when this stack has no more work in this launch. *at is the
+ * caller's copy of the position, 0 at first: a register instead of a store and a load. */
+static inline int dls_simt_next(unsigned *at)
 {
-    if (__builtin_expect(dls_simt_here.next < dls_simt_here.end, 1)) {
-        threadIdx = dls_simt_here.index[dls_simt_here.next++];
+    if (__builtin_expect(*at < dls_simt_here.end, 1)) {
+        threadIdx = dls_simt_here.index[*at ^ dls_simt_here.key];
+        dls_simt_here.next = ++*at;
         return 1;
     }
-    return dls_simt_next_slow();
+    int more = dls_simt_next_slow();
+    *at = dls_simt_here.next;
+    return more;
 }
 /* declare barriers and yields */
 /* Waits until every thread of the block that has not returned is here. */

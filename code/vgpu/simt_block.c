@@ -52,7 +52,7 @@ void dls_block_track(dls_simt_worker *w)
     if (rest)
         w->warp[warps - 1].gone = ~0u << rest;
     for (unsigned i = 0; i + 1 < dls_simt_here.next; i++) {
-        unsigned t = dls_simt_here.index[i].linear;
+        unsigned t = dls_simt_here.index[i ^ dls_simt_here.key].linear;
         w->warp[t / DLS_SIMT_WARP].gone |= 1u << t % DLS_SIMT_WARP;
     }
     w->tracked = 1;
@@ -190,6 +190,11 @@ static void thread_returned(dls_simt_worker *w, dls_fiber *self)
         release(w, w->arrived);
 }
 
+static void become_next_thread(void)
+{
+    threadIdx = dls_simt_here.index[dls_simt_here.next++ ^ dls_simt_here.key];
+}
+
 int dls_simt_next_slow(void)
 {
     dls_simt_worker *w = dls_me;
@@ -198,7 +203,7 @@ int dls_simt_next_slow(void)
         thread_returned(w, self);
     for (;;) {
         if (w->tracked && dls_simt_here.next < w->threads) {
-            threadIdx = dls_simt_here.index[dls_simt_here.next++];
+            become_next_thread();
             self->holds = 1;
             w->active++;
             return 1;
@@ -206,7 +211,7 @@ int dls_simt_next_slow(void)
         if (!w->tracked || w->active == 0) {
             if (!dls_block_begin(w))
                 return 0;
-            threadIdx = dls_simt_here.index[dls_simt_here.next++];
+            become_next_thread();
             return 1;
         }
         self->next = w->idle;

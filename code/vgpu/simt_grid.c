@@ -125,7 +125,7 @@ static void copy_warp(dls_simt_index *to, const dls_simt_index *from, unsigned n
     }
 }
 
-static void shuffle_block(dls_simt_worker *w)
+static void write_out_order(dls_simt_worker *w)
 {
     unsigned warps = (w->threads + DLS_SIMT_WARP - 1) / DLS_SIMT_WARP, used = 0;
     uint64_t dice = w->dice;
@@ -133,12 +133,21 @@ static void shuffle_block(dls_simt_worker *w)
     for (unsigned i = 0, warp = start; i < warps; i++) {
         unsigned first = warp * DLS_SIMT_WARP, n = w->threads - first;
         n = n < DLS_SIMT_WARP ? n : DLS_SIMT_WARP;
-        dice = dice * 6364136223846793005u + 1442695040888963407u;
-        copy_warp(w->order + used, w->shape + first, n, dice >> 32);
+        dice = dls_mix(dice);
+        copy_warp(w->order + used, w->shape + first, n, dice);
         used += n;
         warp += step;
         warp -= warp >= warps ? warps : 0;
     }
+}
+
+static void choose_order(dls_simt_worker *w)
+{
+    int power = (w->threads & (w->threads - 1)) == 0;
+    dls_simt_here.key = seed && power ? (unsigned)(w->dice >> 20) & (w->threads - 1) : 0;
+    dls_simt_here.index = seed && !power ? w->order : w->shape;
+    if (dls_simt_here.index == w->order)
+        write_out_order(w);
 }
 /* begin a block */
 static void set_position(const dls_simt_grid *g, unsigned long long block)
@@ -166,9 +175,7 @@ int dls_block_begin(dls_simt_worker *w)
     dls_simt_here.serial++;
     dls_simt_here.next = 0;
     dls_simt_here.end = w->threads;
-    dls_simt_here.index = seed ? w->order : w->shape;
-    if (seed)
-        shuffle_block(w);
+    choose_order(w);
     poison_words(w->shared, l->grid->shared_bytes);
     return 1;
 }

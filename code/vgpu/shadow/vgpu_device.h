@@ -131,7 +131,8 @@ template <class... P> struct dls_simt_closure {
 template <class... P, size_t... I>
 static void dls_simt_run_threads(dls_simt_closure<P...> *c, std::index_sequence<I...>)
 {
-    while (dls_simt_next())
+    unsigned at = ~0u;
+    while (dls_simt_next(&at))
         c->kernel(std::get<I>(c->arguments)...);
 }
 
