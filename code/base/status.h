@@ -23,25 +23,6 @@ typedef enum dls_status {
     DLS_ERR_STATE    // a call that is wrong at this moment: used before created
 } dls_status;
 
-/* fail and pass on */
-#define DLS_FAIL(code, ...) dls_status_fail((code), __FILE__, __LINE__, __VA_ARGS__)
-
-#define DLS_TRY(expr)                                                        \
-    do {                                                                     \
-        dls_status dls_try_ = (expr);                                        \
-        if (dls_try_ != DLS_OK)                                              \
-            return dls_status_pass(dls_try_, __FILE__, __LINE__);            \
-    } while (0)
-
-#define DLS_TRY_GOTO(status, expr, label)                                    \
-    do {                                                                     \
-        (status) = (expr);                                                   \
-        if ((status) != DLS_OK) {                                            \
-            dls_status_pass((status), __FILE__, __LINE__);                   \
-            goto label;                                                      \
-        }                                                                    \
-    } while (0)
-
 /* declare the status functions */
 /* Records a one-line message (printf format) and the place; returns `code`. The arguments
  * may include dls_status_message() itself: a message can be put into a wider one. */
@@ -51,6 +32,12 @@ dls_status dls_status_fail(dls_status code, const char *file, int line,
 
 /* Adds a place to the trace; returns `code` unchanged. */
 dls_status dls_status_pass(dls_status code, const char *file, int line);
+
+static inline dls_status dls_status_keep(dls_status recorded, dls_status code)
+{
+    (void)recorded;
+    return code;
+}
 
 /* The last failure of this thread: one line without a newline, "" when there is none.
  * Valid until this thread fails again or clears. */
@@ -63,6 +50,28 @@ void dls_status_clear(void);
 
 /* "input error", "out of memory" ...: a constant string, for any value. */
 const char *dls_status_name(dls_status code);
+
+/* fail and pass on */
+#define DLS_FAIL(code, ...)                                                  \
+    dls_status_keep(dls_status_fail((code), __FILE__, __LINE__, __VA_ARGS__), (code))
+
+#define DLS_TRY(expr)                                                        \
+    do {                                                                     \
+        dls_status dls_try_ = (expr);                                        \
+        if (dls_try_ != DLS_OK) {                                            \
+            dls_status_pass(dls_try_, __FILE__, __LINE__);                   \
+            return dls_try_;                                                 \
+        }                                                                    \
+    } while (0)
+
+#define DLS_TRY_GOTO(status, expr, label)                                    \
+    do {                                                                     \
+        (status) = (expr);                                                   \
+        if ((status) != DLS_OK) {                                            \
+            dls_status_pass((status), __FILE__, __LINE__);                   \
+            goto label;                                                      \
+        }                                                                    \
+    } while (0)
 
 #ifdef __cplusplus
 }

@@ -23,7 +23,7 @@ typedef struct dls_ctx {
 } dls_ctx;
 
 /* declare the context */
-/* Makes `device` the calling thread's current one and creates a stream and a handle on it.
+/* Makes `device` the calling thread's current one; creates a stream and a handle on it.
  * Errors: DLS_ERR_DEVICE; *ctx is then safe to destroy. */
 dls_status dls_ctx_create(dls_ctx *ctx, int device, dls_dtype dtype);
 

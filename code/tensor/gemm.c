@@ -28,13 +28,14 @@ static dls_status multiply_by_cublas(dls_ctx *ctx, const struct dls_gemm_call *g
     float alpha = (float)g->alpha, beta = (float)g->beta;
     /* annotate the cost of gemm */
     double size = (double)dls_dtype_size(ctx->dtype), M = g->M, N = g->N, K = g->K;
-    dls_gpu_cost("gemm", 2 * M * N * K, size * (M * K + K * N + (g->beta ? 2 : 1) * M * N));
+    dls_gpu_cost("gemm", 2 * M * N * K,
+                 size * (M * K + K * N + (g->beta ? 2 : 1) * M * N));
     if (ctx->dtype == DLS_F32)
         DLS_CUBLAS(cublasSgemm(ctx->blas, op_b, op_a, g->N, g->M, g->K, &alpha, g->B, ldb,
                                g->A, lda, &beta, g->C, g->N));
     else
-        DLS_CUBLAS(cublasDgemm(ctx->blas, op_b, op_a, g->N, g->M, g->K, &g->alpha, g->B,
-                               ldb, g->A, lda, &g->beta, g->C, g->N));
+        DLS_CUBLAS(cublasDgemm(ctx->blas, op_b, op_a, g->N, g->M, g->K, &g->alpha,
+                               g->B, ldb, g->A, lda, &g->beta, g->C, g->N));
     return DLS_OK;
 }
 
@@ -60,8 +61,8 @@ static dls_status wanted_kind(dls_gemm_kind *kind)
 }
 
 /* check and multiply */
-dls_status dls_gemm_with(dls_ctx *ctx, dls_gemm_kind kind, int trans_a, int trans_b, int M,
-                         int N, int K, double alpha, const void *A, const void *B,
+dls_status dls_gemm_with(dls_ctx *ctx, dls_gemm_kind kind, int trans_a, int trans_b,
+                         int M, int N, int K, double alpha, const void *A, const void *B,
                          double beta, void *C)
 {
     struct dls_gemm_call call = {trans_a, trans_b, M, N, K, alpha, beta, A, B, C};

@@ -19,15 +19,16 @@ typedef enum dls_gemm_kind {
 } dls_gemm_kind;
 
 /* op(A) is (M, K): A is (M, K), or (K, M) when trans_a. op(B) is (K, N): B is (K, N), or
- * (N, K) when trans_b. C is (M, N) and overlaps neither. All in ctx->dtype, on ctx's device;
- * enqueued on its stream. C is not read when beta is 0; A and B not when alpha is 0 or K is.
+ * (N, K) when trans_b. C is (M, N) and overlaps neither. All in ctx->dtype, on ctx's
+ * device; enqueued on its stream. C is not read when beta is 0; A and B are not read when
+ * alpha is 0. K may be 0: the empty sum.
  * Errors: DLS_ERR_STATE for a negative size; DLS_ERR_INPUT for a bad DLS_GEMM. */
 dls_status dls_gemm(dls_ctx *ctx, int trans_a, int trans_b, int M, int N, int K,
                     double alpha, const void *A, const void *B, double beta, void *C);
 
 /* The same by a given implementation, whatever DLS_GEMM says. */
-dls_status dls_gemm_with(dls_ctx *ctx, dls_gemm_kind kind, int trans_a, int trans_b, int M,
-                         int N, int K, double alpha, const void *A, const void *B,
+dls_status dls_gemm_with(dls_ctx *ctx, dls_gemm_kind kind, int trans_a, int trans_b,
+                         int M, int N, int K, double alpha, const void *A, const void *B,
                          double beta, void *C);
 
 #ifdef __cplusplus

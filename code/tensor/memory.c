@@ -18,12 +18,14 @@ static void describe_use(char text[TEXT])
     if (cudaGetDevice(&device) != cudaSuccess ||
         dls_gpu_memory_stats(device, &m) != DLS_OK)
         return;
-    n = snprintf(text, TEXT, "%.2f of %.2f GB in use", m.total * 1e-9, m.capacity * 1e-9);
+    n = snprintf(text, TEXT, "%.2f of %.2f GB in use", (double)m.total * 1e-9,
+                 (double)m.capacity * 1e-9);
     for (int p = 0; p < DLS_MEM_PURPOSES && n < TEXT; p++) {
         if (m.current[p] == 0)
             continue;
         n += snprintf(text + n, TEXT - (size_t)n, "%s%s %.2f", separator,
-                      dls_memory_purpose_name((dls_memory_purpose)p), m.current[p] * 1e-9);
+                      dls_memory_purpose_name((dls_memory_purpose)p),
+                      (double)m.current[p] * 1e-9);
         separator = ", ";
     }
     if (separator[0] == ',' && n < TEXT)
@@ -38,7 +40,8 @@ dls_status dls_device_alloc(void **pointer, size_t count, dls_dtype dtype,
     char use[TEXT];
     *pointer = NULL;
     if (size == 0)
-        return DLS_FAIL(DLS_ERR_STATE, "device memory: unknown element type %d", (int)dtype);
+        return DLS_FAIL(DLS_ERR_STATE, "device memory: unknown element type %d",
+                        (int)dtype);
     if (count == 0)
         return DLS_OK;
     if (count > SIZE_MAX / size)
@@ -51,7 +54,7 @@ dls_status dls_device_alloc(void **pointer, size_t count, dls_dtype dtype,
         return DLS_OK;
     *pointer = NULL;
     if (error != cudaErrorMemoryAllocation)
-        DLS_CUDA(error);
+        return dls_gpu_fail((int)error, "cudaMalloc", __FILE__, __LINE__);
     cudaGetLastError();  // a refused allocation does not spoil the device
     describe_use(use);
     return DLS_FAIL(DLS_ERR_MEMORY, "device memory: %zu bytes for %s: %s", count * size,

@@ -16,7 +16,7 @@ extern "C" {
 /* declare device memory */
 /* *pointer = room for `count` elements on the current device, entered under `purpose`.
  * The content is undefined. A count of 0 gives NULL.
- * Errors: DLS_ERR_MEMORY "device memory: N bytes for PURPOSE: ..."; *pointer is then NULL. */
+ * Errors: DLS_ERR_MEMORY "device memory: N bytes for PURPOSE: ..."; *pointer is NULL. */
 dls_status dls_device_alloc(void **pointer, size_t count, dls_dtype dtype,
                             dls_memory_purpose purpose);
 
