@@ -55,15 +55,26 @@ dls_status dls_params_add(dls_params *set, const dls_param *story, int *index)
     return DLS_OK;
 }
 
+/* allocate a flat buffer */
+static dls_status flat_buffer(void **p, size_t bytes, dls_memory_purpose purpose)
+{
+    dls_memory_purpose before = dls_gpu_memory_purpose(purpose);
+    cudaError_t e = dls_gpu_alloc_shared(p, bytes);
+    dls_gpu_memory_purpose(before);
+    if (e == cudaErrorMemoryAllocation)
+        return DLS_FAIL(DLS_ERR_MEMORY, "%zu bytes of %s do not fit on the device",
+                        bytes, dls_memory_purpose_name(purpose));
+    DLS_CUDA(e);
+    return DLS_OK;
+}
+
 /* allocate the parameters */
 dls_status dls_params_allocate(dls_params *set, dls_ctx *ctx)
 {
-    size_t size = dls_dtype_size(ctx->dtype);
+    size_t size = dls_dtype_size(ctx->dtype), bytes = set->elements * size;
     set->dtype = ctx->dtype;
-    DLS_TRY(dls_device_alloc(&set->values, set->elements, ctx->dtype,
-                             DLS_MEM_PARAMETERS));
-    DLS_TRY(dls_device_alloc(&set->grads, set->elements, ctx->dtype,
-                             DLS_MEM_GRADIENTS));
+    DLS_TRY(flat_buffer(&set->values, bytes, DLS_MEM_PARAMETERS));
+    DLS_TRY(flat_buffer(&set->grads, bytes, DLS_MEM_GRADIENTS));
     for (int i = 0; i < set->n; i++) {
         dls_param *p = &set->items[i];
         p->value = (char *)set->values + p->offset * size;

@@ -15,7 +15,7 @@
 #include <stdint.h>
 /* include the tensor context */
 #include "base/status.h"
-#include "tensor/context.h"
+#include "tensor/tensor.h"
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -241,7 +241,7 @@ void dls_checkpoint_path(char *path, size_t size, const char *directory, int64_t
 /* list the checkpoints */
 static int step_of_name(const char *name, int64_t *step)
 {
-    char again[32];
+    char again[48];
     long long n;
     if (sscanf(name, "checkpoint-%lld.dls", &n) != 1 || n < 0)
         return 0;

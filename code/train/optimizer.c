@@ -45,15 +45,14 @@ static dls_status update_all(dls_optimizer *o, double lr, int64_t step,
 dls_status dls_optimizer_step(dls_optimizer *o, double lr, int64_t step)
 {
     double *square_sum = o->scalars, *norm = o->scalars + 1, *coef = o->scalars + 2;
-    int clips = o->options.clip > 0;
     dls_status s = DLS_OK;
     DLS_CUDA(cudaMemsetAsync(square_sum, 0, sizeof *square_sum, o->ctx->stream));
     dls_trace_range_push("optimizer");
     DLS_TRY_GOTO(s, dls_square_sum(o->ctx, square_sum, o->params->grads,
                                    o->params->elements), done);
     DLS_TRY_GOTO(s, dls_clip_coefficient(o->ctx, coef, norm, square_sum,
-                                         clips ? o->options.clip : INFINITY), done);
-    DLS_TRY_GOTO(s, update_all(o, lr, step, clips ? coef : NULL), done);
+                                         o->options.clip), done);
+    DLS_TRY_GOTO(s, update_all(o, lr, step, coef), done);
 done:
     dls_trace_range_pop();
     return s;

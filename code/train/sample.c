@@ -78,7 +78,7 @@ static dls_status next_token(sampler_state *s, const dls_sample_options *o, int 
 static dls_status generate(sampler_state *s, const dls_sample_options *o)
 {
     for (int i = 0; i < o->tokens; i++) {
-        int token;
+        int token = 0;
         DLS_TRY(next_token(s, o, i, &token));
         s->tokens[s->n++] = token;
         DLS_TRY(o->emit(o->self, token));

@@ -1,0 +1,158 @@
+/* tests/layers/test_structure.c: from chapters/09-transformer-model.md. Edit the chapter, or edit here and run "make untangle". */
+/* Split backward, plan, hook, building, initial values. */
+#include "fixture.h"
+
+/* test the split backward */
+Test(layers, split_backward_gives_the_same_bits)
+{
+    double grads[2][4096], dx[2][N * 8], y[N * 8];
+    for (int split = 0; split < 2; split++) {
+        fixture f;
+        begin(&f);
+        dls_layer *two[2];
+        two[0] = dls_block(&f.build, "a", 8, 2, 0.5, 0.3);
+        two[1] = dls_block(&f.build, "b", 8, 2, 0.5, 0.3);
+        prepare(&f, dls_sequence(&f.build, two, 2), split);
+        forward(&f, y);
+        const dls_layer_kind *k = f.layer->kind;
+        if (split) {
+            OK(k->backward_input(f.layer, &f.pass, f.dx, f.dy, f.x));
+            OK(k->backward_weight(f.layer, &f.pass, f.dy, f.x));
+        } else {
+            backward(&f);
+        }
+        OK(dls_ctx_sync(&f.ctx));
+        get(grads[split], f.params.grads, f.params.elements * sizeof(double));
+        get(dx[split], f.dx, sizeof dx[split]);
+        end(&f);
+    }
+    cr_assert_arr_eq(grads[0], grads[1], sizeof grads[0] / 2);
+    cr_assert_arr_eq(dx[0], dx[1], sizeof dx[0]);
+}
+
+Test(layers, late_weights_need_a_deferred_plan)
+{
+    double y[N * 8];
+    fixture f;
+    begin(&f);
+    prepare(&f, dls_block(&f.build, "a", 8, 2, 0.5, 0.3), 0);
+    forward(&f, y);
+    cr_assert_eq(f.layer->kind->backward_weight(f.layer, &f.pass, f.dy, f.x),
+                 DLS_ERR_STATE);
+    end(&f);
+}
+
+/* test the plan */
+static dls_plan plan_of_a_block(int deferred)
+{
+    dls_params params = {0};
+    dls_build b = {.params = &params};
+    dls_layer *block = dls_block(&b, "a", 64, 4, 1, 1);
+    dls_plan plan = {.max_B = 4, .max_T = 32, .deferred = deferred};
+    OK(b.status);
+    dls_layer_plan(block, &plan);
+    dls_build_free(&b);
+    dls_params_free(&params);
+    return plan;
+}
+
+Test(layers, plan_is_the_sum_of_the_table)
+{
+    size_t rows = 4 * 32, NC = rows * 64, squares = 4 * 4 * 32 * 32;
+    dls_plan plan = plan_of_a_block(0);
+    cr_assert_eq(plan.stash, 15 * NC + 4 * rows + squares);
+    cr_assert_eq(plan.gradients, 10 * NC);
+    cr_assert_eq(plan.temporary, squares);
+    plan = plan_of_a_block(1);
+    cr_assert_eq(plan.stash, 15 * NC + 4 * rows + squares);
+    cr_assert_eq(plan.gradients, 15 * NC);
+}
+
+/* test the hook */
+static dls_status note_index(void *self, int index)
+{
+    int *calls = self;
+    calls[index]++;
+    calls[10] = index;          // the last one
+    return DLS_OK;
+}
+
+Test(layers, hook_waits_for_the_last_addition)
+{
+    int calls[11] = {0};
+    double y[N];
+    fixture f;
+    begin(&f);
+    dls_layer *list[3];
+    list[0] = dls_embedding(&f.build, 5, T, 4, 1);
+    list[1] = dls_linear(&f.build, "l", 4, 4, 1);
+    list[2] = dls_tied_head(&f.build, list[0]);
+    prepare(&f, dls_sequence(&f.build, list, 3), 0);
+    dls_grad_hook hook = {calls, note_index};
+    f.pass.hook = &hook;
+    for (int i = 0; i < f.params.n; i++)
+        f.pending[i] = f.params.items[i].uses;
+    forward(&f, y);
+    backward(&f);
+    for (int i = 0; i < f.params.n; i++)
+        cr_assert_eq(calls[i], 1, "%s: %d calls", f.params.items[i].name, calls[i]);
+    cr_assert_str_eq(f.params.items[calls[10]].name, "wte.weight");
+    end(&f);
+}
+
+/* test building mistakes */
+Test(layers, mistakes_in_building_are_told)
+{
+    dls_params params = {0};
+    dls_build b = {.params = &params};
+    dls_layer *two[2];
+    two[0] = dls_linear(&b, "a", 3, 4, 1);
+    two[1] = dls_linear(&b, "b", 5, 6, 1);
+    cr_assert_null(dls_sequence(&b, two, 2));
+    cr_assert_str_eq(dls_status_message(),
+                     "linear gives 4 columns, linear behind it takes 5");
+    cr_assert_null(dls_gelu(&b, 4), "the first failure sticks");
+    b.status = DLS_OK;
+    cr_assert_null(dls_residual(&b, two[0]));
+    b.status = DLS_OK;
+    dls_linear(&b, "a", 3, 4, 1);
+    cr_assert_str_eq(dls_status_message(), "parameter a.weight is registered twice");
+    b.status = DLS_OK;
+    char name[200] = {[0 ... 198] = 'x'};
+    dls_linear(&b, name, 3, 4, 1);
+    cr_assert_eq(b.status, DLS_ERR_INPUT);
+    dls_build_free(&b);
+    dls_params_free(&params);
+}
+
+/* test initial values */
+static void initial_values(dls_dtype dtype, int alone, void *out)
+{
+    dls_ctx ctx = {0};
+    dls_params params = {0};
+    dls_build b = {.params = &params};
+    OK(dls_ctx_create(&ctx, 0, dtype));
+    if (!alone)
+        dls_linear(&b, "before", 3, 5, 1);
+    dls_linear(&b, "it", 6, 4, 0.5);
+    OK(b.status);
+    OK(dls_params_allocate(&params, &ctx));
+    OK(dls_params_initialise(&params, &ctx, 7));
+    get(out, dls_params_find(&params, "it.weight")->value, 24 * dls_dtype_size(dtype));
+    dls_build_free(&b);
+    dls_params_free(&params);
+    dls_ctx_destroy(&ctx);
+}
+
+Test(layers, initial_values_depend_on_the_name_alone)
+{
+    double wide[2][24];
+    float narrow[24];
+    initial_values(DLS_F64, 0, wide[0]);
+    initial_values(DLS_F64, 1, wide[1]);
+    initial_values(DLS_F32, 0, narrow);
+    cr_assert_arr_eq(wide[0], wide[1], sizeof wide[0]);
+    for (int i = 0; i < 24; i++)
+        cr_assert_eq(narrow[i], (float)wide[0][i]);
+    cr_assert_neq(wide[0][0], wide[0][1]);
+}
