@@ -1,5 +1,6 @@
 /*
- * attr.c - the attributes of a fence: {.class #id key=value key="a value"}, Pandoc's notation.
+ * attr.c - the attributes of a fence: {.class #id key=value key="a value"}, Pandoc's
+ * notation.
  */
 #include "tangle.h"
 
@@ -18,8 +19,8 @@ static int column_at(const struct cursor *c, const char *p)
 
 static bool fail(const struct cursor *c, const char *p, const char *what)
 {
-    problem(CLASS_SYNTAX, "bad-attributes", at_span(c->src, c->line, column_at(c, p), 1), "%s",
-            what);
+    problem(CLASS_SYNTAX, "bad-attributes", at_span(c->src, c->line, column_at(c, p), 1),
+            "%s", what);
     return false;
 }
 
@@ -37,7 +38,8 @@ static slice take_word(struct cursor *c)
     return (slice){from, (size_t)(c->p - from)};
 }
 
-/* A value: a word, or a quoted text in which a backslash takes the next character as it is. */
+/* A value: a word, or a quoted text in which a backslash takes the next character as it
+ * is. */
 static bool take_value(struct cursor *c, slice *value)
 {
     if (c->p == c->end || (*c->p != '"' && *c->p != '\'')) {
@@ -72,7 +74,8 @@ static bool take_attribute(struct cursor *c, attributes *out)
         c->p++;
         a.name = take_word(c);
         if (!a.name.n)
-            return fail(c, from, *from == '.' ? "a class needs a name" : "an id needs a name");
+            return fail(c, from,
+                        *from == '.' ? "a class needs a name" : "an id needs a name");
         PUSH(*out, a);
         return true;
     }

@@ -1,10 +1,10 @@
 /*
  * base.c - the book as it was when the outputs were last in step with it.
  *
- * To tell which side of a difference changed one needs a third text. It is the snapshot that
- * write leaves in build/tangle.base; in a fresh clone, where there is none, the book as
- * committed in git's HEAD; outside git there is none, and a difference is taken for an edit of
- * the output.
+ * To tell which side of a difference changed one needs a third text. It is the snapshot
+ * that write leaves in build/tangle.base; in a fresh clone, where there is none, the book
+ * as committed in git's HEAD; outside git there is none, and a difference is taken for an
+ * edit of the output.
  */
 #include "tangle.h"
 
@@ -42,7 +42,8 @@ static bool base_split(slice all, map *files)
             return false;
         slice *content = keep(sizeof *content);
         *content = (slice){end + 1, n};
-        map_put(files, slice_of(keep_text((slice){path + 1, (size_t)(end - path) - 1})), content);
+        map_put(files, slice_of(keep_text((slice){path + 1, (size_t)(end - path) - 1})),
+                content);
         all.p += head + n + 1;
         all.n -= head + n + 1;
     }
@@ -84,7 +85,8 @@ static bool base_expand(struct base *base, const struct load_options *o)
     return ok;
 }
 
-/* With `head_only` the snapshot is passed over: for files that the manifest does not know. */
+/* With `head_only` the snapshot is passed over: for files that the manifest does not
+ * know. */
 struct base *base_load(const struct manifest *m, bool head_only)
 {
     struct base *base = keep(sizeof *base);

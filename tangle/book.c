@@ -1,9 +1,9 @@
 /*
  * book.c - book.yaml: title, parts, chapters in order, the files and folders of each.
  *
- * The file is turned into a JSON object as it stands (so that a key which only the weave knows
- * passes through `tangle index` untouched), and the chapters are taken out of it with the place
- * of each value kept for messages.
+ * The file is turned into a JSON object as it stands (so that a key which only the weave
+ * knows passes through `tangle index` untouched), and the chapters are taken out of it
+ * with the place of each value kept for messages.
  */
 #include "tangle.h"
 
@@ -16,9 +16,11 @@ static yaml_document_t doc;
 
 static struct place at_node(const yaml_node_t *n)
 {
-    int width = n->type == YAML_SCALAR_NODE ? (int)(n->end_mark.column - n->start_mark.column) : 1;
-    return at_span(yaml_source, (int)n->start_mark.line + 1, (int)n->start_mark.column + 1,
-                   width > 0 ? width : 1);
+    int width = n->type == YAML_SCALAR_NODE
+                    ? (int)(n->end_mark.column - n->start_mark.column)
+                    : 1;
+    return at_span(yaml_source, (int)n->start_mark.line + 1,
+                   (int)n->start_mark.column + 1, width > 0 ? width : 1);
 }
 
 static slice scalar(const yaml_node_t *n)
@@ -38,15 +40,15 @@ static json_t *node_json(int index)
         return json_stringn((const char *)n->data.scalar.value, n->data.scalar.length);
     if (n->type == YAML_SEQUENCE_NODE) {
         json_t *all = json_array();
-        for (yaml_node_item_t *i = n->data.sequence.items.start; i < n->data.sequence.items.top;
-             i++)
+        for (yaml_node_item_t *i = n->data.sequence.items.start;
+             i < n->data.sequence.items.top; i++)
             json_array_append_new(all, node_json(*i));
         return all;
     }
     json_t *object = json_object();
     if (n->type == YAML_MAPPING_NODE)
-        for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top;
-             p++) {
+        for (yaml_node_pair_t *p = n->data.mapping.pairs.start;
+             p < n->data.mapping.pairs.top; p++) {
             yaml_node_t *key = yaml_document_get_node(&doc, p->key);
             if (key->type == YAML_SCALAR_NODE)
                 json_object_set_new(object, keep_text(scalar(key)), node_json(p->value));
@@ -73,7 +75,8 @@ static yaml_node_t *under(yaml_node_t *map_node, const char *key)
 /* Keys that a mapping may have; anything else is a slip of the pen. */
 static void known_keys(yaml_node_t *n, const char *const *keys)
 {
-    for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
+    for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top;
+         p++) {
         yaml_node_t *k = yaml_document_get_node(&doc, p->key);
         if (k->type != YAML_SCALAR_NODE)
             continue;
@@ -94,7 +97,8 @@ static void known_keys(yaml_node_t *n, const char *const *keys)
 static bool path_letters(slice s)
 {
     for (size_t i = 0; i < s.n; i++)
-        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/", s.p[i]))
+        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/",
+                    s.p[i]))
             return false;
     return s.n > 0;
 }
@@ -120,7 +124,8 @@ static void chapter_file(struct book *b, struct chapter *c, yaml_node_t *n)
             return;
         }
     struct source *s = keep(sizeof *s);
-    *s = (struct source){.path = keep_text(scalar(n)), .chapter = c, .order = (int)b->sources.n};
+    *s = (struct source){
+        .path = keep_text(scalar(n)), .chapter = c, .order = (int)b->sources.n};
     s->yaml_line = (int)n->start_mark.line + 1;
     s->yaml_column = (int)n->start_mark.column + 1;
     PUSH(c->files, s);
@@ -145,7 +150,8 @@ static void chapter_owns(struct book *b, struct chapter *c, yaml_node_t *n)
     PUSH(c->owns, slice_of(keep_text(folder)));
 }
 
-/* Calls `each` for every item of a list under a key; the list may be absent when optional. */
+/* Calls `each` for every item of a list under a key; the list may be absent when
+ * optional. */
 static bool list_of(yaml_node_t *n, const char *key, yaml_node_item_t **from,
                     yaml_node_item_t **to, bool optional)
 {
@@ -173,11 +179,12 @@ static void chapter(struct book *b, yaml_node_t *n)
     known_keys(n, keys);
     struct chapter *c = keep(sizeof *c);
     c->id = keep_text(scalar(id));
-    c->number = number && number->type == YAML_SCALAR_NODE ? keep_text(scalar(number)) : "";
+    c->number =
+        number && number->type == YAML_SCALAR_NODE ? keep_text(scalar(number)) : "";
     for (size_t i = 0; i < b->chapters.n; i++)
         if (is(scalar(id), b->chapters.at[i]->id))
-            problem(CLASS_SYNTAX, "book-yaml", at_node(id), "chapter id \"%s\" is used twice",
-                    c->id);
+            problem(CLASS_SYNTAX, "book-yaml", at_node(id),
+                    "chapter id \"%s\" is used twice", c->id);
     PUSH(b->chapters, c);
     yaml_node_item_t *i, *end;
     if (list_of(n, "files", &i, &end, false))

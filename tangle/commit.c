@@ -3,12 +3,12 @@
  *
  * 1. every new text is written aside, in its own folder, and brought to the disk;
  * 2. every file to be replaced or removed gets a second name (a hard link);
- * 3. the manifest is written with the old and the new hashes, so that a run cut short here leaves
- *    nothing that the next run would take for an edit;
+ * 3. the manifest is written with the old and the new hashes, so that a run cut short
+ * here leaves nothing that the next run would take for an edit;
  * 4. the new files are renamed into place, the stale ones removed;
  * 5. snapshot and final manifest.
- * A failure up to 4 puts everything back as it was. build/src is not brought to the disk (fsync):
- * it is derived, and the next run compares it with what it should be.
+ * A failure up to 4 puts everything back as it was. build/src is not brought to the disk
+ * (fsync): it is derived, and the next run compares it with what it should be.
  */
 #include "tangle.h"
 
@@ -157,7 +157,8 @@ static void move_back(struct plan *p, size_t done)
     }
 }
 
-/* Empty folders that a removed file leaves behind, up to but not including code/ and tests/. */
+/* Empty folders that a removed file leaves behind, up to but not including code/ and
+ * tests/. */
 static void prune(const char *path)
 {
     char *copy = keep_text(slice_of(path)), *slash;

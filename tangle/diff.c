@@ -1,8 +1,10 @@
 /*
- * diff.c - the shortest edit between two lists of lines (Myers 1986, greedy, with its trace).
+ * diff.c - the shortest edit between two lists of lines (Myers 1986, greedy, with its
+ * trace).
  *
- * Common heads and tails are cut off first. The trace takes D^2/2 integers for D differing lines;
- * above LARGEST the middle is taken as one replacement, which is correct, only coarse.
+ * Common heads and tails are cut off first. The trace takes D^2/2 integers for D
+ * differing lines; above LARGEST the middle is taken as one replacement, which is
+ * correct, only coarse.
  */
 #include "tangle.h"
 
@@ -26,7 +28,8 @@ static void add_hunk(hunks *out, struct hunk h)
     }
 }
 
-/* Walks forward until the ends meet; trace[d] is the frontier before step d. Returns D or -1. */
+/* Walks forward until the ends meet; trace[d] is the frontier before step d. Returns D or
+ * -1. */
 static int explore(const struct middle *m, int **trace)
 {
     int most = m->an + m->bn < LARGEST ? m->an + m->bn : LARGEST;
@@ -68,7 +71,8 @@ void diff_lines(const slice *a, int an, const slice *b, int bn, hunks *out)
     int head = 0, tail = 0;
     while (head < an && head < bn && same(a[head], b[head]))
         head++;
-    while (tail < an - head && tail < bn - head && same(a[an - 1 - tail], b[bn - 1 - tail]))
+    while (tail < an - head && tail < bn - head &&
+           same(a[an - 1 - tail], b[bn - 1 - tail]))
         tail++;
     struct middle m = {a + head, b + head, an - head - tail, bn - head - tail};
     if (m.an == 0 && m.bn == 0)

@@ -8,7 +8,8 @@
 /* Any bytes as a JSON string: what is not UTF-8 becomes U+FFFD, NUL too. */
 json_t *json_of(slice s)
 {
-    json_t *v = memchr(s.p ? s.p : "", '\0', s.n) ? NULL : json_stringn(s.p ? s.p : "", s.n);
+    json_t *v =
+        memchr(s.p ? s.p : "", '\0', s.n) ? NULL : json_stringn(s.p ? s.p : "", s.n);
     if (v)
         return v;
     text t = {0};
@@ -48,14 +49,15 @@ static void lua_string(const char *p, size_t n, FILE *out)
 
 static bool lua_name(const char *key)
 {
-    static const char *const words[] = {"and", "break", "do", "else", "elseif", "end", "false",
-                                        "for", "function", "goto", "if", "in", "local", "nil",
-                                        "not", "or", "repeat", "return", "then", "true", "until",
-                                        "while"};
+    static const char *const words[] = {
+        "and",      "break",  "do",   "else", "elseif", "end",  "false", "for",
+        "function", "goto",   "if",   "in",   "local",  "nil",  "not",   "or",
+        "repeat",   "return", "then", "true", "until",  "while"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (!strcmp(key, words[i]))
             return false;
-    size_t n = strspn(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789");
+    size_t n =
+        strspn(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789");
     return n && key[n] == '\0' && !(key[0] >= '0' && key[0] <= '9');
 }
 
@@ -73,7 +75,8 @@ static void lua_table(json_t *v, FILE *out, int depth)
     const char *key;
     json_t *item;
     fputc('{', out);
-    json_object_foreach(v, key, item) {
+    json_object_foreach(v, key, item)
+    {
         lua_newline(out, depth + 1);
         if (lua_name(key)) {
             fprintf(out, "%s = ", key);

@@ -1,10 +1,11 @@
 /*
  * expand.c - from roots to the two texts of every output.
  *
- * Clean text: a header comment, and a comment with the chunk's name where a chunk is expanded.
- * Compiler's text: the same lines without these comments, with a #line directive at the start of
- * every block and after every reference, so that each line carries the chapter's line number.
- * Along the way a map is kept: for each line of a text, the block and the row it comes from.
+ * Clean text: a header comment, and a comment with the chunk's name where a chunk is
+ * expanded. Compiler's text: the same lines without these comments, with a #line
+ * directive at the start of every block and after every reference, so that each line
+ * carries the chapter's line number. Along the way a map is kept: for each line of a
+ * text, the block and the row it comes from.
  */
 #include "tangle.h"
 
@@ -23,9 +24,13 @@ struct expansion {
 static const char *comment_open(enum lang l)
 {
     switch (l) {
-    case LANG_YAML: case LANG_SH: case LANG_MAKE: return "# ";
+    case LANG_YAML:
+    case LANG_SH:
+    case LANG_MAKE: return "# ";
     case LANG_LUA: return "-- ";
-    case LANG_TEXT: case LANG_JSON: case LANG_OTHER: return NULL;
+    case LANG_TEXT:
+    case LANG_JSON:
+    case LANG_OTHER: return NULL;
     default: return "/* ";
     }
 }
@@ -80,7 +85,8 @@ static void put_line(text *t, slice indent, slice line)
     add(t, "\n", 1);
 }
 
-static void put_directive(struct expansion *e, int instance, const struct block *b, int row)
+static void put_directive(struct expansion *e, int instance, const struct block *b,
+                          int row)
 {
     if (!directives(e->lang))
         return;
@@ -93,12 +99,13 @@ static void put_header(struct expansion *e, const struct block *b)
     const char *open = comment_open(e->lang);
     if (!open)
         return;
-    addf(&e->out->clean, "%s%s: from %s%s%s\n", open, e->out->path, b->src->path, HEADER_TAIL,
-         comment_close(e->lang));
+    addf(&e->out->clean, "%s%s: from %s%s%s\n", open, e->out->path, b->src->path,
+         HEADER_TAIL, comment_close(e->lang));
     map_clean(e, 0, 0, FROM_HEADER);
 }
 
-static void put_comment(struct expansion *e, int instance, slice indent, const struct ref *r)
+static void put_comment(struct expansion *e, int instance, slice indent,
+                        const struct ref *r)
 {
     const char *open = comment_open(e->lang);
     if (!open)
@@ -115,7 +122,8 @@ static void put_comment(struct expansion *e, int instance, slice indent, const s
     map_clean(e, instance, r->row, FROM_COMMENT);
 }
 
-/* The indentation of an expanded chunk: that of the block around it and of the reference. */
+/* The indentation of an expanded chunk: that of the block around it and of the reference.
+ */
 static slice deeper(slice outer, slice line, int indent)
 {
     if (!outer.n)
@@ -182,9 +190,10 @@ void expand(struct book *b, outputs *out, bool maps)
         struct expansion e = {.out = o, .lang = c->blocks.at[0]->lang, .maps = maps};
         expand_chunk(&e, c, (slice){"", 0}, -1, 0);
         if (e.full)
-            problem(CLASS_REFERENCE, "too-large", at_name(c->blocks.at[0]),
-                    "\"%s\" expands to more than %d MB, or its chunks nest deeper than %d",
-                    o->path, MOST_BYTES >> 20, MOST_DEEP);
+            problem(
+                CLASS_REFERENCE, "too-large", at_name(c->blocks.at[0]),
+                "\"%s\" expands to more than %d MB, or its chunks nest deeper than %d",
+                o->path, MOST_BYTES >> 20, MOST_DEEP);
         PUSH(*out, o);
     }
 }

@@ -4,7 +4,8 @@
  * exact        line for line the same (the end of the last line aside)
  * tolerance=t  the same words; each number within t of the expected one, relatively
  * .device      the same words; numbers belong to the device and are not compared
- * In the last two, runs of white space count as one space, since columns move with the numbers.
+ * In the last two, runs of white space count as one space, since columns move with the
+ * numbers.
  */
 #include "tangle.h"
 
@@ -27,7 +28,8 @@ static size_t number_at(const slice s, size_t i, double *value)
         return 0;
     size_t n = s.n - i < sizeof copy - 1 ? s.n - i : sizeof copy - 1;
     n = strspn(memcpy(copy, s.p + i, n), "+-.0123456789eE") < n
-            ? strspn(copy, "+-.0123456789eE") : n;
+            ? strspn(copy, "+-.0123456789eE")
+            : n;
     copy[n] = '\0';
     *value = strtod(copy, &end);
     return (size_t)(end - copy);
@@ -80,7 +82,8 @@ static int meaningful(const slice *line, int n)
     return n;
 }
 
-/* Returns the row of the first line that differs, or -1. *got_line is what came instead. */
+/* Returns the row of the first line that differs, or -1. *got_line is what came instead.
+ */
 int expectation_row(const struct block *e, slice output, slice *got_line)
 {
     slice tolerance = attribute_of(e, "tolerance");

@@ -1,22 +1,24 @@
 /*
- * fate.c - what becomes of a block: root, chunk, run, expectation, failure, solution, quotation.
+ * fate.c - what becomes of a block: root, chunk, run, expectation, failure, solution,
+ * quotation.
  *
- * The table below is the source form. A block has exactly one fate; a class or key that its fate
- * does not know is an error, since a misspelt attribute would otherwise change the fate silently.
+ * The table below is the source form. A block has exactly one fate; a class or key that
+ * its fate does not know is an error, since a misspelt attribute would otherwise change
+ * the fate silently.
  */
 #include "tangle.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const lang_names[] = {"c", "cuda", "cpp", "yaml", "sh", "make", "lua", "js",
-                                         "text", "json"};
+static const char *const lang_names[] = {"c",    "cuda", "cpp", "yaml", "sh",
+                                         "make", "lua",  "js",  "text", "json"};
 
 static const struct rule {
-    const char *name;         /* also the class that asks for it, except for root and chunk */
-    const char *keys[4];      /* keys it may have */
-    const char *classes[2];   /* further classes it may have */
-    const char *name_key;     /* the key that holds block.name, required */
+    const char *name;    /* also the class that asks for it, except for root and chunk */
+    const char *keys[4]; /* keys it may have */
+    const char *classes[2]; /* further classes it may have */
+    const char *name_key;   /* the key that holds block.name, required */
 } rules[] = {
     [FATE_NONE] = {"none", {0}, {0}, NULL},
     [FATE_ROOT] = {"root", {"file", "caption"}, {0}, "file"},
@@ -80,7 +82,8 @@ static void choose(struct block *b, int info_column)
     }
     if (count > 1) {
         problem(CLASS_SYNTAX, "two-fates", at_attribute(b, second),
-                "a block has one fate, this one has %d: %.*s", count, FMT(text_slice(&names)));
+                "a block has one fate, this one has %d: %.*s", count,
+                FMT(text_slice(&names)));
         b->fate = FATE_NONE;
     } else if (!count) {
         problem(CLASS_SYNTAX, "no-fate", at_span(b->src, b->fence, info_column, 1),
@@ -145,13 +148,14 @@ static void check_known(struct block *b)
             language = false;
             continue;
         }
-        bool known = a->kind == '.' ? is(a->name, r->name) || listed(r->classes, 2, a->name, &g)
-                                    : listed(r->keys, 4, a->name, &g);
+        bool known = a->kind == '.'
+                         ? is(a->name, r->name) || listed(r->classes, 2, a->name, &g)
+                         : listed(r->keys, 4, a->name, &g);
         if (known || (a->kind == '.' && b->fate == FATE_QUOTE))
             continue;
         problem(CLASS_SYNTAX, "unknown-attribute", at_attribute(b, a),
-                "a %s block has no %s \"%.*s\"", r->name, a->kind == '.' ? "class" : "key",
-                FMT(a->name));
+                "a %s block has no %s \"%.*s\"", r->name,
+                a->kind == '.' ? "class" : "key", FMT(a->name));
         note_guess(&g);
     }
 }
@@ -173,8 +177,8 @@ static void check_number(struct block *b, const char *key, double low, double hi
 {
     struct attribute *a = find(b, '=', key);
     if (a && !number_ok(a->value, low, high))
-        problem(CLASS_SYNTAX, "bad-value", at_attribute(b, a), "%s=%.*s: expected %s", key,
-                FMT(a->value), expected);
+        problem(CLASS_SYNTAX, "bad-value", at_attribute(b, a), "%s=%.*s: expected %s",
+                key, FMT(a->value), expected);
 }
 
 static void take_name(struct block *b, int info_column)
@@ -188,9 +192,9 @@ static void take_name(struct block *b, int info_column)
     if (a)
         b->name = key ? a->value : a->name;
     if (!a || !b->name.n)
-        problem(CLASS_SYNTAX, "missing-attribute", at_span(b->src, b->fence, info_column, 1),
-                "a %s block needs %s%s", fate_name(b->fate), key ? key : "an id, as #name",
-                key ? "=…" : "");
+        problem(CLASS_SYNTAX, "missing-attribute",
+                at_span(b->src, b->fence, info_column, 1), "a %s block needs %s%s",
+                fate_name(b->fate), key ? key : "an id, as #name", key ? "=…" : "");
     else if (by_id && !chunk_name_ok(b->name))
         problem(CLASS_SYNTAX, "bad-name", at_attribute(b, a),
                 "a name is made of small letters, digits and hyphens");
@@ -205,7 +209,8 @@ void fate_decide(struct block *b, slice info, int info_column)
     if (info.n < 2 || info.p[0] != '{' || info.p[info.n - 1] != '}') {
         problem(CLASS_SYNTAX, "no-fate", at_span(b->src, b->fence, info_column, 1),
                 "a block without attributes has no fate");
-        note("write {.%.*s …} with file=…, #name, .run, .expect, .fails, .solution or .quote",
+        note("write {.%.*s …} with file=…, #name, .run, .expect, .fails, .solution or "
+             ".quote",
              FMT(info.n && info.n < 10 && info.p[0] != '{' ? info : SLICE("c")));
         return;
     }

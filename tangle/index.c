@@ -40,8 +40,8 @@ static json_t *book_json(struct book *b)
 
 static json_t *block_json(const struct block *b)
 {
-    return json_pack("{s:s, s:i, s:o}", "file", b->src->path, "line", b->fence, "language",
-                     json_of(b->lang_name));
+    return json_pack("{s:s, s:i, s:o}", "file", b->src->path, "line", b->fence,
+                     "language", json_of(b->lang_name));
 }
 
 static json_t *chunk_json(const struct chunk *c)
@@ -51,10 +51,10 @@ static json_t *chunk_json(const struct chunk *c)
         json_array_append_new(blocks, block_json(c->blocks.at[i]));
     for (size_t i = 0; i < c->uses.n; i++) {
         struct ref *r = c->uses.at[i];
-        json_array_append_new(uses, json_pack("{s:s, s:i, s:o, s:s}", "file", r->in->src->path,
-                                              "line", r->in->first + r->row, "inside",
-                                              json_of(r->in->chunk->name), "anchor",
-                                              anchor_of(r->in)));
+        json_array_append_new(
+            uses, json_pack("{s:s, s:i, s:o, s:s}", "file", r->in->src->path, "line",
+                            r->in->first + r->row, "inside", json_of(r->in->chunk->name),
+                            "anchor", anchor_of(r->in)));
     }
     return json_pack("{s:o, s:o}", "blocks", blocks, "uses", uses);
 }
@@ -62,7 +62,7 @@ static json_t *chunk_json(const struct chunk *c)
 static json_t *run_json(const struct run *r)
 {
     struct record rec = record_read(r->id);
-    const char *status = !rec.present ? "missing"
+    const char *status = !rec.present                 ? "missing"
                          : rec.hash == record_hash(r) ? "fresh"
                                                       : "stale";
     json_t *v = json_pack("{s:s, s:i, s:o, s:s}", "file", r->block->src->path, "line",
@@ -81,8 +81,9 @@ static json_t *exercise_json(const struct exercise *e)
 {
     json_t *v = json_pack("{s:s, s:i}", "file", e->src->path, "line", e->line);
     if (e->solution)
-        json_object_set_new(v, "solution", json_pack("{s:s, s:i}", "file", e->solution->src->path,
-                                                     "line", e->solution->fence));
+        json_object_set_new(v, "solution",
+                            json_pack("{s:s, s:i}", "file", e->solution->src->path,
+                                      "line", e->solution->fence));
     return v;
 }
 
@@ -101,13 +102,14 @@ json_t *index_json(struct book *b)
     for (size_t i = 0; i < b->exercises.n; i++)
         json_object_set_new(exercises, keep_text(b->exercises.at[i]->name),
                             exercise_json(b->exercises.at[i]));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "book", book_json(b), "chunks", chunks,
-                     "roots", roots, "identifiers", identifiers_json(b), "runs", runs,
-                     "exercises", exercises);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "book", book_json(b), "chunks",
+                     chunks, "roots", roots, "identifiers", identifiers_json(b), "runs",
+                     runs, "exercises", exercises);
 }
 
-/* The index of a book with problems would be wrong in places: it is printed only when there are
- * none, except with --allow-missing, where missing chapters are the normal state. */
+/* The index of a book with problems would be wrong in places: it is printed only when
+ * there are none, except with --allow-missing, where missing chapters are the normal
+ * state. */
 void command_index(const struct options *o)
 {
     struct book *b = load_current(o);

@@ -23,13 +23,14 @@ static void list_chunks(const struct options *o, struct book *b, bool roots, jso
             continue;
         struct block *first = c->blocks.at[0];
         if (!o->json)
-            printf("%-5s  %-40.*s %4d lines  %s:%d\n", roots ? "root" : "chunk", FMT(c->name),
-                   chunk_lines(c), first->src->path, first->fence);
-        json_array_append_new(all, json_pack("{s:s, s:o, s:s, s:i, s:i, s:i, s:i}", "kind",
-                                             roots ? "root" : "chunk", "name", json_of(c->name),
-                                             "file", first->src->path, "line", first->fence,
-                                             "blocks", (int)c->blocks.n, "lines", chunk_lines(c),
-                                             "uses", (int)c->uses.n));
+            printf("%-5s  %-40.*s %4d lines  %s:%d\n", roots ? "root" : "chunk",
+                   FMT(c->name), chunk_lines(c), first->src->path, first->fence);
+        json_array_append_new(all,
+                              json_pack("{s:s, s:o, s:s, s:i, s:i, s:i, s:i}", "kind",
+                                        roots ? "root" : "chunk", "name",
+                                        json_of(c->name), "file", first->src->path,
+                                        "line", first->fence, "blocks", (int)c->blocks.n,
+                                        "lines", chunk_lines(c), "uses", (int)c->uses.n));
     }
 }
 
@@ -38,15 +39,16 @@ static void list_runs(const struct options *o, struct book *b, json_t *all)
     for (size_t i = 0; i < b->runs.n; i++) {
         struct run *r = b->runs.at[i];
         struct record rec = record_read(r->id);
-        const char *status = !rec.present                  ? "missing"
+        const char *status = !rec.present                 ? "missing"
                              : rec.hash == record_hash(r) ? "fresh"
-                                                           : "stale";
+                                                          : "stale";
         if (!o->json)
-            printf("run    %-40.*s %-10s  %s:%d\n", FMT(r->id), status, r->block->src->path,
-                   r->block->fence);
-        json_array_append_new(all, json_pack("{s:s, s:o, s:s, s:i, s:s}", "kind", "run", "name",
-                                             json_of(r->id), "file", r->block->src->path, "line",
-                                             r->block->fence, "status", status));
+            printf("run    %-40.*s %-10s  %s:%d\n", FMT(r->id), status,
+                   r->block->src->path, r->block->fence);
+        json_array_append_new(all, json_pack("{s:s, s:o, s:s, s:i, s:s}", "kind", "run",
+                                             "name", json_of(r->id), "file",
+                                             r->block->src->path, "line", r->block->fence,
+                                             "status", status));
     }
 }
 
@@ -57,9 +59,10 @@ static void list_exercises(const struct options *o, struct book *b, json_t *all)
         if (!o->json)
             printf("task   %-40.*s %-10s  %s:%d\n", FMT(e->name),
                    e->solution ? "solved" : "open", e->src->path, e->line);
-        json_array_append_new(all, json_pack("{s:s, s:o, s:s, s:i, s:b}", "kind", "exercise",
-                                             "name", json_of(e->name), "file", e->src->path,
-                                             "line", e->line, "solved", e->solution != NULL));
+        json_array_append_new(all,
+                              json_pack("{s:s, s:o, s:s, s:i, s:b}", "kind", "exercise",
+                                        "name", json_of(e->name), "file", e->src->path,
+                                        "line", e->line, "solved", e->solution != NULL));
     }
 }
 
@@ -87,7 +90,8 @@ void command_list(const struct options *o)
     result(all);
 }
 
-/* ---- stats ----------------------------------------------------------------------------------- */
+/* ---- stats
+ * ----------------------------------------------------------------------------------- */
 
 struct sums {
     const char *name;
@@ -95,7 +99,8 @@ struct sums {
     VEC(int) lengths;
 };
 
-/* Words that a reader reads: with a letter or digit in them, outside code and div fences. */
+/* Words that a reader reads: with a letter or digit in them, outside code and div fences.
+ */
 static int words_on(slice line)
 {
     int words = 0;
@@ -149,13 +154,13 @@ static void print_sums(const struct options *o, struct sums *s, json_t *rows)
     double ratio = s->code ? (double)s->words / s->code : 0;
     int median = quantile(s, 0.5), p90 = quantile(s, 0.9), most = quantile(s, 1.0);
     if (!o->json)
-        printf("%-24s %8d %8d %10.1f %8zu %7d %5d %5d\n", s->name, s->words, s->code, ratio,
-               s->lengths.n, median, p90, most);
-    json_array_append_new(rows, json_pack("{s:s, s:i, s:i, s:f, s:i, s:i, s:i, s:i}", "chapter",
-                                          s->name, "words", s->words, "code_lines", s->code,
-                                          "words_per_code_line", ratio, "blocks",
-                                          (int)s->lengths.n, "median", median, "p90", p90, "max",
-                                          most));
+        printf("%-24s %8d %8d %10.1f %8zu %7d %5d %5d\n", s->name, s->words, s->code,
+               ratio, s->lengths.n, median, p90, most);
+    json_array_append_new(rows, json_pack("{s:s, s:i, s:i, s:f, s:i, s:i, s:i, s:i}",
+                                          "chapter", s->name, "words", s->words,
+                                          "code_lines", s->code, "words_per_code_line",
+                                          ratio, "blocks", (int)s->lengths.n, "median",
+                                          median, "p90", p90, "max", most));
 }
 
 void command_stats(const struct options *o)
@@ -164,8 +169,8 @@ void command_stats(const struct options *o)
     struct sums total = {.name = "the book"};
     json_t *rows = json_array();
     if (!o->json)
-        printf("%-24s %8s %8s %10s %8s %7s %5s %5s\n", "chapter", "words", "code", "words/line",
-               "blocks", "median", "p90", "max");
+        printf("%-24s %8s %8s %10s %8s %7s %5s %5s\n", "chapter", "words", "code",
+               "words/line", "blocks", "median", "p90", "max");
     for (size_t c = 0; c < b->chapters.n; c++) {
         struct chapter *chapter = b->chapters.at[c];
         struct sums s = {.name = chapter->id};

@@ -17,31 +17,36 @@ static const struct command {
      "  --force           overwrite outputs that were edited by hand\n"
      "  --keep-going      leave out the chapters with problems, write the others\n",
      "  $ tangle write\n  tangle: 4 files written, 0 removed, 212 unchanged\n", 0, 0},
-    {"check", command_check, "", "checks the chapters, and that every output is in step with them",
+    {"check", command_check, "",
+     "checks the chapters, and that every output is in step with them",
      "  --strict          warnings (long chunk, long line) are errors\n",
-     "  $ tangle check\n  tangle: in step: 96 outputs of 731 chunks from 12 chapter files; 14 runs\n",
+     "  $ tangle check\n  tangle: in step: 96 outputs of 731 chunks from 12 chapter "
+     "files; 14 runs\n",
      0, 0},
     {"untangle", command_untangle, "",
-     "takes edits made in code/ and tests/ back into the chapters",
-     "",
+     "takes edits made in code/ and tests/ back into the chapters", "",
      "  $ tangle untangle\n  chapters/04-data-parallelism.md:212: send-the-first-shard\n"
      "  tangle: 1 block changed in 1 chapter file\n",
      0, 0},
-    {"where", command_where, "FILE:LINE", "leads from a chapter's line to the files, and back",
-     "",
+    {"where", command_where, "FILE:LINE",
+     "leads from a chapter's line to the files, and back", "",
      "  $ tangle where code/comm/ring.c:45\n"
      "  chapters/04-data-parallelism.md:212  send-the-first-shard\n",
      1, 1},
-    {"list", command_list, "[KIND]", "lists roots, chunks, runs and exercises (or one KIND)",
-     "", "  $ tangle list runs\n", 0, 1},
-    {"stats", command_stats, "", "counts chunk lengths and words per code line, by chapter", "",
-     "  $ tangle stats\n", 0, 0},
-    {"run", command_run, "", "runs the .run blocks that are not fresh, compiles the .fails blocks",
+    {"list", command_list, "[KIND]",
+     "lists roots, chunks, runs and exercises (or one KIND)", "",
+     "  $ tangle list runs\n", 0, 1},
+    {"stats", command_stats, "",
+     "counts chunk lengths and words per code line, by chapter", "", "  $ tangle stats\n",
+     0, 0},
+    {"run", command_run, "",
+     "runs the .run blocks that are not fresh, compiles the .fails blocks",
      "  --slow            run the blocks of class .slow as well\n"
      "  --force           run fresh blocks again\n"
      "  --only ID         this block only\n",
      "  $ tangle run --only measure-the-ring\n  tangle: 1 run recorded\n", 0, 0},
-    {"index", command_index, "", "prints chunks, identifiers, runs and exercises for the weave",
+    {"index", command_index, "",
+     "prints chunks, identifiers, runs and exercises for the weave",
      "  --lua             as a Lua table (default: JSON)\n",
      "  $ tangle index --lua > build/index.lua\n", 0, 0},
 };
@@ -58,20 +63,24 @@ void result(json_t *object)
 
 static void usage(FILE *out)
 {
-    fputs("tangle: the literate tool of the running book\n\nusage: tangle COMMAND [options]\n\n",
+    fputs("tangle: the literate tool of the running book\n\nusage: tangle COMMAND "
+          "[options]\n\n",
           out);
     for (int i = 0; i < COMMANDS; i++)
         fprintf(out, "  %-9s %-11s %s\n", commands[i].name, commands[i].arguments,
                 commands[i].purpose);
-    fputs("\noptions of every command:\n"
-          "  -C FOLDER         the book's folder (default: here, or the first above with a "
-          "book.yaml)\n"
-          "  --allow-missing   chapters that book.yaml lists but that do not exist are no error\n"
-          "  --json            results and problems as one JSON object\n"
-          "  --help            this text, or a command's, with an example\n\n"
-          "exit: 0 good, 1 a run did not do what was expected, 2 usage, 3 syntax, 4 reference,\n"
-          "      5 conflict, 6 files, 7 style (check --strict)\n",
-          out);
+    fputs(
+        "\noptions of every command:\n"
+        "  -C FOLDER         the book's folder (default: here, or the first above with a "
+        "book.yaml)\n"
+        "  --allow-missing   chapters that book.yaml lists but that do not exist are no "
+        "error\n"
+        "  --json            results and problems as one JSON object\n"
+        "  --help            this text, or a command's, with an example\n\n"
+        "exit: 0 good, 1 a run did not do what was expected, 2 usage, 3 syntax, 4 "
+        "reference,\n"
+        "      5 conflict, 6 files, 7 style (check --strict)\n",
+        out);
 }
 
 static void help(const struct command *c)
@@ -103,9 +112,13 @@ static bool flag(struct options *o, const char *arg)
     const struct {
         const char *name;
         bool *value;
-    } flags[] = {{"--json", &o->json}, {"--lua", &o->lua}, {"--strict", &o->strict},
-                 {"--allow-missing", &o->allow_missing}, {"--force", &o->force},
-                 {"--slow", &o->slow}, {"--keep-going", &o->keep_going}};
+    } flags[] = {{"--json", &o->json},
+                 {"--lua", &o->lua},
+                 {"--strict", &o->strict},
+                 {"--allow-missing", &o->allow_missing},
+                 {"--force", &o->force},
+                 {"--slow", &o->slow},
+                 {"--keep-going", &o->keep_going}};
     guess g = guess_for(slice_of(arg));
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         guess_try(&g, slice_of(flags[i].name));
@@ -120,9 +133,10 @@ static bool flag(struct options *o, const char *arg)
 /* An option that only one command has must not be taken silently by another. */
 static void check_fits(const struct command *c, const char *arg)
 {
-    if (strcmp(arg, "--json") && strcmp(arg, "--allow-missing") && !strstr(c->options, arg))
-        problem(CLASS_USAGE, "usage", (struct place){0}, "tangle %s has no option %s", c->name,
-                arg);
+    if (strcmp(arg, "--json") && strcmp(arg, "--allow-missing") &&
+        !strstr(c->options, arg))
+        problem(CLASS_USAGE, "usage", (struct place){0}, "tangle %s has no option %s",
+                c->name, arg);
 }
 
 static bool go_to_book(const char *folder, struct options *o)
@@ -170,8 +184,8 @@ static int finish(const struct options *o)
 }
 
 /* Splits the arguments of a command into options and the rest. */
-static const char *parse(const struct command *c, int argc, char **argv, struct options *o,
-                         bool *wants_help)
+static const char *parse(const struct command *c, int argc, char **argv,
+                         struct options *o, bool *wants_help)
 {
     const char *folder = NULL;
     o->argv = keep(((size_t)argc + 1) * sizeof *o->argv);
@@ -180,7 +194,8 @@ static const char *parse(const struct command *c, int argc, char **argv, struct 
             *wants_help = true;
         } else if (!strcmp(argv[i], "-C") || !strcmp(argv[i], "--only")) {
             if (i + 1 == argc)
-                problem(CLASS_USAGE, "usage", (struct place){0}, "%s needs a value", argv[i]);
+                problem(CLASS_USAGE, "usage", (struct place){0}, "%s needs a value",
+                        argv[i]);
             else if (argv[i][1] == 'C')
                 folder = argv[++i];
             else {
@@ -204,7 +219,8 @@ int main(int argc, char **argv)
 {
     struct options o = {0};
     const char *folder = NULL;
-    if (argc > 2 && !strcmp(argv[1], "-C")) { /* as git and make have it, before the command */
+    if (argc > 2 &&
+        !strcmp(argv[1], "-C")) { /* as git and make have it, before the command */
         folder = argv[2];
         argv += 2;
         argc -= 2;

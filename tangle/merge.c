@@ -1,11 +1,13 @@
 /*
- * merge.c - `tangle untangle`: edits of outputs go back into the chapters, block by block.
+ * merge.c - `tangle untangle`: edits of outputs go back into the chapters, block by
+ * block.
  *
- * Three texts meet: the base (what was written), the outputs on the disk, and the chapters as
- * they are now. For each block: changed in the outputs only, the edit is taken; in the chapter
- * only, the chapter stays; in both, alike is fine and anything else is refused and shown. The
- * new chapters are tangled in memory before anything is written: where the chapter had not
- * changed, they must give exactly the files on the disk.
+ * Three texts meet: the base (what was written), the outputs on the disk, and the
+ * chapters as they are now. For each block: changed in the outputs only, the edit is
+ * taken; in the chapter only, the chapter stays; in both, alike is fine and anything else
+ * is refused and shown. The new chapters are tangled in memory before anything is
+ * written: where the chapter had not changed, they must give exactly the files on the
+ * disk.
  */
 #include "tangle.h"
 
@@ -77,7 +79,8 @@ static void note_diff(const lines_of_text *old, const lines_of_text *new)
 static int first_line(const struct output *o, int instance)
 {
     for (size_t i = 0; i < o->clean_map.n; i++)
-        if (o->clean_map.at[i].instance == instance && o->clean_map.at[i].kind == FROM_TEXT)
+        if (o->clean_map.at[i].instance == instance &&
+            o->clean_map.at[i].kind == FROM_TEXT)
             return (int)i + 1;
     return 1;
 }
@@ -90,7 +93,8 @@ static void uneven(struct change *c, const struct output *other, int instance)
     c->bad = true;
     lines_of_text old = body_of(c->base);
     problem(CLASS_CONFLICT, "uneven-edit", at_name(c->base),
-            "\"%.*s\" was edited in one place and not alike in another", FMT(c->base->name));
+            "\"%.*s\" was edited in one place and not alike in another",
+            FMT(c->base->name));
     note("edited at %s:%d, otherwise at %s:%d", c->in->base->path,
          first_line(c->in->base, c->instance), other->path, first_line(other, instance));
     note_diff(&old, &c->body);
@@ -189,7 +193,8 @@ static void merge(struct untangle *u, struct change *c)
     c->now = block_now(u, c->base);
     if (!c->now) {
         problem(CLASS_CONFLICT, "block-gone", at_file(c->in->base->path, 0),
-                "an edit of \"%.*s\", which is in the chapters no more", FMT(c->base->name));
+                "an edit of \"%.*s\", which is in the chapters no more",
+                FMT(c->base->name));
         return;
     }
     lines_of_text old = body_of(c->base), now = body_of(c->now);
@@ -217,7 +222,8 @@ static void rewrite(struct untangle *u, struct source *s)
                 c = u->changes.at[k];
         if (!c)
             continue;
-        const char *start = s->line[b->first - 1].p, *end = s->line[b->first - 1 + b->lines].p;
+        const char *start = s->line[b->first - 1].p,
+                   *end = s->line[b->first - 1 + b->lines].p;
         slice body = joined(&c->body);
         add(&t, from, (size_t)(start - from));
         add(&t, body.p, body.n);
@@ -250,7 +256,8 @@ static struct output *output_at(const outputs *o, const char *path)
     return NULL;
 }
 
-/* Where the chapter had not changed, the new chapter gives the file on the disk, to the byte. */
+/* Where the chapter had not changed, the new chapter gives the file on the disk, to the
+ * byte. */
 static void prove(struct untangle *u, const outputs *fresh)
 {
     for (size_t i = 0; i < u->edited.n; i++) {
@@ -259,7 +266,7 @@ static void prove(struct untangle *u, const outputs *fresh)
         const struct output *new = output_at(fresh, e->base->path);
         if (!now || !same(text_slice(&now->clean), text_slice(&e->base->clean)))
             continue;
-        if (new && same(text_slice(&new->clean), e->disk))
+        if (new &&same(text_slice(&new->clean), e->disk))
             continue;
         slice want = new ? text_slice(&new->clean) : (slice){"", 0};
         int line = 1;
@@ -314,8 +321,8 @@ static void tell(const struct options *o, struct untangle *u)
         if (!o->json)
             printf("%s:%d: %.*s\n", c->now->src->path, c->now->fence, FMT(c->now->name));
         json_array_append_new(blocks, json_pack("{s:s, s:i, s:o, s:s}", "file",
-                                                c->now->src->path, "line", c->now->fence, "name",
-                                                json_of(c->now->name), "from",
+                                                c->now->src->path, "line", c->now->fence,
+                                                "name", json_of(c->now->name), "from",
                                                 c->in->base->path));
     }
     if (!o->json && u->taken)
@@ -326,7 +333,8 @@ static void tell(const struct options *o, struct untangle *u)
     result(json_pack("{s:o}", "blocks", blocks));
 }
 
-/* Without a base the chapters as they are stand in for it: every difference is an edit. */
+/* Without a base the chapters as they are stand in for it: every difference is an edit.
+ */
 static struct base *base_of_chapters(struct book *b)
 {
     struct base *base = keep(sizeof *base);

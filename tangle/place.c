@@ -1,12 +1,13 @@
 /*
  * place.c - which block does an edited line of an output belong to?
  *
- * The edited file is compared with the text that was written. A line that is gone is gone from
- * the block it came from; a new line belongs to the block of the line above it, or, directly
- * under the comment that names a chunk, to that chunk; where its indentation is too small for
- * that block, to the block of the line below, or to one that encloses both. An edit that spans
- * blocks is taken apart by pairing the old lines with the new ones that resemble them most.
- * Nothing here has to be certain: merge.c tangles the result and compares.
+ * The edited file is compared with the text that was written. A line that is gone is gone
+ * from the block it came from; a new line belongs to the block of the line above it, or,
+ * directly under the comment that names a chunk, to that chunk; where its indentation is
+ * too small for that block, to the block of the line below, or to one that encloses both.
+ * An edit that spans blocks is taken apart by pairing the old lines with the new ones
+ * that resemble them most. Nothing here has to be certain: merge.c tangles the result and
+ * compares.
  */
 #include "tangle.h"
 
@@ -42,7 +43,8 @@ static void refuse(struct edited *e, int disk_line, const char *code, const char
                    slice name)
 {
     e->refused = true;
-    problem(CLASS_CONFLICT, code, at_file(e->base->path, disk_line + 1), format, FMT(name));
+    problem(CLASS_CONFLICT, code, at_file(e->base->path, disk_line + 1), format,
+            FMT(name));
 }
 
 struct spot {
@@ -80,8 +82,9 @@ static void place_insertion(struct edited *e, const struct hunk *h)
             insert(e, spot[i].instance, spot[i].row, e->line[h->b + k]);
         return;
     }
-    refuse(e, h->b, "no-place", n ? "indented less than the chunk around it%.*s"
-                                  : "the first line names the chapter and must stay%.*s",
+    refuse(e, h->b, "no-place",
+           n ? "indented less than the chunk around it%.*s"
+             : "the first line names the chapter and must stay%.*s",
            (slice){"", 0});
 }
 
@@ -96,7 +99,8 @@ static int likeness(slice a, slice b)
 
 enum { ALIKE = 400, MOST_PAIRS = 40000 };
 
-/* Pairs old and new lines of a hunk in order so that the sum of their likeness is largest. */
+/* Pairs old and new lines of a hunk in order so that the sum of their likeness is
+ * largest. */
 static int *pair_lines(const struct edited *e, const struct hunk *h)
 {
     int w = h->bn + 1, *pair = keep((size_t)h->an * sizeof *pair);
@@ -106,7 +110,8 @@ static int *pair_lines(const struct edited *e, const struct hunk *h)
         for (int k = h->bn - 1; k >= 0; k--) {
             int s = likeness(e->base_line[h->a + i], e->line[h->b + k]);
             like[i * w + k] = s < ALIKE ? 0 : s;
-            int paired = like[i * w + k] ? like[i * w + k] + best[(i + 1) * w + k + 1] : 0;
+            int paired =
+                like[i * w + k] ? like[i * w + k] + best[(i + 1) * w + k + 1] : 0;
             int skip = best[(i + 1) * w + k] > best[i * w + k + 1] ? best[(i + 1) * w + k]
                                                                    : best[i * w + k + 1];
             best[i * w + k] = paired > skip ? paired : skip;
@@ -141,7 +146,8 @@ static void place_across(struct edited *e, const struct hunk *h)
         }
         for (; next <= upto; next++) {
             if (!fits(e, from[i].instance, e->line[h->b + next])) {
-                refuse(e, h->b + next, "no-place", "indented less than its chunk \"%.*s\"",
+                refuse(e, h->b + next, "no-place",
+                       "indented less than its chunk \"%.*s\"",
                        instance_of(e, from[i].instance)->block->name);
                 return;
             }
@@ -171,8 +177,8 @@ static void place_change(struct edited *e, const struct hunk *h)
         return;
     }
     if (!one && (long)h->an * h->bn > MOST_PAIRS)
-        refuse(e, h->b, "no-place", "too large an edit across chunks; edit the chapter%.*s",
-               (slice){"", 0});
+        refuse(e, h->b, "no-place",
+               "too large an edit across chunks; edit the chapter%.*s", (slice){"", 0});
     else if (!one)
         place_across(e, h);
     else if (all_fit(e, from[0].instance, h->b, h->bn))
@@ -183,7 +189,8 @@ static void place_change(struct edited *e, const struct hunk *h)
                instance_of(e, from[0].instance)->block->name);
 }
 
-/* Finds the edits of one output and puts each into rows[] of the instance it belongs to. */
+/* Finds the edits of one output and puts each into rows[] of the instance it belongs to.
+ */
 void place_edits(struct edited *e)
 {
     int base_lines;
@@ -191,7 +198,8 @@ void place_edits(struct edited *e)
     e->line = cut_lines(e->disk, &e->lines);
     e->rows = keep((e->base->instances.n + 1) * sizeof *e->rows);
     for (size_t i = 0; i < e->base->instances.n; i++)
-        e->rows[i] = keep((size_t)(e->base->instances.at[i].block->lines + 1) * sizeof **e->rows);
+        e->rows[i] =
+            keep((size_t)(e->base->instances.at[i].block->lines + 1) * sizeof **e->rows);
     hunks h = {0};
     diff_lines(e->base_line, base_lines, e->line, e->lines, &h);
     for (size_t i = 0; i < h.n && !e->refused; i++) {

@@ -1,9 +1,10 @@
 /*
  * pool.c - memory for cmark's tree.
  *
- * The tree of a chapter is many small nodes that are all needed until its blocks are found and
- * none after; freeing them one by one takes longer than parsing. So they are cut from a few large
- * pages, and the next chapter uses the same pages again: the book's memory is one chapter's.
+ * The tree of a chapter is many small nodes that are all needed until its blocks are
+ * found and none after; freeing them one by one takes longer than parsing. So they are
+ * cut from a few large pages, and the next chapter uses the same pages again: the book's
+ * memory is one chapter's.
  */
 #include "pool.h"
 
@@ -37,7 +38,8 @@ static struct page *page_for(size_t size)
 static void *pool_calloc(size_t n, size_t size)
 {
     size_t bytes = n * size, whole = (bytes + HEAD + 15) & ~(size_t)15;
-    struct page *p = current && current->size - current->used >= whole ? current : page_for(whole);
+    struct page *p =
+        current && current->size - current->used >= whole ? current : page_for(whole);
     char *at = p->at + p->used;
     p->used += whole;
     memcpy(at, &bytes, sizeof bytes);

@@ -37,8 +37,8 @@ struct place at_span(const struct source *src, int line, int column, int width)
 struct place at_ref(const struct ref *r)
 {
     slice line = block_line(r->in, r->row);
-    return at_span(r->in->src, r->in->first + r->row, characters(line.p, (size_t)r->indent) + 1,
-                   (int)r->name.n + 4);
+    return at_span(r->in->src, r->in->first + r->row,
+                   characters(line.p, (size_t)r->indent) + 1, (int)r->name.n + 4);
 }
 
 struct place at_name(const struct block *b)
@@ -59,7 +59,8 @@ void problem(enum class c, const char *code, struct place where, const char *for
     if (vasprintf(&message, format, ap) < 0)
         message = NULL;
     va_end(ap);
-    struct item_of_report p = {.class = c, .code = code, .where = where, .serial = report.n};
+    struct item_of_report p = {
+        .class = c, .code = code, .where = where, .serial = report.n};
     p.message = keep_text(slice_of(message ? message : format));
     free(message);
     PUSH(report, p);
@@ -100,15 +101,11 @@ int warning_count(void)
     return (int)report.n - problem_count();
 }
 
-enum class problem_class(void)
-{
-    enum class first = CLASS_NONE;
-    for (size_t i = 0; i < report.n; i++) {
+enum class problem_class(void) {
+    enum class first = CLASS_NONE; for (size_t i = 0; i < report.n; i++){
         enum class c = report.at[i].class;
-        if (!is_warning(&report.at[i]) && (first == CLASS_NONE || c < first))
-            first = c;
-    }
-    return first;
+        if (!is_warning(&report.at[i]) && (first == CLASS_NONE || c < first)) first = c;}
+return first;
 }
 
 size_t problems_mark(void)
@@ -147,7 +144,8 @@ static int compare(const void *a, const void *b)
     int oy = y->where.src ? y->where.src->order : 1 << 30;
     if (ox != oy)
         return ox < oy ? -1 : 1;
-    int by_file = strcmp(x->where.file ? x->where.file : "", y->where.file ? y->where.file : "");
+    int by_file =
+        strcmp(x->where.file ? x->where.file : "", y->where.file ? y->where.file : "");
     if (by_file)
         return by_file;
     if (x->where.line != y->where.line)
@@ -155,7 +153,8 @@ static int compare(const void *a, const void *b)
     return x->serial < y->serial ? -1 : x->serial > y->serial;
 }
 
-/* The source line and a caret under the place; tabs of the line are repeated so that both align. */
+/* The source line and a caret under the place; tabs of the line are repeated so that both
+ * align. */
 static void print_caret(FILE *out, const struct place *w)
 {
     if (!w->src || !w->src->line || w->line < 1 || w->line > w->src->lines)
@@ -190,7 +189,8 @@ static void print_one(FILE *out, const struct item_of_report *p)
     } else {
         fputs("tangle: ", out);
     }
-    fprintf(out, "%s: %s [%s]\n", is_warning(p) ? "warning" : "error", p->message, p->code);
+    fprintf(out, "%s: %s [%s]\n", is_warning(p) ? "warning" : "error", p->message,
+            p->code);
     print_caret(out, &p->where);
     for (size_t i = 0; i < p->notes.n; i++)
         fprintf(out, "      = %s\n", p->notes.at[i]);
@@ -207,8 +207,8 @@ void problems_print(FILE *out)
 
 static const char *class_name(enum class c)
 {
-    static const char *name[] = {"none", "run", "usage", "syntax", "reference", "conflict", "io",
-                                 "style"};
+    static const char *name[] = {"none",      "run",      "usage", "syntax",
+                                 "reference", "conflict", "io",    "style"};
     return name[c];
 }
 

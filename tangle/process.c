@@ -1,5 +1,6 @@
 /*
- * process.c - runs a program with its two outputs merged, and ends it when its time is up.
+ * process.c - runs a program with its two outputs merged, and ends it when its time is
+ * up.
  */
 #include "tangle.h"
 
@@ -22,7 +23,8 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* The child: a process group of its own, so that what it leaves behind can be ended with it. */
+/* The child: a process group of its own, so that what it leaves behind can be ended with
+ * it. */
 static void child(char *const argv[], int in, int out, bool c_locale)
 {
     setpgid(0, 0);
@@ -52,7 +54,8 @@ static bool drain(int fd, struct process *p)
     return got > 0;
 }
 
-/* Reads until the pipe closes or the program has ended (a background child may keep it open). */
+/* Reads until the pipe closes or the program has ended (a background child may keep it
+ * open). */
 static void collect(int fd, pid_t pid, int timeout, struct process *p, int *status)
 {
     int64_t end = now_ms() + (int64_t)timeout * 1000;
@@ -71,7 +74,8 @@ static void collect(int fd, pid_t pid, int timeout, struct process *p, int *stat
             break;
         }
     }
-    while (!ended && waitpid(pid, status, WNOHANG) == 0) { /* closed its output, still running */
+    while (!ended &&
+           waitpid(pid, status, WNOHANG) == 0) { /* closed its output, still running */
         if (now_ms() > end && !p->timed_out) {
             p->timed_out = true;
             kill(-pid, SIGKILL);
@@ -95,7 +99,8 @@ static int input_file(slice input)
     return fd;
 }
 
-int process_run(char *const argv[], slice input, int timeout, bool c_locale, struct process *out)
+int process_run(char *const argv[], slice input, int timeout, bool c_locale,
+                struct process *out)
 {
     int pipe_fd[2], status = 0, in = input_file(input);
     if (in < 0 || pipe2(pipe_fd, O_CLOEXEC)) {

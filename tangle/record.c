@@ -1,7 +1,9 @@
 /*
- * record.c - what a run of a block gave: build/run/ID.json, or the committed figures/run/ID.json.
+ * record.c - what a run of a block gave: build/run/ID.json, or the committed
+ * figures/run/ID.json.
  *
- * A record is fresh when its hash is that of the command and of every file the block needs.
+ * A record is fresh when its hash is that of the command and of every file the block
+ * needs.
  */
 #include "tangle.h"
 
@@ -39,12 +41,13 @@ static uint64_t file_hash(slice path)
     return *known;
 }
 
-/* Of the command, its exit status and time limit, and the files under needs="..." . Without the
- * attribute that is build/bin/dls, so that a rebuilt program runs again. */
+/* Of the command, its exit status and time limit, and the files under needs="..." .
+ * Without the attribute that is build/bin/dls, so that a rebuilt program runs again. */
 uint64_t record_hash(const struct run *r)
 {
     text t = {0};
-    slice command = run_command_text(r->block), exit_wanted = attribute_of(r->block, "exit");
+    slice command = run_command_text(r->block),
+          exit_wanted = attribute_of(r->block, "exit");
     slice needs = attribute_of(r->block, "needs");
     if (!needs.p)
         needs = SLICE("build/bin/dls");
@@ -115,8 +118,8 @@ const char *machine_name(void)
     slice cpu = line_value("/proc/cpuinfo", "model name");
     slice os = line_value("/etc/os-release", "PRETTY_NAME");
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    return keepf("%.*s, %ld core%s, %.*s", FMT(cpu.p ? cpu : SLICE("unknown processor")), cores,
-                 cores == 1 ? "" : "s", FMT(os.p ? os : SLICE("unknown system")));
+    return keepf("%.*s, %ld core%s, %.*s", FMT(cpu.p ? cpu : SLICE("unknown processor")),
+                 cores, cores == 1 ? "" : "s", FMT(os.p ? os : SLICE("unknown system")));
 }
 
 /* Writes build/run/ID.json. Returns NULL or what went wrong. */
@@ -126,11 +129,11 @@ const char *record_write(const struct run *r, const struct record *rec)
     time_t now = time(NULL);
     strftime(date, sizeof date, "%Y-%m-%d", gmtime(&now));
     snprintf(hash, sizeof hash, "%016" PRIx64, rec->hash);
-    json_t *v = json_pack("{s:o, s:s, s:o, s:o, s:i, s:s, s:s, s:s}", "id", json_of(r->id),
-                          "chapter", r->block->src->path, "command",
-                          json_of(run_command_text(r->block)), "output", json_of(rec->output),
-                          "exit", rec->exit, "machine", machine_name(), "date", date, "hash",
-                          hash);
+    json_t *v = json_pack("{s:o, s:s, s:o, s:o, s:i, s:s, s:s, s:s}", "id",
+                          json_of(r->id), "chapter", r->block->src->path, "command",
+                          json_of(run_command_text(r->block)), "output",
+                          json_of(rec->output), "exit", rec->exit, "machine",
+                          machine_name(), "date", date, "hash", hash);
     char *made = json_dumps(v, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
     json_decref(v);
     text t = {0};

@@ -68,8 +68,8 @@ static void add_run(struct book *book, struct block *b)
 {
     struct run *old = map_get(&book->run_by_id, b->name);
     if (old) {
-        problem(CLASS_SYNTAX, "duplicate-id", at_name(b), "a second run with the id \"%.*s\"",
-                FMT(b->name));
+        problem(CLASS_SYNTAX, "duplicate-id", at_name(b),
+                "a second run with the id \"%.*s\"", FMT(b->name));
         note("the first is at %s:%d", old->block->src->path, old->block->fence);
         return;
     }
@@ -86,8 +86,10 @@ static void bind_expect(struct book *book, struct block *b)
         guess g = guess_for(b->name);
         for (size_t i = 0; i < book->runs.n; i++)
             guess_try(&g, book->runs.at[i]->id);
-        problem(CLASS_REFERENCE, "no-run", at_name(b), "an expectation of \"%.*s\", but no run "
-                "has that id", FMT(b->name));
+        problem(CLASS_REFERENCE, "no-run", at_name(b),
+                "an expectation of \"%.*s\", but no run "
+                "has that id",
+                FMT(b->name));
         note_guess(&g);
     } else if (r->expect) {
         problem(CLASS_REFERENCE, "duplicate-expect", at_name(b),
@@ -128,8 +130,8 @@ static void bind_ref(struct book *book, struct ref *r, int *guesses)
     problem(CLASS_REFERENCE, "undefined-chunk", at_ref(r), "no chunk is named \"%.*s\"",
             FMT(r->name));
     if (book->missing)
-        note("%d file%s of book.yaml could not be read; it may be defined there", book->missing,
-             book->missing == 1 ? "" : "s");
+        note("%d file%s of book.yaml could not be read; it may be defined there",
+             book->missing, book->missing == 1 ? "" : "s");
     if ((*guesses)-- <= 0)
         return;
     guess g = guess_for(r->name);
@@ -152,12 +154,13 @@ static void report_cycle(struct ref **stack, int depth, struct ref *last)
         addf(&way, "%.*s -> ", FMT(stack[i]->in->chunk->name));
     addf(&way, "%.*s -> %.*s", FMT(last->in->chunk->name), FMT(last->to->name));
     problem(CLASS_REFERENCE, "cyclic-chunk", at_ref(last),
-            "chunk \"%.*s\" contains itself: %.*s", FMT(last->to->name), FMT(text_slice(&way)));
+            "chunk \"%.*s\" contains itself: %.*s", FMT(last->to->name),
+            FMT(text_slice(&way)));
 }
 
 /*
- * Depth-first search with a stack of our own: a hostile book may be as deep as it is long.
- * A grey chunk met again closes a cycle, reported at the reference that closes it.
+ * Depth-first search with a stack of our own: a hostile book may be as deep as it is
+ * long. A grey chunk met again closes a cycle, reported at the reference that closes it.
  */
 struct frame {
     struct chunk *chunk;
@@ -214,8 +217,8 @@ static void find_unused(struct book *b)
         problem(CLASS_REFERENCE, "unused-chunk", at_name(c->blocks.at[0]),
                 "chunk \"%.*s\" is never used", FMT(c->name));
         if (b->missing)
-            note("%d file%s of book.yaml could not be read; it may be used there", b->missing,
-                 b->missing == 1 ? "" : "s");
+            note("%d file%s of book.yaml could not be read; it may be used there",
+                 b->missing, b->missing == 1 ? "" : "s");
     }
 }
 
@@ -230,7 +233,8 @@ void resolve(struct book *b)
         else if (block->fate == FATE_RUN)
             add_run(b, block);
     }
-    int guesses = 50; /* distances to every name are dear; a broken book needs no more hints */
+    int guesses =
+        50; /* distances to every name are dear; a broken book needs no more hints */
     for (size_t i = 0; i < b->blocks.n; i++) {
         struct block *block = b->blocks.at[i];
         if (block->fate == FATE_EXPECT)

@@ -1,9 +1,9 @@
 /*
  * run.c - `tangle run`: executes the book's .run blocks, compiles its .fails blocks.
  *
- * A block runs when its record is missing or stale. What it printed is recorded and held against
- * the expectation in the chapter; a fresh record is held against it too, since the expectation
- * may have changed. A block that fails leaves the old record as it was.
+ * A block runs when its record is missing or stale. What it printed is recorded and held
+ * against the expectation in the chapter; a fresh record is held against it too, since
+ * the expectation may have changed. A block that fails leaves the old record as it was.
  */
 #include "tangle.h"
 
@@ -53,7 +53,8 @@ static const char *run_block(const struct run *r, uint64_t hash)
     const struct block *b = r->block;
     struct process p = {0};
     long wanted = number_of(b, "exit", 0), seconds = number_of(b, "timeout", SECONDS);
-    char *argv[] = {"bash", "-euo", "pipefail", "-c", keep_text(run_command_text(b)), NULL};
+    char *argv[] = {"bash", "-euo", "pipefail", "-c", keep_text(run_command_text(b)),
+                    NULL};
     record_forget_files();
     if (process_run(argv, (slice){"", 0}, (int)seconds, false, &p)) {
         problem(CLASS_IO, "cannot-run", at_name(b), "bash cannot be started");
@@ -63,8 +64,8 @@ static const char *run_block(const struct run *r, uint64_t hash)
         problem(CLASS_RUN, "timeout", at_name(b), "run \"%.*s\" took more than %ld s",
                 FMT(r->id), seconds);
     else if (p.exit != wanted)
-        problem(CLASS_RUN, "run-failed", at_name(b), "run \"%.*s\" ended with %d, not %ld",
-                FMT(r->id), p.exit, wanted);
+        problem(CLASS_RUN, "run-failed", at_name(b),
+                "run \"%.*s\" ended with %d, not %ld", FMT(r->id), p.exit, wanted);
     if (p.timed_out || p.exit != wanted) {
         note_tail(text_slice(&p.output));
         return "failed";
@@ -72,8 +73,8 @@ static const char *run_block(const struct run *r, uint64_t hash)
     struct record rec = {.output = text_slice(&p.output), .hash = hash, .exit = p.exit};
     const char *wrong = record_write(r, &rec);
     if (wrong)
-        problem(CLASS_IO, "cannot-write", at_name(b), "build/run/%.*s.json: %s", FMT(r->id),
-                wrong);
+        problem(CLASS_IO, "cannot-write", at_name(b), "build/run/%.*s.json: %s",
+                FMT(r->id), wrong);
     check_expectation(r, rec.output);
     return wrong ? "failed" : "ran";
 }
@@ -95,13 +96,16 @@ static const char *visit_run(const struct options *o, const struct run *r)
     return run_block(r, hash);
 }
 
-/* ---- blocks that must not compile ------------------------------------------------------------- */
+/* ---- blocks that must not compile
+ * ------------------------------------------------------------- */
 
 static char **compiler(enum lang l)
 {
-    static char *c[] = {"gcc", "-std=c11", "-fsyntax-only", "-Icode", "-x", "c", "-", NULL};
-    static char *cpp[] = {"g++", "-std=c++17", "-fsyntax-only", "-Icode", "-Icode/vgpu", "-x",
-                          "c++", "-", NULL};
+    static char *c[] = {"gcc", "-std=c11", "-fsyntax-only", "-Icode", "-x", "c",
+                        "-",   NULL};
+    static char *cpp[] = {"g++",    "-std=c++17",  "-fsyntax-only",
+                          "-Icode", "-Icode/vgpu", "-x",
+                          "c++",    "-",           NULL};
     return l == LANG_C ? c : cpp;
 }
 
@@ -116,17 +120,21 @@ static bool compile_failing(const struct block *b)
                 "only c, cpp and cuda blocks can be compiled");
         return false;
     }
-    if (process_run(compiler(b->lang), text_slice(&t), SECONDS, true, &p) || p.exit == 127) {
-        problem(CLASS_IO, "cannot-run", at_name(b), "%s cannot be started", *compiler(b->lang));
+    if (process_run(compiler(b->lang), text_slice(&t), SECONDS, true, &p) ||
+        p.exit == 127) {
+        problem(CLASS_IO, "cannot-run", at_name(b), "%s cannot be started",
+                *compiler(b->lang));
         return false;
     }
     if (p.exit == 0) {
-        problem(CLASS_RUN, "compiles", at_name(b), "this block must fail to compile, and compiles");
+        problem(CLASS_RUN, "compiles", at_name(b),
+                "this block must fail to compile, and compiles");
         return false;
     }
     if (memmem(p.output.p, p.output.n, b->name.p, b->name.n))
         return true;
-    problem(CLASS_RUN, "other-message", at_name(b), "fails to compile, but without the message");
+    problem(CLASS_RUN, "other-message", at_name(b),
+            "fails to compile, but without the message");
     note_tail(text_slice(&p.output));
     return false;
 }
@@ -138,8 +146,9 @@ static void visit_fails(const struct options *o, struct book *b, json_t *all)
         if (block->fate != FATE_FAILS || o->only)
             continue;
         bool ok = compile_failing(block);
-        json_array_append_new(all, json_pack("{s:s, s:i, s:s}", "file", block->src->path, "line",
-                                             block->fence, "status", ok ? "fails" : "failed"));
+        json_array_append_new(all, json_pack("{s:s, s:i, s:s}", "file", block->src->path,
+                                             "line", block->fence, "status",
+                                             ok ? "fails" : "failed"));
     }
 }
 
@@ -170,14 +179,14 @@ void command_run(const struct options *o)
         const char *status = visit_run(o, r);
         count += !strcmp(status, "ran");
         waiting += !strcmp(status, "stale") || !strcmp(status, "missing");
-        json_array_append_new(all, json_pack("{s:o, s:s}", "id", json_of(r->id), "status",
-                                             status));
+        json_array_append_new(
+            all, json_pack("{s:o, s:s}", "id", json_of(r->id), "status", status));
     }
     visit_fails(o, b, all);
     if (!o->json && count)
         printf("tangle: %zu run%s recorded\n", count, count == 1 ? "" : "s");
     if (!o->json && waiting)
-        printf("tangle: %zu slow run%s without a fresh record; tangle run --slow\n", waiting,
-               waiting == 1 ? "" : "s");
+        printf("tangle: %zu slow run%s without a fresh record; tangle run --slow\n",
+               waiting, waiting == 1 ? "" : "s");
     result(all);
 }

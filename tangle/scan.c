@@ -1,10 +1,11 @@
 /*
  * scan.c - the identifiers of the book: a light reading of the C and CUDA blocks.
  *
- * No parser: our habits make one unnecessary. A definition starts in column 0; a function's name
- * is the word before the first parenthesis; a type's name is the word before the semicolon that
- * ends its typedef. Public are names that begin with dls_ (DLS_ for macros), whatever else has
- * external linkage, and every kernel; uses are all other places in code where such a name stands.
+ * No parser: our habits make one unnecessary. A definition starts in column 0; a
+ * function's name is the word before the first parenthesis; a type's name is the word
+ * before the semicolon that ends its typedef. Public are names that begin with dls_ (DLS_
+ * for macros), whatever else has external linkage, and every kernel; uses are all other
+ * places in code where such a name stands.
  */
 #include "tangle.h"
 
@@ -33,7 +34,8 @@ struct identifiers {
     map by_name;
 };
 
-/* A block's text with comments, strings and characters blanked, so that words are code. */
+/* A block's text with comments, strings and characters blanked, so that words are code.
+ */
 static char *blank(slice whole)
 {
     char *t = keep_text(whole);
@@ -52,7 +54,8 @@ static char *blank(slice whole)
                 t[++i] = ' ';
             continue;
         }
-        if ((in == '*' && c == '*' && next == '/') || ((in == '"' || in == '\'') && c == '\\')) {
+        if ((in == '*' && c == '*' && next == '/') ||
+            ((in == '"' || in == '\'') && c == '\\')) {
             t[i] = ' ';
             if (next && next != '\n')
                 t[++i] = ' ';
@@ -91,8 +94,8 @@ static bool contains_word(slice s, const char *word)
     return false;
 }
 
-static void define(struct identifiers *ids, slice name, enum what what, struct block *b, int row,
-                   bool body)
+static void define(struct identifiers *ids, slice name, enum what what, struct block *b,
+                   int row, bool body)
 {
     struct identifier *id = map_get(&ids->by_name, name);
     if (id && (id->body || !body))
@@ -148,7 +151,8 @@ static const char *past_parentheses(const char *p)
 }
 
 /* A function at `p`, column 0: words up to a parenthesis, then `{` or `;`. */
-static void scan_function(struct identifiers *ids, struct block *b, const char *p, int row)
+static void scan_function(struct identifiers *ids, struct block *b, const char *p,
+                          int row)
 {
     const char *open = p + strcspn(p, "(;={}#");
     if (*open != '(')
@@ -172,8 +176,8 @@ static void scan_function(struct identifiers *ids, struct block *b, const char *
         return;
     const char *end = past_parentheses(open);
     end += strcspn(end, ";{");
-    define(ids, name, kernel ? WHAT_KERNEL : WHAT_FUNCTION, b, row + rows_between(p, name.p),
-           *end == '{');
+    define(ids, name, kernel ? WHAT_KERNEL : WHAT_FUNCTION, b,
+           row + rows_between(p, name.p), *end == '{');
 }
 
 /* typedef ... name; or typedef ... (*name)(...); */
@@ -199,7 +203,8 @@ static void scan_typedef(struct identifiers *ids, struct block *b, const char *p
                 ;
         name = word_before(p, stop);
     }
-    if (name.n && name.p != p && !is(name, "struct") && !is(name, "enum") && !is(name, "union"))
+    if (name.n && name.p != p && !is(name, "struct") && !is(name, "enum") &&
+        !is(name, "union"))
         define(ids, name, WHAT_TYPE, b, row + rows_between(p, name.p),
                memchr(whole.p, '{', whole.n) || pointer);
 }
@@ -260,8 +265,8 @@ static void scan_uses(struct identifiers *ids, struct scanned *s)
 
 static json_t *place_json(struct block *b, int row)
 {
-    return json_pack("{s:s, s:i, s:s}", "file", b->src->path, "line", b->first + row, "anchor",
-                     anchor_of(b));
+    return json_pack("{s:s, s:i, s:s}", "file", b->src->path, "line", b->first + row,
+                     "anchor", anchor_of(b));
 }
 
 static bool code_block(const struct block *b)
@@ -289,10 +294,12 @@ json_t *identifiers_json(struct book *b)
         struct identifier *id = ids.all.at[i];
         json_t *uses = json_array();
         for (size_t k = 0; k < id->uses.n; k++)
-            json_array_append_new(uses, place_json(id->uses.at[k].block, id->uses.at[k].row));
+            json_array_append_new(uses,
+                                  place_json(id->uses.at[k].block, id->uses.at[k].row));
         json_object_set_new(all, id->name.p,
-                            json_pack("{s:s, s:o, s:o}", "kind", what_names[id->what], "defined",
-                                      place_json(id->block, id->row), "uses", uses));
+                            json_pack("{s:s, s:o, s:o}", "kind", what_names[id->what],
+                                      "defined", place_json(id->block, id->row), "uses",
+                                      uses));
     }
     return all;
 }

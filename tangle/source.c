@@ -1,10 +1,11 @@
 /*
  * source.c - one Markdown file: its blocks, its exercises, and what cmark forgives.
  *
- * cmark decides what is a fenced block (a fence inside an HTML comment, an indented block or a
- * longer fence is none) and gives its first and last line. The text of a block is then taken from
- * the file's own bytes, so that what is written back by untangle is what was read. cmark closes
- * an open fence silently at the end of the file; here that is an error.
+ * cmark decides what is a fenced block (a fence inside an HTML comment, an indented block
+ * or a longer fence is none) and gives its first and last line. The text of a block is
+ * then taken from the file's own bytes, so that what is written back by untangle is what
+ * was read. cmark closes an open fence silently at the end of the file; here that is an
+ * error.
  */
 #include "pool.h"
 #include "tangle.h"
@@ -17,7 +18,8 @@ slice block_line(const struct block *b, int row)
     return b->src->line[b->first - 1 + row];
 }
 
-/* Bytes that a chapter must not have. Each kind is reported once in a file, at its first place. */
+/* Bytes that a chapter must not have. Each kind is reported once in a file, at its first
+ * place. */
 static void check_bytes(struct source *s)
 {
     bool utf8 = true, nul = true, cr = true;
@@ -26,7 +28,8 @@ static void check_bytes(struct source *s)
         for (size_t k = 0; k < l.n;) {
             unsigned char ch = (unsigned char)l.p[k];
             struct place here = at_span(s, i + 1, 0, 1);
-            size_t step = ch < 0x80 ? 1 : utf8_length((const unsigned char *)l.p + k, l.n - k);
+            size_t step =
+                ch < 0x80 ? 1 : utf8_length((const unsigned char *)l.p + k, l.n - k);
             if ((step && ch && ch != '\r') || (!step && !utf8) || (!ch && !nul)) {
                 k += step ? step : 1;
                 continue;
@@ -98,7 +101,8 @@ static void check_swallowed(struct block *b, struct fence open)
 {
     for (int i = 0; i < b->lines; i++) {
         struct fence f = fence_of(block_line(b, i));
-        if (f.mark != open.mark || f.count < open.count || !f.rest.n || f.rest.p[0] != '{')
+        if (f.mark != open.mark || f.count < open.count || !f.rest.n ||
+            f.rest.p[0] != '{')
             continue;
         problem(CLASS_SYNTAX, "unclosed-fence", at_span(b->src, b->fence, b->column, 1),
                 "this block is not closed before the next one opens");
@@ -112,7 +116,8 @@ static void check_swallowed(struct block *b, struct fence open)
 static bool reference_on(slice line, struct ref *r)
 {
     slice t = trim(line);
-    if (t.n < 5 || memcmp(t.p, "<<", 2) || memcmp(t.p + t.n - 2, ">>", 2) || t.p[2] == '<')
+    if (t.n < 5 || memcmp(t.p, "<<", 2) || memcmp(t.p + t.n - 2, ">>", 2) ||
+        t.p[2] == '<')
         return false;
     r->indent = (int)(t.p - line.p);
     r->name = (slice){t.p + 2, t.n - 4};
@@ -162,7 +167,8 @@ static void read_block(struct book *book, struct source *s, cmark_node *n)
         return;
     }
     slice line = s->line[b->fence - 1];
-    int column = open.rest.n ? characters(line.p, (size_t)(open.rest.p - line.p)) + 1 : b->column;
+    int column =
+        open.rest.n ? characters(line.p, (size_t)(open.rest.p - line.p)) + 1 : b->column;
     check_swallowed(b, open);
     fate_decide(b, open.rest, column);
     if (b->fate != FATE_QUOTE && (b->column != 1 || open.indent)) {
@@ -186,7 +192,8 @@ static void walk(struct book *book, struct source *s, cmark_node *parent)
             for (int i = cmark_node_get_start_line(n);
                  i <= cmark_node_get_end_line(n) && i <= s->lines; i++)
                 s->kind[i - 1] = LINE_RAW;
-        else if (t == CMARK_NODE_LIST || t == CMARK_NODE_ITEM || t == CMARK_NODE_BLOCK_QUOTE)
+        else if (t == CMARK_NODE_LIST || t == CMARK_NODE_ITEM ||
+                 t == CMARK_NODE_BLOCK_QUOTE)
             walk(book, s, n);
     }
 }
@@ -210,7 +217,8 @@ static void find_exercise(struct book *book, struct source *s, int line)
         if (div.attrs.at[i].kind == '#')
             id = div.attrs.at[i].name;
     if (!id.p) {
-        problem(CLASS_SYNTAX, "bad-exercise", at_line(s, line), "an exercise needs an id: #ex-…");
+        problem(CLASS_SYNTAX, "bad-exercise", at_line(s, line),
+                "an exercise needs an id: #ex-…");
         return;
     }
     struct exercise *old = map_get(&book->exercise_by_name, id);
@@ -246,7 +254,8 @@ void source_read(struct book *b, struct source *s)
     check_bytes(s);
     cmark_parser *parser = cmark_parser_new_with_mem(CMARK_OPT_DEFAULT, pool_memory());
     slice fed = s->all;
-    if (memchr(fed.p, '\r', fed.n)) { /* reported; cmark would count a line more than we do */
+    if (memchr(fed.p, '\r',
+               fed.n)) { /* reported; cmark would count a line more than we do */
         char *copy = keep_text(fed);
         for (size_t i = 0; i < fed.n; i++)
             copy[i] = copy[i] == '\r' ? ' ' : copy[i];

@@ -10,8 +10,9 @@
  *   clean 08fe... code/cli/main.c
  *   src 3c11... build/src/code/cli/main.c
  *
- * A clean file that has neither the hash recorded nor the text wanted was edited by hand: write
- * refuses. Without a manifest (a fresh clone) the chapters of git's HEAD say what tangle wrote.
+ * A clean file that has neither the hash recorded nor the text wanted was edited by hand:
+ * write refuses. Without a manifest (a fresh clone) the chapters of git's HEAD say what
+ * tangle wrote.
  */
 #include "tangle.h"
 
@@ -91,7 +92,8 @@ bool manifest_unchanged(const struct manifest *m, bool allow_missing)
 slice manifest_text(const struct plan *p, const struct book *b, uint64_t base, bool both)
 {
     text t = {0};
-    addf(&t, "tangle-manifest 1\ntool %016" PRIx64 "\nbase %016" PRIx64 "\n", tool_hash(), base);
+    addf(&t, "tangle-manifest 1\ntool %016" PRIx64 "\nbase %016" PRIx64 "\n", tool_hash(),
+         base);
     addf(&t, "input %016" PRIx64 " %s\n", both ? 0 : hash_of(b->yaml), BOOK_YAML);
     for (size_t i = 0; i < b->sources.n; i++) {
         const struct source *s = b->sources.at[i];
@@ -117,7 +119,8 @@ slice manifest_text(const struct plan *p, const struct book *b, uint64_t base, b
 struct item *plan_add(struct plan *p, const char *path, enum kind kind, slice content)
 {
     struct item *it = keep(sizeof *it);
-    *it = (struct item){.path = path, .kind = kind, .content = content, .hash = hash_of(content)};
+    *it = (struct item){
+        .path = path, .kind = kind, .content = content, .hash = hash_of(content)};
     PUSH(p->items, it);
     map_put(&p->by_path, slice_of(path), it);
     return it;
@@ -160,14 +163,16 @@ static void conflict(struct plan *p, const struct item *it)
         problem(CLASS_CONFLICT, "foreign-file", where,
                 "exists, and tangle did not write it; it is left alone");
         if (it->root)
-            note("%s:%d wants to write it; move one of the two", it->root->blocks.at[0]->src->path,
-                 it->root->blocks.at[0]->fence);
+            note("%s:%d wants to write it; move one of the two",
+                 it->root->blocks.at[0]->src->path, it->root->blocks.at[0]->fence);
         return;
     }
     if (it->action == ACTION_REMOVE) {
-        problem(CLASS_CONFLICT, "edited-stale", where,
-                "no chapter has this file any more, but it was edited since it was written");
-        note("move the edit into a chapter and delete the file, or: tangle write --force");
+        problem(
+            CLASS_CONFLICT, "edited-stale", where,
+            "no chapter has this file any more, but it was edited since it was written");
+        note(
+            "move the edit into a chapter and delete the file, or: tangle write --force");
         return;
     }
     where = at_file(it->path, first_difference(it->disk, it->content));
@@ -175,7 +180,8 @@ static void conflict(struct plan *p, const struct item *it)
         problem(CLASS_CONFLICT, "edited-output", where, "edited since it was written");
     else
         problem(CLASS_CONFLICT, "edited-output", where,
-                "differs from its chapter, and there is no record of which of the two changed");
+                "differs from its chapter, and there is no record of which of the two "
+                "changed");
     note("to take the edit into the chapter: tangle untangle");
     note("to lose it: tangle write --force");
 }
@@ -208,11 +214,13 @@ static void stale(struct plan *p, const char *path, enum kind kind, bool force)
 {
     slice disk;
     struct stat st;
-    if (map_get(&p->by_path, slice_of(path)) || lstat(path, &st) || !S_ISREG(st.st_mode) ||
-        slurp(path, &disk))
+    if (map_get(&p->by_path, slice_of(path)) || lstat(path, &st) ||
+        !S_ISREG(st.st_mode) || slurp(path, &disk))
         return;
-    bool tangled_once = map_get(&p->old.by_path, slice_of(path)) || has_header(disk, path);
-    struct item probe = {.path = path, .kind = kind, .action = ACTION_REMOVE, .disk = disk};
+    bool tangled_once =
+        map_get(&p->old.by_path, slice_of(path)) || has_header(disk, path);
+    struct item probe = {
+        .path = path, .kind = kind, .action = ACTION_REMOVE, .disk = disk};
     bool mine = kind == KIND_SRC || ours(p, &probe);
     if (!mine && !tangled_once)
         return;
@@ -250,7 +258,8 @@ static bool of_broken(struct plan *p, struct book *b, const struct entry *e)
     return true;
 }
 
-void plan_make(struct plan *p, struct book *b, const outputs *o, const map *absorbed, bool force)
+void plan_make(struct plan *p, struct book *b, const outputs *o, const map *absorbed,
+               bool force)
 {
     for (size_t i = 0; i < o->n; i++) {
         struct output *out = o->at[i];

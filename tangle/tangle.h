@@ -4,14 +4,15 @@
  * A run goes through the same stations whatever the command:
  *
  *   book.yaml --book.c--> chapters, files
- *   chapters  --source.c, attr.c, fate.c--> blocks with fates, references, runs, exercises
- *   blocks    --resolve.c--> chunks and roots, every reference bound, every rule checked
- *   roots     --expand.c--> outputs: the clean text and the text with #line, with line maps
- *   outputs   --store.c, commit.c--> files (all or none), manifest, base snapshot
+ *   chapters  --source.c, attr.c, fate.c--> blocks with fates, references, runs,
+ * exercises blocks    --resolve.c--> chunks and roots, every reference bound, every rule
+ * checked roots     --expand.c--> outputs: the clean text and the text with #line, with
+ * line maps outputs   --store.c, commit.c--> files (all or none), manifest, base snapshot
  *
- * Nothing prints on the way: every problem goes into one report (problem.c), which is sorted and
- * printed at the end, so that a reader sees all of them at once. Memory is taken from one arena
- * that lives as long as the process; slices point into the chapters' texts and are never copied.
+ * Nothing prints on the way: every problem goes into one report (problem.c), which is
+ * sorted and printed at the end, so that a reader sees all of them at once. Memory is
+ * taken from one arena that lives as long as the process; slices point into the chapters'
+ * texts and are never copied.
  */
 #ifndef TANGLE_H
 #define TANGLE_H
@@ -23,7 +24,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* ---- util.c: memory, text, files ---------------------------------------------------------- */
+/* ---- util.c: memory, text, files
+ * ---------------------------------------------------------- */
 
 /* Text that is not owned and not terminated. */
 typedef struct {
@@ -40,13 +42,14 @@ typedef struct {
     size_t n, cap;
 } text;
 
-#define VEC(type)                                                                                  \
-    struct {                                                                                       \
-        type *at;                                                                                  \
-        size_t n, cap;                                                                             \
+#define VEC(type)      \
+    struct {           \
+        type *at;      \
+        size_t n, cap; \
     }
-#define PUSH(v, ...)                                                                               \
-    ((v).at = vec_room((v).at, (v).n, &(v).cap, sizeof *(v).at), (v).at[(v).n++] = (__VA_ARGS__))
+#define PUSH(v, ...)                                             \
+    ((v).at = vec_room((v).at, (v).n, &(v).cap, sizeof *(v).at), \
+     (v).at[(v).n++] = (__VA_ARGS__))
 
 /* Zeroed memory that lives as long as the process. Never NULL: without memory it ends. */
 void *keep(size_t size);
@@ -60,7 +63,8 @@ bool is(slice a, const char *literal);
 bool starts(slice a, const char *prefix);
 slice trim(slice s);
 int characters(const char *p, size_t n); /* code points in n bytes of UTF-8 */
-/* Length of the UTF-8 sequence at p, or 0 when it is none (overlong, surrogate, too large). */
+/* Length of the UTF-8 sequence at p, or 0 when it is none (overlong, surrogate, too
+ * large). */
 size_t utf8_length(const unsigned char *p, size_t n);
 void add(text *t, const char *p, size_t n);
 void addf(text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -69,7 +73,8 @@ uint64_t hash_of(slice s);
 
 /* Reads a regular file. Returns 0 or an errno value. */
 int slurp(const char *path, slice *out);
-/* Cuts a text at newlines; a last line without newline counts. *count gets their number. */
+/* Cuts a text at newlines; a last line without newline counts. *count gets their number.
+ */
 slice *cut_lines(slice whole, int *count);
 
 /* A map from text to a pointer; keys are kept by reference. */
@@ -83,10 +88,12 @@ typedef struct {
 void *map_get(const map *m, slice key);
 void map_put(map *m, slice key, void *value);
 
-/* Distance of two words in insertions, deletions, replacements and swaps of neighbours. */
+/* Distance of two words in insertions, deletions, replacements and swaps of neighbours.
+ */
 int edit_distance(slice a, slice b);
 
-/* The candidate nearest to a mistyped word, if near enough to be worth a "did you mean". */
+/* The candidate nearest to a mistyped word, if near enough to be worth a "did you mean".
+ */
 typedef struct {
     slice word, best;
     int distance;
@@ -94,15 +101,32 @@ typedef struct {
 guess guess_for(slice word);
 void guess_try(guess *g, slice candidate);
 
-/* ---- the book ------------------------------------------------------------------------------ */
+/* ---- the book
+ * ------------------------------------------------------------------------------ */
 
 enum lang {
-    LANG_C, LANG_CUDA, LANG_CPP, LANG_YAML, LANG_SH, LANG_MAKE, LANG_LUA, LANG_JS, LANG_TEXT,
-    LANG_JSON, LANG_OTHER
+    LANG_C,
+    LANG_CUDA,
+    LANG_CPP,
+    LANG_YAML,
+    LANG_SH,
+    LANG_MAKE,
+    LANG_LUA,
+    LANG_JS,
+    LANG_TEXT,
+    LANG_JSON,
+    LANG_OTHER
 };
 
 enum fate {
-    FATE_NONE, FATE_ROOT, FATE_CHUNK, FATE_RUN, FATE_EXPECT, FATE_FAILS, FATE_SOLUTION, FATE_QUOTE
+    FATE_NONE,
+    FATE_ROOT,
+    FATE_CHUNK,
+    FATE_RUN,
+    FATE_EXPECT,
+    FATE_FAILS,
+    FATE_SOLUTION,
+    FATE_QUOTE
 };
 
 struct chapter {
@@ -202,15 +226,22 @@ bool has_class(const struct block *b, const char *name);
 const char *fate_name(enum fate f);
 const char *anchor_of(const struct block *b); /* the weave's anchor */
 
-/* ---- problem.c: what is wrong, all of it ---------------------------------------------------- */
+/* ---- problem.c: what is wrong, all of it
+ * ---------------------------------------------------- */
 
 enum class {
-    CLASS_NONE = 0, CLASS_RUN = 1, CLASS_USAGE = 2, CLASS_SYNTAX = 3, CLASS_REFERENCE = 4,
-    CLASS_CONFLICT = 5, CLASS_IO = 6, CLASS_STYLE = 7
+    CLASS_NONE = 0,
+    CLASS_RUN = 1,
+    CLASS_USAGE = 2,
+    CLASS_SYNTAX = 3,
+    CLASS_REFERENCE = 4,
+    CLASS_CONFLICT = 5,
+    CLASS_IO = 6,
+    CLASS_STYLE = 7
 };
 
 struct place {
-    const char *file; /* NULL: no place */
+    const char *file;         /* NULL: no place */
     const struct source *src; /* to show the line, or NULL */
     int line, column, width;  /* 0 when unknown */
 };
@@ -228,17 +259,21 @@ void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void note_guess(const guess *g);
 int problem_count(void);
 int warning_count(void);
-enum class problem_class(void); /* the first class, in the order of the numbers, that occurred */
-size_t problems_mark(void);            /* to take back what is reported from here on */
+enum class problem_class(
+    void); /* the first class, in the order of the numbers, that occurred */
+size_t problems_mark(void); /* to take back what is reported from here on */
 void problems_rewind(size_t mark);
-bool problems_break_chapters(void); /* sets chapter.broken; false: some are of no chapter */
-void problems_strict(void);     /* from now on style warnings are errors */
+bool problems_break_chapters(
+    void);                  /* sets chapter.broken; false: some are of no chapter */
+void problems_strict(void); /* from now on style warnings are errors */
 void problems_print(FILE *out);
 json_t *problems_json(void);
 
-/* ---- reading --------------------------------------------------------------------------------- */
+/* ---- reading
+ * --------------------------------------------------------------------------------- */
 
-/* Where book_load() takes the files' texts from: the disk, or a snapshot. 0 or an errno value. */
+/* Where book_load() takes the files' texts from: the disk, or a snapshot. 0 or an errno
+ * value. */
 typedef int reader(void *context, const char *path, slice *out);
 
 struct load_options {
@@ -247,20 +282,23 @@ struct load_options {
     void *context;
 };
 
-/* Reads book.yaml and all chapters and checks everything that can be checked without looking at
- * the outputs. Problems go into the report; the book is complete as far as it could be read. */
+/* Reads book.yaml and all chapters and checks everything that can be checked without
+ * looking at the outputs. Problems go into the report; the book is complete as far as it
+ * could be read. */
 struct book *book_load(const struct load_options *o);
-void book_yaml(struct book *b, slice yaml);                        /* book.c */
-void source_read(struct book *b, struct source *s);                /* source.c */
-bool attributes_parse(struct source *s, int line, slice brace, attributes *out); /* attr.c */
-void fate_decide(struct block *b, slice info, int info_column);    /* fate.c */
+void book_yaml(struct book *b, slice yaml);         /* book.c */
+void source_read(struct book *b, struct source *s); /* source.c */
+bool attributes_parse(struct source *s, int line, slice brace,
+                      attributes *out);                         /* attr.c */
+void fate_decide(struct block *b, slice info, int info_column); /* fate.c */
 bool chunk_name_ok(slice s);
-void target_check(struct book *book, struct block *b);             /* target.c */
+void target_check(struct book *book, struct block *b); /* target.c */
 void targets_check(struct book *book);
 struct chapter *owner_of(struct book *book, slice path);
-void resolve(struct book *b);                                      /* resolve.c */
+void resolve(struct book *b); /* resolve.c */
 
-/* ---- expand.c ------------------------------------------------------------------------------- */
+/* ---- expand.c
+ * ------------------------------------------------------------------------------- */
 
 enum origin_kind { FROM_HEADER, FROM_COMMENT, FROM_TEXT, FROM_LINE };
 
@@ -272,7 +310,8 @@ struct instance {
     int row;    /* of the reference in it */
 };
 
-/* Where a line of an output comes from. A comment's row is that of the reference it stands for. */
+/* Where a line of an output comes from. A comment's row is that of the reference it
+ * stands for. */
 struct origin {
     int instance, row;
     enum origin_kind kind;
@@ -290,11 +329,13 @@ struct output {
 };
 typedef VEC(struct output *) outputs;
 
-/* Expands every root of a book without problems. With `maps` the line maps are filled as well. */
+/* Expands every root of a book without problems. With `maps` the line maps are filled as
+ * well. */
 void expand(struct book *b, outputs *out, bool maps);
 bool has_header(slice content, const char *path); /* is this a file that tangle wrote? */
 
-/* ---- store.c, commit.c, base.c: what is on the disk, and what should be ----------------------- */
+/* ---- store.c, commit.c, base.c: what is on the disk, and what should be
+ * ----------------------- */
 
 enum kind { KIND_CLEAN, KIND_SRC, KIND_CHAPTER };
 enum action { ACTION_KEEP, ACTION_CREATE, ACTION_REPLACE, ACTION_REMOVE };
@@ -313,7 +354,8 @@ struct item {
 struct entry {
     const char *path;
     enum kind kind;
-    uint64_t hash[2]; /* either is a text that tangle wrote; two after an interrupted run */
+    uint64_t
+        hash[2]; /* either is a text that tangle wrote; two after an interrupted run */
     int hashes;
 };
 
@@ -351,8 +393,9 @@ void manifest_read(struct manifest *m);
 bool manifest_unchanged(const struct manifest *m, bool allow_missing);
 slice manifest_text(const struct plan *p, const struct book *b, uint64_t base, bool both);
 
-/* Decides for every output and every stale file what to do. `absorbed` (may be NULL) holds the
- * paths whose edits are in the chapters by now; with `force` edited files are overwritten. */
+/* Decides for every output and every stale file what to do. `absorbed` (may be NULL)
+ * holds the paths whose edits are in the chapters by now; with `force` edited files are
+ * overwritten. */
 void plan_make(struct plan *p, struct book *b, const outputs *o, const map *absorbed,
                bool force);
 struct item *plan_add(struct plan *p, const char *path, enum kind kind, slice content);
@@ -371,7 +414,8 @@ bool lock_tree(void);
 #define MANIFEST_PATH "build/tangle.manifest"
 #define BASE_PATH "build/tangle.base"
 
-/* ---- diff.c ------------------------------------------------------------------------------------ */
+/* ---- diff.c
+ * ------------------------------------------------------------------------------------ */
 
 struct hunk {
     int a, an, b, bn; /* lines a..a+an of the old text become b..b+bn of the new */
@@ -380,7 +424,8 @@ typedef VEC(struct hunk) hunks;
 void diff_lines(const slice *a, int an, const slice *b, int bn, hunks *out);
 void diff_show(text *t, slice old, slice new);
 
-/* ---- place.c: the edits of an output, by block --------------------------------------------------- */
+/* ---- place.c: the edits of an output, by block
+ * --------------------------------------------------- */
 
 typedef VEC(slice) lines_of_text;
 
@@ -400,13 +445,15 @@ struct edited {
 void place_edits(struct edited *e);
 lines_of_text edited_body(const struct edited *e, int instance);
 
-/* ---- commands ----------------------------------------------------------------------------------- */
+/* ---- commands
+ * ----------------------------------------------------------------------------------- */
 
 struct options {
     const char *command;
     bool json, lua, strict, allow_missing, force, slow, keep_going;
     const char *only;
-    const char *prefix; /* the folder tangle was started in, below the book's; NULL: the book's */
+    const char *
+        prefix; /* the folder tangle was started in, below the book's; NULL: the book's */
     int argc;
     char **argv; /* arguments that are not options */
 };
@@ -422,7 +469,8 @@ void command_run(const struct options *o);
 
 /* The book of the working folder as a command wants it. */
 struct book *load_current(const struct options *o);
-/* Prints a JSON object (which it takes over) or keeps it for the end when problems come first. */
+/* Prints a JSON object (which it takes over) or keeps it for the end when problems come
+ * first. */
 void result(json_t *object);
 extern json_t *the_result;
 
@@ -447,8 +495,8 @@ uint64_t record_hash(const struct run *r);
 slice run_command_text(const struct block *b);
 const char *record_write(const struct run *r, const struct record *rec);
 const char *machine_name(void);
-/* expect.c: the row of the first line of an output that does not meet the expectation, or -1.
- * *got is the line that came instead (p == NULL when the output ended). */
+/* expect.c: the row of the first line of an output that does not meet the expectation, or
+ * -1. *got is the line that came instead (p == NULL when the output ended). */
 int expectation_row(const struct block *expect, slice output, slice *got);
 /* process.c: runs argv with both outputs merged. */
 struct process {
@@ -456,6 +504,7 @@ struct process {
     int exit; /* 128 + signal when killed */
     bool timed_out;
 };
-int process_run(char *const argv[], slice input, int timeout, bool c_locale, struct process *out);
+int process_run(char *const argv[], slice input, int timeout, bool c_locale,
+                struct process *out);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * target.c - where a root may write: inside the tree, inside its chapter's folders, through no
- * symbolic link.
+ * target.c - where a root may write: inside the tree, inside its chapter's folders,
+ * through no symbolic link.
  */
 #include "tangle.h"
 
@@ -13,7 +13,8 @@ static bool letters_ok(slice s)
 {
     for (size_t i = 0; i < s.n; i++) {
         char c = s.p[i];
-        bool word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        bool word =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
         if (!word && !strchr("._-/", c))
             return false;
     }
@@ -80,7 +81,8 @@ static void check_owner(struct book *book, struct block *b)
     if (owns(b->src->chapter, folder))
         return;
     problem(CLASS_SYNTAX, "not-owned", at_name(b),
-            "chapter \"%s\" does not own folder \"%.*s\"", b->src->chapter->id, FMT(folder));
+            "chapter \"%s\" does not own folder \"%.*s\"", b->src->chapter->id,
+            FMT(folder));
     for (size_t i = 0; i < book->chapters.n; i++)
         if (owns(book->chapters.at[i], folder))
             note("it is owned by chapter \"%s\"", book->chapters.at[i]->id);
@@ -92,7 +94,8 @@ void target_check(struct book *book, struct block *b)
 {
     const char *what = name_wrong(b->name);
     if (what)
-        problem(CLASS_SYNTAX, "bad-target", at_name(b), "target \"%.*s\" %s", FMT(b->name), what);
+        problem(CLASS_SYNTAX, "bad-target", at_name(b), "target \"%.*s\" %s",
+                FMT(b->name), what);
     else
         check_owner(book, b);
 }
@@ -113,7 +116,8 @@ static void check_way(map *seen, struct block *b)
             return;
         if (S_ISLNK(st.st_mode)) {
             problem(CLASS_SYNTAX, "symbolic-link", at_name(b),
-                    "target \"%.*s\" goes through the symbolic link \"%s\"", FMT(b->name), path);
+                    "target \"%.*s\" goes through the symbolic link \"%s\"", FMT(b->name),
+                    path);
             return;
         }
         if (i < b->name.n ? !S_ISDIR(st.st_mode) : !S_ISREG(st.st_mode)) {
@@ -135,10 +139,12 @@ void targets_check(struct book *book)
         check_way(&seen, c->blocks.at[0]);
         for (size_t k = 1; k < c->name.n; k++) {
             struct chunk *above =
-                c->name.p[k] == '/' ? map_get(&book->root_by_path, (slice){c->name.p, k}) : NULL;
+                c->name.p[k] == '/' ? map_get(&book->root_by_path, (slice){c->name.p, k})
+                                    : NULL;
             if (above)
                 problem(CLASS_SYNTAX, "bad-target", at_name(c->blocks.at[0]),
-                        "target \"%.*s\" needs \"%.*s\" to be a folder, but it is a target too",
+                        "target \"%.*s\" needs \"%.*s\" to be a folder, but it is a "
+                        "target too",
                         FMT(c->name), FMT(above->name));
         }
     }

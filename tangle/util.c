@@ -1,8 +1,9 @@
 /*
  * util.c - memory, text, files, a map, and the edit distance.
  *
- * The arena: regions of at least 1 MiB chained together, given back by the end of the process. A
- * run lasts milliseconds and touches every text once; a smarter scheme would only cost time.
+ * The arena: regions of at least 1 MiB chained together, given back by the end of the
+ * process. A run lasts milliseconds and touches every text once; a smarter scheme would
+ * only cost time.
  */
 #include "tangle.h"
 
@@ -116,8 +117,10 @@ int characters(const char *p, size_t n)
 
 size_t utf8_length(const unsigned char *p, size_t n)
 {
-    static const struct { unsigned char low, high; size_t length; } lead[] = {
-        {0x00, 0x7f, 1}, {0xc2, 0xdf, 2}, {0xe0, 0xef, 3}, {0xf0, 0xf4, 4}};
+    static const struct {
+        unsigned char low, high;
+        size_t length;
+    } lead[] = {{0x00, 0x7f, 1}, {0xc2, 0xdf, 2}, {0xe0, 0xef, 3}, {0xf0, 0xf4, 4}};
     size_t length = 0;
     for (size_t i = 0; i < 4; i++)
         if (p[0] >= lead[i].low && p[0] <= lead[i].high)
@@ -178,7 +181,8 @@ uint64_t hash_of(slice s)
     return XXH3_64bits(s.p, s.n);
 }
 
-/* Reads what the descriptor holds; a file that grows while we read is read up to its new end. */
+/* Reads what the descriptor holds; a file that grows while we read is read up to its new
+ * end. */
 static int slurp_fd(int fd, size_t size, slice *out)
 {
     char *p = keep(size + 1);
@@ -306,7 +310,8 @@ guess guess_for(slice word)
 
 void guess_try(guess *g, slice candidate)
 {
-    size_t longer = g->word.n > candidate.n ? g->word.n - candidate.n : candidate.n - g->word.n;
+    size_t longer =
+        g->word.n > candidate.n ? g->word.n - candidate.n : candidate.n - g->word.n;
     if ((int)longer >= g->distance)
         return;
     int d = edit_distance(g->word, candidate);

@@ -1,8 +1,8 @@
 /*
  * where.c - `tangle where FILE:LINE`: from a chapter's line to the files, and back.
  *
- * An output that was edited since it was written is lined up with what it should be first, so
- * that the answer is right for the lines that are still the chapter's.
+ * An output that was edited since it was written is lined up with what it should be
+ * first, so that the answer is right for the lines that are still the chapter's.
  */
 #include "tangle.h"
 
@@ -12,12 +12,14 @@
 
 static json_t *answers;
 
-static void answer(const struct options *o, const char *file, int line, const struct chunk *c)
+static void answer(const struct options *o, const char *file, int line,
+                   const struct chunk *c)
 {
     if (!o->json)
         printf("%s:%d  %.*s\n", file, line, FMT(c->name));
-    json_array_append_new(answers, json_pack("{s:s, s:i, s:o}", "file", file, "line", line,
-                                             c->root ? "root" : "chunk", json_of(c->name)));
+    json_array_append_new(answers,
+                          json_pack("{s:s, s:i, s:o}", "file", file, "line", line,
+                                    c->root ? "root" : "chunk", json_of(c->name)));
 }
 
 static struct place asked(const char *file, int line)
@@ -25,7 +27,8 @@ static struct place asked(const char *file, int line)
     return at_file(file, line);
 }
 
-/* ---- from a chapter -------------------------------------------------------------------------- */
+/* ---- from a chapter
+ * -------------------------------------------------------------------------- */
 
 static struct block *block_at(struct book *b, const struct source *s, int line,
                               struct block **nearest)
@@ -43,8 +46,8 @@ static struct block *block_at(struct book *b, const struct source *s, int line,
     return NULL;
 }
 
-static void lines_of(const struct options *o, const struct output *out, const struct block *b,
-                     int row, bool clean)
+static void lines_of(const struct options *o, const struct output *out,
+                     const struct block *b, int row, bool clean)
 {
     const origins *m = clean ? &out->clean_map : &out->src_map;
     for (size_t i = 0; i < m->n; i++) {
@@ -61,15 +64,16 @@ static void from_chapter(const struct options *o, struct book *b, const outputs 
 {
     struct block *near, *block = block_at(b, s, line, &near);
     if (line < 1 || line > s->lines) {
-        problem(CLASS_REFERENCE, "no-such-line", asked(s->path, 0), "has %d lines, not %d",
-                s->lines, line);
+        problem(CLASS_REFERENCE, "no-such-line", asked(s->path, 0),
+                "has %d lines, not %d", s->lines, line);
         return;
     }
     if (!block) {
-        problem(CLASS_REFERENCE, "not-code", at_line(s, line), "this line is not tangled");
+        problem(CLASS_REFERENCE, "not-code", at_line(s, line),
+                "this line is not tangled");
         if (near)
-            note("the last tangled block before it is \"%.*s\" at line %d", FMT(near->name),
-                 near->fence);
+            note("the last tangled block before it is \"%.*s\" at line %d",
+                 FMT(near->name), near->fence);
         return;
     }
     int row = line - block->first;
@@ -80,7 +84,8 @@ static void from_chapter(const struct options *o, struct book *b, const outputs 
     }
 }
 
-/* ---- from an output -------------------------------------------------------------------------- */
+/* ---- from an output
+ * -------------------------------------------------------------------------- */
 
 /* The line of `want` that line `line` of `disk` is, or 0 when it is of the disk only. */
 static int line_before_edit(slice want, slice disk, int line)
@@ -97,7 +102,8 @@ static int line_before_edit(slice want, slice disk, int line)
     return line + shift;
 }
 
-static void from_output(const struct options *o, const struct output *out, bool clean, int line)
+static void from_output(const struct options *o, const struct output *out, bool clean,
+                        int line)
 {
     const char *path = clean ? out->path : out->src_path;
     const origins *m = clean ? &out->clean_map : &out->src_map;
@@ -117,13 +123,15 @@ static void from_output(const struct options *o, const struct output *out, bool 
     }
     struct origin from = m->at[at - 1];
     struct block *b = out->instances.at[from.instance].block;
-    answer(o, b->src->path, from.kind == FROM_HEADER ? b->fence : b->first + from.row, b->chunk);
+    answer(o, b->src->path, from.kind == FROM_HEADER ? b->fence : b->first + from.row,
+           b->chunk);
 }
 
-/* ---- the command ----------------------------------------------------------------------------- */
+/* ---- the command
+ * ----------------------------------------------------------------------------- */
 
-static bool find(const struct options *o, struct book *b, const outputs *out, const char *file,
-                 int line)
+static bool find(const struct options *o, struct book *b, const outputs *out,
+                 const char *file, int line)
 {
     for (size_t i = 0; i < b->sources.n; i++)
         if (!strcmp(b->sources.at[i]->path, file) && !b->sources.at[i]->missing) {
@@ -145,7 +153,8 @@ static void not_found(struct book *b, const outputs *out, const char *file)
         guess_try(&g, slice_of(b->sources.at[i]->path));
     for (size_t i = 0; i < out->n; i++)
         guess_try(&g, slice_of(out->at[i]->path));
-    problem(CLASS_REFERENCE, "no-such-file", asked(file, 0), "neither a chapter nor an output");
+    problem(CLASS_REFERENCE, "no-such-file", asked(file, 0),
+            "neither a chapter nor an output");
     note_guess(&g);
 }
 
@@ -154,7 +163,8 @@ void command_where(const struct options *o)
     char *file = keep_text(slice_of(o->argv[0])), *end, *colon = strchr(file, ':');
     long line = colon ? strtol(colon + 1, &end, 10) : 0;
     if (!colon || line < 1 || line > 10000000 || (*end && *end != ':')) {
-        problem(CLASS_USAGE, "usage", (struct place){0}, "\"%s\": expected FILE:LINE", file);
+        problem(CLASS_USAGE, "usage", (struct place){0}, "\"%s\": expected FILE:LINE",
+                file);
         return;
     }
     *colon = '\0';
@@ -172,5 +182,6 @@ void command_where(const struct options *o)
         here = file + strlen(cwd) + 1;
     if (!find(o, b, &out, here, (int)line) && !find(o, b, &out, file, (int)line))
         not_found(b, &out, file);
-    result(json_pack("{s:s, s:i, s:o}", "file", here, "line", (int)line, "answers", answers));
+    result(json_pack("{s:s, s:i, s:o}", "file", here, "line", (int)line, "answers",
+                     answers));
 }

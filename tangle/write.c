@@ -1,5 +1,6 @@
 /*
- * write.c - `tangle write` and `tangle check`: the chapters' outputs, written or compared.
+ * write.c - `tangle write` and `tangle check`: the chapters' outputs, written or
+ * compared.
  */
 #include "tangle.h"
 
@@ -38,7 +39,8 @@ void report_plan(const struct options *o, const struct plan *p)
                count[ACTION_CREATE] + count[ACTION_REPLACE],
                plural(count[ACTION_CREATE] + count[ACTION_REPLACE]), count[ACTION_REMOVE],
                count[ACTION_KEEP]);
-    json_t *v = json_pack("{s:b, s:i}", "changed", changed > 0, "kept", (int)count[ACTION_KEEP]);
+    json_t *v =
+        json_pack("{s:b, s:i}", "changed", changed > 0, "kept", (int)count[ACTION_KEEP]);
     for (int a = 1; a < 4; a++)
         json_object_set_new(v, verbs[a], lists[a]);
     json_decref(lists[0]);
@@ -46,8 +48,8 @@ void report_plan(const struct options *o, const struct plan *p)
 }
 
 /*
- * For --keep-going: sets aside the chapters with problems, and those that refer to their chunks.
- * False when a problem belongs to no chapter; then nothing can be written.
+ * For --keep-going: sets aside the chapters with problems, and those that refer to their
+ * chunks. False when a problem belongs to no chapter; then nothing can be written.
  */
 static bool leave_broken(struct book *b)
 {
@@ -89,7 +91,8 @@ void command_write(const struct options *o)
         report_plan(o, &p);
 }
 
-/* ---- check ----------------------------------------------------------------------------------- */
+/* ---- check
+ * ----------------------------------------------------------------------------------- */
 
 enum { LONGEST_CHUNK = 40, LONGEST_LINE = 90 };
 
@@ -98,8 +101,8 @@ static void check_style(struct book *b)
     for (size_t i = 0; i < b->blocks.n; i++) {
         struct block *block = b->blocks.at[i];
         if (block->chunk && block->lines > LONGEST_CHUNK)
-            problem(CLASS_STYLE, "long-chunk", at_name(block), "%d lines; a chunk has at most %d",
-                    block->lines, LONGEST_CHUNK);
+            problem(CLASS_STYLE, "long-chunk", at_name(block),
+                    "%d lines; a chunk has at most %d", block->lines, LONGEST_CHUNK);
         for (int row = 0; row < block->lines; row++) {
             slice line = block_line(block, row);
             int width = line.n > LONGEST_LINE ? characters(line.p, line.n) : 0;
@@ -141,9 +144,11 @@ static void compare_form(const struct output *o, bool clean)
     int line = 1;
     for (size_t i = 0; i < want.n && i < disk.n && want.p[i] == disk.p[i]; i++)
         line += want.p[i] == '\n';
-    problem(CLASS_CONFLICT, "not-in-step", at_file(path, line), "differs from its chapter");
+    problem(CLASS_CONFLICT, "not-in-step", at_file(path, line),
+            "differs from its chapter");
     note_origin(o, clean, line);
-    note("run tangle write after an edit of the chapter, tangle untangle after one of this file");
+    note("run tangle write after an edit of the chapter, tangle untangle after one of "
+         "this file");
 }
 
 struct strangers {
@@ -163,8 +168,8 @@ static void visit_stranger(void *context, const char *path)
         problem(CLASS_STYLE, "foreign-file", at_file(path, 0), "comes from no chapter");
 }
 
-/* Both forms against the chapters. build/src is compared when there is one: a fresh clone has
- * none, and what is committed can be checked all the same. */
+/* Both forms against the chapters. build/src is compared when there is one: a fresh clone
+ * has none, and what is committed can be checked all the same. */
 static void check_lockstep(struct book *b)
 {
     outputs out = {0};
@@ -195,9 +200,11 @@ void command_check(const struct options *o)
     for (size_t i = 0; i < b->chunks.n; i++)
         *(b->chunks.at[i]->root ? &roots : &chunks) += 1;
     if (!o->json && !problem_count())
-        printf("tangle: in step: %zu outputs of %zu chunks from %zu chapter file%s; %zu run%s\n",
-               roots, chunks, b->sources.n, plural(b->sources.n), b->runs.n, plural(b->runs.n));
+        printf("tangle: in step: %zu outputs of %zu chunks from %zu chapter file%s; %zu "
+               "run%s\n",
+               roots, chunks, b->sources.n, plural(b->sources.n), b->runs.n,
+               plural(b->runs.n));
     result(json_pack("{s:i, s:i, s:i, s:i, s:i}", "files", (int)b->sources.n, "outputs",
-                     (int)roots, "chunks", (int)chunks, "runs", (int)b->runs.n, "warnings",
-                     warning_count()));
+                     (int)roots, "chunks", (int)chunks, "runs", (int)b->runs.n,
+                     "warnings", warning_count()));
 }
