@@ -38,9 +38,11 @@ static dls_status complete_rank(dls_gpu_options *o, const dls_cluster *cluster)
                                  o->rank % cluster->gpus_per_node, &local));
         o->local_rank = (int)local;
     }
-    if (o->world < 1 || o->rank < 0 || o->rank >= o->world || o->local_rank < 0)
+    if (o->world < 1 || o->rank < 0 || o->rank >= o->world || o->local_rank < 0 ||
+        o->local_rank >= cluster->gpus_per_node)
         return DLS_FAIL(DLS_ERR_INPUT, "rank %d of world %d (local rank %d): expected "
-                        "0 <= rank < world", o->rank, o->world, o->local_rank);
+                        "0 <= rank < world and 0 <= local rank < %d", o->rank, o->world,
+                        o->local_rank, cluster->gpus_per_node);
     if (o->world > size)
         return DLS_FAIL(DLS_ERR_INPUT, "%d ranks do not fit cluster %s: it has %d node(s) "
                         "of %d GPUs", o->world, cluster->name, cluster->nodes,
