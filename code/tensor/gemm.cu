@@ -91,12 +91,16 @@ static void multiply_on_host(int trans_a, int trans_b, int M, int N, int K, real
 {
     for (int i = 0; i < M; i++) {
         real *row = C + (size_t)i * N;
-        for (int j = 0; j < N; j++)
-            store(row, j, real(0), beta);
-        for (int l = 0; l < K; l++) {
+        for (int j = 0; j < N; j++) {
+            real sum = 0;
+            for (int l = 0; trans_b && l < K; l++)
+                sum += element(A, trans_a, M, K, i, l) * B[(size_t)j * K + l];
+            store(row, j, alpha * sum, beta);
+        }
+        for (int l = 0; !trans_b && l < K; l++) {
             real a = alpha * element(A, trans_a, M, K, i, l);
             for (int j = 0; j < N; j++)
-                row[j] += a * element(B, trans_b, K, N, l, j);
+                row[j] += a * B[(size_t)l * N + j];
         }
     }
 }

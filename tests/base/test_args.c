@@ -25,7 +25,8 @@ static const dls_arg args[] = {
     {"FILE", DLS_ARG_STRING, &path, NULL, "what to read"},
     {"[OTHER]", DLS_ARG_STRING, &other, NULL, "and this"},
 };
-static const dls_args spec = {"dls test", "Tests the parser.", "dls test -n 4 x", args, 6};
+static const dls_args spec = {"dls test", "Tests the parser.", "dls test -n 4 x", args,
+                              6};
 
 static const dls_arg run_args[] = {
     {"-n", DLS_ARG_INT, &ranks, "N", "how many processes"},
