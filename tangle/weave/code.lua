@@ -60,6 +60,11 @@ local function tokens_of_line(html)
 end
 
 function M.highlight(_, doc)
+  -- Blank lines at either end of a block part the chunks of the tangled file; here they are air.
+  doc.blocks = doc:walk { CodeBlock = function(b)
+    b.text = b.text:gsub("^[ \t]*\n", ""):gsub("%s+$", "")
+    return b
+  end }.blocks
   local blocks, keys, order = {}, {}, {}
   doc:walk { CodeBlock = function(b)
     local language = language_of(b)
@@ -176,19 +181,34 @@ local tex_style = { kw = "K", ty = "T", pp = "P", st = "S", co = "C", nu = "N", 
 local columns = 90
 
 -- Places where a word may be broken at the end of a line, without a hyphen.
+local breaks_after = {}
+for c in ("/.,:=(_;|-"):gmatch(".") do breaks_after[c] = true end
+
 function M.breakable(text)
-  local escaped = lib.tex_code(text)
-  if #text <= 10 then return (escaped:gsub(" ", "\\ ")) end
-  escaped = escaped:gsub(" ", "\\ \\allowbreak{}"):gsub("\\_", "\\_\\allowbreak{}")
-  return (escaped:gsub("([%w})])([/.,:=(])([%w\\{-])", "%1%2\\allowbreak{}%3"))
+  if #text <= 10 then return (lib.tex_code(text):gsub(" ", "\\ ")) end
+  local out, n, length = {}, 0, utf8.len(text) or #text
+  for c in text:gmatch(utf8.charpattern) do
+    n = n + 1
+    out[#out + 1] = c == " " and "\\ \\allowbreak{}" or lib.tex_code(c)
+    -- Not within three characters of either end.
+    if breaks_after[c] and n > 2 and n < length - 2 then out[#out + 1] = "\\allowbreak{}" end
+  end
+  return table.concat(out)
 end
 
 local function tex_text(text, breaks)
-  local escaped = lib.tex_code(text)
-  if not breaks then return (escaped:gsub(" ", "\\ ")) end
+  if not breaks then return (lib.tex_code(text):gsub(" ", "\\ ")) end
   -- \x: a space where the line may be broken; \y: a break without a space.
-  escaped = escaped:gsub("([,;/=(|])", "%1\\y{}"):gsub("\\_", "\\_\\y{}"):gsub(" ", "\\x{}")
-  return (escaped:gsub("(%w%w%w%w%w%w%w%w%w%w%w%w)", "%1\\y{}"))
+  local out, run = {}, 0
+  for c in text:gmatch(utf8.charpattern) do
+    run = run + 1
+    if c == " " then out[#out + 1], run = "\\x{}", 0
+    else
+      out[#out + 1] = lib.tex_code(c)
+      if breaks_after[c] or run % 16 == 0 then out[#out + 1] = "\\y{}" end
+    end
+  end
+  return table.concat(out)
 end
 
 local function tex_line(W, tokens, source)

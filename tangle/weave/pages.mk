@@ -72,3 +72,25 @@ html: $(CHAPTERS:%=$(HTML)/%.html) $(EXTRA:%=$(HTML)/%.html) $(HTML)/style.css $
       $(HTML)/lunr.js $(OUT)/figures.list
 	@$(W)/figures html $(OUT)/figures.list $(HTML)
 	@$(W)/stale $(HTML) $(CHAPTERS) $(EXTRA)
+
+# PDF ---------------------------------------------------------------------------------------------
+
+TEX := $(OUT)/tex
+
+$(CHAPTERS:%=$(TEX)/%.tex): $(TEX)/%.tex: $(OUT)/ast/%.json $(OUT)/dep/%.lua $(COMMON) $(BIBLIOGRAPHY)
+	@$(WEAVE) -f json $< -t latex -M weave-format=latex -M weave-dep=$(OUT)/dep/$*.lua -M weave-figures=$(TEX) -o $@
+$(TEX)/chunks.tex $(TEX)/identifiers.tex: $(TEX)/%.tex: $(OUT)/dep/%.lua $(COMMON)
+	@$(PAGE) -t latex -M weave-format=latex -M weave-dep=$< -o $@
+
+$(TEX)/figures.done: $(OUT)/figures.list FORCE
+	@$(W)/figures pdf $(OUT)/figures.list $(TEX)
+	@find $(TEX)/figures -newer $@ -name '*.pdf' 2>/dev/null | grep -q . || test -f $@ || touch $@
+	@if find $(TEX)/figures -newer $@ -name '*.pdf' 2>/dev/null | grep -q .; then touch $@; fi
+.PHONY: FORCE
+
+$(OUT)/dls.pdf: $(CHAPTERS:%=$(TEX)/%.tex) $(TEX)/chunks.tex $(TEX)/identifiers.tex $(TEX)/figures.done \
+                $(W)/tex/book.tex $(W)/latex
+	@echo "  PDF   $@"
+	@$(W)/latex $(W)/tex/book.tex $(TEX) $@
+
+pdf: $(OUT)/dls.pdf

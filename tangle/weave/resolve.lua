@@ -321,6 +321,21 @@ do
   write_page("identifiers", { title = "Index of identifiers", list = list, previous = last_pages[1] })
 end
 
+-- LaTeX: the order of the book, and what stands on its title page.
+do
+  local body = {}
+  for _, part in ipairs(book.parts) do
+    if part.title ~= "" then body[#body + 1] = "\\dlspart{" .. lib.tex(part.title) .. "}" end
+    for _, chapter in ipairs(part.chapters) do body[#body + 1] = "\\input{" .. chapter.id .. "}" end
+  end
+  body[#body + 1] = "\\backmatter\n\\input{chunks}\n\\input{identifiers}\n"
+  lib.write_if_changed(out .. "/tex/body.tex", table.concat(body, "\n"))
+  local function fact(name, text) return "\\newcommand\\dls" .. name .. "{" .. lib.tex(text or "") .. "}\n" end
+  lib.write_if_changed(out .. "/tex/facts.tex", fact("title", book.title) .. fact("subtitle", book.subtitle)
+    .. fact("authors", table.concat(book.authors or {}, ", "))
+    .. fact("edition", book.edition and "Edition " .. book.edition) .. fact("licence", book.licence))
+end
+
 local figures, seen = {}, {}
 for _, chapter in ipairs(chapters) do
   for _, figure in ipairs(chapter.scan.figures) do

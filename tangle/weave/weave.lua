@@ -323,10 +323,14 @@ local function table_block(tbl)
     local caption = tbl.caption.long
     local label = "Table\u{a0}" .. (dep.number and dep.number .. "." or "") .. number
     local first = caption[1]
-    local inlines = pandoc.List {}
-    if latex then inlines:insert(raw("\\label{" .. anchor .. "}\\dlsnumber{" .. label .. ".}"))
-    else inlines:insert(pandoc.Span({ pandoc.Str(label .. ".") }, pandoc.Attr("", { "number" }))) end
-    inlines:insert(pandoc.Space())
+    if latex then
+      local inlines = pandoc.List { raw("\\dlstablecaption{" .. anchor .. "}{" .. label .. "}{") }
+      inlines:extend(first.content)
+      inlines:insert(raw("}"))
+      tbl.caption = { long = {} }
+      return { pandoc.Plain(inlines), tex_columns(tbl) }
+    end
+    local inlines = pandoc.List { pandoc.Span({ pandoc.Str(label .. ".") }, pandoc.Attr("", { "number" })), pandoc.Space() }
     inlines:extend(first.content)
     caption[1] = pandoc.Plain(inlines)
     tbl.caption = { long = caption }
@@ -352,6 +356,47 @@ local function equation(span)
   local content = pandoc.List { pandoc.Span({ math }, pandoc.Attr("", { "formula" })) }
   if number then content:insert(pandoc.Span({ pandoc.Str("(" .. number .. ")") }, pandoc.Attr("", { "number" }))) end
   return pandoc.Span(content, pandoc.Attr(number and anchor or "", { "equation" }))
+end
+
+-- TeX that not every Pandoc can turn into MathML, in words that all can. A plain parenthesis is made
+-- an ordinary atom: Pandoc 2.17 would let it grow like \left( and space it out.
+local function mathml_text(text)
+  text = text:gsub("\\([bB]igg?)[lrm]%f[%A]", "\\%1"):gsub("\\middle%s*|", "\\mid "):gsub("\\operatorname%*", "\\operatorname")
+    :gsub("\\bmod%f[%A]", "\\mathbin{\\mathrm{mod}}")
+  local out, at = {}, 1
+  while at <= #text do
+    local from, to = text:find("\\%a+%s*[()]?", at)
+    local group = text:match("^\\%a*text%a*%s*()%b{}", at) or text:match("^\\math[rtb][mtf]%s*()%b{}", at)
+    if group then
+      local _, stop = text:find("%b{}", group)
+      out[#out + 1] = text:sub(at, stop)
+      at = stop + 1
+    elseif from == at then
+      local command, paren = text:sub(from, to):match("^\\(%a+)%s*([()]?)$")
+      if paren ~= "" and not command:match("^[bB]igg?$") and command ~= "left" and command ~= "right" then
+        out[#out + 1] = text:sub(from, to - 1) .. "{" .. paren .. "}"
+      else
+        out[#out + 1] = text:sub(from, to)
+      end
+      at = to + 1
+    else
+      local c = text:sub(at, at)
+      if c == "\\" then
+        out[#out + 1] = text:sub(at, at + 1)
+        at = at + 2
+      else
+        out[#out + 1] = (c == "(" or c == ")") and "{" .. c .. "}" or c
+        at = at + 1
+      end
+    end
+  end
+  return table.concat(out)
+end
+
+local function math(m)
+  if latex then return nil end
+  m.text = mathml_text(m.text)
+  return m
 end
 
 -- Divs ----------------------------------------------------------------------------------------
@@ -415,7 +460,7 @@ function Pandoc(doc)
     doc.blocks = indexes.blocks(W)
   else
     code.highlight(W, doc)
-    doc = doc:walk { Code = inline_code, Cite = cite, Link = link, Image = image }
+    doc = doc:walk { Code = inline_code, Cite = cite, Link = link, Image = image, Math = math }
     doc = doc:walk { Span = equation, Table = table_block, Header = header,
                      CodeBlock = function(b) return code.block(W, b) end }
     doc = doc:walk { Div = div }
