@@ -39,8 +39,8 @@ typedef struct dls_comm_statistics {
     double busy_seconds;  // virtual: from the moment an operation could start to its end
 } dls_comm_statistics;
 
-/* The world's communicator, from DLS_RANK, DLS_WORLD_SIZE, DLS_LOCAL_RANK, DLS_ARENA_FD;
- * one rank when DLS_WORLD_SIZE is unset. options may be NULL. One per process at a time.
+/* The world's communicator, from DLS_RANK, DLS_WORLD_SIZE, DLS_ARENA_FD; one rank
+ * when DLS_WORLD_SIZE is unset. options may be NULL. One per process at a time.
  * DLS_ERR_INPUT: an environment that contradicts itself. */
 dls_status dls_comm_create(dls_comm **out, const dls_comm_options *options);
 void dls_comm_destroy(dls_comm *comm); // after its streams are synchronised; NULL is fine

@@ -77,7 +77,7 @@ pid_t dls_supervise_fork(dls_supervisor *s, int rank)
     sigprocmask(SIG_SETMASK, &s->previous, NULL);
     set_number("DLS_RANK", rank);
     set_number("DLS_WORLD_SIZE", s->n);
-    set_number("DLS_LOCAL_RANK", rank);
+    unsetenv("DLS_LOCAL_RANK"); // the device derives it from the cluster
     set_number("DLS_ARENA_FD", s->local.fd);
     return 0;
 }
