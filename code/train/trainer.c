@@ -1,0 +1,309 @@
+/* code/train/trainer.c: from chapters/09-transformer-training.md. Edit the chapter, or edit here and run "make untangle". */
+/*
+ * One step of data-parallel training, and making, evaluating, saving and
+ * resuming what it works on. Nothing in a step waits for the device.
+ */
+#include "train/trainer.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "train/checkpoint.h"
+
+/* cut the batch */
+int dls_share(int whole, int rank, int world)
+{
+    return (int)((int64_t)whole * rank / world);
+}
+
+/* report all gradients at once */
+static dls_status report_all_grads(dls_trainer *t)
+{
+    for (int i = t->gpt->params.n - 1; i >= 0; i--)
+        DLS_TRY(dls_ddp_grad_ready(t->ddp, i));
+    return DLS_OK;
+}
+
+/* run one micro batch */
+static dls_status one_pass(dls_trainer *t, int row)
+{
+    int T = t->gpt->config.context, left = t->rows - row;
+    int B = left < t->config->micro_batch ? left : t->config->micro_batch;
+    int last = B == left;
+    double scale = 1.0 / ((double)t->config->global_batch * T);
+    dls_grad_hook hook = {t->ddp, dls_ddp_grad_ready};
+    DLS_TRY(dls_gpt_forward(t->gpt, dls_batch_tokens(&t->batch, row),
+                            dls_batch_targets(&t->batch, row), B, T));
+    DLS_TRY(dls_meter_add(&t->meter, dls_gpt_losses(t->gpt), (size_t)B * T));
+    DLS_TRY(dls_gpt_backward(t->gpt, scale,
+                             last && t->config->overlap ? &hook : NULL));
+    return last && !t->config->overlap ? report_all_grads(t) : DLS_OK;
+}
+
+/* load the windows of a step */
+static dls_status load_step_windows(dls_trainer *t)
+{
+    int G = t->config->global_batch, from = dls_share(G, t->rank, t->world);
+    DLS_TRY(dls_sampler_windows(t->sampler, t->step, from, t->rows, t->offsets));
+    return dls_batch_load(&t->batch, dls_corpus_bytes(t->corpus), t->offsets, t->rows);
+}
+
+/* train one step */
+dls_status dls_trainer_step(dls_trainer *t)
+{
+    int64_t step = t->step + 1;
+    DLS_TRY(dls_meter_begin(&t->meter));
+    DLS_TRY(load_step_windows(t));
+    DLS_TRY(dls_params_zero_grads(&t->gpt->params, &t->ctx));
+    for (int row = 0; row < t->rows; row += t->config->micro_batch)
+        DLS_TRY(one_pass(t, row));
+    DLS_TRY(dls_ddp_finish(t->ddp));
+    DLS_TRY(dls_optimizer_step(t->optimizer,
+                               dls_schedule_at(&t->config->schedule, step), step));
+    DLS_TRY(dls_meter_end(&t->meter, t->optimizer->scalars + 1));
+    t->step = step;
+    return DLS_OK;
+}
+
+/* evaluate the model */
+static void validation_windows(const dls_trainer *t, int from, int n)
+{
+    uint64_t T = t->gpt->config.context, begin, end;
+    dls_corpus_part(t->corpus, DLS_PART_VALIDATION, &begin, &end);
+    uint64_t room = end - begin - T - 1;
+    int windows = t->config->evaluate_windows;
+    for (int i = 0; i < n; i++)
+        t->offsets[i] = begin + room * (uint64_t)(from + i) / (uint64_t)windows;
+}
+
+dls_status dls_trainer_evaluate(dls_trainer *t, double *loss)
+{
+    int W = t->config->evaluate_windows, T = t->gpt->config.context;
+    int at = dls_share(W, t->rank, t->world), end = dls_share(W, t->rank + 1, t->world);
+    DLS_TRY(dls_meter_begin_evaluation(&t->meter));
+    while (at < end) {
+        int B = end - at < t->config->micro_batch ? end - at : t->config->micro_batch;
+        validation_windows(t, at, B);
+        DLS_TRY(dls_batch_load(&t->batch, dls_corpus_bytes(t->corpus), t->offsets, B));
+        DLS_TRY(dls_gpt_forward(t->gpt, dls_batch_tokens(&t->batch, 0),
+                                dls_batch_targets(&t->batch, 0), B, T));
+        DLS_TRY(dls_meter_add_evaluation(&t->meter, dls_gpt_losses(t->gpt),
+                                         (size_t)B * T));
+        at += B;
+    }
+    double sum;
+    DLS_TRY(dls_meter_read_evaluation(&t->meter, t->comm, &sum));
+    *loss = sum / ((double)W * T);
+    return DLS_OK;
+}
+
+/* open the data */
+static dls_status open_data(dls_trainer *t)
+{
+    const dls_train_config *c = t->config;
+    DLS_TRY(dls_corpus_open(c->corpus, &t->corpus));
+    uint64_t hash = dls_hash64(dls_corpus_bytes(t->corpus), dls_corpus_size(t->corpus));
+    t->settings = dls_train_settings(c, hash);
+    if (!t->settings)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the settings");
+    return DLS_OK;
+}
+
+/* predict the memory of a rank */
+static int rows_of(const dls_train_config *c, int rank, int world)
+{
+    return dls_share(c->global_batch, rank + 1, world)
+        - dls_share(c->global_batch, rank, world);
+}
+
+static int batch_rows(const dls_train_config *c, int rows)
+{
+    return rows > c->micro_batch ? rows : c->micro_batch;
+}
+
+dls_status dls_train_predict_memory(const dls_train_config *c, int rank, int world,
+                                    size_t bytes[DLS_MEM_PURPOSES])
+{
+    dls_gpt_memory m;
+    int T = c->model.context;
+    DLS_TRY(dls_gpt_predict_memory(&c->model, c->micro_batch, T, c->dtype, &m));
+    memset(bytes, 0, DLS_MEM_PURPOSES * sizeof *bytes);
+    bytes[DLS_MEM_PARAMETERS] = m.parameters;
+    bytes[DLS_MEM_GRADIENTS] = m.gradients;
+    bytes[DLS_MEM_OPTIMIZER] = dls_optimizer_predict_memory(
+        dls_gpt_parameter_count(&c->model), c->dtype);
+    bytes[DLS_MEM_ACTIVATIONS] = m.activations
+        + dls_batch_predict_memory(batch_rows(c, rows_of(c, rank, world)), T)
+        + dls_meter_predict_memory((int)c->log_every, c->dtype);
+    return DLS_OK;
+}
+
+/* check the batch */
+static dls_status check_batch(dls_trainer *t)
+{
+    const dls_train_config *c = t->config;
+    if (c->global_batch < t->world)
+        return DLS_FAIL(DLS_ERR_INPUT, "train.global_batch: %d sequences are too few for "
+                        "%d ranks; expected at least one each", c->global_batch, t->world);
+    t->rows = rows_of(c, t->rank, t->world);
+    return DLS_OK;
+}
+
+/* make the parts */
+static dls_status make_parts(dls_trainer *t)
+{
+    const dls_train_config *c = t->config;
+    int T = c->model.context, rows = batch_rows(c, t->rows);
+    DLS_TRY(dls_ctx_create(&t->ctx, 0, c->dtype));
+    DLS_TRY(dls_gpt_create(&t->gpt, &t->ctx, &c->model, c->micro_batch, T));
+    DLS_TRY(dls_params_initialise(&t->gpt->params, &t->ctx, c->seed));
+    DLS_TRY(dls_optimizer_create(&t->optimizer, &t->ctx, &t->gpt->params, &c->adamw));
+    DLS_TRY(dls_batch_create(&t->batch, &t->ctx, rows, T));
+    DLS_TRY(dls_meter_create(&t->meter, &t->ctx, (int)c->log_every));
+    t->offsets = calloc((size_t)rows, sizeof *t->offsets);
+    t->layout = dls_checkpoint_layout(&t->gpt->params);
+    if (!t->offsets || !t->layout)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the training loop");
+    return dls_ddp_create(&t->ddp, &t->ctx, t->gpt->params.items, t->gpt->params.n,
+                          t->gpt->params.grads, t->comm, c->bucket_bytes,
+                          c->first_bucket_bytes);
+}
+
+/* choose the checkpoint */
+static dls_status choose_checkpoint(dls_trainer *t, dls_checkpoint *c)
+{
+    char path[PATH_MAX];
+    int64_t steps[t->world], mine = -1;
+    dls_status s = DLS_OK;
+    *c = (dls_checkpoint){0};
+    if (t->rank == 0) {
+        s = dls_checkpoint_find(t->config->output, c);
+        mine = s == DLS_OK ? (c->file ? c->step : 0) : -1;
+    }
+    DLS_TRY(s);
+    DLS_TRY(dls_comm_all_gather_host(t->comm, &mine, sizeof mine, steps));
+    if (t->rank == 0 || steps[0] == 0)
+        return DLS_OK;
+    dls_checkpoint_path(path, sizeof path, t->config->output, steps[0]);
+    return dls_checkpoint_load(path, c);
+}
+
+/* resume from a checkpoint */
+static dls_status restore(dls_trainer *t, const dls_checkpoint *c)
+{
+    size_t bytes = c->elements * dls_dtype_size(c->dtype);
+    DLS_TRY(dls_checkpoint_same("settings", c->settings, t->settings));
+    DLS_TRY(dls_checkpoint_check_layout(c, &t->gpt->params));
+    void *to[] = {t->gpt->params.values, t->optimizer->m, t->optimizer->v};
+    const void *from[] = {c->values, c->m, c->v};
+    for (int i = 0; i < 3; i++)
+        DLS_CUDA(cudaMemcpyAsync(to[i], from[i], bytes, cudaMemcpyHostToDevice,
+                                 t->ctx.stream));
+    t->step = c->step;
+    return dls_ctx_sync(&t->ctx);
+}
+
+static dls_status resume(dls_trainer *t)
+{
+    dls_checkpoint c;
+    DLS_TRY(choose_checkpoint(t, &c));
+    dls_status s = c.file ? restore(t, &c) : DLS_OK;
+    dls_checkpoint_free(&c);
+    return s;
+}
+
+/* fetch the state */
+static dls_status fetch_state(dls_trainer *t, char *host, size_t bytes)
+{
+    const void *from[] = {t->gpt->params.values, t->optimizer->m, t->optimizer->v};
+    for (int i = 0; i < 3; i++)
+        DLS_CUDA(cudaMemcpyAsync(host + (size_t)i * bytes, from[i], bytes,
+                                 cudaMemcpyDeviceToHost, t->ctx.stream));
+    return dls_ctx_sync(&t->ctx);
+}
+
+/* save the state */
+dls_status dls_trainer_save(dls_trainer *t)
+{
+    size_t bytes = t->gpt->params.elements * dls_dtype_size(t->config->dtype);
+    if (t->rank != 0)
+        return DLS_OK;
+    char *host = malloc(3 * bytes);
+    if (!host)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no host memory for a checkpoint of %zu bytes",
+                        3 * bytes);
+    dls_checkpoint c = {
+        .step = t->step, .dtype = t->config->dtype, .model = t->config->model,
+        .elements = t->gpt->params.elements, .settings = t->settings,
+        .layout = t->layout, .values = host, .m = host + bytes, .v = host + 2 * bytes};
+    dls_status s = fetch_state(t, host, bytes);
+    if (s == DLS_OK)
+        s = dls_checkpoint_save(t->config->output, &c);
+    free(host);
+    return s;
+}
+
+/* start over */
+static dls_status start_over(dls_trainer *t)
+{
+    if (t->rank != 0)
+        return DLS_OK;
+    dls_log(DLS_LOG_INFO, "starting over in %s: earlier checkpoints are removed",
+            t->config->output);
+    return dls_checkpoint_prune(t->config->output, 0);
+}
+
+/* free the trainer */
+void dls_trainer_free(dls_trainer *t)
+{
+    if (!t)
+        return;
+    dls_ddp_destroy(t->ddp);
+    dls_meter_destroy(&t->meter);
+    dls_batch_destroy(&t->batch);
+    dls_optimizer_free(t->optimizer);
+    dls_gpt_free(t->gpt);
+    dls_ctx_destroy(&t->ctx);
+    dls_corpus_close(t->corpus);
+    free(t->offsets);
+    free(t->settings);
+    free(t->layout);
+    free(t);
+}
+
+/* create the trainer */
+static dls_status begin_run(dls_trainer *t)
+{
+    DLS_TRY(dls_file_mkdirs(t->config->output));
+    if (t->config->resume)
+        DLS_TRY(resume(t));
+    else
+        DLS_TRY(start_over(t));
+    return dls_ddp_broadcast_parameters(t->ddp, t->gpt->params.values);
+}
+
+dls_status dls_trainer_create(dls_trainer **out, const dls_train_config *config,
+                              dls_comm *comm)
+{
+    dls_status s;
+    dls_trainer *t = calloc(1, sizeof *t);
+    if (!t)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a trainer");
+    t->config = config;
+    t->comm = comm;
+    t->rank = dls_comm_rank(comm);
+    t->world = dls_comm_size(comm);
+    DLS_TRY_GOTO(s, check_batch(t), fail);
+    DLS_TRY_GOTO(s, open_data(t), fail);
+    DLS_TRY_GOTO(s, make_parts(t), fail);
+    DLS_TRY_GOTO(s, begin_run(t), fail);
+    *out = t;
+    return DLS_OK;
+fail:
+    dls_trainer_free(t);
+    return s;
+}

@@ -1,0 +1,55 @@
+/* code/train/trainer.h: from chapters/09-transformer-training.md. Edit the chapter, or edit here and run "make untangle". */
+/*
+ * The trainer: what a run owns, and its single steps. dls_train_run is built on
+ * this; a program with a loop of its own may use it directly.
+ */
+#ifndef DLS_TRAIN_TRAINER_H
+#define DLS_TRAIN_TRAINER_H
+#include "data/corpus.h"
+#include "data/sampler.h"
+#include "parallel/data/ddp.h"
+#include "train/batch.h"
+#include "train/meter.h"
+#include "train/train.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+/* define the trainer */
+typedef struct dls_trainer {
+    const dls_train_config *config;
+    dls_comm *comm;
+    int rank, world;
+    int rows;                   /* this rank's sequences of a step */
+    dls_ctx ctx;
+    dls_corpus *corpus;
+    dls_gpt *gpt;
+    dls_optimizer *optimizer;
+    dls_ddp *ddp;
+    dls_batch batch;
+    dls_meter meter;
+    uint64_t *offsets;          /* windows of a step or of an evaluation */
+    char *settings, *layout;    /* texts for the checkpoint */
+    int64_t step;               /* steps done */
+} dls_trainer;
+
+/* declare the trainer calls */
+/* Opens the data, makes the model, resumes if asked to. Collective. */
+dls_status dls_trainer_create(dls_trainer **out, const dls_train_config *config,
+                              dls_comm *comm);
+void dls_trainer_free(dls_trainer *t);
+
+/* Enqueues one step; the meter holds its results. Collective. */
+dls_status dls_trainer_step(dls_trainer *t);
+
+/* The mean loss over the validation windows. Waits. Collective. */
+dls_status dls_trainer_evaluate(dls_trainer *t, double *loss);
+
+/* Writes a checkpoint, on rank 0; the others return at once. */
+dls_status dls_trainer_save(dls_trainer *t);
+
+/* The first of `whole` things that belongs to rank: rank r has [share(r), share(r+1)). */
+int dls_share(int whole, int rank, int world);
+#ifdef __cplusplus
+}
+#endif
+#endif
