@@ -6,11 +6,12 @@
  *   pageable      read at the call (private copy)    the call waits for the copy
  */
 #include "vgpu/vgpu_internal.h"
-#include "vgpu/memory_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "vgpu/accounts.h"
 
 /* describe a copy */
 typedef struct copy {
@@ -42,7 +43,7 @@ typedef struct end {
 /* What lies at the address; 0 when the range leaves its allocation. */
 static int look_at(const void *address, size_t bytes, end *out)
 {
-    const dls_vgpu_block *b = dls_vgpu_block_at(address);
+    const dls_account_block *b = dls_account_at(address);
     *out = (end){.device = -1};
     if (b == NULL)
         return address != NULL;

@@ -1,70 +1,17 @@
 /* code/vgpu/gpu_virtual_memory.c: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
-/* Device memory of the virtual backend: allocation, accounting, capacity.
- *
- * Allocations are kept in one array sorted by address; looking one up by any address
- * inside it is a binary search. Hundreds of allocations are usual, thousands fine.
- * Pinned host memory is in the same array with device -1: it is not counted, but copies
- * need to know that it is pinned. */
+/* Device memory of the virtual backend: cudaMalloc and its relatives. Small blocks are
+ * filled with NaN, large ones are mapped and never touched (see the chapter). */
 #include "vgpu/vgpu_internal.h"
-#include "vgpu/memory_internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-/* keep the accounts */
-enum { ALIGNMENT = 256, TOUCH_LIMIT = 64 << 20 };
-
-static dls_gpu_memory accounts[DLS_VGPU_DEVICES];
-static dls_vgpu_block *blocks;
-static size_t block_count, block_capacity;
-static _Thread_local dls_memory_purpose current_purpose = DLS_MEM_OTHER;
-
-dls_memory_purpose dls_gpu_memory_purpose(dls_memory_purpose purpose)
-{
-    dls_memory_purpose before = current_purpose;
-    current_purpose = purpose;
-    return before;
-}
-
-static void count(const dls_vgpu_block *block)
-{
-    dls_gpu_memory *a = &accounts[block->device];
-    int p = block->purpose;
-    a->current[p] += block->bytes;
-    a->total += block->bytes;
-    if (a->peak[p] < a->current[p])
-        a->peak[p] = a->current[p];
-    if (a->total_peak < a->total)
-        a->total_peak = a->total;
-}
-
-/* look up an address */
-/* The number of blocks that start at or below the address. */
-static size_t blocks_up_to(const void *address)
-{
-    size_t low = 0, high = block_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (blocks[middle].start <= (const char *)address)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-const dls_vgpu_block *dls_vgpu_block_at(const void *address)
-{
-    size_t n = blocks_up_to(address);
-    if (n == 0)
-        return NULL;
-    const dls_vgpu_block *b = &blocks[n - 1];
-    return (const char *)address < b->start + b->bytes ? b : NULL;
-}
+#include "vgpu/accounts.h"
 
 /* get memory from the system */
+enum { ALIGNMENT = 256, TOUCH_LIMIT = 64 << 20 };
+
 static void *system_allocate(size_t bytes)
 {
     if (bytes > TOUCH_LIMIT) {
@@ -78,77 +25,55 @@ static void *system_allocate(size_t bytes)
     return p;
 }
 
-static void system_free(const dls_vgpu_block *block)
+static void system_free(void *p, size_t bytes)
 {
-    if (block->bytes > TOUCH_LIMIT)
-        munmap(block->start, block->bytes);
+    if (bytes > TOUCH_LIMIT)
+        munmap(p, bytes);
     else
-        free(block->start);
+        free(p);
 }
 
-/* allocate and count */
-static cudaError_t insert_block(dls_vgpu_block block)
-{
-    if (block_count == block_capacity) {
-        size_t capacity = block_capacity ? 2 * block_capacity : 64;
-        dls_vgpu_block *grown = realloc(blocks, capacity * sizeof *grown);
-        if (grown == NULL)
-            return cudaErrorMemoryAllocation;
-        blocks = grown;
-        block_capacity = capacity;
-    }
-    size_t at = blocks_up_to(block.start);
-    memmove(blocks + at + 1, blocks + at, (block_count - at) * sizeof *blocks);
-    blocks[at] = block;
-    block_count++;
-    return cudaSuccess;
-}
-
+/* allocate within the capacity */
 static cudaError_t allocate(void **out, size_t bytes, int device)
 {
     size_t capacity = (size_t)dls_vgpu.cluster.device.memory_bytes;
+    dls_gpu_memory used = {0};
     *out = NULL;
     if (bytes == 0)
         return cudaSuccess; // as CUDA: a null pointer
-    if (device >= 0 && bytes > capacity - accounts[device].total)
+    if (device >= 0)
+        dls_account_get(device, &used);
+    if (device >= 0 && bytes > capacity - used.total)
         return cudaErrorMemoryAllocation;
-    dls_vgpu_block block = {system_allocate(bytes), bytes, device, current_purpose};
-    if (block.start == NULL)
+    void *p = system_allocate(bytes);
+    if (p == NULL)
         return cudaErrorMemoryAllocation;
-    if (insert_block(block) != cudaSuccess) {
-        system_free(&block);
+    if (dls_account_add(p, bytes, device) != 0) {
+        system_free(p, bytes);
         return cudaErrorMemoryAllocation;
     }
-    if (device >= 0)
-        count(&block);
-    *out = block.start;
+    *out = p;
     return cudaSuccess;
 }
 
-/* free and uncount */
+/* free when the device is done */
 static cudaError_t release(void *pointer, int is_host)
 {
-    const dls_vgpu_block *found = dls_vgpu_block_at(pointer);
-    if (found == NULL || found->start != pointer || (found->device < 0) != is_host)
+    const dls_account_block *block = dls_account_at(pointer);
+    if (block == NULL || block->start != pointer || (block->device < 0) != is_host)
         return cudaErrorInvalidValue;
-    cudaError_t error = dls_vgpu_finish_device(found->device, 1);
-    dls_vgpu_block block = *found;
-    size_t at = (size_t)(found - blocks);
-    block_count--;
-    memmove(blocks + at, blocks + at + 1, (block_count - at) * sizeof *blocks);
-    if (!is_host) {
-        accounts[block.device].current[block.purpose] -= block.bytes;
-        accounts[block.device].total -= block.bytes;
-    }
-    system_free(&block);
+    size_t bytes = block->bytes;
+    cudaError_t error = dls_vgpu_finish_device(block->device, 1);
+    dls_account_remove(block);
+    system_free(pointer, bytes);
     return error;
 }
 
 void dls_vgpu_memory_reset(int device)
 {
-    for (size_t i = block_count; i-- > 0;)
-        if (blocks[i].device == device)
-            release(blocks[i].start, 0);
+    const dls_account_block *block;
+    while ((block = dls_account_any(device)) != NULL)
+        release(block->start, 0);
 }
 
 /* call the allocator by its cuda names */
@@ -210,12 +135,14 @@ cudaError_t cudaFreeHost(void *pointer)
 /* answer questions about memory */
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 {
+    dls_gpu_memory used;
     cudaError_t error = dls_vgpu_enter();
     if (error == cudaSuccess && (free_bytes == NULL || total_bytes == NULL))
         error = cudaErrorInvalidValue;
     if (error == cudaSuccess) {
+        dls_account_get(dls_vgpu_device(), &used);
         *total_bytes = (size_t)dls_vgpu.cluster.device.memory_bytes;
-        *free_bytes = *total_bytes - accounts[dls_vgpu_device()].total;
+        *free_bytes = *total_bytes - used.total;
     }
     return dls_vgpu_leave(error);
 }
@@ -228,24 +155,7 @@ dls_status dls_gpu_memory_stats(int device, dls_gpu_memory *out)
     if (device < 0 || device >= dls_vgpu.cluster.gpus_per_node)
         return DLS_FAIL(DLS_ERR_INPUT, "device %d: expected 0 to %d", device,
                         dls_vgpu.cluster.gpus_per_node - 1);
-    *out = accounts[device];
+    dls_account_get(device, out);
     out->capacity = (size_t)dls_vgpu.cluster.device.memory_bytes;
     return DLS_OK;
-}
-
-void dls_gpu_memory_reset_peaks(int device)
-{
-    if (device < 0 || device >= DLS_VGPU_DEVICES)
-        return;
-    dls_gpu_memory *a = &accounts[device];
-    memcpy(a->peak, a->current, sizeof a->peak);
-    a->total_peak = a->total;
-}
-
-const char *dls_memory_purpose_name(dls_memory_purpose purpose)
-{
-    static const char *const names[DLS_MEM_PURPOSES] = {
-        "other", "parameters", "gradients", "optimizer", "activations", "communication",
-    };
-    return (unsigned)purpose < DLS_MEM_PURPOSES ? names[purpose] : "?";
 }

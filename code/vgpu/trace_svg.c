@@ -119,7 +119,9 @@ static void draw_legend(const pen *p)
         x += 36 + 6.2 * (double)strlen(names[k]);
     }
     fprintf(p->out, "<text class=\"soft\" text-anchor=\"end\" x=\"%d\" y=\"25\">"
-            "from %.6g ms of virtual time</text>\n", WIDTH - RIGHT, p->chart->from / 1e3);
+            "0 is at %.6g %s</text>\n", WIDTH - RIGHT,
+            p->chart->from / (p->chart->from < 1e3 ? 1 : 1e3),
+            p->chart->from < 1e3 ? "\xc2\xb5s" : "ms");
 }
 
 /* draw a bar */
