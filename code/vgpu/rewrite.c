@@ -3,9 +3,9 @@
  *
  *     vgpu-rewrite IN.cu [-o OUT.cpp]
  *
- * Three edits, none of which moves a line: launches become calls, dynamic shared arrays
- * become pointers, static shared arrays announce themselves (DLS_SIMT_SHARED). The source
- * is classified once, byte by byte, into code and not-code (comments, strings); all
+ * Four edits, none of which moves a line: launches become calls, dynamic shared arrays
+ * become pointers, static shared arrays announce themselves (DLS_SIMT_SHARED), and unroll
+ * pragmas are spelled as gcc spells them. The source is classified once, byte by byte, into code and not-code (comments, strings); all
  * searching, forwards and backwards, then sees code only. A parser of C++ was never an
  * option: matching brackets is enough, and where it is not, the tool says so.
  */
@@ -140,13 +140,12 @@ static void classify(void)
         }
         if (line_start && src[i] == '#')
             directive = 1;
-        kind[i] = directive ? DIRECTIVE : CODE;
         if (src[i] == '\n') {
             directive = directive && i && src[i - 1] == '\\';
             line_start = 1;
         } else if (!isspace((unsigned char)src[i]))
             line_start = 0;
-        i++;
+        kind[i++] = directive ? DIRECTIVE : CODE;
     }
 }
 /* walk over code in both directions */
@@ -307,7 +306,8 @@ static size_t rewrite_launch(size_t at)
     else if (match_forward(list) == len)
         fail_at(list, "the argument list of this launch is never closed");
     copy_name(start, at, name, sizeof name);
-    add_edit(start, 0, "dls_simt_launch(\"%s\", ", name);
+    add_edit(start, 0, kind[at] == CODE ? "dls_simt_launch(\"%s\", "
+                                        : "dls_simt_launch(DLS_SIMT_NAME(%s), ", name);
     add_edit(at, 3, ", ");
     add_edit(close, 3, ")");
     return close + 3;
@@ -373,10 +373,11 @@ static void rewrite_dynamic(size_t begin, size_t after, size_t end, int in_funct
         return;
     }
     size_t type = skip_forward(after);
+    int rows = src[skip_forward(close + 1)] == '[';
     if (in_function) {
         add_edit(begin, type - begin, "%s", "");
-        add_edit(name, 0, "(*");
-        add_edit(open, close + 1 - open, ")");
+        add_edit(name, 0, rows ? "(*" : "*");
+        add_edit(open, close + 1 - open, "%s", rows ? ")" : "");
         add_edit(end, 0, " = dls_simt_dynamic_shared()");
         return;
     }
@@ -412,6 +413,28 @@ static size_t rewrite_shared(size_t at, int in_function)
         fail_at(at, "cannot find the variable's name in this __shared__ declaration");
     return end;
 }
+/* rewrite an unroll pragma */
+/* `at` is a # that starts a directive. */
+static void rewrite_pragma(size_t at)
+{
+    size_t i = at + 1;
+    while (src[i] == ' ' || src[i] == '\t')
+        i++;
+    if (strncmp(src + i, "pragma", 6) != 0)
+        return;
+    for (i += 6; src[i] == ' ' || src[i] == '\t';)
+        i++;
+    size_t n = strspn(src + i, "abcdefghijklmnopqrstuvwxyz"), end = i + n;
+    int off = n == 8 && !strncmp(src + i, "nounroll", 8);
+    if (!off && !(n == 6 && !strncmp(src + i, "unroll", 6)))
+        return;
+    while (end < len && kind[end] == DIRECTIVE && src[end] != '\n')
+        end++;
+    size_t number = i + n + strspn(src + i + n, " \t(");
+    int literal = isdigit((unsigned char)src[number]);
+    int count = off ? 1 : literal ? atoi(src + number) : number < end ? 8 : 16;
+    add_edit(i, end - i, "GCC unroll %d", count);
+}
 /* scan the source for edits */
 static int word_at(size_t i, const char *word)
 {
@@ -426,7 +449,9 @@ static void scan(void)
     for (size_t i = 0; i < len; i++) {
         if (kind[i] == NOT_CODE)
             continue;
-        if (kind[i] == CODE && src[i] == '{' && depth < 255) {
+        if (kind[i] == DIRECTIVE && src[i] == '#' && (i == 0 || kind[i - 1] != DIRECTIVE)) {
+            rewrite_pragma(i);
+        } else if (kind[i] == CODE && src[i] == '{' && depth < 255) {
             body[depth + 1] = body[depth] || !opens_namespace(i);
             depth++;
         } else if (kind[i] == CODE && src[i] == '}' && depth > 0) {

@@ -13,18 +13,21 @@
 
 #include <stddef.h>
 
-/* declare the position of a thread */
 #ifdef __cplusplus
-struct uint3;
+#include "shadow/vector_types.h"
 #endif
 
+/* declare the position of a thread */
 /* A thread's coordinates in its block, and x + y·blockDim.x + z·blockDim.x·blockDim.y. */
+#ifdef __cplusplus
+typedef struct alignas(16) dls_simt_index : uint3 {
+    unsigned linear;
+} dls_simt_index;
+#else
 typedef struct dls_simt_index {
     unsigned x, y, z, linear;
-#ifdef __cplusplus
-    inline operator uint3() const;
-#endif
 } __attribute__((aligned(16))) dls_simt_index;
+#endif
 
 typedef struct dls_simt_dim {
     unsigned x, y, z;
@@ -51,12 +54,20 @@ typedef struct dls_simt_grid {
  * wrong mask), which is logged in one line and kept for dls_simt_take_fault(). */
 int dls_simt_run_grid(const dls_simt_grid *grid);
 
+/* Host. What the runtime runs when a launch's turn in its stream has come: configures the
+ * engine from the runtime's options if nobody did, runs the grid, and breaks the device
+ * (cudaErrorLaunchFailure, with the message) when a kernel failed. */
+void dls_simt_run_launch(const dls_simt_grid *grid);
+
 /* Host. Copies the message of the last fault and forgets it; 0 when there was none. */
 int dls_simt_take_fault(char *message, size_t room);
 
 /* Host. `threads` workers (0: DLS_THREADS, else the cores divided by DLS_WORLD_SIZE) and
  * the seed of the lane order (0: threads run in ascending order). */
 void dls_simt_configure(int threads, unsigned long long seed);
+
+/* Host. The same, but only if nobody has. */
+void dls_simt_configure_once(int threads, unsigned long long seed);
 
 /* Host. Early exits before a barrier that were seen (each kernel warns once). */
 unsigned long dls_simt_early_exits(void);

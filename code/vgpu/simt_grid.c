@@ -246,30 +246,34 @@ int dls_simt_take_fault(char *message, size_t room)
     return any;
 }
 /* warn of an early exit */
-void dls_block_warn_early_exit(dls_simt_worker *w)
+static int first_time(const char *name)
 {
     static const char *warned[64];
-    static atomic_uint count;
+    static unsigned count;
+    pthread_mutex_lock(&fault_lock);
+    int known = count >= 64;
+    for (unsigned i = 0; i < count && !known; i++)
+        known = !strcmp(warned[i], name);
+    if (!known)
+        warned[count++] = name;
+    pthread_mutex_unlock(&fault_lock);
+    return !known;
+}
+
+void dls_block_warn_early_exit(dls_simt_worker *w)
+{
     const dls_simt_grid *g = w->launch->grid;
     atomic_fetch_add(&early_exits, 1);
-    pthread_mutex_lock(&fault_lock);
-    unsigned n = atomic_load(&count), known = n >= 64;
-    for (unsigned i = 0; i < n && !known; i++)
-        known = !strcmp(warned[i], g->name);
-    if (!known) {
-        warned[n] = g->name;
-        atomic_store(&count, n + 1);
-    }
-    pthread_mutex_unlock(&fault_lock);
-    if (known)
+    if (!first_time(g->name))
         return;
+    const dls_fiber *at = w->waiting.head ? w->waiting.head : w->running;
     unsigned t = 0;
     while (t < w->threads && !(w->warp[t / 32].gone >> t % 32 & 1))
         t++;
     dls_log(DLS_LOG_WARN, "kernel %s, launched at %s:%d: block (%u,%u,%u): thread (%u,%u,%u)"
-            " returned before the barrier at %s:%d that %u others wait at", g->name,
-            g->file, g->line, blockIdx.x, blockIdx.y, blockIdx.z, w->shape[t].x,
-            w->shape[t].y, w->shape[t].z, w->running->file, w->running->line, w->arrived);
+            " returned before the barrier at %s:%d, which %u reached", g->name, g->file,
+            g->line, blockIdx.x, blockIdx.y, blockIdx.z, w->shape[t].x, w->shape[t].y,
+            w->shape[t].z, at->file, at->line, w->arrived);
 }
 
 unsigned long dls_simt_early_exits(void)
@@ -315,12 +319,17 @@ void dls_simt_configure(int threads, unsigned long long new_seed)
     seed = new_seed;
 }
 
+void dls_simt_configure_once(int threads, unsigned long long new_seed)
+{
+    if (!worker_count)
+        dls_simt_configure(threads, new_seed);
+}
+
 static void decide_defaults(void)
 {
     const char *text = getenv("DLS_SEED");
     pthread_atfork(NULL, NULL, forget_pool_in_child);
-    if (!worker_count)
-        dls_simt_configure(0, text ? strtoull(text, NULL, 0) : 1);
+    dls_simt_configure_once(0, text ? strtoull(text, NULL, 0) : 1);
 }
 /* run a grid */
 static int take_pool(void)

@@ -51,7 +51,6 @@ void *dls_fiber_prepare(void *bottom, void *top)
     extern void dls_fiber_start(void);
     (void)bottom;
     uintptr_t *sp = (uintptr_t *)((uintptr_t)top & ~(uintptr_t)15);
-    *--sp = 0;
     *--sp = (uintptr_t)dls_fiber_start;
     for (int i = 0; i < 6; i++)
         *--sp = 0;

@@ -30,11 +30,6 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static __thread __attribute__((aligned(128)))
 /* declare the built in variables */
-inline dls_simt_index::operator uint3() const
-{
-    return uint3{x, y, z};
-}
-
 extern "C" {
 extern __thread uint3 blockIdx;
 extern __thread dim3 blockDim, gridDim;
@@ -144,13 +139,15 @@ template <class... P> static void dls_simt_span(void *closure)
 
 template <class... P> static void dls_simt_run(void *closure)
 {
-    dls_simt_run_grid(&static_cast<dls_simt_closure<P...> *>(closure)->grid);
+    dls_simt_run_launch(&static_cast<dls_simt_closure<P...> *>(closure)->grid);
 }
 
 template <class... P> static void dls_simt_destroy(void *closure)
 {
     delete static_cast<dls_simt_closure<P...> *>(closure);
 }
+
+#define DLS_SIMT_NAME(...) #__VA_ARGS__
 
 template <class... P> struct dls_simt_launcher {
     dls_simt_grid grid;
