@@ -21,6 +21,7 @@ enum {
 
 /* add weighted rows */
 /* dst[j] += sum over k < count of w[k * w_step] * rows[k * row_step + j], for j < n. */
+__attribute__((noinline))
 static void add_weighted_rows(real *dst, int n, const real *w, size_t w_step,
                               const real *rows, size_t row_step, int count)
 {
@@ -65,31 +66,43 @@ static void multiply_by_transpose(real *out, const real *a, size_t a_row, const 
             for (int k = 0; k < keys; k++)
                 for (int i = 0; i < channels; i++)
                     tile[i][k] = b[(j + k) * b_row + d + i];
-            for (int t = j; t < T; t++)
-                add_weighted_rows(out + (size_t)t * T + j, keys, a + t * a_row + d, 1,
-                                  tile[0], TILE, channels);
+            for (int t = j; t < T; t++) {
+                int seen = (t - j) / WIDTH * WIDTH + WIDTH;
+                add_weighted_rows(out + (size_t)t * T + j, seen < keys ? seen : keys,
+                                  a + t * a_row + d, 1, tile[0], TILE, channels);
+            }
         }
     }
 }
 
 /* take softmax of rows on the host */
+/* The end of row t's loops: at least t + 1, a multiple of 16 where the row is long enough. */
+static int padded(int t, int T)
+{
+    int end = (t / 16 + 1) * 16;
+    return end < T ? end : T;
+}
+
 static void softmax_rows(real *att, real scale, int T)
 {
     for (int t = 0; t < T; t++) {
         real *row = att + (size_t)t * T, largest = row[0], sum = 0;
+        int end = padded(t, T);
+        for (int j = t + 1; j < end; j++)
+            row[j] = -INFINITY;
         #pragma omp simd reduction(max : largest)
-        for (int j = 0; j <= t; j++)
+        for (int j = 0; j < end; j++)
             largest = row[j] > largest ? row[j] : largest;
         #pragma omp simd reduction(+ : sum)
-        for (int j = 0; j <= t; j++) {
+        for (int j = 0; j < end; j++) {
             row[j] = real_exp(scale * (row[j] - largest));
             sum += row[j];
         }
         const real inverse = 1 / sum;
         #pragma omp simd
-        for (int j = 0; j <= t; j++)
+        for (int j = 0; j < end; j++)
             row[j] *= inverse;
-        memset(row + t + 1, 0, sizeof(real) * (T - t - 1));
+        memset(row + end, 0, sizeof(real) * (T - end));
     }
 }
 
@@ -99,13 +112,14 @@ static void softmax_rows_backward(real *dscores, const real *att, real scale, in
     for (int t = 0; t < T; t++) {
         real *row = dscores + (size_t)t * T, average = 0;
         const real *weights = att + (size_t)t * T;
+        int end = padded(t, T);
+        memset(row + t + 1, 0, sizeof(real) * (T - t - 1));
         #pragma omp simd reduction(+ : average)
-        for (int j = 0; j <= t; j++)
+        for (int j = 0; j < end; j++)
             average += weights[j] * row[j];
         #pragma omp simd
-        for (int j = 0; j <= t; j++)
+        for (int j = 0; j < end; j++)
             row[j] = scale * weights[j] * (row[j] - average);
-        memset(row + t + 1, 0, sizeof(real) * (T - t - 1));
     }
 }
 

@@ -6,7 +6,7 @@
  * exp(r) is a Taylor polynomial, 2^n is built from bits. Error below 1.1 ulp where the
  * result is a normal number. Below 2^-125 (f32) and 2^-1021 (f64) the result is exactly
  * 0; above the largest number it is infinity; NaN stays NaN. libm's expf was tried first:
- * a loop that calls it is not vectorised and took ten times as long.
+ * a loop that calls it is not vectorised and took eight times as long.
  */
 #ifndef DLS_KERNELS_VECTOR_MATH_H
 #define DLS_KERNELS_VECTOR_MATH_H

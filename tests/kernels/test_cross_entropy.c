@@ -1,0 +1,105 @@
+/* tests/kernels/test_cross_entropy.c: from chapters/09-transformer-kernels-tests.md. Edit the chapter, or edit here and run "make untangle". */
+#include "support.h"
+
+/* refer to cross entropy */
+static void refer_row(const kcase *k, const double *z, int V, int y, double scale,
+                      double *loss, double *loss_e, double *dz, double *dz_e)
+{
+    double most = -INFINITY, sum = 0, exponents = 0, one = rounding(k, 1);
+    for (int v = 0; v < V; v++)
+        most = fmax(most, z[v]);
+    for (int v = 0; v < V; v++) {
+        sum += exp(z[v] - most);
+        exponents += exp(z[v] - most) * (most - z[v]);
+    }
+    double error = rounding(k, V + 6) + one * (exponents / sum + 3 * log(sum));
+    *loss = y < 0 ? 0 : log(sum) + most - z[y];
+    *loss_e = y < 0 ? 0 : error + 2 * one * (most - z[y]);
+    for (int v = 0; v < V; v++) {
+        double p = exp(z[v] - most) / sum, hit = v == y;
+        double p_e = error + one * (fabs(most - z[v]) + 2 * fabs(most + log(sum)) + 4);
+        dz[v] = y < 0 ? 0 : scale * (p - hit);
+        dz_e[v] = y < 0 ? 0 : scale * (p * p_e + 3 * one * (p + hit)) + 1e-37;
+    }
+}
+
+/* test cross entropy */
+static void check_cross_entropy(kcase *k, int N, int V, double range)
+{
+    size_t n = (size_t)N * V;
+    int y[64];
+    double *z = kcase_random(k, n, 1, -range, range), *loss = kcase_zeros(k, N);
+    double *loss_e = kcase_zeros(k, N), *dz = kcase_zeros(k, n),
+           *dz_e = kcase_zeros(k, n);
+    for (int i = 0; i < N; i++) {
+        y[i] = i % 5 == 4 ? -1 : i * 7 % V;
+        refer_row(k, z + i * V, V, y[i], 0.5, loss + i, loss_e + i, dz + i * V,
+                  dz_e + i * V);
+    }
+    void *l = kcase_space(k, N), *lse = kcase_space(k, N), *dev = kcase_put(k, z, n);
+    int *t = kcase_put_ints(k, y, N);
+    OK(dls_cross_entropy_forward(&k->ctx, l, lse, dev, t, N, V));
+    OK(dls_cross_entropy_backward(&k->ctx, dev, dev, lse, t, 0.5, N, V));  // in place
+    expect_near(kcase_get(k, l, N), loss, loss_e, N, "loss");
+    expect_near(kcase_get(k, dev, n), dz, dz_e, n, "dlogits");
+    kcase_release(k, 0, 0);
+}
+
+KERNEL_TEST(cross_entropy_sizes)
+{
+    check_cross_entropy(k, 1, 1, 1);
+    check_cross_entropy(k, 7, 2, 5);
+    check_cross_entropy(k, 6, 33, 5);
+    check_cross_entropy(k, 11, 256, 30);
+    check_cross_entropy(k, 3, 1009, 3);
+    check_cross_entropy(k, 5, 31, 1e4);
+}
+
+KERNEL_TEST(cross_entropy_example)
+{
+    double z[] = {0, log(2), log(5)}, loss[] = {log(1.6)}, lse[] = {log(8)};
+    double dz[] = {0.125, 0.25, -0.375};
+    int y[] = {2}, *t = kcase_put_ints(k, y, 1);
+    void *l = kcase_space(k, 1), *s = kcase_space(k, 1), *dev = kcase_put(k, z, 3);
+    OK(dls_cross_entropy_forward(&k->ctx, l, s, dev, t, 1, 3));
+    OK(dls_cross_entropy_backward(&k->ctx, dev, dev, s, t, 1, 1, 3));
+    expect_within(kcase_get(k, l, 1), loss, rounding(k, 12), 1, "loss");
+    expect_within(kcase_get(k, s, 1), lse, rounding(k, 12), 1, "lse");
+    expect_within(kcase_get(k, dev, 3), dz, rounding(k, 12), 3, "dlogits");
+}
+
+KERNEL_TEST(cross_entropy_extremes)
+{
+    double z[5][4] = {{1e4, -1e4, -1e4, 0}, {1e4, -1e4, -1e4, 0}, {7, 7, 7, 7},
+                      {1, 2, 3, 4},         {1, 2, 3, 4}};
+    double loss[] = {0, 2e4, log(4), 0, NAN};
+    double dz[] = {0, 0, 0, 0, 1, -1, 0, 0, 0.25, 0.25, 0.25, -0.75, 0, 0, 0, 0};
+    int y[] = {0, 1, 3, -1, 4}, *t = kcase_put_ints(k, y, 5);
+    void *l = kcase_space(k, 5), *s = kcase_space(k, 5), *dev = kcase_put(k, z[0], 20);
+    OK(dls_cross_entropy_forward(&k->ctx, l, s, dev, t, 5, 4));
+    OK(dls_cross_entropy_backward(&k->ctx, dev, dev, s, t, 1, 5, 4));
+    expect_within(kcase_get(k, l, 5), loss, rounding(k, 4), 5, "loss");
+    expect_within(kcase_get(k, dev, 16), dz, 8 * rounding(k, 4), 16, "dlogits");
+}
+
+static double loss_of_logits(kcase *k, void *env, const double *x, double *size)
+{
+    int devices = k->devices, hosts = k->hosts;
+    double weights[] = {1, 1, 1};
+    void *l = kcase_space(k, 3), *s = kcase_space(k, 3);
+    OK(dls_cross_entropy_forward(&k->ctx, l, s, kcase_put(k, x, 39), env, 3, 13));
+    double sum = weigh(k, l, weights, 3, size);
+    kcase_release(k, devices, hosts);
+    return sum;
+}
+
+KERNEL_TEST(cross_entropy_differences)
+{
+    int y[] = {3, 12, 0}, *t = kcase_put_ints(k, y, 3);
+    double *z = kcase_random(k, 39, 1, -2, 2);
+    void *l = kcase_space(k, 3), *s = kcase_space(k, 3), *dev = kcase_put(k, z, 39);
+    OK(dls_cross_entropy_forward(&k->ctx, l, s, dev, t, 3, 13));
+    OK(dls_cross_entropy_backward(&k->ctx, dev, dev, s, t, 1, 3, 13));
+    expect_gradient(k, loss_of_logits, t, z, 39, kcase_get(k, dev, 39), 40,
+                    "cross-entropy");
+}

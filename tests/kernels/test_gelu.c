@@ -1,0 +1,78 @@
+/* tests/kernels/test_gelu.c: from chapters/09-transformer-kernels-tests.md. Edit the chapter, or edit here and run "make untangle". */
+#include "support.h"
+
+/* refer to gelu */
+typedef struct gelu_value { double out, out_e, slope, slope_e; } gelu_value;
+
+static gelu_value refer_gelu(const kcase *k, double x)
+{
+    const long double root = sqrtl(2 / acosl(-1.0L));
+    long double u = root * (x + 0.044715L * x * x * x), t = tanhl(u);
+    long double du = root * (1 + 3 * 0.044715L * x * x), cosh_u = coshl(u);
+    double s = (double)((1 + t) / 2), one = rounding(k, 1);
+    double s_e = one * s * ((1 - s) * (12 * fabs((double)u) + 3) + 3);
+    double side = 2 * fabs(x * (double)du), tiny = k->u > 1e-10 ? 1e-36 : 1e-300;
+    gelu_value v;
+    v.out = (double)(x * (1 + t) / 2);
+    v.slope = (double)((1 + t) / 2 + x * du / (2 * cosh_u * cosh_u));
+    v.out_e = fabs(x) * (s_e + one * s + 0x1p-62) + tiny;
+    v.slope_e = s_e + side * (s_e + one * s) + 8 * one * (s + side * s * (1 - s))
+              + 0x1p-62 * (1 + side) + tiny;
+    return v;
+}
+
+/* test gelu */
+static void check_gelu(kcase *k, const double *x, size_t n)
+{
+    double *dout = kcase_random(k, n, 9, -1, 1), *want = kcase_zeros(k, 4 * n);
+    for (size_t i = 0; i < n; i++) {
+        gelu_value v = refer_gelu(k, x[i]);
+        want[i] = v.out;
+        want[n + i] = v.out_e;
+        want[2 * n + i] = v.slope * dout[i];
+        want[3 * n + i] = v.slope_e * fabs(dout[i]);
+    }
+    void *dev = kcase_put(k, x, n), *out = kcase_space(k, n), *dx = kcase_space(k, n);
+    OK(dls_gelu_forward(&k->ctx, out, dev, n));
+    OK(dls_gelu_backward(&k->ctx, dx, kcase_put(k, dout, n), dev, n));
+    expect_near(kcase_get(k, out, n), want, want + n, n, "gelu");
+    expect_near(kcase_get(k, dx, n), want + 2 * n, want + 3 * n, n, "gelu'");
+}
+
+KERNEL_TEST(gelu_values)
+{
+    double edges[] = {0, -0.0, 1, -1, 5, -5, 9, -9, 1e4, -1e4, 1e-30, -1e-30};
+    for (int i = 8; i < 12; i++)
+        edges[i] = (float)edges[i];
+    check_gelu(k, edges, 12);
+    check_gelu(k, kcase_random(k, 1, 1, -3, 3), 1);
+    check_gelu(k, kcase_random(k, 1009, 2, -12, 12), 1009);
+}
+
+KERNEL_TEST(gelu_example)
+{
+    double one[] = {1}, value[] = {0.841192}, slope[] = {1.082964};
+    void *x = kcase_put(k, one, 1), *y = kcase_space(k, 1);
+    OK(dls_gelu_forward(&k->ctx, y, x, 1));
+    expect_within(kcase_get(k, y, 1), value, 1e-6, 1, "gelu(1)");
+    OK(dls_gelu_backward(&k->ctx, y, x, x, 1));
+    expect_within(kcase_get(k, y, 1), slope, 2e-6, 1, "gelu'(1)");
+}
+
+static double gelu_of_input(kcase *k, void *env, const double *x, double *size)
+{
+    int devices = k->devices, hosts = k->hosts;
+    void *out = kcase_space(k, 23);
+    OK(dls_gelu_forward(&k->ctx, out, kcase_put(k, x, 23), 23));
+    double sum = weigh(k, out, env, 23, size);
+    kcase_release(k, devices, hosts);
+    return sum;
+}
+
+KERNEL_TEST(gelu_differences)
+{
+    double *x = kcase_random(k, 23, 1, -4, 4), *dout = kcase_random(k, 23, 2, -1, 1);
+    void *dx = kcase_put(k, dout, 23);
+    OK(dls_gelu_backward(&k->ctx, dx, dx, kcase_put(k, x, 23), 23));  // in place
+    expect_gradient(k, gelu_of_input, dout, x, 23, kcase_get(k, dx, 23), 40, "gelu");
+}
