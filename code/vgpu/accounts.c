@@ -1,4 +1,4 @@
-/* code/vgpu/accounts.c: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/vgpu/accounts.c: from chapters/A-virtual-gpu-memory.md. Edit the chapter, or edit here and run "make untangle". */
 /* Accounts of device memory by purpose.
  *
  * Blocks are kept in one array sorted by address; looking one up by any address inside it

@@ -1,4 +1,4 @@
-/* code/vgpu/accounts.h: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/vgpu/accounts.h: from chapters/A-virtual-gpu-memory.md. Edit the chapter, or edit here and run "make untangle". */
 /* Private to code/vgpu, both backends: what is known about every allocation. */
 #ifndef DLS_VGPU_ACCOUNTS_H
 #define DLS_VGPU_ACCOUNTS_H

@@ -32,7 +32,8 @@ static dls_status read_rates(dls_config *cfg, dls_device_spec *d)
     DLS_TRY(read_scaled(cfg, "device.f64_tflops", 1e-3, 1e6, 1e12, &d->f64));
     DLS_TRY(read_scaled(cfg, "device.memory_gb_s", 1e-1, 1e6, 1e9, &d->memory_bandwidth));
     DLS_TRY(read_scaled(cfg, "device.host_gb_s", 1e-2, 1e5, 1e9, &d->host_bandwidth));
-    DLS_TRY(dls_config_real(cfg, "device.flops_efficiency", 0.01, 1, &d->flops_efficiency));
+    DLS_TRY(dls_config_real(cfg, "device.flops_efficiency", 0.01, 1,
+                            &d->flops_efficiency));
     return dls_config_real(cfg, "device.memory_efficiency", 0.01, 1,
                            &d->memory_efficiency);
 }

@@ -1,12 +1,12 @@
 /* code/vgpu/gpu.h: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
-/* What the library needs from a device beyond CUDA, on the virtual and on the real backend.
+/* What the library needs from a device beyond CUDA, on the virtual and the real backend.
  *
- * Costs: dls_gpu_cost() annotates the next launch of the calling thread with its FLOPs and
- * bytes; the virtual clock turns them into time, the real backend into trace records.
- * Operations: dls_gpu_enqueue() puts host code in a stream, with a readiness test, so that
- * a message which has not arrived delays its stream and nothing else.
+ * Costs: dls_gpu_cost() annotates the thread's next launch with its FLOPs and bytes;
+ * the virtual clock turns them into time, the real backend into trace records.
+ * Operations: dls_gpu_enqueue() puts host code in a stream, with a readiness test, so
+ * that a message which has not arrived delays its stream and nothing else.
  * Times are in seconds, sizes in bytes, rates per second, always as double.
- * Not built: a callback per finished operation. Events do that job and order streams too. */
+ * Not built: a callback per finished operation. Events do that job and order streams. */
 #ifndef DLS_VGPU_GPU_H
 #define DLS_VGPU_GPU_H
 
@@ -40,8 +40,8 @@ typedef struct dls_gpu_options {
  * cluster file or a world that does not fit it. DLS_ERR_STATE: the second call. */
 dls_status dls_gpu_init(const dls_gpu_options *options);
 
-int dls_gpu_use_host_kernels(void);      // 1: launch plain C; always 0 on the real backend
-int dls_gpu_threads(void);               // CPU threads this process may use, at least 1
+int dls_gpu_use_host_kernels(void);       // 1: launch plain C; 0 on the real backend
+int dls_gpu_threads(void);                // CPU threads this process may use, at least 1
 uint64_t dls_gpu_seed(void);
 int dls_gpu_rank(void);
 int dls_gpu_world(void);
@@ -57,7 +57,7 @@ typedef struct dls_gpu_op {
     const char *name;    // static string
     dls_gpu_kind kind;
     double flops, bytes; // for the cost model
-    int (*ready)(void *arg, double *earliest); // NULL: always. 1 yes, 0 not yet, <0 failed
+    int (*ready)(void *arg, double *earliest); // NULL: always. 1 yes, 0 no, <0 failed
     int (*run)(void *arg, double start, double *finish); // <0 failed; see below
     void (*describe)(void *arg, char *text, size_t size); // what it waits for
     void (*destroy)(void *arg); // called once, whether it ran or not
@@ -73,17 +73,17 @@ void dls_gpu_cost_at(const char *name, double flops, double bytes, const char *f
                      int line);
 
 /* Puts an operation in a stream; `op` is copied, `arg` belongs to it from now on, and is
- * destroyed also when the call fails. Returns cudaErrorMemoryAllocation or a sticky error. */
+ * destroyed also when the call fails: without memory, or on a broken device. */
 cudaError_t dls_gpu_enqueue(cudaStream_t stream, const dls_gpu_op *op, void *arg);
 
-/* Called whenever no operation can run and at least one waits in `ready`: sleep there until
- * something from outside may have changed, for at most about 100 ms. */
+/* Called whenever no operation can run and at least one waits in `ready`: sleep there
+ * until something outside may have changed, for at most about 100 ms. */
 void dls_gpu_set_idle(void (*idle)(void *arg), void *arg);
 
-/* The host thread's clock: virtual seconds since the first call (a real clock on CUDA). */
+/* The host thread's clock: virtual seconds since the first call (real ones on CUDA). */
 double dls_gpu_host_time(void);
 
-/* A name for traces and messages; it is copied. Streams are called "stream N" otherwise. */
+/* A name for traces and messages, copied. Streams are called "stream N" otherwise. */
 cudaError_t dls_gpu_name_stream(cudaStream_t stream, const char *name);
 
 /* declare the memory purposes */
@@ -147,7 +147,7 @@ template <typename... P> struct dls_gpu_host_call {
     static void destroy(void *self) { delete static_cast<dls_gpu_host_call *>(self); }
 };
 
-/* Enqueues fn(args...) on the stream, with the cost given by the preceding dls_gpu_cost. */
+/* Enqueues fn(args...) on the stream, at the cost of the preceding dls_gpu_cost. */
 template <typename... P, typename... A>
 inline cudaError_t dls_gpu_host_launch(cudaStream_t stream, void (*fn)(P...), A... args)
 {

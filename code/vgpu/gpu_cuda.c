@@ -253,27 +253,20 @@ void dls_gpu_cost_at(const char *name, double flops, double bytes, const char *f
                               .line = line};
 }
 
-cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **args,
-                             size_t shared, cudaStream_t stream)
-{
-    NEXT(cudaLaunchKernel, cudaErrorInitializationError);
-    pending p;
-    open_span(&p, stream, "kernel", 0, 0);
-    cudaError_t error = next(kernel, grid, block, args, shared, stream);
-    close_span(&p, stream);
-    return error;
-}
+#define LAUNCH(function, T)                                                     \
+    cudaError_t function(T kernel, dim3 grid, dim3 block, void **args,          \
+                         size_t shared, cudaStream_t stream)                    \
+    {                                                                           \
+        pending p;                                                              \
+        NEXT(function, cudaErrorInitializationError);                           \
+        open_span(&p, stream, "kernel", 0, 0);                                  \
+        cudaError_t error = next(kernel, grid, block, args, shared, stream);    \
+        close_span(&p, stream);                                                 \
+        return error;                                                           \
+    }
 
-cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void **args,
-                               size_t shared, cudaStream_t stream)
-{
-    NEXT(__cudaLaunchKernel, cudaErrorInitializationError);
-    pending p;
-    open_span(&p, stream, "kernel", 0, 0);
-    cudaError_t error = next(kernel, grid, block, args, shared, stream);
-    close_span(&p, stream);
-    return error;
-}
+LAUNCH(cudaLaunchKernel, const void *)
+LAUNCH(__cudaLaunchKernel, cudaKernel_t)
 
 /* interpose products */
 static cudaStream_t open_product(pending *p, cublasHandle_t handle, const char *name,
@@ -439,7 +432,8 @@ static void run_operation(void *arg)
     double start = dls_gpu_host_time(), finish = start;
     if (code > 0 && o->op.run)
         code = o->op.run(o->arg, start, &finish);
-    int expected = 0, status = -code > 0 && -code <= DLS_ERR_STATE ? -code : DLS_ERR_DEVICE;
+    int known = -code > 0 && -code <= DLS_ERR_STATE, expected = 0;
+    int status = known ? -code : DLS_ERR_DEVICE;
     if (code >= 0)
         record_host_span(o, start);
     else if (atomic_compare_exchange_strong(&failed_status, &expected, status))

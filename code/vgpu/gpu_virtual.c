@@ -1,9 +1,9 @@
-/* code/vgpu/gpu_virtual.c: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/vgpu/gpu_virtual.c: from chapters/A-virtual-gpu-runtime.md. Edit the chapter, or edit here and run "make untangle". */
 /* The virtual backend's state: initialisation, devices, error codes and the lock.
  *
  * One process has one state and, seen from CUDA, all the devices of one node. A failure
- * inside an operation is *sticky*, as on hardware: the device's queues are emptied and every
- * later call returns the same error, since nothing after it can be trusted. */
+ * inside an operation is *sticky*, as on hardware: the queues are emptied and every later
+ * call returns the same error, since nothing after it can be trusted. */
 #include "vgpu/vgpu_internal.h"
 
 #include <omp.h>
@@ -223,7 +223,8 @@ cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer)
 {
     cudaError_t error = dls_vgpu_enter();
     int count = dls_vgpu.cluster.gpus_per_node;
-    if (error == cudaSuccess && (device < 0 || device >= count || peer < 0 || peer >= count))
+    if (error == cudaSuccess &&
+        (device < 0 || device >= count || peer < 0 || peer >= count))
         error = cudaErrorInvalidDevice;
     if (error == cudaSuccess)
         *can = device != peer;

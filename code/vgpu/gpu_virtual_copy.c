@@ -1,4 +1,4 @@
-/* code/vgpu/gpu_virtual_copy.c: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/vgpu/gpu_virtual_copy.c: from chapters/A-virtual-gpu-memory.md. Edit the chapter, or edit here and run "make untangle". */
 /* cudaMemcpy and cudaMemset of the virtual backend.
  *
  *   host memory   to the device                      from the device
@@ -137,9 +137,9 @@ cudaError_t cudaMemcpyPeerAsync(void *to, int to_device, const void *from,
 {
     end target, source;
     cudaError_t error = dls_vgpu_enter();
-    if (error == cudaSuccess && (!look_at(to, bytes, &target) || !look_at(from, bytes, &source)
-                                 || target.device != to_device
-                                 || source.device != from_device))
+    if (error == cudaSuccess &&
+        (!look_at(to, bytes, &target) || !look_at(from, bytes, &source) ||
+         target.device != to_device || source.device != from_device))
         error = cudaErrorInvalidValue;
     if (error == cudaSuccess)
         error = enqueue_copy(to, from, bytes, cudaMemcpyDeviceToDevice, stream, 0);

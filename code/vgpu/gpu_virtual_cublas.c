@@ -1,4 +1,4 @@
-/* code/vgpu/gpu_virtual_cublas.c: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/vgpu/gpu_virtual_cublas.c: from chapters/A-virtual-gpu-memory.md. Edit the chapter, or edit here and run "make untangle". */
 /* cuBLAS on the virtual backend: f32 by oneDNN, f64 by a blocked loop of our own.
  *
  * A product is an operation of its stream like any kernel; its cost is known from its
@@ -261,9 +261,9 @@ static cublasStatus_t enqueue_product(cublasHandle_t handle, product p, const vo
 
 /* multiply by the cublas names */
 cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t ta,
-    cublasOperation_t tb, int m, int n, int k, const float *alpha, const float *A, int lda,
-    long long stride_a, const float *B, int ldb, long long stride_b, const float *beta,
-    float *C, int ldc, long long stride_c, int batch)
+    cublasOperation_t tb, int m, int n, int k, const float *alpha, const float *A,
+    int lda, long long stride_a, const float *B, int ldb, long long stride_b,
+    const float *beta, float *C, int ldc, long long stride_c, int batch)
 {
     product p = {0, ta != CUBLAS_OP_N, tb != CUBLAS_OP_N, m, n, k, lda, ldb, ldc, batch,
                  stride_a, stride_b, stride_c, A, B, C, 0, 0, NULL, NULL};
@@ -281,8 +281,8 @@ cublasStatus_t cublasDgemmStridedBatched(cublasHandle_t handle, cublasOperation_
 }
 
 cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t ta,
-    cublasOperation_t tb, int m, int n, int k, const float *alpha, const float *A, int lda,
-    const float *B, int ldb, const float *beta, float *C, int ldc)
+    cublasOperation_t tb, int m, int n, int k, const float *alpha, const float *A,
+    int lda, const float *B, int ldb, const float *beta, float *C, int ldc)
 {
     return cublasSgemmStridedBatched(handle, ta, tb, m, n, k, alpha, A, lda, 0, B, ldb, 0,
                                      beta, C, ldc, 0, 1);

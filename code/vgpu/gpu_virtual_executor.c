@@ -1,4 +1,4 @@
-/* code/vgpu/gpu_virtual_executor.c: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/vgpu/gpu_virtual_executor.c: from chapters/A-virtual-gpu-runtime.md. Edit the chapter, or edit here and run "make untangle". */
 /* Executing queued operations in a seeded order, and keeping the virtual clock.
  *
  * Every stream offers at most its first operation. Among those that can run, a seeded die
@@ -138,7 +138,8 @@ int dls_vgpu_step(void)
 }
 
 /* report who waits for what */
-static size_t add_waiting(char *text, size_t used, size_t size, const struct CUstream_st *s)
+static size_t add_waiting(char *text, size_t used, size_t size,
+                          const struct CUstream_st *s)
 {
     const dls_vgpu_operation *operation = s->head;
     char what[160] = "its input";

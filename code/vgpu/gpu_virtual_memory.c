@@ -1,4 +1,4 @@
-/* code/vgpu/gpu_virtual_memory.c: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/vgpu/gpu_virtual_memory.c: from chapters/A-virtual-gpu-memory.md. Edit the chapter, or edit here and run "make untangle". */
 /* Device memory of the virtual backend: cudaMalloc and its relatives. Small blocks are
  * filled with NaN, large ones are mapped and never touched (see the chapter). */
 #include "vgpu/vgpu_internal.h"

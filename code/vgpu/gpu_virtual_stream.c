@@ -1,4 +1,4 @@
-/* code/vgpu/gpu_virtual_stream.c: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/vgpu/gpu_virtual_stream.c: from chapters/A-virtual-gpu-runtime.md. Edit the chapter, or edit here and run "make untangle". */
 /* Streams and events of the virtual backend: everything that puts an operation in a queue
  * or waits for one. Nothing is executed here; that is gpu_virtual_executor.c. */
 #include "vgpu/vgpu_internal.h"
@@ -318,9 +318,11 @@ cudaError_t dls_gpu_name_stream(cudaStream_t stream, const char *name)
 static cudaError_t submit_record(struct CUstream_st *s, dls_vgpu_mark **slot)
 {
     cudaError_t error = order_with_legacy(s);
-    dls_vgpu_operation *operation = error ? NULL : dls_vgpu_operation_new(DLS_VGPU_RECORD);
+    if (error != cudaSuccess)
+        return error;
+    dls_vgpu_operation *operation = dls_vgpu_operation_new(DLS_VGPU_RECORD);
     if (operation == NULL)
-        return error ? error : cudaErrorMemoryAllocation;
+        return cudaErrorMemoryAllocation;
     operation->op.name = "record";
     replace_mark(slot, operation->mark);
     return dls_vgpu_submit(s, operation);

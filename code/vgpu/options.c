@@ -1,4 +1,4 @@
-/* code/vgpu/options.c: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/vgpu/options.c: from chapters/A-virtual-gpu-runtime.md. Edit the chapter, or edit here and run "make untangle". */
 /* Completing dls_gpu_options from the environment; shared by both backends. */
 #include "vgpu/options.h"
 
@@ -44,8 +44,8 @@ static dls_status complete_rank(dls_gpu_options *o, const dls_cluster *cluster)
                         "0 <= rank < world and 0 <= local rank < %d", o->rank, o->world,
                         o->local_rank, cluster->gpus_per_node);
     if (o->world > size)
-        return DLS_FAIL(DLS_ERR_INPUT, "%d ranks do not fit cluster %s: it has %d node(s) "
-                        "of %d GPUs", o->world, cluster->name, cluster->nodes,
+        return DLS_FAIL(DLS_ERR_INPUT, "%d ranks do not fit cluster %s: it has %d "
+                        "node(s) of %d GPUs", o->world, cluster->name, cluster->nodes,
                         cluster->gpus_per_node);
     return DLS_OK;
 }

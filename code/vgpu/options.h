@@ -1,4 +1,4 @@
-/* code/vgpu/options.h: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/vgpu/options.h: from chapters/A-virtual-gpu-runtime.md. Edit the chapter, or edit here and run "make untangle". */
 /* Private to code/vgpu: completing the options, on both backends. */
 #ifndef DLS_VGPU_OPTIONS_H
 #define DLS_VGPU_OPTIONS_H

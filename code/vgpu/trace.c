@@ -103,7 +103,8 @@ void dls_trace_add(const dls_trace_span *span, const char *stream_name)
 {
     if (!trace.on)
         return;
-    if (!grow(&trace.spans, trace.span_count, &trace.span_capacity, sizeof *trace.spans)) {
+    if (!grow(&trace.spans, trace.span_count, &trace.span_capacity,
+              sizeof *trace.spans)) {
         trace.lost++;
         return;
     }
@@ -149,9 +150,9 @@ static json_t *span_json(const dls_trace_span *s)
     json_t *args = json_pack("{s:f, s:f}", "flops", s->flops, "bytes", s->bytes);
     if (s->range >= 0 && s->range < trace.range_count)
         json_object_set_new(args, "range", json_string(trace.ranges[s->range].name));
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:o}", "ph", "X", "name", s->name,
-                     "cat", kind_names[s->kind], "pid", process_of(s->device), "tid",
-                     s->stream, "ts", microseconds(s->start), "dur",
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:o}", "ph", "X", "name",
+                     s->name, "cat", kind_names[s->kind], "pid", process_of(s->device),
+                     "tid", s->stream, "ts", microseconds(s->start), "dur",
                      microseconds(s->finish - s->start), "args", args);
 }
 
@@ -165,7 +166,7 @@ static json_t *stream_json(const stream_name *s)
 /* write ranges as json */
 static void extend_ranges(const dls_trace_span *span)
 {
-    for (int i = span->range; i >= 0 && i < trace.range_count; i = trace.ranges[i].outer) {
+    for (int i = span->range; i >= 0; i = trace.ranges[i].outer) {
         range *r = &trace.ranges[i];
         if (r->start < 0) {
             r->device = span->device;
@@ -202,8 +203,8 @@ static json_t *range_json(int i)
 {
     const range *r = &trace.ranges[i];
     return json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f}", "ph", "X", "name", r->name,
-                     "cat", "range", "pid", process_of(r->device), "tid", -1 - depth_of(i),
-                     "ts", microseconds(r->start), "dur",
+                     "cat", "range", "pid", process_of(r->device), "tid",
+                     -1 - depth_of(i), "ts", microseconds(r->start), "dur",
                      microseconds(r->finish - r->start));
 }
 

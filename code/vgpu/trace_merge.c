@@ -22,7 +22,8 @@ static dls_status load_trace(const char *path, json_t **out)
     *out = json_loadb(text, size, 0, &error);
     free(text);
     if (*out == NULL)
-        return DLS_FAIL(DLS_ERR_INPUT, "%s:%d: not JSON: %s", path, error.line, error.text);
+        return DLS_FAIL(DLS_ERR_INPUT, "%s:%d: not JSON: %s", path, error.line,
+                        error.text);
     if (!json_is_array(json_object_get(*out, "traceEvents"))) {
         json_decref(*out);
         return DLS_FAIL(DLS_ERR_INPUT, "%s: expected an object with an array "
@@ -47,9 +48,9 @@ static dls_status add_event(dls_trace_chart *chart, json_t *event, const char *p
     const char *phase = "", *name = "", *category = NULL, *stream = "";
     int pid = 0, tid = 0;
     double start = NAN, length = NAN;
-    json_unpack(event, "{s?s s?s s?s s?i s?i s?F s?F s?{s?s}}", "ph", &phase, "name", &name,
-                "cat", &category, "pid", &pid, "tid", &tid, "ts", &start, "dur", &length,
-                "args", "name", &stream);
+    json_unpack(event, "{s?s s?s s?s s?i s?i s?F s?F s?{s?s}}", "ph", &phase, "name",
+                &name, "cat", &category, "pid", &pid, "tid", &tid, "ts", &start, "dur",
+                &length, "args", "name", &stream);
     if (strcmp(phase, "M") == 0 && strcmp(name, "thread_name") == 0)
         chart->rows[chart->row_count++] = (dls_trace_row){pid, tid, stream};
     if (strcmp(phase, "X") != 0)
@@ -122,7 +123,8 @@ static dls_status write_chrome(json_t *const *roots, int n, const char *path)
     json_t *merged = json_pack("{s:s, s:o}", "displayTimeUnit", "ns", "traceEvents", all);
     for (int i = 0; i < n; i++)
         json_array_extend(all, json_object_get(roots[i], "traceEvents"));
-    char *text = merged ? json_dumps(merged, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
+    const size_t flags = JSON_COMPACT | JSON_REAL_PRECISION(12);
+    char *text = merged ? json_dumps(merged, flags) : NULL;
     json_decref(merged);
     if (text == NULL)
         return DLS_FAIL(DLS_ERR_MEMORY, "%s: no memory to write the trace", path);

@@ -58,8 +58,8 @@ static void put_theme(FILE *out, const char *scope, const char *ground, const ch
 {
     fprintf(out, "%s .ground{fill:%s;stroke:%s}%s .band{fill:%s}%s .grid{stroke:%s}"
             "%s text{fill:%s}%s .soft{fill:%s}%s .range{fill:%s;stroke:%s}\n",
-            scope, ground, edge, scope, band, scope, edge, scope, ink, scope, faint, scope,
-            edge, ground);
+            scope, ground, edge, scope, band, scope, edge, scope, ink, scope, faint,
+            scope, edge, ground);
 }
 
 static void put_styles(FILE *out)
@@ -72,10 +72,10 @@ static void put_styles(FILE *out)
           "@media (prefers-color-scheme: dark){\n", out);
     put_theme(out, ".gantt", "#161b22", "#36404c", "#e3e9f0", "#9aa7b5", "#1c232c");
     fputs(".gantt text.on{fill:#ffffff}\n}\n", out);
-    put_theme(out, "[data-theme=light] .gantt", "#ffffff", "#d5dae1", "#1f2933", "#5f6b7a",
-              "#f4f6f8");
-    put_theme(out, "[data-theme=dark] .gantt", "#161b22", "#36404c", "#e3e9f0", "#9aa7b5",
-              "#1c232c");
+    put_theme(out, "[data-theme=light] .gantt", "#ffffff", "#d5dae1", "#1f2933",
+              "#5f6b7a", "#f4f6f8");
+    put_theme(out, "[data-theme=dark] .gantt", "#161b22", "#36404c", "#e3e9f0",
+              "#9aa7b5", "#1c232c");
     fputs("[data-theme] .gantt text.on{fill:#ffffff}\n</style>\n", out);
 }
 
@@ -114,8 +114,9 @@ static void draw_legend(const pen *p)
     for (int k = 0; k < 4; k++) {
         if (!used[k])
             continue;
-        fprintf(p->out, "<rect class=\"k%d\" x=\"%.0f\" y=\"15\" width=\"12\" height=\"12\" "
-                "rx=\"2\"/><text x=\"%.0f\" y=\"25\">%s</text>\n", k, x, x + 17, names[k]);
+        fprintf(p->out, "<rect class=\"k%d\" x=\"%.0f\" y=\"15\" width=\"12\" "
+                "height=\"12\" rx=\"2\"/><text x=\"%.0f\" y=\"25\">%s</text>\n", k, x,
+                x + 17, names[k]);
         x += 36 + 6.2 * (double)strlen(names[k]);
     }
     fprintf(p->out, "<text class=\"soft\" text-anchor=\"end\" x=\"%d\" y=\"25\">"
@@ -142,8 +143,9 @@ static void draw_bar(const pen *p, const dls_trace_bar *bar, double finish, int 
         put_text(p->out, bar->name, 200);
     fprintf(p->out, ", %.4g to %.4g \xc2\xb5s</title></rect>\n", bar->start, finish);
     if (count == 1 && room >= length && length > 0) {
-        fprintf(p->out, "<text class=\"%s\" text-anchor=\"middle\" x=\"%.1f\" y=\"%.1f\">",
-                bar->kind < 0 ? "soft" : "on", a + width / 2, y + height - (height > 15 ? 6 : 3));
+        fprintf(p->out, "<text class=\"%s\" text-anchor=\"middle\" x=\"%.1f\" "
+                "y=\"%.1f\">", bar->kind < 0 ? "soft" : "on", a + width / 2,
+                y + height - (height > 15 ? 6 : 3));
         put_text(p->out, bar->name, 200);
         fputs("</text>\n", p->out);
     }
@@ -237,8 +239,9 @@ static double draw_ranks(const pen *p, double y)
         double bottom = draw_rank(&measure, i, last, y);
         if (p->out && bottom > y) {
             fprintf(p->out, "<rect class=\"band\" x=\"8\" y=\"%.1f\" width=\"%d\" "
-                    "height=\"%.1f\" rx=\"3\"/><text x=\"16\" y=\"%.1f\">rank %d</text>\n",
-                    y - 3, LEFT - 12, bottom - y + 2, y + 13, c->bars[i].pid);
+                    "height=\"%.1f\" rx=\"3\"/><text x=\"16\" y=\"%.1f\">rank %d"
+                    "</text>\n", y - 3, LEFT - 12, bottom - y + 2, y + 13,
+                    c->bars[i].pid);
             draw_rank(p, i, last, y);
         }
         y = bottom > y ? bottom + GROUP_GAP : y;

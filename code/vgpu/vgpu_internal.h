@@ -1,8 +1,8 @@
-/* code/vgpu/vgpu_internal.h: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/vgpu/vgpu_internal.h: from chapters/A-virtual-gpu-runtime.md. Edit the chapter, or edit here and run "make untangle". */
 /* Private to code/vgpu, virtual backend: operations, streams, the process's state.
  *
- *   stream ──► op ──► op ──► op (tail)         each op ──► its mark
- *      └────────────► last mark ◄── event      a wait op ──► the mark it awaits
+ *   stream --> op --> op --> op (tail)         each op --> its mark
+ *      +------------> last mark <-- event      a wait op --> the mark it awaits
  *
  * One lock (recursive) guards everything here; every public function holds it. */
 #ifndef DLS_VGPU_INTERNAL_H
@@ -21,7 +21,9 @@ typedef struct dls_vgpu_mark {
     double time; // virtual seconds; valid once done
 } dls_vgpu_mark;
 
-typedef enum dls_vgpu_type { DLS_VGPU_WORK, DLS_VGPU_RECORD, DLS_VGPU_WAIT } dls_vgpu_type;
+typedef enum dls_vgpu_type {
+    DLS_VGPU_WORK, DLS_VGPU_RECORD, DLS_VGPU_WAIT
+} dls_vgpu_type;
 
 typedef struct dls_vgpu_operation {
     struct dls_vgpu_operation *next;

@@ -187,7 +187,7 @@ Test(vgpu, times_do_not_depend_on_the_seed)
     cr_assert(expected > 0);
     for (uint64_t seed = 2; seed <= 50; seed++) {
         double time = in_child(random_program, seed);
-        cr_assert_eq(memcmp(&time, &expected, sizeof time), 0, "seed %d: %.17g, not %.17g",
-                     (int)seed, time, expected);
+        cr_assert_eq(memcmp(&time, &expected, sizeof time), 0,
+                     "seed %d: %.17g, not %.17g", (int)seed, time, expected);
     }
 }

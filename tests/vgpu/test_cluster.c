@@ -102,17 +102,18 @@ Test(vgpu, bad_environment_is_one_clear_line)
     int count;
     setenv("DLS_SEED", "seven", 1);
     cr_assert_eq(cudaGetDeviceCount(&count), cudaErrorInitializationError);
-    cr_assert_eq(dls_gpu_fail(cudaErrorInitializationError, "call", "f", 1), DLS_ERR_INPUT);
-    cr_assert_str_eq(dls_status_message(), "DLS_SEED=seven: expected a whole number from 0 "
-                     "to 9223372036854775807");
+    cr_assert_eq(dls_gpu_fail(cudaErrorInitializationError, "call", "f", 1),
+                 DLS_ERR_INPUT);
+    cr_assert_str_eq(dls_status_message(), "DLS_SEED=seven: expected a whole number "
+                     "from 0 to 9223372036854775807");
 }
 
 Test(vgpu, a_world_must_fit_its_cluster)
 {
     dls_gpu_options o = {.rank = 8, .world = 9};
     cr_assert_eq(dls_gpu_init(&o), DLS_ERR_INPUT);
-    cr_assert_str_eq(dls_status_message(), "9 ranks do not fit cluster dgx-h100: it has 1 "
-                     "node(s) of 8 GPUs");
+    cr_assert_str_eq(dls_status_message(), "9 ranks do not fit cluster dgx-h100: it has "
+                     "1 node(s) of 8 GPUs");
     o = (dls_gpu_options){.cluster_file = "two-dgx-h100", .rank = 8, .world = 9};
     OK(dls_gpu_init(&o));
     cr_assert_eq(dls_gpu_rank(), 8);

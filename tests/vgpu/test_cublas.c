@@ -1,4 +1,4 @@
-/* tests/vgpu/test_cublas.c: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/vgpu/test_cublas.c: from chapters/A-virtual-gpu-memory.md. Edit the chapter, or edit here and run "make untangle". */
 /* cuBLAS calls against the definition, in both precisions. */
 #include <criterion/criterion.h>
 #include <cublas_v2.h>
@@ -57,17 +57,19 @@ static void reference(const shape *s, double alpha, const double *A, const doubl
 }
 
 static void call(cublasHandle_t h, const shape *s, int is_double, double alpha,
-                 const void *A, const void *B, double beta, void *C, const long long st[3])
+                 const void *A, const void *B, double beta, void *C,
+                 const long long st[3])
 {
     cublasOperation_t ta = s->ta ? CUBLAS_OP_T : CUBLAS_OP_N;
     cublasOperation_t tb = s->tb ? CUBLAS_OP_T : CUBLAS_OP_N;
     float a = (float)alpha, b = (float)beta;
     if (is_double && s->batch == 1)
-        OK(cublasDgemm(h, ta, tb, s->m, s->n, s->k, &alpha, A, s->lda, B, s->ldb, &beta, C,
-                       s->ldc));
+        OK(cublasDgemm(h, ta, tb, s->m, s->n, s->k, &alpha, A, s->lda, B, s->ldb, &beta,
+                       C, s->ldc));
     else if (is_double)
-        OK(cublasDgemmStridedBatched(h, ta, tb, s->m, s->n, s->k, &alpha, A, s->lda, st[0],
-                                     B, s->ldb, st[1], &beta, C, s->ldc, st[2], s->batch));
+        OK(cublasDgemmStridedBatched(h, ta, tb, s->m, s->n, s->k, &alpha, A, s->lda,
+                                     st[0], B, s->ldb, st[1], &beta, C, s->ldc, st[2],
+                                     s->batch));
     else if (s->batch == 1)
         OK(cublasSgemm(h, ta, tb, s->m, s->n, s->k, &a, A, s->lda, B, s->ldb, &b, C,
                        s->ldc));
@@ -171,8 +173,8 @@ Test(vgpu, bad_products_are_refused)
                              x, 2), CUBLAS_STATUS_INVALID_VALUE, "lda < m");
     cr_assert_eq(cublasSgemm(h, CUBLAS_OP_T, CUBLAS_OP_N, 2, 2, 3, &one, x, 2, x, 3, &one,
                              x, 2), CUBLAS_STATUS_INVALID_VALUE, "lda < k, transposed");
-    cr_assert_eq(cublasSgemm(h, CUBLAS_OP_N, CUBLAS_OP_N, -1, 2, 2, &one, x, 2, x, 2, &one,
-                             x, 2), CUBLAS_STATUS_INVALID_VALUE);
+    cr_assert_eq(cublasSgemm(h, CUBLAS_OP_N, CUBLAS_OP_N, -1, 2, 2, &one, x, 2, x, 2,
+                             &one, x, 2), CUBLAS_STATUS_INVALID_VALUE);
     cr_assert_eq(cublasSgemm(NULL, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, x, 1, x, 1,
                              &one, x, 1), CUBLAS_STATUS_NOT_INITIALIZED);
 }

@@ -1,4 +1,4 @@
-/* tests/vgpu/test_memory.c: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/vgpu/test_memory.c: from chapters/A-virtual-gpu-memory.md. Edit the chapter, or edit here and run "make untangle". */
 /* Device memory: accounting, capacity, copies from pageable and pinned memory. */
 #include <criterion/criterion.h>
 #include <math.h>

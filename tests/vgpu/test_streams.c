@@ -1,4 +1,4 @@
-/* tests/vgpu/test_streams.c: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/vgpu/test_streams.c: from chapters/A-virtual-gpu-runtime.md. Edit the chapter, or edit here and run "make untangle". */
 /* Order of execution: correct programs under fifty seeds, and planted mistakes. */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -256,8 +256,8 @@ static int fail(void *arg, double start, double *finish)
 Test(vgpu, a_failing_operation_is_sticky)
 {
     cudaStream_t s;
-    dls_gpu_op bad = {.name = "bad", .run = fail, .destroy = count_destroy, .file = "f.md",
-                      .line = 3};
+    dls_gpu_op bad = {.name = "bad", .run = fail, .destroy = count_destroy,
+                      .file = "f.md", .line = 3};
     dls_gpu_op good = {.name = "good", .destroy = count_destroy};
     OK(cudaStreamCreate(&s));
     OK(dls_gpu_enqueue(s, &good, NULL));
@@ -286,8 +286,9 @@ Test(vgpu, impossible_launches_are_refused)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         destroyed = 0;
-        cr_assert_eq(dls_vgpu_enqueue_kernel("k", bad[i].grid, bad[i].block, bad[i].shared,
-                                             NULL, never_run, NULL, count_destroy),
+        cr_assert_eq(dls_vgpu_enqueue_kernel("k", bad[i].grid, bad[i].block,
+                                             bad[i].shared, NULL, never_run, NULL,
+                                             count_destroy),
                      cudaErrorInvalidConfiguration, "case %zu", i);
         cr_assert_eq(destroyed, 1);
         cr_assert_eq(cudaGetLastError(), cudaErrorInvalidConfiguration);

@@ -126,7 +126,8 @@ Test(vgpu, trace_has_the_spans)
         cr_assert_str_eq(json_string_value(json_object_get(r, "cat")), "communication");
     }
     cr_assert_null(find(events, 2, "gradient", LAYERS));
-    json_t *range = find(events, 2, "backward", 0), *inner = find(events, 2, "layer 2", 0);
+    json_t *range = find(events, 2, "backward", 0);
+    json_t *inner = find(events, 2, "layer 2", 0);
     cr_assert_float_eq(number(range, "ts"), 6.7, 1e-6);
     cr_assert_float_eq(number(range, "dur"), 480, 1e-6);
     cr_assert_eq(number(inner, "tid"), -2);
@@ -207,8 +208,8 @@ Test(vgpu, drawings_survive_odd_traces)
     char *empty = drawing_of("{\"traceEvents\":[]}", 0, 0);
     cr_assert(strstr(empty, "</svg>") && !strstr(empty, "nan"));
     char *odd = drawing_of("{\"traceEvents\":[{\"ph\":\"X\",\"name\":\"a<b&\\\"c\\\"\","
-                           "\"cat\":\"copy\",\"pid\":0,\"tid\":1,\"ts\":0,\"dur\":9000}]}",
-                           1e-3, 2e-3);
+                           "\"cat\":\"copy\",\"pid\":0,\"tid\":1,\"ts\":0,"
+                           "\"dur\":9000}]}", 1e-3, 2e-3);
     cr_assert(strstr(odd, "a&lt;b&amp;&quot;c&quot;") && !strstr(odd, "a<b"));
     cr_assert(strstr(odd, "x=\"132.00\"") && strstr(odd, "width=\"812.00\""), "clipped");
     free(empty);
@@ -220,8 +221,8 @@ Test(vgpu, long_traces_make_small_drawings)
     char *json = malloc(20 << 20), *end = json;
     end += sprintf(end, "{\"traceEvents\":[");
     for (int i = 0; i < 100000; i++)
-        end += sprintf(end, "%s{\"ph\":\"X\",\"name\":\"k\",\"cat\":\"compute\",\"pid\":0,"
-                       "\"tid\":1,\"ts\":%d,\"dur\":9}", i ? "," : "", 10 * i);
+        end += sprintf(end, "%s{\"ph\":\"X\",\"name\":\"k\",\"cat\":\"compute\","
+                       "\"pid\":0,\"tid\":1,\"ts\":%d,\"dur\":9}", i ? "," : "", 10 * i);
     sprintf(end, "]}");
     char *text = drawing_of(json, 0, 0);
     cr_assert_lt(strlen(text), 200000, "%zu bytes", strlen(text));

@@ -38,15 +38,15 @@ const char *cublasGetStatusString(cublasStatus_t status);
 
 /* declare cublas products */
 cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t ta,
-    cublasOperation_t tb, int m, int n, int k, const float *alpha, const float *A, int lda,
-    const float *B, int ldb, const float *beta, float *C, int ldc);
+    cublasOperation_t tb, int m, int n, int k, const float *alpha, const float *A,
+    int lda, const float *B, int ldb, const float *beta, float *C, int ldc);
 cublasStatus_t cublasDgemm(cublasHandle_t handle, cublasOperation_t ta,
     cublasOperation_t tb, int m, int n, int k, const double *alpha, const double *A,
     int lda, const double *B, int ldb, const double *beta, double *C, int ldc);
 cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t ta,
-    cublasOperation_t tb, int m, int n, int k, const float *alpha, const float *A, int lda,
-    long long stride_a, const float *B, int ldb, long long stride_b, const float *beta,
-    float *C, int ldc, long long stride_c, int batch);
+    cublasOperation_t tb, int m, int n, int k, const float *alpha, const float *A,
+    int lda, long long stride_a, const float *B, int ldb, long long stride_b,
+    const float *beta, float *C, int ldc, long long stride_c, int batch);
 cublasStatus_t cublasDgemmStridedBatched(cublasHandle_t handle, cublasOperation_t ta,
     cublasOperation_t tb, int m, int n, int k, const double *alpha, const double *A,
     int lda, long long stride_a, const double *B, int ldb, long long stride_b,
