@@ -174,6 +174,7 @@ build/tour/done: build/bin/dls code/cli/tour.yaml code/cli/loss.gp $(CORPUS)
 	build/bin/dls metrics $(TOUR)/metrics.jsonl --columns step,validation_loss \
 	  > $(TOUR)/validation.tsv
 	gnuplot -e "tour='$(TOUR)'; out='build/figures/tour/loss.svg'" code/cli/loss.gp
+	@tangle/theme-svg.sh build/figures/tour/loss.svg
 	cp $(TOUR)/timeline.svg build/figures/tour/timeline.svg
 	@touch $@
 tour: build/tour/done
