@@ -126,7 +126,8 @@ Test(base, config_refuses_endless_files)
     char bomb[1024] = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n";
     for (int i = 1; i < 10; i++)
         sprintf(bomb + strlen(bomb),
-                "a%d: &a%d [*a%d, *a%d, *a%d, *a%d, *a%d, *a%d]\n", i, i, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1);
+                "a%d: &a%d [*a%d, *a%d, *a%d, *a%d, *a%d, *a%d]\n", i, i, i - 1,
+                i - 1, i - 1, i - 1, i - 1, i - 1);
     expect_refused(bomb, "t.yaml:1: more than 10000 values");
 }
 
