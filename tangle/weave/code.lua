@@ -186,9 +186,11 @@ for c in ("/.,:=(_;|-"):gmatch(".") do breaks_after[c] = true end
 
 function M.breakable(text)
   if #text <= 10 then return (lib.tex_code(text):gsub(" ", "\\ ")) end
-  local out, n, length = {}, 0, utf8.len(text) or #text
+  local out, n, length, before = {}, 0, utf8.len(text) or #text, ""
   for c in text:gmatch(utf8.charpattern) do
     n = n + 1
+    if n > 4 and n < length - 2 and before:match("%l") and c:match("^%u") then out[#out + 1] = "\\allowbreak{}" end
+    before = c
     out[#out + 1] = c == " " and "\\ \\allowbreak{}" or lib.tex_code(c)
     -- Not within three characters of either end.
     if breaks_after[c] and n > 2 and n < length - 2 then out[#out + 1] = "\\allowbreak{}" end

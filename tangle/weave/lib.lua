@@ -122,16 +122,14 @@ local tex_escapes = {
   ["\\"] = "\\textbackslash{}", ["{"] = "\\{", ["}"] = "\\}", ["$"] = "\\$", ["&"] = "\\&",
   ["#"] = "\\#", ["%"] = "\\%", ["_"] = "\\_", ["^"] = "\\textasciicircum{}", ["~"] = "\\textasciitilde{}",
   ["<"] = "\\textless{}", [">"] = "\\textgreater{}", ["'"] = "'", ['"'] = "\\textquotedbl{}", ["|"] = "\\textbar{}",
-  ["-"] = "-\\kern0pt{}", ["`"] = "\\textasciigrave{}",
+  ["`"] = "\\textasciigrave{}",
 }
 -- Text of prose (chunk names, titles): ligatures of the font stay, special characters do not act.
 function M.tex(s)
   return (tostring(s):gsub('[\\{}$&#%%_^~<>"|`]', tex_escapes))
 end
--- Text of programs: every character stands for itself, "--" is two hyphens and "'" is upright.
-function M.tex_code(s)
-  return (s:gsub('[\\{}$&#%%_^~<>"|`%-]', tex_escapes))
-end
+-- Text of programs: the same; its fonts have no ligatures that would act on hyphens or quotes.
+M.tex_code = M.tex
 
 -- Messages ------------------------------------------------------------------------------------
 

@@ -94,3 +94,20 @@ $(OUT)/dls.pdf: $(CHAPTERS:%=$(TEX)/%.tex) $(TEX)/chunks.tex $(TEX)/identifiers.
 	@$(W)/latex $(W)/tex/book.tex $(TEX) $@
 
 pdf: $(OUT)/dls.pdf
+
+# EPUB --------------------------------------------------------------------------------------------
+
+EPUB := $(OUT)/epub
+export WEAVE_IDS := $(CHAPTERS) chunks identifiers
+
+$(CHAPTERS:%=$(EPUB)/%.json): $(EPUB)/%.json: $(OUT)/ast/%.json $(OUT)/dep/%.lua $(COMMON) $(BIBLIOGRAPHY)
+	@$(WEAVE) -f json $< -t json -M weave-format=epub -M weave-dep=$(OUT)/dep/$*.lua -o $@
+$(EPUB)/chunks.json $(EPUB)/identifiers.json: $(EPUB)/%.json: $(OUT)/dep/%.lua $(COMMON)
+	@$(PAGE) -t json -M weave-format=epub -M weave-dep=$< -o $@
+
+$(OUT)/dls.epub: $(WEAVE_IDS:%=$(EPUB)/%.json) $(W)/combine.lua $(W)/epub/epub.css $(TEX)/figures.done
+	@echo "  EPUB  $@"
+	@$(PANDOC) -f markdown /dev/null -L $(W)/combine.lua -t epub3 --mathml --toc --toc-depth=2 --css $(W)/epub/epub.css -o $@.new
+	@mv $@.new $@
+
+epub: $(OUT)/dls.epub

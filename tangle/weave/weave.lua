@@ -30,8 +30,7 @@ end
 function W.href(id, anchor)
   if W.format == "epub" then
     local file = string.format("ch%03d.xhtml", dep.pages[id] or 0)
-    if anchor == "" then return file end
-    return (id == dep.id and "" or file) .. "#" .. anchor
+    return anchor == "" and file or file .. "#" .. anchor
   end
   if anchor == "" then return id .. ".html" end
   return (id == dep.id and "" or id .. ".html") .. "#" .. anchor
@@ -168,7 +167,7 @@ local function header(h)
   if W.format == "html" and h.level > 1 then
     content:insert(raw(' <a class="anchor" href="#' .. lib.html(anchor) .. '" aria-label="Link to this section">#</a>'))
   end
-  return pandoc.Header(h.level, content, pandoc.Attr(h.level == 1 and "chapter" or anchor,
+  return pandoc.Header(h.level, content, pandoc.Attr(h.level > 1 and anchor or W.format == "epub" and "chapter-" .. dep.id or "chapter",
     h.classes:includes("unnumbered") and { "unnumbered" } or {}))
 end
 
@@ -256,18 +255,21 @@ local function width_of(blocks)
   return width, longest
 end
 
--- Column widths for LaTeX: natural where the table fits, else the room shared out by need.
+-- Column widths for LaTeX: natural where the table fits, else the room shared out by need. Also the
+-- number of lines the table will have, so that a small one is not broken across pages.
 local function tex_columns(tbl)
-  local room = 88 - 2.4 * (#tbl.colspecs - 1)
-  local natural, least = {}, {}
+  local room = 86 - 2.4 * (#tbl.colspecs - 1)
+  local natural, least, rows = {}, {}, {}
   local function row(r)
-    local column = 1
+    local column, widths = 1, {}
+    rows[#rows + 1] = widths
     for _, cell in ipairs(r.cells) do
       local contents = cell.contents or cell.content
       local span = cell.col_span or 1
       if span == 1 then
         local width, word = width_of(contents)
         natural[column] = math.max(natural[column] or 1, width)
+        widths[column] = width
         least[column] = math.max(least[column] or 1, word)
       end
       column = column + span
@@ -284,7 +286,7 @@ local function tex_columns(tbl)
   end
   if total <= room then
     for i, spec in ipairs(tbl.colspecs) do tbl.colspecs[i] = { spec[1], nil } end
-    return tbl
+    return tbl, #rows
   end
   -- Small columns keep what they need; the others divide the rest in proportion.
   local left, open, width = room, {}, {}
@@ -311,7 +313,13 @@ local function tex_columns(tbl)
   for i = 1, #natural do sum = sum + width[i] end
   for i, spec in ipairs(tbl.colspecs) do specs[i] = { spec[1], width[i] / math.max(sum, room) } end
   tbl.colspecs = specs
-  return tbl
+  local lines = 0
+  for _, widths in ipairs(rows) do
+    local most = 1
+    for i, w in pairs(widths) do most = math.max(most, math.ceil(w * 1.1 / width[i])) end
+    lines = lines + most
+  end
+  return tbl, lines
 end
 
 local function table_block(tbl)
@@ -324,18 +332,19 @@ local function table_block(tbl)
     local label = "Table\u{a0}" .. (dep.number and dep.number .. "." or "") .. number
     local first = caption[1]
     if latex then
-      local inlines = pandoc.List { raw("\\dlstablecaption{" .. anchor .. "}{" .. label .. "}{") }
+      tbl.caption = { long = {} }
+      local narrow, lines = tex_columns(tbl)
+      local inlines = pandoc.List { raw("\\dlstablecaption{" .. anchor .. "}{" .. label .. "}{" .. lines .. "}{") }
       inlines:extend(first.content)
       inlines:insert(raw("}"))
-      tbl.caption = { long = {} }
-      return { pandoc.Plain(inlines), tex_columns(tbl) }
+      return { pandoc.Plain(inlines), narrow }
     end
     local inlines = pandoc.List { pandoc.Span({ pandoc.Str(label .. ".") }, pandoc.Attr("", { "number" })), pandoc.Space() }
     inlines:extend(first.content)
     caption[1] = pandoc.Plain(inlines)
     tbl.caption = { long = caption }
   end
-  if latex then return tex_columns(tbl) end
+  if latex then return (tex_columns(tbl)) end
   -- The browser knows the widths better than the dashes of the source do.
   for i, spec in ipairs(tbl.colspecs) do tbl.colspecs[i] = { spec[1], nil } end
   return pandoc.Div({ tbl }, pandoc.Attr(number and anchor or "", { "table" },
@@ -351,7 +360,7 @@ local function equation(span)
   if latex then
     local text = math.text:gsub("^%s+", ""):gsub("%s+$", "")
     if not number then return raw("\\[" .. text .. "\\]") end
-    return raw("\\begin{equation}" .. text .. "\\tag{" .. number .. "}\\label{" .. anchor .. "}\\end{equation}")
+    return raw("\\dlsequation{" .. anchor .. "}{" .. number .. "}{" .. text .. "}")
   end
   local content = pandoc.List { pandoc.Span({ math }, pandoc.Attr("", { "formula" })) }
   if number then content:insert(pandoc.Span({ pandoc.Str("(" .. number .. ")") }, pandoc.Attr("", { "number" }))) end
@@ -460,8 +469,9 @@ function Pandoc(doc)
     doc.blocks = indexes.blocks(W)
   else
     code.highlight(W, doc)
+    doc = doc:walk { Table = table_block }   -- first: it measures the text of the cells
     doc = doc:walk { Code = inline_code, Cite = cite, Link = link, Image = image, Math = math }
-    doc = doc:walk { Span = equation, Table = table_block, Header = header,
+    doc = doc:walk { Span = equation, Header = header,
                      CodeBlock = function(b) return code.block(W, b) end }
     doc = doc:walk { Div = div }
   end
