@@ -3,6 +3,7 @@
  * suggest, and the help text would be a second list to keep in step with the first. */
 #include "base/args.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -72,14 +73,14 @@ static dls_status store_number(const dls_args *spec, const dls_arg *a, const cha
     errno = 0;
     if (a->kind == DLS_ARG_INT) {
         long long v = strtoll(text, &end, 10);
-        if (end == text || *end || errno || *text == ' ')
+        if (end == text || *end || errno || isspace((unsigned char)*text))
             return DLS_FAIL(DLS_ERR_INPUT, "%s: %s: expected an integer, got \"%.60s\"",
                             spec->program, a->name, text);
         *(int64_t *)a->value = v;
         return DLS_OK;
     }
     double v = strtod(text, &end);
-    if (end == text || *end || !isfinite(v) || *text == ' ')
+    if (end == text || *end || !isfinite(v) || isspace((unsigned char)*text))
         return DLS_FAIL(DLS_ERR_INPUT, "%s: %s: expected a number, got \"%.60s\"",
                         spec->program, a->name, text);
     *(double *)a->value = v;

@@ -2,6 +2,7 @@
 /* Typed questions to a configuration, and the complaint about what nobody asked for. */
 #include "base/config.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -121,7 +122,8 @@ dls_status dls_config_int(dls_config *cfg, const char *key, int64_t min, int64_t
     const char *text = scalar(cfg, key);
     errno = 0;
     long long v = text ? strtoll(text, &end, 10) : 0;
-    if (!text || end == text || *end || *text == ' ' || errno || v < min || v > max) {
+    if (!text || end == text || *end || isspace((unsigned char)*text) || errno ||
+        v < min || v > max) {
         say_integer(expected, min, max);
         return refuse(cfg, key, expected);
     }
@@ -148,8 +150,8 @@ dls_status dls_config_real(dls_config *cfg, const char *key, double min, double 
     char expected[WORDS], *end = NULL;
     const char *text = scalar(cfg, key);
     double v = text ? strtod(text, &end) : 0;
-    if (!text || end == text || *end || *text == ' ' || !isfinite(v) || v < min ||
-        v > max) {
+    if (!text || end == text || *end || isspace((unsigned char)*text) || !isfinite(v) ||
+        v < min || v > max) {
         say_real(expected, min, max);
         return refuse(cfg, key, expected);
     }
