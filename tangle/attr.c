@@ -83,6 +83,8 @@ static bool take_attribute(struct cursor *c, attributes *out)
     if (!a.name.n || c->p == c->end || *c->p != '=')
         return fail(c, from, "expected .class, #id or key=value");
     c->p++;
+    bool quoted = c->p < c->end && (*c->p == '"' || *c->p == '\'');
+    a.value_column = column_at(c, c->p) + quoted;
     if (!take_value(c, &a.value))
         return false;
     PUSH(*out, a);

@@ -188,12 +188,12 @@ static void take_name(struct block *b, int info_column)
     struct attribute *a = key ? find(b, '=', key) : by_id ? find(b, '#', NULL) : NULL;
     if (!key && !by_id)
         return;
-    b->name_column = a ? a->column : info_column;
+    b->name_column = !a ? info_column : key ? a->value_column : a->column;
     if (a)
         b->name = key ? a->value : a->name;
     if (!a || !b->name.n)
         problem(CLASS_SYNTAX, "missing-attribute",
-                at_span(b->src, b->fence, info_column, 1), "a %s block needs %s%s",
+                at_span(b->src, b->fence, info_column, 1), "this %s block needs %s%s",
                 fate_name(b->fate), key ? key : "an id, as #name", key ? "=…" : "");
     else if (by_id && !chunk_name_ok(b->name))
         problem(CLASS_SYNTAX, "bad-name", at_attribute(b, a),

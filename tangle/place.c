@@ -104,6 +104,10 @@ enum { ALIKE = 400, MOST_PAIRS = 40000 };
 static int *pair_lines(const struct edited *e, const struct hunk *h)
 {
     int w = h->bn + 1, *pair = keep((size_t)h->an * sizeof *pair);
+    for (int i = 0; h->an == h->bn && i < h->an; i++)
+        pair[i] = i; /* as many as before: line by line */
+    if (h->an == h->bn)
+        return pair;
     int *best = keep((size_t)(h->an + 1) * (size_t)w * sizeof *best);
     int *like = keep((size_t)(h->an + 1) * (size_t)w * sizeof *like);
     for (int i = h->an - 1; i >= 0; i--)
@@ -126,34 +130,37 @@ static int *pair_lines(const struct edited *e, const struct hunk *h)
     return pair;
 }
 
-/* New lines that resemble no old one go with the line above them, or the first below. */
+/* Gives the new lines from..upto of a hunk to the block of its i-th old line. */
+static bool place_lines(struct edited *e, const struct hunk *h, int i, int from, int upto)
+{
+    const struct origin *o = &e->base->clean_map.at[h->a + i];
+    for (int k = from; k < upto; k++) {
+        if (!fits(e, o->instance, e->line[h->b + k])) {
+            refuse(e, h->b + k, "no-place", "indented less than its chunk \"%.*s\"",
+                   instance_of(e, o->instance)->block->name);
+            return false;
+        }
+        insert(e, o->instance, o->row, e->line[h->b + k]);
+    }
+    return true;
+}
+
+/* New lines that resemble no old one go with the line above them; the first, with the first. */
 static void place_across(struct edited *e, const struct hunk *h)
 {
-    const struct origin *from = e->base->clean_map.at + h->a;
-    int *pair = h->an == h->bn ? keep((size_t)h->an * sizeof *pair) : pair_lines(e, h);
-    for (int i = 0; h->an == h->bn && i < h->an; i++)
-        pair[i] = i;
-    int next = 0;
+    int *pair = pair_lines(e, h), owner = 0, next = 0;
     for (int i = 0; i < h->an; i++) {
-        if (pair[i] < 0 && !(i == h->an - 1 && next < h->bn))
+        if (pair[i] < 0)
             continue;
-        int upto = pair[i] < 0 ? h->bn - 1 : pair[i];
-        for (int later = i + 1; upto == pair[i] && later <= h->an; later++) {
-            if (later == h->an)
-                upto = h->bn - 1; /* the last pair takes what follows it */
-            else if (pair[later] >= 0)
-                break;
-        }
-        for (; next <= upto; next++) {
-            if (!fits(e, from[i].instance, e->line[h->b + next])) {
-                refuse(e, h->b + next, "no-place",
-                       "indented less than its chunk \"%.*s\"",
-                       instance_of(e, from[i].instance)->block->name);
-                return;
-            }
-            insert(e, from[i].instance, from[i].row, e->line[h->b + next]);
-        }
+        if (next > 0 && !place_lines(e, h, owner, next, pair[i]))
+            return;
+        next = next > 0 ? pair[i] : 0;
+        owner = i;
+        if (!place_lines(e, h, owner, next, pair[i] + 1))
+            return;
+        next = pair[i] + 1;
     }
+    place_lines(e, h, owner, next, h->bn);
 }
 
 static void place_change(struct edited *e, const struct hunk *h)

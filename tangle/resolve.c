@@ -148,9 +148,12 @@ static void report_cycle(struct ref **stack, int depth, struct ref *last)
 {
     text way = {0};
     int from = depth;
-    while (from > 0 && stack[from - 1]->in->chunk != last->to)
-        from--;
-    for (int i = from > 0 ? from - 1 : 0; i < depth; i++)
+    if (last->in->chunk != last->to) {
+        while (from > 0 && stack[from - 1]->in->chunk != last->to)
+            from--;
+        from -= from > 0;
+    }
+    for (int i = from; i < depth; i++)
         addf(&way, "%.*s -> ", FMT(stack[i]->in->chunk->name));
     addf(&way, "%.*s -> %.*s", FMT(last->in->chunk->name), FMT(last->to->name));
     problem(CLASS_REFERENCE, "cyclic-chunk", at_ref(last),

@@ -205,7 +205,7 @@ static void scan_typedef(struct identifiers *ids, struct block *b, const char *p
     }
     if (name.n && name.p != p && !is(name, "struct") && !is(name, "enum") &&
         !is(name, "union"))
-        define(ids, name, WHAT_TYPE, b, row + rows_between(p, name.p),
+        define(ids, name, WHAT_TYPE, b, row,
                memchr(whole.p, '{', whole.n) || pointer);
 }
 

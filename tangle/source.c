@@ -143,6 +143,18 @@ static void find_references(struct block *b)
     b->refs = (int)found.n;
 }
 
+/* Is this an indented block that shows a fence? Then its text begins with its first line. */
+static bool indented(const struct block *b, cmark_node *n)
+{
+    slice line = b->src->line[b->fence - 1];
+    slice first = slice_of(cmark_node_get_literal(n));
+    const char *end = memchr(first.p, '\n', first.n);
+    first = trim((slice){first.p, end ? (size_t)(end - first.p) : 0});
+    return *cmark_node_get_fence_info(n) == '\0' && first.n && line.n >= first.n &&
+           same(trim((slice){line.p + line.n - first.n, first.n}), first) &&
+           fence_of(first).mark;
+}
+
 static void read_block(struct book *book, struct source *s, cmark_node *n)
 {
     struct block *b = keep(sizeof *b);
@@ -153,7 +165,7 @@ static void read_block(struct book *book, struct source *s, cmark_node *n)
     if (b->fence < 1 || last > s->lines || last < b->fence)
         return;
     struct fence open = opening(b);
-    if (!open.mark)
+    if (!open.mark || indented(b, n))
         return; /* an indented block: prose to us */
     b->first = b->fence + 1;
     bool closed = last > b->fence && closes(open, s->line[last - 1]);

@@ -153,7 +153,7 @@ enum { LINE_PROSE, LINE_FENCE, LINE_CODE, LINE_RAW };
 struct attribute {
     char kind; /* '.' class, '#' id, '=' key */
     slice name, value;
-    int column; /* of the name, from 1, in characters */
+    int column, value_column; /* from 1, in characters */
 };
 typedef VEC(struct attribute) attributes;
 
