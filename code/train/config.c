@@ -33,10 +33,11 @@ static dls_status read_optimizer(dls_config *cfg, dls_train_config *c)
 {
     dls_adamw_options *w = &c->adamw;
     dls_schedule *s = &c->schedule;
+    const int64_t far = INT64_C(1) << 40;
     DLS_TRY(dls_config_real(cfg, "train.learning_rate", 0, 10, &s->maximum));
     DLS_TRY(dls_config_real_or(cfg, "train.minimum_learning_rate", 0, s->maximum,
                                s->maximum / 10, &s->minimum));
-    DLS_TRY(dls_config_int_or(cfg, "train.warmup_steps", 0, c->steps, 0, &s->warmup));
+    DLS_TRY(dls_config_int_or(cfg, "train.warmup_steps", 0, far, 0, &s->warmup));
     s->steps = c->steps;
     DLS_TRY(dls_config_real_or(cfg, "train.weight_decay", 0, 1, 0.1, &w->weight_decay));
     DLS_TRY(dls_config_real_or(cfg, "train.beta1", 0, 0.99999, 0.9, &w->beta1));

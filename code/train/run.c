@@ -22,6 +22,7 @@ typedef struct report {
     FILE *metrics;              /* rank 0 only */
     dls_step_record *records;   /* [log_every] */
     double wall;                /* when the last line was printed */
+    dls_ddp_times times;        /* of the last step */
     double trace_start;         /* virtual time; < 0: not tracing */
 } report;
 
@@ -79,13 +80,17 @@ static void write_step(report *r, const dls_trainer *t, int64_t step,
 {
     const dls_train_config *c = t->config;
     double tokens = (double)c->global_batch * c->model.context;
-    if (r->metrics)
-        fprintf(r->metrics,
-                "{\"step\":%lld,\"loss\":%.17g,\"gradient_norm\":%.17g,"
-                "\"learning_rate\":%.17g,\"tokens\":%lld,\"virtual_seconds\":%.9g}\n",
-                (long long)step, s->loss_sum / tokens, s->gradient_norm,
-                dls_schedule_at(&c->schedule, step), (long long)(tokens * step),
-                s->seconds);
+    if (!r->metrics)
+        return;
+    fprintf(r->metrics,
+            "{\"step\":%lld,\"loss\":%.17g,\"gradient_norm\":%.17g,"
+            "\"learning_rate\":%.17g,\"tokens\":%lld,\"virtual_seconds\":%.9g",
+            (long long)step, s->loss_sum / tokens, s->gradient_norm,
+            dls_schedule_at(&c->schedule, step), (long long)(tokens * step), s->seconds);
+    if (step == t->step)
+        fprintf(r->metrics, ",\"communication_seconds\":%.9g,\"exposed_seconds\":%.9g",
+                r->times.busy, r->times.exposed);
+    fprintf(r->metrics, "}\n");
 }
 
 /* judge a step */
@@ -122,7 +127,7 @@ static void print_progress(report *r, const dls_trainer *t, int n)
            (long long)t->step, (long long)c->steps, r->records[n - 1].loss_sum / tokens,
            elapsed > 0 ? n * tokens / elapsed : 0, seconds * 1e6);
     if (t->world > 1)
-        printf("  %3.0f %% of communication hidden", 100 * hidden_share(t));
+        printf("  %3.0f %% of communication hidden", 100 * r->times.hidden);
     printf("\n");
     fflush(stdout);
 }
@@ -132,6 +137,8 @@ static dls_status report_steps(report *r, dls_trainer *t)
 {
     int n = t->meter.n;
     DLS_TRY(dls_meter_read(&t->meter, t->comm, r->records));
+    if (n > 0)
+        DLS_TRY(dls_ddp_timing(t->ddp, &r->times));
     for (int i = 0; i < n; i++) {
         int64_t step = t->step - n + 1 + i;
         DLS_TRY(judge_step(t, step, &r->records[i]));

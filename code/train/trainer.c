@@ -14,12 +14,6 @@
 #include "base/log.h"
 #include "train/checkpoint.h"
 
-/* cut the batch */
-int dls_share(int whole, int rank, int world)
-{
-    return (int)((int64_t)whole * rank / world);
-}
-
 /* report all gradients at once */
 static dls_status report_all_grads(dls_trainer *t)
 {
@@ -47,9 +41,10 @@ static dls_status one_pass(dls_trainer *t, int row)
 /* load the windows of a step */
 static dls_status load_step_windows(dls_trainer *t)
 {
-    int G = t->config->global_batch, from = dls_share(G, t->rank, t->world);
-    DLS_TRY(dls_sampler_windows(t->sampler, t->step, from, t->rows, t->offsets));
-    return dls_batch_load(&t->batch, dls_corpus_bytes(t->corpus), t->offsets, t->rows);
+    int first, n;
+    dls_sampler_share(&t->training, t->rank, t->world, &first, &n);
+    DLS_TRY(dls_sampler_windows(&t->training, t->step, first, n, t->offsets));
+    return dls_batch_load(&t->batch, dls_corpus_bytes(t->corpus), t->offsets, n);
 }
 
 /* train one step */
@@ -70,35 +65,42 @@ dls_status dls_trainer_step(dls_trainer *t)
 }
 
 /* evaluate the model */
-static void validation_windows(const dls_trainer *t, int from, int n)
+static dls_status evaluate_pass(dls_trainer *t, int first, int B)
 {
-    uint64_t T = t->gpt->config.context, begin, end;
-    dls_corpus_part(t->corpus, DLS_PART_VALIDATION, &begin, &end);
-    uint64_t room = end - begin - T - 1;
-    int windows = t->config->evaluate_windows;
-    for (int i = 0; i < n; i++)
-        t->offsets[i] = begin + room * (uint64_t)(from + i) / (uint64_t)windows;
+    int T = t->gpt->config.context;
+    DLS_TRY(dls_sampler_windows(&t->validation, 0, first, B, t->offsets));
+    DLS_TRY(dls_batch_load(&t->batch, dls_corpus_bytes(t->corpus), t->offsets, B));
+    DLS_TRY(dls_gpt_forward(t->gpt, dls_batch_tokens(&t->batch, 0),
+                            dls_batch_targets(&t->batch, 0), B, T));
+    return dls_meter_add_evaluation(&t->meter, dls_gpt_losses(t->gpt), (size_t)B * T);
 }
 
 dls_status dls_trainer_evaluate(dls_trainer *t, double *loss)
 {
-    int W = t->config->evaluate_windows, T = t->gpt->config.context;
-    int at = dls_share(W, t->rank, t->world), end = dls_share(W, t->rank + 1, t->world);
-    DLS_TRY(dls_meter_begin_evaluation(&t->meter));
-    while (at < end) {
-        int B = end - at < t->config->micro_batch ? end - at : t->config->micro_batch;
-        validation_windows(t, at, B);
-        DLS_TRY(dls_batch_load(&t->batch, dls_corpus_bytes(t->corpus), t->offsets, B));
-        DLS_TRY(dls_gpt_forward(t->gpt, dls_batch_tokens(&t->batch, 0),
-                                dls_batch_targets(&t->batch, 0), B, T));
-        DLS_TRY(dls_meter_add_evaluation(&t->meter, dls_gpt_losses(t->gpt),
-                                         (size_t)B * T));
-        at += B;
-    }
+    int first, n, b = t->config->micro_batch;
     double sum;
+    dls_sampler_share(&t->validation, t->rank, t->world, &first, &n);
+    DLS_TRY(dls_meter_begin_evaluation(&t->meter));
+    for (int i = 0; i < n; i += b)
+        DLS_TRY(evaluate_pass(t, first + i, n - i < b ? n - i : b));
     DLS_TRY(dls_meter_read_evaluation(&t->meter, t->comm, &sum));
-    *loss = sum / ((double)W * T);
+    *loss = sum / ((double)t->config->evaluate_windows * t->gpt->config.context);
     return DLS_OK;
+}
+
+/* make the samplers */
+static dls_status make_samplers(dls_trainer *t)
+{
+    const dls_train_config *c = t->config;
+    uint64_t begin, end;
+    dls_corpus_part(t->corpus, DLS_PART_TRAINING, &begin, &end);
+    DLS_TRY(dls_sampler_init(&t->training, c->seed, begin, end, c->model.context,
+                             c->global_batch));
+    if (c->evaluate_every == 0)
+        return DLS_OK;
+    dls_corpus_part(t->corpus, DLS_PART_VALIDATION, &begin, &end);
+    return dls_sampler_init(&t->validation, c->seed, begin, end, c->model.context,
+                            c->evaluate_windows);
 }
 
 /* open the data */
@@ -106,20 +108,32 @@ static dls_status open_data(dls_trainer *t)
 {
     const dls_train_config *c = t->config;
     DLS_TRY(dls_corpus_open(c->corpus, &t->corpus));
+    DLS_TRY(dls_corpus_split(t->corpus, c->validation_fraction));
     uint64_t hash = dls_hash64(dls_corpus_bytes(t->corpus), dls_corpus_size(t->corpus));
     t->settings = dls_train_settings(c, hash);
     if (!t->settings)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the settings");
-    return DLS_OK;
+    return make_samplers(t);
+}
+
+/* check the batch */
+static int rows_of(const dls_train_config *c, int rank, int world)
+{
+    dls_sampler batch = {.batch = c->global_batch};
+    int first, n;
+    dls_sampler_share(&batch, rank, world, &first, &n);
+    return n;
+}
+
+static dls_status check_batch(const dls_train_config *c, int world)
+{
+    if (c->global_batch >= world)
+        return DLS_OK;
+    return DLS_FAIL(DLS_ERR_INPUT, "train.global_batch: %d sequences are too few for %d "
+                    "ranks; expected at least one each", c->global_batch, world);
 }
 
 /* predict the memory of a rank */
-static int rows_of(const dls_train_config *c, int rank, int world)
-{
-    return dls_share(c->global_batch, rank + 1, world)
-        - dls_share(c->global_batch, rank, world);
-}
-
 static int batch_rows(const dls_train_config *c, int rows)
 {
     return rows > c->micro_batch ? rows : c->micro_batch;
@@ -139,17 +153,6 @@ dls_status dls_train_predict_memory(const dls_train_config *c, int rank, int wor
     bytes[DLS_MEM_ACTIVATIONS] = m.activations
         + dls_batch_predict_memory(batch_rows(c, rows_of(c, rank, world)), T)
         + dls_meter_predict_memory((int)c->log_every, c->dtype);
-    return DLS_OK;
-}
-
-/* check the batch */
-static dls_status check_batch(dls_trainer *t)
-{
-    const dls_train_config *c = t->config;
-    if (c->global_batch < t->world)
-        return DLS_FAIL(DLS_ERR_INPUT, "train.global_batch: %d sequences are too few for "
-                        "%d ranks; expected at least one each", c->global_batch, t->world);
-    t->rows = rows_of(c, t->rank, t->world);
     return DLS_OK;
 }
 
@@ -297,7 +300,8 @@ dls_status dls_trainer_create(dls_trainer **out, const dls_train_config *config,
     t->comm = comm;
     t->rank = dls_comm_rank(comm);
     t->world = dls_comm_size(comm);
-    DLS_TRY_GOTO(s, check_batch(t), fail);
+    DLS_TRY_GOTO(s, check_batch(config, t->world), fail);
+    t->rows = rows_of(config, t->rank, t->world);
     DLS_TRY_GOTO(s, open_data(t), fail);
     DLS_TRY_GOTO(s, make_parts(t), fail);
     DLS_TRY_GOTO(s, begin_run(t), fail);

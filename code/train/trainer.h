@@ -22,6 +22,7 @@ typedef struct dls_trainer {
     int rows;                   /* this rank's sequences of a step */
     dls_ctx ctx;
     dls_corpus *corpus;
+    dls_sampler training, validation;
     dls_gpt *gpt;
     dls_optimizer *optimizer;
     dls_ddp *ddp;
@@ -46,9 +47,6 @@ dls_status dls_trainer_evaluate(dls_trainer *t, double *loss);
 
 /* Writes a checkpoint, on rank 0; the others return at once. */
 dls_status dls_trainer_save(dls_trainer *t);
-
-/* The first of `whole` things that belongs to rank: rank r has [share(r), share(r+1)). */
-int dls_share(int whole, int rank, int world);
 #ifdef __cplusplus
 }
 #endif

@@ -1,4 +1,4 @@
-/* tests/layers/fixture.h: from chapters/09-transformer-model.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/layers/fixture.h: from chapters/09-transformer-model-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* One layer with everything it needs, in double; numbers go in and out as host arrays. */
 #ifndef TEST_LAYERS_FIXTURE_H
 #define TEST_LAYERS_FIXTURE_H

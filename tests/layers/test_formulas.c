@@ -1,4 +1,4 @@
-/* tests/layers/test_formulas.c: from chapters/09-transformer-model.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/layers/test_formulas.c: from chapters/09-transformer-model-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* Every layer's forward pass against a loop that is its formula. */
 #include "fixture.h"
 

@@ -1,4 +1,4 @@
-/* tests/layers/test_gradients.c: from chapters/09-transformer-model.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/layers/test_gradients.c: from chapters/09-transformer-model-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* Every layer's backward pass against finite differences of its forward pass. */
 #include "fixture.h"
 

@@ -1,4 +1,4 @@
-/* tests/layers/test_structure.c: from chapters/09-transformer-model.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/layers/test_structure.c: from chapters/09-transformer-model-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* Split backward, plan, hook, building, initial values. */
 #include "fixture.h"
 

@@ -1,4 +1,4 @@
-/* tests/model/test_gpt.c: from chapters/09-transformer-model.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/model/test_gpt.c: from chapters/09-transformer-model-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* The GPT against its formulas, its finite differences, and its own halves. */
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,0 +1,104 @@
+/* tests/train/test_optimizer.c: from chapters/09-transformer-training-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* AdamW, clipping and the schedule against values computed elsewhere. */
+#include <criterion/criterion.h>
+#include <math.h>
+
+#include "train/optimizer.h"
+
+/* name the reference values */
+static const double start[4] = {0.5, -1.25, 2, 0.75};
+static const double gradients[3][4] = {
+    {0.3, -0.7, 1.1, 0}, {-0.2, 0.4, 2.5, 0.01}, {5, -3, 0.25, -0.02}};
+static const double rates[3] = {0.01, 0.02, 0.015};
+static const double norms[3] = {
+    1.3379088160259651, 2.5397047072445251, 5.8363430330987232};
+static const double unclipped[4] = {
+    0.4754444418299853, -1.220470819121285, 1.9592374553696068, 0.73992276311290806};
+static const double clipped[4] = {
+    0.46980701105613948, -1.2156242102855432, 1.957988641058398, 0.73508842130719099};
+
+/* hold an optimizer under test */
+typedef struct fixture { dls_ctx ctx; dls_params params; dls_optimizer *o; } fixture;
+
+#define OK(expr) \
+    cr_assert_eq((expr), DLS_OK, "%s\n%s", dls_status_message(), dls_status_trace())
+
+static void begin(fixture *f, double clip)
+{
+    dls_adamw_options options = {0.9, 0.95, 1e-8, 0.1, clip};
+    int index;
+    *f = (fixture){0};
+    OK(dls_ctx_create(&f->ctx, 0, DLS_F64));
+    OK(dls_params_add(&f->params, &(dls_param){.name = "w", .ndim = 1, .shape = {2},
+                                               .decay = 1}, &index));
+    OK(dls_params_add(&f->params, &(dls_param){.name = "b", .ndim = 1, .shape = {2}},
+                      &index));
+    OK(dls_params_allocate(&f->params, &f->ctx));
+    OK(dls_optimizer_create(&f->o, &f->ctx, &f->params, &options));
+    cudaMemcpy(f->params.values, start, sizeof start, cudaMemcpyHostToDevice);
+}
+
+static double step(fixture *f, int t, const double *gradient, double *values)
+{
+    double norm;
+    cudaMemcpy(f->params.grads, gradient, 4 * sizeof *gradient, cudaMemcpyHostToDevice);
+    OK(dls_optimizer_step(f->o, rates[t], t + 1));
+    OK(dls_ctx_sync(&f->ctx));
+    cudaMemcpy(&norm, f->o->scalars + 1, sizeof norm, cudaMemcpyDeviceToHost);
+    cudaMemcpy(values, f->params.values, 4 * sizeof *values, cudaMemcpyDeviceToHost);
+    return norm;
+}
+
+static void end(fixture *f)
+{
+    dls_optimizer_free(f->o);
+    dls_params_free(&f->params);
+    dls_ctx_destroy(&f->ctx);
+}
+
+/* test the optimizer */
+static void compare(double clip, const double *want)
+{
+    double values[4];
+    fixture f;
+    begin(&f, clip);
+    for (int t = 0; t < 3; t++) {
+        double norm = step(&f, t, gradients[t], values);
+        cr_assert(fabs(norm - norms[t]) < 1e-14, "norm %.17g", norm);
+    }
+    for (int i = 0; i < 4; i++)
+        cr_assert(fabs(values[i] - want[i]) < 1e-14, "%d: %.17g, expected %.17g", i,
+                  values[i], want[i]);
+    end(&f);
+}
+
+Test(train, adamw_gives_the_stored_values)
+{
+    compare(0, unclipped);
+    compare(1, clipped);
+    compare(100, unclipped);
+}
+
+Test(train, a_gradient_that_is_not_finite_changes_nothing)
+{
+    double values[4], bad[4] = {0.1, INFINITY, 0.2, NAN};
+    fixture f;
+    begin(&f, 0);
+    cr_assert(!isfinite(step(&f, 0, bad, values)));
+    cr_assert_arr_eq(values, start, sizeof start);
+    end(&f);
+}
+
+Test(train, schedule_warms_up_and_ends_at_the_minimum)
+{
+    dls_schedule s = {1.0, 0.1, 10, 110};
+    cr_assert_eq(dls_schedule_at(&s, 1), 0.1);
+    cr_assert_eq(dls_schedule_at(&s, 10), 1.0);
+    cr_assert(fabs(dls_schedule_at(&s, 60) - 0.55) < 1e-15);
+    cr_assert_eq(dls_schedule_at(&s, 110), 0.1);
+    cr_assert_eq(dls_schedule_at(&s, 1000), 0.1);
+    for (int t = 11; t <= 110; t++)
+        cr_assert_lt(dls_schedule_at(&s, t), dls_schedule_at(&s, t - 1));
+    s.warmup = 0;
+    cr_assert(dls_schedule_at(&s, 1) < 1 && dls_schedule_at(&s, 1) > 0.999);
+}

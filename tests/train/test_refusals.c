@@ -1,0 +1,71 @@
+/* tests/train/test_refusals.c: from chapters/09-transformer-training-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* Settings that are refused, and the memory that was promised. */
+#include "run.h"
+
+/* test refusals of training */
+Test(train, bad_settings_are_refused_in_one_line, .init = make_corpus, .fini = remove_root)
+{
+    static const char *const cases[][2] = {
+        {"train.steps=0", "train.steps: expected"},
+        {"train.beta2=1", "train.beta2: expected"},
+        {"train.warmup_steps=-1", "train.warmup_steps: expected"},
+        {"train.minimum_learning_rate=1", "train.minimum_learning_rate: expected"},
+        {"train.dtype=f16", "train.dtype: expected"},
+        {"train.stepz=3", "train.steps"},
+        {"train.global_batch=1", "train.global_batch: 1 sequences are too few for 2"},
+        {"data.corpus=/nowhere/text", "/nowhere/text"},
+        {"model.heads=3", "model.heads: expected a divisor of the 16 channels, got 3"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        run r = {"bad", {cases[i][0]}, 0};
+        cr_assert_neq(dls_run_ranks(2, train_rank, &r), DLS_OK, "%s", cases[i][0]);
+        const char *message = dls_status_message();
+        cr_assert_not_null(strstr(message, cases[i][1]), "%s: %s", cases[i][0], message);
+        cr_assert_null(strchr(message, '\n'));
+    }
+}
+
+Test(train, a_run_is_not_continued_with_other_settings, .init = make_corpus,
+     .fini = remove_root)
+{
+    run first = {"run", {NULL}, 0}, other = {"run", {"train.seed=2"}, 0};
+    OK(dls_run_ranks(1, train_rank, &first));
+    cr_assert_eq(dls_run_ranks(1, train_rank, &other), DLS_ERR_INPUT);
+    cr_assert_not_null(strstr(dls_status_message(), "the checkpoint's settings differs: "
+                              "it has \"train.seed=1\", this run \"train.seed=2\""), "%s",
+                       dls_status_message());
+    other.changes[1] = "resume=never";
+    OK(dls_run_ranks(1, train_rank, &other));
+}
+
+static dls_status check_memory(int rank, void *arg)
+{
+    dls_config *cfg;
+    dls_train_config c;
+    dls_comm *comm;
+    dls_trainer *t;
+    size_t want[DLS_MEM_PURPOSES];
+    dls_gpu_memory is;
+    DLS_TRY(load_settings(arg, &cfg, &c));
+    DLS_TRY(dls_comm_create(&comm, NULL));
+    DLS_TRY(dls_train_predict_memory(&c, rank, dls_comm_size(comm), want));
+    DLS_TRY(dls_trainer_create(&t, &c, comm));
+    DLS_TRY(dls_trainer_step(t));
+    DLS_TRY(dls_ctx_sync(&t->ctx));
+    DLS_TRY(dls_gpu_memory_stats(0, &is));
+    for (int i = DLS_MEM_PARAMETERS; i <= DLS_MEM_ACTIVATIONS; i++)
+        if (is.peak[i] != want[i] || is.current[i] != want[i])
+            return DLS_FAIL(DLS_ERR_STATE, "%s: %zu bytes, predicted %zu",
+                            dls_memory_purpose_name((dls_memory_purpose)i), is.peak[i],
+                            want[i]);
+    dls_trainer_free(t);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(train, memory_is_what_was_predicted, .init = make_corpus, .fini = remove_root)
+{
+    run r = {"memory", {"train.global_batch=11"}, 0};
+    OK(dls_run_ranks(3, check_memory, &r));
+    r.changes[1] = "train.dtype=f64";
+    OK(dls_run_ranks(1, check_memory, &r));
+}
