@@ -6,6 +6,7 @@
  * the next synchronisation, since reading them earlier would stall the device.
  * Time zero is the first call, on the host's clock; the device's events are placed on it
  * through one event recorded then. */
+/* include what the real device needs */
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 #include <dlfcn.h>

@@ -12,6 +12,7 @@
 #define US 1e-6
 #define OK(expr) cr_assert_eq((expr), 0, "%s", #expr)
 
+#ifdef DLS_VIRTUAL_GPU // times, orders and capacities of the emulation
 /* launch empty operations for tests */
 /* How tests read the clock: an operation that notes its own times. */
 typedef struct note { double start, finish; } note;
@@ -191,3 +192,4 @@ Test(vgpu, times_do_not_depend_on_the_seed)
                      "seed %d: %.17g, not %.17g", (int)seed, time, expected);
     }
 }
+#endif

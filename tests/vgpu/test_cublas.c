@@ -146,6 +146,7 @@ Test(vgpu, device_scalars_are_read_when_the_product_runs)
     cr_assert_eq(got, 48);
 }
 
+#ifdef DLS_VIRTUAL_GPU
 Test(vgpu, a_product_costs_its_roofline)
 {
     cublasHandle_t h;
@@ -162,6 +163,7 @@ Test(vgpu, a_product_costs_its_roofline)
     cr_assert_float_eq(dls_gpu_host_time() - before,
                        6.7e-6 + 2.0 * n * n * n / 53.6e12, 1e-12);
 }
+#endif
 
 /* test bad products */
 Test(vgpu, bad_products_are_refused)

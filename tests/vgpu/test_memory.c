@@ -8,6 +8,7 @@
 
 #define OK(expr) cr_assert_eq((expr), 0, "%s", #expr)
 
+#ifdef DLS_VIRTUAL_GPU // times, orders and capacities of the emulation
 /* test accounting */
 Test(vgpu, memory_is_counted_by_purpose)
 {
@@ -135,3 +136,4 @@ Test(vgpu, bad_copies_are_refused)
     cr_assert_str_eq(cudaGetErrorName(cudaErrorInvalidValue), "cudaErrorInvalidValue");
     cr_assert_str_eq(cudaGetErrorString(cudaSuccess), "no error");
 }
+#endif

@@ -15,6 +15,7 @@
 
 #define OK(expr) cr_assert_eq((expr), 0, "%s: %s", #expr, dls_status_message())
 
+#ifdef DLS_VIRTUAL_GPU // times, orders and capacities of the emulation
 /* run a backward pass with reductions */
 enum { LAYERS = 4 };
 static const double COMPUTE = 120e-6, REDUCE = 90e-6; // s per layer
@@ -252,3 +253,4 @@ Test(vgpu, bad_traces_are_refused)
         cr_assert_neq(access(svg, F_OK), 0, "nothing is drawn");
     }
 }
+#endif

@@ -6,6 +6,8 @@
 
 #include <stddef.h>
 
+#define DLS_VIRTUAL_GPU 1 // for the few lines of a program that must know
+
 /* number the cuda errors */
 typedef enum cudaError {
     cudaSuccess = 0,
