@@ -106,7 +106,7 @@ $(B)/%.cu.o: build/src/%.cu
 	$(CUDA_HOME)/bin/nvcc $(NVFLAGS) -MMD -MP -c $< -o $@
 else
 INCLUDES += -Ibuild/src/code/vgpu/shadow
-LIBS += -ldnnl -lstdc++
+LIBS += -ldnnl -lgomp -lstdc++
 LIB_C := $(filter-out $(HOST_C),$(LIB_C))
 LIB_O := $(call object,$(LIB_C) $(LIB_CU) $(LIB_OTHER)) $(HOST_O)
 build/bin/vgpu-rewrite: build/src/code/vgpu/rewrite.c | build/setup.stamp
