@@ -4,7 +4,7 @@
 
 #include "base/rng.h"
 
-enum { ROUNDS = 6 };
+enum { ROUNDS = 6, LEAST_BITS = 4 };
 static const uint64_t STREAM = 0x73616d706c6572; // "sampler": apart from other uses of a seed
 
 /* permute without a list */
@@ -21,7 +21,7 @@ static uint32_t scramble(uint64_t seed, uint64_t epoch, uint32_t round, uint32_t
 /* The image of i < n under the permutation of 0 ... n-1 chosen by seed and epoch. */
 static uint64_t permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i)
 {
-    int bits = 1;
+    int bits = LEAST_BITS;
     while (bits < 32 && (uint64_t)1 << (2 * bits) < n)
         bits++;
     uint32_t mask = (uint32_t)(((uint64_t)1 << bits) - 1);

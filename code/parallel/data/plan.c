@@ -1,0 +1,59 @@
+/* code/parallel/data/plan.c: from chapters/04-data-parallelism-ddp.md. Edit the chapter, or edit here and run "make untangle". */
+/* Cutting the flat gradient buffer into buckets. */
+#include "parallel/data/plan.h"
+
+#include <string.h>
+
+#include "base/hash.h"
+
+/* check the order of parameters */
+static dls_status check_order(const dls_param *params, int n)
+{
+    if (n < 1)
+        return DLS_FAIL(DLS_ERR_INPUT, "a model without parameters has no gradients to sum");
+    for (int i = 1; i < n; i++)
+        if (params[i].offset < params[i - 1].offset + params[i - 1].count)
+            return DLS_FAIL(DLS_ERR_INPUT, "parameter %s begins at element %zu, before the "
+                            "end of %s", params[i].name, params[i].offset,
+                            params[i - 1].name);
+    return DLS_OK;
+}
+
+/* cut into buckets */
+dls_status dls_bucket_plan(const dls_param *params, int n, size_t element_bytes,
+                           size_t first_bytes, size_t bytes, dls_bucket *buckets,
+                           int *count)
+{
+    DLS_TRY(check_order(params, n));
+    *count = 0;
+    for (int end = n; end > 0;) {
+        size_t limit = *count == 0 ? first_bytes : bytes, size = 0;
+        size_t stop = params[end - 1].offset + params[end - 1].count;
+        int begin = end;
+        while (begin > 0 && (begin == end || size < limit)) {
+            begin--;
+            size = (stop - params[begin].offset) * element_bytes;
+        }
+        buckets[(*count)++] = (dls_bucket){params[begin].offset, stop - params[begin].offset,
+                                           begin, end - begin};
+        end = begin;
+    }
+    return DLS_OK;
+}
+
+/* hash the plan */
+uint64_t dls_bucket_hash(const dls_param *params, int n, dls_dtype dtype,
+                         const dls_bucket *buckets, int count)
+{
+    uint64_t hash = (uint64_t)dtype;
+    for (int i = 0; i < n; i++) {
+        uint64_t all[] = {hash, params[i].offset, params[i].count,
+                          dls_hash64(params[i].name, strlen(params[i].name))};
+        hash = dls_hash64(all, sizeof all);
+    }
+    for (int i = 0; i < count; i++) {
+        uint64_t all[] = {hash, buckets[i].first, buckets[i].count};
+        hash = dls_hash64(all, sizeof all);
+    }
+    return hash;
+}
