@@ -6,7 +6,7 @@
  * as committed in git's HEAD; outside git there is none, and a difference is taken for an
  * edit of the output.
  */
-#include "tangle.h"
+#include "files.h"
 
 #include <errno.h>
 #include <stdlib.h>

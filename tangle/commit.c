@@ -10,7 +10,7 @@
  * A failure up to 4 puts everything back as it was. build/src is not brought to the disk
  * (fsync): it is derived, and the next run compares it with what it should be.
  */
-#include "tangle.h"
+#include "files.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -6,7 +6,7 @@
  * differing lines; above LARGEST the middle is taken as one replacement, which is
  * correct, only coarse.
  */
-#include "tangle.h"
+#include "files.h"
 
 #include <string.h>
 

@@ -116,6 +116,7 @@ void command_index(const struct options *o)
     if (problem_count() && !o->allow_missing)
         return;
     json_t *v = index_json(b);
+    problems_as_text = true; /* standard output is the index */
     if (o->lua)
         emit_lua(v, stdout);
     else

@@ -1,7 +1,7 @@
 /*
  * main.c - the command line of the literate tool.
  */
-#include "tangle.h"
+#include "files.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +54,7 @@ static const struct command {
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 json_t *the_result;
+bool problems_as_text;
 
 void result(json_t *object)
 {
@@ -164,7 +165,7 @@ static bool go_to_book(const char *folder, struct options *o)
 static int finish(const struct options *o)
 {
     enum class c = problem_class();
-    if (o->json && (the_result || problem_count())) {
+    if (o->json && !problems_as_text) {
         json_t *all = json_object();
         json_object_set_new(all, "ok", json_boolean(c == CLASS_NONE));
         json_object_set_new(all, "exit", json_integer(c));
@@ -173,7 +174,7 @@ static int finish(const struct options *o)
             json_object_set(all, "result", the_result);
         emit_json(all, stdout);
         json_decref(all);
-    } else if (!o->json) {
+    } else {
         fflush(stdout);
         problems_print(stderr);
         if (problem_count() > 1)

@@ -9,7 +9,7 @@
  * written: where the chapter had not changed, they must give exactly the files on the
  * disk.
  */
-#include "tangle.h"
+#include "files.h"
 
 #include <string.h>
 

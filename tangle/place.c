@@ -9,7 +9,7 @@
  * that resemble them most. Nothing here has to be certain: merge.c tangles the result and
  * compares.
  */
-#include "tangle.h"
+#include "files.h"
 
 #include <string.h>
 

@@ -5,7 +5,7 @@
  * A record is fresh when its hash is that of the command and of every file the block
  * needs.
  */
-#include "tangle.h"
+#include "files.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

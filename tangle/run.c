@@ -96,15 +96,14 @@ static const char *visit_run(const struct options *o, const struct run *r)
     return run_block(r, hash);
 }
 
-/* ---- blocks that must not compile
- * ------------------------------------------------------------- */
+/* ---- blocks that must not compile ------------------------------------------------ */
 
 static char **compiler(enum lang l)
 {
     static char *c[] = {"gcc", "-std=c11", "-fsyntax-only", "-Icode", "-x", "c",
                         "-",   NULL};
     static char *cpp[] = {"g++",    "-std=c++17",  "-fsyntax-only",
-                          "-Icode", "-Icode/vgpu", "-x",
+                          "-Icode", "-Icode/vgpu/shadow", "-x",
                           "c++",    "-",           NULL};
     return l == LANG_C ? c : cpp;
 }

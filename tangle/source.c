@@ -23,6 +23,9 @@ slice block_line(const struct block *b, int row)
 static void check_bytes(struct source *s)
 {
     bool utf8 = true, nul = true, cr = true;
+    if (starts(s->all, "\xef\xbb\xbf"))
+        problem(CLASS_SYNTAX, "byte-order-mark", at_span(s, 1, 1, 1),
+                "the file begins with a byte order mark; UTF-8 needs none");
     for (int i = 0; i < s->lines; i++) {
         slice l = s->line[i];
         for (size_t k = 0; k < l.n;) {
@@ -194,13 +197,19 @@ static void read_block(struct book *book, struct source *s, cmark_node *n)
     PUSH(book->blocks, b);
 }
 
+static bool html_comment(cmark_node *n)
+{
+    const char *text = cmark_node_get_literal(n);
+    return !strncmp(text + strspn(text, " "), "<!--", 4);
+}
+
 static void walk(struct book *book, struct source *s, cmark_node *parent)
 {
     for (cmark_node *n = cmark_node_first_child(parent); n; n = cmark_node_next(n)) {
         cmark_node_type t = cmark_node_get_type(n);
         if (t == CMARK_NODE_CODE_BLOCK)
             read_block(book, s, n);
-        else if (t == CMARK_NODE_HTML_BLOCK)
+        else if (t == CMARK_NODE_HTML_BLOCK && html_comment(n))
             for (int i = cmark_node_get_start_line(n);
                  i <= cmark_node_get_end_line(n) && i <= s->lines; i++)
                 s->kind[i - 1] = LINE_RAW;
@@ -246,7 +255,22 @@ static void find_exercise(struct book *book, struct source *s, int line)
     map_put(&book->exercise_by_name, id, e);
 }
 
-/* Prose lines: exercises, and fences that are none (a backtick among the attributes). */
+/* `<<name>>` in the prose, which the weave makes a link of. */
+static void find_mentions(struct book *book, struct source *s, int line)
+{
+    slice l = s->line[line - 1];
+    const char *p = l.p, *end = l.p + l.n;
+    while ((p = memmem(p, (size_t)(end - p), "`<<", 3))) {
+        const char *from = p + 3, *to = memmem(from, (size_t)(end - from), ">>`", 3);
+        p = from;
+        if (!to || !chunk_name_ok((slice){from, (size_t)(to - from)}))
+            continue;
+        PUSH(book->mentions, (struct mention){(slice){from, (size_t)(to - from)}, s, line,
+                                              characters(l.p, (size_t)(from - l.p)) + 1});
+    }
+}
+
+/* Prose lines: exercises, chunks that are mentioned, and fences that are none (a backtick among the attributes). */
 static void read_prose(struct book *book, struct source *s)
 {
     for (int i = 1; i <= s->lines; i++) {
@@ -257,7 +281,9 @@ static void read_prose(struct book *book, struct source *s)
             find_exercise(book, s, i);
         else if (starts(l, "```") && fence_of(l).mark)
             problem(CLASS_SYNTAX, "not-a-fence", at_span(s, i, 1, 3),
-                    "not a fence, because a backtick follows on the same line");
+                    "not a fence: a backtick follows on the line, or it stands in HTML");
+        else
+            find_mentions(book, s, i);
     }
 }
 

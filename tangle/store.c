@@ -14,7 +14,7 @@
  * write refuses. Without a manifest (a fresh clone) the chapters of git's HEAD say what
  * tangle wrote.
  */
-#include "tangle.h"
+#include "files.h"
 
 #include <dirent.h>
 #include <errno.h>

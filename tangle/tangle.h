@@ -24,8 +24,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* ---- util.c: memory, text, files
- * ---------------------------------------------------------- */
+/* ---- util.c: memory, text, files ------------------------------------------------- */
 
 /* Text that is not owned and not terminated. */
 typedef struct {
@@ -101,8 +100,9 @@ typedef struct {
 guess guess_for(slice word);
 void guess_try(guess *g, slice candidate);
 
-/* ---- the book
- * ------------------------------------------------------------------------------ */
+#define BOOK_YAML "book.yaml"
+
+/* ---- the book -------------------------------------------------------------------- */
 
 enum lang {
     LANG_C,
@@ -207,6 +207,13 @@ struct run {
     struct block *expect;
 };
 
+/* A chunk named in the prose. */
+struct mention {
+    slice name;
+    struct source *src;
+    int line, column;
+};
+
 struct book {
     slice yaml;   /* book.yaml */
     json_t *meta; /* the same as an object */
@@ -216,6 +223,7 @@ struct book {
     VEC(struct chunk *) chunks; /* in order of first appearance, roots among them */
     VEC(struct run *) runs;
     VEC(struct exercise *) exercises;
+    VEC(struct mention) mentions;
     map chunk_by_name, root_by_path, run_by_id, exercise_by_name;
     int missing; /* files of book.yaml that are not there */
 };
@@ -226,8 +234,7 @@ bool has_class(const struct block *b, const char *name);
 const char *fate_name(enum fate f);
 const char *anchor_of(const struct block *b); /* the weave's anchor */
 
-/* ---- problem.c: what is wrong, all of it
- * ---------------------------------------------------- */
+/* ---- problem.c: what is wrong, all of it ----------------------------------------- */
 
 enum class {
     CLASS_NONE = 0,
@@ -269,8 +276,7 @@ void problems_strict(void); /* from now on style warnings are errors */
 void problems_print(FILE *out);
 json_t *problems_json(void);
 
-/* ---- reading
- * --------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------- */
 
 /* Where book_load() takes the files' texts from: the disk, or a snapshot. 0 or an errno
  * value. */
@@ -297,8 +303,7 @@ void targets_check(struct book *book);
 struct chapter *owner_of(struct book *book, slice path);
 void resolve(struct book *b); /* resolve.c */
 
-/* ---- expand.c
- * ------------------------------------------------------------------------------- */
+/* ---- expand.c -------------------------------------------------------------------- */
 
 enum origin_kind { FROM_HEADER, FROM_COMMENT, FROM_TEXT, FROM_LINE };
 
@@ -334,119 +339,7 @@ typedef VEC(struct output *) outputs;
 void expand(struct book *b, outputs *out, bool maps);
 bool has_header(slice content, const char *path); /* is this a file that tangle wrote? */
 
-/* ---- store.c, commit.c, base.c: what is on the disk, and what should be
- * ----------------------- */
-
-enum kind { KIND_CLEAN, KIND_SRC, KIND_CHAPTER };
-enum action { ACTION_KEEP, ACTION_CREATE, ACTION_REPLACE, ACTION_REMOVE };
-
-struct item {
-    const char *path;
-    enum kind kind;
-    enum action action;
-    slice content; /* what the file is to be */
-    uint64_t hash; /* of content */
-    slice disk;    /* what is there now */
-    const char *staged, *backup;
-    struct chunk *root; /* the root it comes from; NULL for chapters and stale files */
-};
-
-struct entry {
-    const char *path;
-    enum kind kind;
-    uint64_t
-        hash[2]; /* either is a text that tangle wrote; two after an interrupted run */
-    int hashes;
-};
-
-struct input {
-    const char *path;
-    uint64_t hash;
-    bool missing;
-};
-
-struct manifest {
-    bool present;
-    uint64_t tool, base;
-    VEC(struct entry *) entries;
-    map by_path;
-    VEC(struct input) inputs;
-};
-
-/* The book as it was when the outputs were last in step with it. */
-struct base {
-    enum { BASE_NONE, BASE_SNAPSHOT, BASE_HEAD } from;
-    struct book *book;
-    outputs outputs;
-    map by_path; /* output by clean path */
-};
-
-struct plan {
-    VEC(struct item *) items;
-    map by_path;
-    struct manifest old;
-    struct base *base; /* read when first needed */
-};
-
-void manifest_read(struct manifest *m);
-/* Are all inputs and outputs as the last write left them? */
-bool manifest_unchanged(const struct manifest *m, bool allow_missing);
-slice manifest_text(const struct plan *p, const struct book *b, uint64_t base, bool both);
-
-/* Decides for every output and every stale file what to do. `absorbed` (may be NULL)
- * holds the paths whose edits are in the chapters by now; with `force` edited files are
- * overwritten. */
-void plan_make(struct plan *p, struct book *b, const outputs *o, const map *absorbed,
-               bool force);
-struct item *plan_add(struct plan *p, const char *path, enum kind kind, slice content);
-/* Calls visit for every file under code/ and tests/ that is no dot file. */
-void walk_outputs(void (*visit)(void *context, const char *path), void *context);
-/* All or nothing: true when every file is in place, false when none was changed. */
-bool plan_commit(struct plan *p, struct book *b);
-/* Writes a file aside and renames it. Returns 0 or an errno value. */
-int write_aside(const char *path, slice content);
-int make_folders(const char *path); /* those above path */
-slice base_text(const struct book *b);
-struct base *base_load(const struct manifest *m, bool head_only);
-bool lock_tree(void);
-
-#define BOOK_YAML "book.yaml"
-#define MANIFEST_PATH "build/tangle.manifest"
-#define BASE_PATH "build/tangle.base"
-
-/* ---- diff.c
- * ------------------------------------------------------------------------------------ */
-
-struct hunk {
-    int a, an, b, bn; /* lines a..a+an of the old text become b..b+bn of the new */
-};
-typedef VEC(struct hunk) hunks;
-void diff_lines(const slice *a, int an, const slice *b, int bn, hunks *out);
-void diff_show(text *t, slice old, slice new);
-
-/* ---- place.c: the edits of an output, by block
- * --------------------------------------------------- */
-
-typedef VEC(slice) lines_of_text;
-
-struct row_edit {
-    bool gone;
-    lines_of_text after; /* new lines after this row */
-};
-
-struct edited {
-    const struct output *base; /* as it was written, with its map */
-    slice disk;                /* as it is now */
-    slice *base_line, *line;
-    int lines;
-    struct row_edit **rows; /* per instance: rows[i][0] is before the first row */
-    bool refused;
-};
-void place_edits(struct edited *e);
-lines_of_text edited_body(const struct edited *e, int instance);
-
-/* ---- commands
- * ----------------------------------------------------------------------------------- */
+/* ---- commands -------------------------------------------------------------------- */
 
 struct options {
     const char *command;
@@ -473,6 +366,7 @@ struct book *load_current(const struct options *o);
  * first. */
 void result(json_t *object);
 extern json_t *the_result;
+extern bool problems_as_text; /* even with --json */
 
 /* index: identifiers of the C blocks (scan.c) and the two notations (emit.c) */
 json_t *identifiers_json(struct book *b);

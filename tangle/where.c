@@ -4,7 +4,7 @@
  * An output that was edited since it was written is lined up with what it should be
  * first, so that the answer is right for the lines that are still the chapter's.
  */
-#include "tangle.h"
+#include "files.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,8 +27,7 @@ static struct place asked(const char *file, int line)
     return at_file(file, line);
 }
 
-/* ---- from a chapter
- * -------------------------------------------------------------------------- */
+/* ---- from a chapter -------------------------------------------------------------- */
 
 static struct block *block_at(struct book *b, const struct source *s, int line,
                               struct block **nearest)
@@ -84,8 +83,7 @@ static void from_chapter(const struct options *o, struct book *b, const outputs 
     }
 }
 
-/* ---- from an output
- * -------------------------------------------------------------------------- */
+/* ---- from an output -------------------------------------------------------------- */
 
 /* The line of `want` that line `line` of `disk` is, or 0 when it is of the disk only. */
 static int line_before_edit(slice want, slice disk, int line)
@@ -127,8 +125,7 @@ static void from_output(const struct options *o, const struct output *out, bool 
            b->chunk);
 }
 
-/* ---- the command
- * ----------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------- */
 
 static bool find(const struct options *o, struct book *b, const outputs *out,
                  const char *file, int line)

@@ -2,7 +2,7 @@
  * write.c - `tangle write` and `tangle check`: the chapters' outputs, written or
  * compared.
  */
-#include "tangle.h"
+#include "files.h"
 
 #include <errno.h>
 #include <string.h>
@@ -91,8 +91,7 @@ void command_write(const struct options *o)
         report_plan(o, &p);
 }
 
-/* ---- check
- * ----------------------------------------------------------------------------------- */
+/* ---- check ----------------------------------------------------------------------- */
 
 enum { LONGEST_CHUNK = 40, LONGEST_LINE = 90 };
 
@@ -112,6 +111,23 @@ static void check_style(struct book *b)
                                 width - LONGEST_LINE),
                         "%d columns; code has at most %d", width, LONGEST_LINE);
         }
+    }
+}
+
+/* Chunks that the prose speaks of and that are not there (any more). */
+static void check_mentions(struct book *b)
+{
+    for (size_t i = 0; i < b->mentions.n; i++) {
+        struct mention *m = &b->mentions.at[i];
+        if (map_get(&b->chunk_by_name, m->name))
+            continue;
+        guess g = guess_for(m->name);
+        for (size_t k = 0; k < b->chunks.n; k++)
+            guess_try(&g, b->chunks.at[k]->name);
+        problem(CLASS_STYLE, "unknown-mention",
+                at_span(m->src, m->line, m->column, (int)m->name.n),
+                "the text mentions chunk \"%.*s\", which is not there", FMT(m->name));
+        note_guess(&g);
     }
 }
 
@@ -193,6 +209,7 @@ void command_check(const struct options *o)
         problems_strict();
     struct book *b = load_current(o);
     check_style(b);
+    check_mentions(b);
     bool whole = problem_count() == 0 || problem_class() == CLASS_STYLE;
     if (whole)
         check_lockstep(b);

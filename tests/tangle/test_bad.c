@@ -48,6 +48,8 @@ Test(tangle_bad, fences)
          NULL},
         {GOOD "- item\n\n  ```{.c #b}\n  int b;\n  ```\n", 3,
          HERE "7:3: error: a chunk block must start in column 1", "[indented-block]"},
+        {GOOD "<div>\n```{.c #b}\nint b;\n```\n</div>\n", 3,
+         HERE "6:1: error: not a fence", "[not-a-fence]"},
         {GOOD "```{.c .fails match=\"`\"}\nint b;\n", 3, HERE "5:1: error: not a fence",
          "[not-a-fence]"},
     };
@@ -224,6 +226,9 @@ Test(tangle_bad, bytes)
     small_book("Words.\r\n\r\n" GOOD);
     EXPECT_EXIT("check", 3);
     EXPECT_SAID(HERE "1:7: error: a carriage return; lines end in a line feed only");
+    small_book("\xef\xbb\xbf" GOOD);
+    EXPECT_EXIT("check", 3);
+    EXPECT_SAID(HERE "1:1: error: the file begins with a byte order mark");
     small_put_bytes("chapters/01-one.md", "", 0);
     EXPECT_EXIT("check", 0);
 }
@@ -339,7 +344,7 @@ Test(tangle_bad, house_style)
     p += sprintf(p, "```{.c file=code/x/a.c}\n");
     for (int i = 0; i < 40; i++)
         p += sprintf(p, "int a%d;\n", i);
-    char *end = p + sprintf(p, "```\n");
+    sprintf(p, "```\n");
     small_book(chapter);
     EXPECT_EXIT("write", 0);
     EXPECT_EXIT("check --strict", 0);
@@ -352,6 +357,17 @@ Test(tangle_bad, house_style)
     EXPECT_NOT_SAID(HERE "47");
     EXPECT_EXIT("check --strict", 7);
     EXPECT_SAID("tangle: 2 problems");
-    cr_expect(end > p);
     free(chapter);
+}
+
+Test(tangle_bad, mentions_in_the_prose)
+{
+    small_book(ROOT("code/x/a.c", "<<act>>\n") CHUNK("act", "int a;\n")
+               "As `<<act>>` shows, and `<<atc>>` does not, `a<<b` is a shift.\n");
+    EXPECT_EXIT("write", 0);
+    EXPECT_EXIT("check", 0);
+    EXPECT_SAID(HERE "9:28: warning: the text mentions chunk \"atc\", which is not there "
+                     "[unknown-mention]");
+    EXPECT_SAID("did you mean \"act\"?");
+    EXPECT_NOT_SAID("\"act\", which");
 }

@@ -265,6 +265,33 @@ Test(tangle_write, takes_turns_with_another_write)
     }
     EXPECT_EXIT("check", 0);
 }
+
+static const char *no_rename =
+    "#include <dlfcn.h>\n#include <errno.h>\n#include <string.h>\n"
+    "int rename(const char *from, const char *to)\n{\n"
+    "    int (*real)(const char *, const char *) = dlsym(RTLD_NEXT, \"rename\");\n"
+    "    errno = EIO;\n"
+    "    return strstr(to, \"src/code/y\") ? -1 : real(from, to);\n}\n";
+
+Test(tangle_write, puts_everything_back_when_a_rename_fails)
+{
+    two_chapters(ROOT("code/x/a.c", "int a;\n") ROOT("code/x/old.c", "int o;\n"),
+                 ROOT("code/y/b.c", "int b;\n"));
+    EXPECT_EXIT("write", 0);
+    small_put("no.c", no_rename);
+    cr_assert_eq(small_shell("gcc -D_GNU_SOURCE -shared -fPIC -o no.so no.c -ldl && "
+                             "cp -r code before"), 0, "%s", small_said);
+    two_chapters(ROOT("code/x/a.c", "int A;\n") ROOT("code/x/new.c", "int n;\n"),
+                 ROOT("code/y/b.c", "int B;\n"));
+    setenv("LD_PRELOAD", "./no.so", 1);
+    EXPECT_EXIT("write", 6);
+    EXPECT_SAID("build/src/code/y/b.c: error: Input/output error [cannot-write]");
+    unsetenv("LD_PRELOAD");
+    cr_expect_eq(small_shell("diff -r before code"), 0, "%s", small_said);
+    cr_expect_eq(small_shell("find . -name '*tangle*~*' | grep ."), 1, "%s", small_said);
+    EXPECT_EXIT("write", 0);
+    EXPECT_EXIT("check", 0);
+}
 /* test broken chapters left out */
 
 Test(tangle_write, keeps_going_past_a_broken_chapter)
