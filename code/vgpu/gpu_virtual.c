@@ -41,6 +41,16 @@ static void take_lock(void)
 }
 
 /* initialise the virtual gpus */
+static void refuse_after_fork(void)
+{
+    if (!initialised)
+        return;
+    dls_vgpu.sticky = cudaErrorInitializationError;
+    dls_vgpu.sticky_status = DLS_ERR_STATE;
+    snprintf(dls_vgpu.failure, sizeof dls_vgpu.failure, "this process was forked from one "
+             "that already used its devices; fork before the first CUDA call");
+}
+
 static dls_status initialise(const dls_gpu_options *options)
 {
     const char *watchdog = getenv("DLS_WATCHDOG");
@@ -55,6 +65,7 @@ static dls_status initialise(const dls_gpu_options *options)
     fresh.random = fresh.options.seed * 0x9E3779B97F4A7C15u + 1;
     dls_vgpu = fresh;
     initialised = 1;
+    pthread_atfork(NULL, NULL, refuse_after_fork);
     dls_trace_set_rank(dls_vgpu.options.rank, dls_vgpu.options.world);
     return DLS_OK;
 }

@@ -274,6 +274,20 @@ Test(vgpu, a_failing_operation_is_sticky)
     cr_assert_eq(cudaGetLastError(), cudaErrorLaunchFailure, "can not be cleared");
 }
 
+Test(vgpu, a_fork_after_the_first_call_is_refused)
+{
+    cudaStream_t s;
+    int status;
+    OK(cudaStreamCreate(&s));
+    pid_t child = fork();
+    if (child == 0)
+        _exit(synchronise(s) == DLS_ERR_STATE &&
+              strstr(dls_status_message(), "fork before the first CUDA call") ? 7 : 1);
+    waitpid(child, &status, 0);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    OK(cudaStreamSynchronize(s));
+}
+
 /* test refused launches */
 static void never_run(void *closure) { (void)closure; cr_assert_fail("it ran"); }
 
