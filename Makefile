@@ -72,9 +72,9 @@ WARN := -Wall -Wextra -Werror
 PACKAGES := yaml-0.1 jansson libxxhash libutf8proc
 INCLUDES := -Ibuild/src/code
 LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lm -lpthread
-COMMON := -g -O2 -MMD -MP $(WARN) $(INCLUDES) -DDLS_BACKEND_$(BACKEND)=1
-CFLAGS := -std=c11 -D_GNU_SOURCE $(COMMON) $(EXTRA)
-CXXFLAGS := -std=c++17 $(COMMON) $(EXTRA)
+COMMON = -g -O2 -MMD -MP $(WARN) $(INCLUDES) -DDLS_BACKEND_$(BACKEND)=1
+CFLAGS = -std=c11 -D_GNU_SOURCE $(COMMON) $(EXTRA)
+CXXFLAGS = -std=c++17 $(COMMON) $(EXTRA)
 # The plain-C operations are the fast path of a CPU: let the compiler use all of it.
 HOST_KERNEL := -O3 -march=native -fopenmp-simd -fno-math-errno
 
@@ -141,17 +141,19 @@ TEST_O := $(call object,$(TEST_C) $(TEST_CU))
 $(B)/libdls.a: $(LIB_O)
 	@rm -f $@
 	ar rcs $@ $(LIB_O)
-$(B)/dls: $(CLI_O) $(B)/libdls.a
+$(B)/bin/dls: $(CLI_O) $(B)/libdls.a
+	@mkdir -p $(@D)
 	$(CC) -o $@ $(CLI_O) $(B)/libdls.a $(LIBS)
-$(B)/tests: $(TEST_O) $(B)/libdls.a
+$(B)/bin/tests: $(TEST_O) $(B)/libdls.a
+	@mkdir -p $(@D)
 	$(CC) -o $@ $(TEST_O) $(B)/libdls.a -lcriterion $(LIBS)
 # build/bin holds the programs of the backend that was built last.
-build/bin/dls build/bin/tests: build/bin/%: $(B)/%
+build/bin/dls build/bin/tests: build/bin/%: $(B)/bin/%
 	@mkdir -p $(@D)
 	@cp $< $@.new && mv $@.new $@
 
 ifeq ($(BACKEND),cuda)
-lib: $(B)/dls $(B)/tests
+lib: $(B)/bin/dls $(B)/bin/tests
 else
 lib: build/bin/dls build/bin/tests
 endif
