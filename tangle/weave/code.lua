@@ -399,7 +399,7 @@ local function run_block(W, b)
     parts[#parts + 1] = "\\dlsfoot{" .. lib.tex(small) .. "}\\end{dlslisting}"
     return table.concat(parts)
   end
-  local parts = { '<div class="run' .. (missing and " missing" or "") .. '" id="' .. lib.html(anchor) .. '">',
+  local parts = { '<div class="run' .. (missing and " not-yet" or "") .. '" id="' .. lib.html(anchor) .. '">',
     '<div class="head"><span class="kind">command</span></div>', pre(W, "sh", b.text, nil, "command") }
   if missing then
     parts[#parts + 1] = '<p class="not-run"><strong>Not yet run.</strong> '

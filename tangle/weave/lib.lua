@@ -101,6 +101,13 @@ function M.reference(key)
   return nil
 end
 
+-- Names that mean one thing wherever they stand: the library's, CUDA's, and kernels. Other names of
+-- the index (a struct "report" of one file) would be linked where they are somebody's variable.
+function M.public(word)
+  return word:match("^[Dd][Ll][Ss]_%w") or word:match("^cuda%u") or word:match("^cublas%u") or word:match("^nccl%u")
+    or word:match("%w_kernel$")
+end
+
 -- Escapes -------------------------------------------------------------------------------------
 
 local html_escapes = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }

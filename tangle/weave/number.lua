@@ -37,7 +37,9 @@ local function next_number(kind)
 end
 
 local function words_of_code(text)
-  for word in text:gmatch("dls_[%w_]+") do scan.words[word] = true end
+  for word in text:gmatch("%f[%w_][%a_][%w_]*") do
+    if lib.public(word) then scan.words[word] = true end
+  end
 end
 
 local function mentioned_chunks(text)
@@ -154,6 +156,7 @@ local function figure(image, label, caption, attributes)
   image.title = (image.title or ""):gsub("^fig:", "")
   for k, v in pairs(attributes or {}) do image.attributes[k] = v end
   image.identifier = ""
+  image.classes:insert("weave-in-figure")
   image.caption = pandoc.Inlines and pandoc.Inlines(caption) or caption
   return pandoc.Div({ pandoc.Plain { image }, pandoc.Plain(caption) },
     pandoc.Attr(label ~= "" and label or "fig:" .. (scan.id or "") .. "-" .. number, { "weave-figure" },
@@ -254,6 +257,17 @@ local function plain_text(block)
   return table.concat(parts, " ")
 end
 
+-- "<thread>" in prose is an HTML element to Pandoc, "\rank" a TeX command; both would vanish.
+local function raw(r)
+  if r.text:match("^<!%-%-") then return {} end
+  problem("“" .. r.text:sub(1, 40) .. "” would be taken for " .. r.format
+    .. " and not be printed; put it in backticks or write a backslash before it", r.text:match("^[^\n]*"))
+end
+
+local function image(i)
+  table.insert(scan.figures, i.src)
+end
+
 -- Search: one record per section of level 2 or 3, prose and code apart.
 local function search_records(doc)
   local records, record = {}, nil
@@ -318,7 +332,7 @@ function Pandoc(doc)
   doc = doc:walk {
     traverse = "topdown",
     Header = header, CodeBlock = code_block, Table = table_block, Para = paragraph, Figure = figure_block,
-    Div = div, Cite = cite, Link = link, Code = code,
+    Div = div, Cite = cite, Link = link, Code = code, Image = image, RawInline = raw, RawBlock = raw,
   }
   doc = doc:walk { Inlines = equations } -- apart: going down, it would find its own result again
   if scan.title == "" then problem("the chapter has no first-level heading", nil) end

@@ -48,7 +48,7 @@ function Pandoc(doc)
   local function header(h)
     if stringify(h.content) ~= "References" then return nil end
     if latex then return pandoc.RawBlock("latex", "\\dlsplainsection{References}{" .. id .. "-references}") end
-    return pandoc.Header(2, h.content, pandoc.Attr("references", { "unnumbered" }))
+    return pandoc.Header(2, h.content, pandoc.Attr(prefix .. "references", { "unnumbered" }))
   end
 
   doc = doc:walk { Link = link }

@@ -145,7 +145,8 @@ end
 local identifiers = {}
 for name, identifier in pairs(index.identifiers or {}) do
   local place = identifier.defined and place_of_anchor(identifier.defined)
-  if place then
+  -- The guard of a header is nobody's to use.
+  if place and lib.public(name) and not (identifier.kind == "macro" and name:match("_H$")) then
     local uses, seen = {}, { [place.anchor] = true }
     for _, use in ipairs(identifier.uses or {}) do
       local at = place_of_anchor(use)

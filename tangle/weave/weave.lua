@@ -20,7 +20,7 @@ local dep, latex
 
 local global_anchor = { chunk = true, file = true, sec = true, fig = true, tbl = true, eq = true, ex = true, run = true }
 
--- In LaTeX the whole book is one name space; headings without a label get the chapter's id in front.
+-- In LaTeX and in EPUB's contents the whole book is one name space; headings without a label get the chapter's id in front.
 function W.tex_label(id, anchor)
   if anchor == "" then return "chapter-" .. id end
   if global_anchor[anchor:match("^(%a+)%-") or ""] then return anchor end
@@ -30,7 +30,7 @@ end
 function W.href(id, anchor)
   if W.format == "epub" then
     local file = string.format("ch%03d.xhtml", dep.pages[id] or 0)
-    return anchor == "" and file or file .. "#" .. anchor
+    return anchor == "" and file or file .. "#" .. W.tex_label(id, anchor)
   end
   if anchor == "" then return id .. ".html" end
   return (id == dep.id and "" or id .. ".html") .. "#" .. anchor
@@ -138,6 +138,7 @@ end
 
 -- Headings ------------------------------------------------------------------------------------
 
+local function raw_block(text) return pandoc.RawBlock(latex and "latex" or "html", text) end
 local function raw(text) return pandoc.RawInline(latex and "latex" or "html", text) end
 
 local function header(h)
@@ -167,7 +168,7 @@ local function header(h)
   if W.format == "html" and h.level > 1 then
     content:insert(raw(' <a class="anchor" href="#' .. lib.html(anchor) .. '" aria-label="Link to this section">#</a>'))
   end
-  return pandoc.Header(h.level, content, pandoc.Attr(h.level > 1 and anchor or W.format == "epub" and "chapter-" .. dep.id or "chapter",
+  return pandoc.Header(h.level, content, pandoc.Attr(W.format == "epub" and W.tex_label(dep.id, anchor) or h.level > 1 and anchor or "chapter",
     h.classes:includes("unnumbered") and { "unnumbered" } or {}))
 end
 
@@ -191,6 +192,9 @@ end
 local function tex_width(width)
   local percent = width and width:match("^([%d.]+)%%$")
   if percent then return string.format("%.3f\\linewidth", percent / 100) end
+  local size, unit = (width or ""):match("^([%d.]+)%s*(%a*)$")
+  if size and (unit == "px" or unit == "") then return string.format("%.2fpt", size * 0.75) end
+  if size and (unit == "pt" or unit == "cm" or unit == "mm" or unit == "in" or unit == "em") then return size .. unit end
   return ""
 end
 
@@ -221,6 +225,7 @@ local function figure(div)
   end
   if W.format == "epub" then
     image.src = source
+    image.classes = {}
     image.caption = pandoc.List { pandoc.Str(image.attributes.alt or stringify(caption)) }
     image.attributes = {}
     return pandoc.Div({ pandoc.Plain { image }, pandoc.Para(numbered) }, pandoc.Attr(anchor, { "figure" }))
@@ -319,7 +324,13 @@ local function tex_columns(tbl)
     for i, w in pairs(widths) do most = math.max(most, math.ceil(w * 1.1 / width[i])) end
     lines = lines + most
   end
-  return tbl, lines
+  return tbl, lines, sum > room * 1.02
+end
+
+-- Too many columns even so: smaller type, less between the columns.
+local function tightened(tbl, tight)
+  if not tight then return { tbl } end
+  return { raw_block("\\begingroup\\dlstight"), tbl, raw_block("\\endgroup") }
 end
 
 local function table_block(tbl)
@@ -333,18 +344,23 @@ local function table_block(tbl)
     local first = caption[1]
     if latex then
       tbl.caption = { long = {} }
-      local narrow, lines = tex_columns(tbl)
+      local narrow, lines, tight = tex_columns(tbl)
       local inlines = pandoc.List { raw("\\dlstablecaption{" .. anchor .. "}{" .. label .. "}{" .. lines .. "}{") }
       inlines:extend(first.content)
       inlines:insert(raw("}"))
-      return { pandoc.Plain(inlines), narrow }
+      local out = pandoc.List { pandoc.Plain(inlines) }
+      out:extend(tightened(narrow, tight))
+      return out
     end
     local inlines = pandoc.List { pandoc.Span({ pandoc.Str(label .. ".") }, pandoc.Attr("", { "number" })), pandoc.Space() }
     inlines:extend(first.content)
     caption[1] = pandoc.Plain(inlines)
     tbl.caption = { long = caption }
   end
-  if latex then return (tex_columns(tbl)) end
+  if latex then
+    local narrow, _, tight = tex_columns(tbl)
+    return tightened(narrow, tight)
+  end
   -- The browser knows the widths better than the dashes of the source do.
   for i, spec in ipairs(tbl.colspecs) do tbl.colspecs[i] = { spec[1], nil } end
   return pandoc.Div({ tbl }, pandoc.Attr(number and anchor or "", { "table" },
@@ -370,8 +386,15 @@ end
 -- TeX that not every Pandoc can turn into MathML, in words that all can. A plain parenthesis is made
 -- an ordinary atom: Pandoc 2.17 would let it grow like \left( and space it out.
 local function mathml_text(text)
+  local _, opened = text:gsub("\\[bB]igg?l%f[%A]", "")
+  local _, closed = text:gsub("\\[bB]igg?r%f[%A]", "")
+  if opened == closed and not text:find("&", 1, true) and not text:find("\\\\", 1, true) then
+    -- Sizes by hand are nothing to MathML; brackets that grow with what they hold are.
+    text = text:gsub("\\[bB]igg?l%f[%A]", "\\left"):gsub("\\[bB]igg?r%f[%A]", "\\right")
+  end
+  text = text:gsub("\\mathrm%s*{(%a%a+)}", "\\text{%1}")
   text = text:gsub("\\([bB]igg?)[lrm]%f[%A]", "\\%1"):gsub("\\middle%s*|", "\\mid "):gsub("\\operatorname%*", "\\operatorname")
-    :gsub("\\bmod%f[%A]", "\\mathbin{\\mathrm{mod}}")
+    :gsub("\\bmod%f[%A]", "\\;\\text{mod}\\;")
   local out, at = {}, 1
   while at <= #text do
     local from, to = text:find("\\%a+%s*[()]?", at)
@@ -422,11 +445,9 @@ local function div(d)
   if d.classes:includes("exercise") then
     local number = figure_number(d, "Exercise")
     local anchor = lib.anchor(d.identifier)
-    if latex then
-      return wrapped("\\begin{dlsexercise}{" .. number .. "}{" .. anchor .. "}", d.content, "\\end{dlsexercise}")
-    end
     local first = d.content[1]
-    local heading = pandoc.Span({ pandoc.Str(number .. ".") }, pandoc.Attr("", { "number" }))
+    local heading = latex and raw("\\dlsexercisenumber{" .. anchor .. "}{" .. number .. ".}")
+      or pandoc.Span({ pandoc.Str(number .. ".") }, pandoc.Attr("", { "number" }))
     if first and (first.t == "Para" or first.t == "Plain") then
       local inlines = pandoc.List { heading, pandoc.Space() }
       inlines:extend(first.content)
@@ -434,6 +455,7 @@ local function div(d)
     else
       d.content:insert(1, pandoc.Para { heading })
     end
+    if latex then return wrapped("\\begin{dlsexercise}", d.content, "\\end{dlsexercise}") end
     d.attributes = {}
     d.identifier = anchor
     return d
@@ -449,6 +471,7 @@ local function div(d)
 end
 
 local function image(i)
+  if i.classes:includes("weave-in-figure") then return nil end
   local source = dep.figures[i.src]
   if not source then return nil end
   if latex then return raw(tex_picture(i)) end
