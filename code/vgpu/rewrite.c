@@ -344,7 +344,7 @@ static int next_declarator(size_t *from, size_t end, size_t *name, size_t *stop)
         if (kind[i] != CODE)
             continue;
         angle += (src[i] == '<') - (src[i] == '>');
-        if (src[i] == '(' || src[i] == '[') {
+        if (strchr("([{", src[i])) {
             found |= (src[i] == '[') << 1;
             i = match_forward(i);
         } else if (angle == 0 && found < 2 && is_name(i)) {
@@ -390,9 +390,9 @@ static void rewrite_dynamic(size_t begin, size_t after, size_t end, int in_funct
 static size_t rewrite_shared(size_t at, int in_function)
 {
     size_t after = at + 10, end = after, name, stop;
-    while (end < len && (kind[end] != CODE || (src[end] != ';' && src[end] != '{')))
-        end++;
-    if (end == len || src[end] != ';') {
+    while (end < len && (kind[end] != CODE || !strchr(";}", src[end])))
+        end = (kind[end] == CODE && src[end] == '{' ? match_forward(end) : end) + 1;
+    if (end >= len || src[end] != ';') {
         fail_at(at, "this __shared__ declaration is not ended by a semicolon");
         return after;
     }
