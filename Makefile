@@ -19,8 +19,7 @@ endif
 BACKEND ?= virtual
 B := build/$(BACKEND)
 
-.PHONY: all test help setup tangled check untangle lib tour runs edition book html \
-        pdf epub check-book bench-vgpu clean
+.PHONY: all test help setup tangled check untangle lib tour runs edition bench bench-vgpu clean
 all: tour runs book
 
 help:
@@ -83,8 +82,10 @@ LIB_C := $(filter-out %/rewrite.c %/gpu_cuda.c build/src/code/cli/%, \
 LIB_CU := $(filter build/src/code/%.cu,$(SOURCES))
 LIB_OTHER := $(filter build/src/code/%.S build/src/code/%.cpp,$(SOURCES))
 CLI_C := $(filter build/src/code/cli/%.c,$(SOURCES))
-TEST_C := $(filter-out %/bench_%,$(filter build/src/tests/%.c,$(SOURCES)))
-TEST_CU := $(filter-out %/bench_%,$(filter build/src/tests/%.cu,$(SOURCES)))
+is_bench = $(findstring /bench_,$(1))
+TEST_C := $(foreach f,$(filter build/src/tests/%.c,$(SOURCES)),$(if $(call is_bench,$f),,$f))
+TEST_CU := $(foreach f,$(filter build/src/tests/%.cu,$(SOURCES)),$(if $(call is_bench,$f),,$f))
+BENCH_C := $(foreach f,$(filter build/src/tests/%.c build/src/tests/%.cu,$(SOURCES)),$(if $(call is_bench,$f),$f))
 HOST_C := $(filter build/src/code/kernels/%_host.c,$(LIB_C))
 
 object = $(patsubst build/src/%,$(B)/%.o,$(1))
@@ -162,8 +163,18 @@ endif
 test: check lib html
 	@tangle/run-tests.sh build/bin/tests
 
-bench-vgpu: build/bin/dls
-	@tangle/bench.sh vgpu
+# Benchmarks are programs of their own, tests/FOLDER/bench_NAME: they print ratios.
+BENCH := $(patsubst build/src/tests/%,$(B)/bench/%,$(basename $(BENCH_C)))
+$(B)/bench/%: $(B)/tests/%.c.o $(B)/libdls.a
+	@mkdir -p $(@D)
+	$(CC) -o $@ $< $(B)/libdls.a $(LIBS)
+$(B)/bench/%: $(B)/tests/%.cu.o $(B)/libdls.a
+	@mkdir -p $(@D)
+	$(CC) -o $@ $< $(B)/libdls.a $(LIBS)
+bench: $(BENCH)
+	@for b in $(BENCH); do echo "== $$b"; $$b || exit; done
+bench-vgpu: $(filter $(B)/bench/vgpu/%,$(BENCH))
+	@for b in $^; do echo "== $$b"; $$b || exit; done
 
 # --- the tour: chapter 1 trains a GPT on the book ---------------------------
 TOUR := build/tour
