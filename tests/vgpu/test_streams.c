@@ -126,10 +126,23 @@ static long around_default(unsigned int flags)
 static long blocking(void) { return around_default(cudaStreamDefault); }
 static long non_blocking(void) { return around_default(cudaStreamNonBlocking); }
 
+/* Only the second half: a non-blocking stream behind the default stream. */
+static long behind_default(void)
+{
+    cudaStream_t b;
+    long y = 0, z = 0;
+    OK(cudaStreamCreateWithFlags(&b, cudaStreamNonBlocking));
+    enqueue_assign(NULL, &y, &y, 0); // y = 1
+    enqueue_assign(b, &z, &y, 2);    // z = 3
+    OK(cudaDeviceSynchronize());
+    return z;
+}
+
 Test(vgpu, the_default_stream_orders_blocking_streams)
 {
     cr_assert_eq(wrong_seeds(blocking, 13), 0);
     cr_assert_gt(wrong_seeds(non_blocking, 13), 10);
+    cr_assert_gt(wrong_seeds(behind_default, 3), 10);
 }
 
 /* test laziness */
@@ -197,7 +210,9 @@ Test(vgpu, a_receive_waits_for_its_message)
     OK(cudaStreamCreate(&s));
     dls_gpu_set_idle(bring_nearer, &m);
     OK(dls_gpu_enqueue(s, &op, &m));
+    double before = dls_gpu_host_time();
     cr_assert_eq(cudaStreamQuery(s), cudaErrorNotReady);
+    cr_assert_eq(dls_gpu_host_time(), before, "asking for what is not known is free");
     OK(cudaStreamSynchronize(s));
     cr_assert_eq(m.finished, 1e-3);
     cr_assert_eq(dls_gpu_host_time(), 1e-3);
@@ -264,12 +279,13 @@ Test(vgpu, a_failing_operation_is_sticky)
     OK(dls_gpu_enqueue(s, &good, NULL));
     OK(dls_gpu_enqueue(s, &bad, NULL));
     OK(dls_gpu_enqueue(s, &good, NULL));
+    OK(dls_gpu_enqueue(s, &good, NULL));
     cr_assert_eq(synchronise(s), DLS_ERR_COMM);
     cr_assert_str_eq(dls_status_message(),
                      "operation 'bad' of stream 1 (f.md:3): rank 2 is gone");
-    cr_assert_eq(destroyed, 3);
+    cr_assert_eq(destroyed, 4);
     cr_assert_eq(dls_gpu_enqueue(s, &good, NULL), cudaErrorLaunchFailure);
-    cr_assert_eq(destroyed, 4, "also when the enqueue fails");
+    cr_assert_eq(destroyed, 5, "also when the enqueue fails");
     cr_assert_eq(cudaGetLastError(), cudaErrorLaunchFailure);
     cr_assert_eq(cudaGetLastError(), cudaErrorLaunchFailure, "can not be cleared");
 }
