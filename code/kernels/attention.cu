@@ -72,6 +72,7 @@ __global__ void attention_softmax_kernel(real *att, real scale, int T, size_t ro
         return;
     real *row = att + n * T, largest = -INFINITY, sum = 0;
     int seen = (int)(n % T) + 1;
+    /* replace scores by exponentials */
     for (int j = lane; j < seen; j += 32)
         largest = row[j] > largest ? row[j] : largest;
     largest = dls_warp_max(largest);
@@ -154,6 +155,7 @@ static dls_status attention_forward(dls_ctx *ctx, real *out, real *att, const re
     heads<real> a = {att, H * square, square, (size_t)T};
     heads<const real> a_const = {att, H * square, square, (size_t)T};
     heads<real> o = {out, (size_t)T * C, (size_t)D, (size_t)C};
+    /* run the three forward kernels */
     dls_gpu_cost("attention scores", 2 * s.pairs * D,
                  (2 * s.rows + s.pairs) * sizeof(real));
     DLS_TRY((attention_product<false, true, SKIP_ABOVE_DIAGONAL>(ctx, a, q, k, B, H, T, T,
@@ -196,6 +198,7 @@ static dls_status attention_backward(dls_ctx *ctx, real *dqkv, real *scratch,
     heads<real> dq = {dqkv, T * width, (size_t)D, width};
     heads<real> dk = {dqkv + C, T * width, (size_t)D, width};
     heads<real> dv = {dqkv + 2 * C, T * width, (size_t)D, width};
+    /* make the gradient of the scores */
     double flops = 2 * s.pairs * D, bytes = (2 * s.rows + s.pairs) * sizeof(real);
     dls_gpu_cost("attention backward weights", flops, bytes);
     DLS_TRY((attention_product<false, true, SKIP_ABOVE_DIAGONAL>(ctx, ds, d_o, v, B, H, T,

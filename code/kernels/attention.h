@@ -12,7 +12,8 @@ extern "C" {
 
 /* declare the attention */
 /* out = attention of each head; keeps the weights in att, with zeros above the diagonal.
- * A row of qkv holds queries, keys and values, C each, head after head. H divides C. */
+ * A row of qkv holds queries, keys and values, C each, head after head. H divides C.
+ * qkv must be finite: an infinity or NaN may spread to earlier positions too. */
 dls_status dls_attention_forward(dls_ctx *ctx,
                                  void *out,        // (B, T, C)
                                  void *att,        // (B, H, T, T)

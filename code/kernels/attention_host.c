@@ -76,7 +76,8 @@ static void multiply_by_transpose(real *out, const real *a, size_t a_row, const 
 }
 
 /* take softmax of rows on the host */
-/* The end of row t's loops: at least t + 1, a multiple of 16 where the row is long enough. */
+/* The end of row t's loops: at least t + 1, a multiple of 16 where the row is long
+ * enough. */
 static int padded(int t, int T)
 {
     int end = (t / 16 + 1) * 16;
@@ -90,6 +91,7 @@ static void softmax_rows(real *att, real scale, int T)
         int end = padded(t, T);
         for (int j = t + 1; j < end; j++)
             row[j] = -INFINITY;
+        /* replace a row by exponentials */
         #pragma omp simd reduction(max : largest)
         for (int j = 0; j < end; j++)
             largest = row[j] > largest ? row[j] : largest;
@@ -160,13 +162,13 @@ void DLS_HOST_NAME(dls_attention_backward)(real *dqkv, real *scratch, const real
         real *dq = dqkv + at, *dk = dq + C, *dv = dk + C, *ds = scratch + square;
         multiply_by_transpose(ds, d_o, C, v, width, T, D);
         softmax_rows_backward(ds, weights, scale, T);
+        /* add the three gradients of a head */
         for (int t = 0; t < T; t++) {
             size_t diagonal = (size_t)t * T + t;
             add_weighted_rows(dq + t * width, D, ds + (size_t)t * T, 1, k, width, t + 1);
-            add_weighted_rows(dk + t * width, D, ds + diagonal, T, q + t * width, width,
+            add_weighted_rows(dk + t * width, D, ds + diagonal, T, q + t * width, width, T - t);
+            add_weighted_rows(dv + t * width, D, weights + diagonal, T, d_o + (size_t)t * C, C,
                               T - t);
-            add_weighted_rows(dv + t * width, D, weights + diagonal, T,
-                              d_o + (size_t)t * C, C, T - t);
         }
     }
 }

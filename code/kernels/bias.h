@@ -10,6 +10,7 @@
 extern "C" {
 #endif
 
+/* declare the bias */
 /* x[n, c] += bias[c], in place. */
 dls_status dls_bias_add(dls_ctx *ctx,
                         void *x,           // (N, C)

@@ -19,6 +19,7 @@ __global__ void cross_entropy_forward_kernel(real *losses, real *lse, const real
     __shared__ real partial[32];
     const real *row = logits + (size_t)blockIdx.x * V;
     real largest = -INFINITY, sum = 0;
+    /* sum the exponentials of a row */
     for (int v = threadIdx.x; v < V; v += blockDim.x)
         largest = row[v] > largest ? row[v] : largest;
     largest = dls_block_max(largest, partial);

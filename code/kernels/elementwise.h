@@ -12,6 +12,7 @@
 extern "C" {
 #endif
 
+/* declare additions and scales */
 /* out = a + b; out may be a or b. */
 dls_status dls_add(dls_ctx *ctx,
                    void *out,      // (n)

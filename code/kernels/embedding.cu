@@ -29,17 +29,22 @@ __global__ void embedding_backward_table_kernel(real *dwte, const real *dout,
     int lane = threadIdx.x % 32, token = blockIdx.x;
     int c = (blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32) * 32 + lane;
     size_t at = (size_t)token * C + c;
-    real sum = c < C ? dwte[at] : real(0);
+    real sum = 0;
+    bool found = false;
     for (int base = 0; base < N; base += 32) {
+        /* add the matching positions */
         int n = base + lane;
         unsigned match = __ballot_sync(0xffffffffu, n < N && tokens[n] == token);
+        if (match != 0 && !found && c < C)
+            sum = dwte[at];
+        found = found || match != 0;
         for (; match != 0; match &= match - 1) {
             size_t row = base + __ffs((int)match) - 1;
             if (c < C)
                 sum += dout[row * C + c];
         }
     }
-    if (c < C)
+    if (found && c < C)
         dwte[at] = sum;
 }
 

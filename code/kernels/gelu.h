@@ -16,6 +16,7 @@
 extern "C" {
 #endif
 
+/* declare gelu */
 /* out = gelu(x). Finite for |x| < 1e12 in f32; out may be x. */
 dls_status dls_gelu_forward(dls_ctx *ctx,
                             void *out,      // (n)

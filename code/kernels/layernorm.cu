@@ -49,6 +49,7 @@ __global__ void layernorm_backward_input_kernel(real *dx, const real *dout, cons
         return;
     const real *row = x + n * C, *drow = dout + n * C;
     real m = mean[n], r = rstd[n], sum = 0, product = 0;
+    /* find both means of the gradient */
     for (int c = lane; c < C; c += 32) {
         real g = drow[c] * weight[c];
         sum += g;
@@ -72,6 +73,7 @@ __global__ void layernorm_backward_weight_kernel(real *dweight, real *dbias,
     __shared__ real weights[8][32], biases[8][32];
     int c = blockIdx.x * 32 + threadIdx.x;
     real dw = 0, db = 0;
+    /* sum every eighth row */
     for (size_t n = threadIdx.y; c < C && n < (size_t)N; n += 8) {
         real g = dout[n * C + c];
         dw += g * (x[n * C + c] - mean[n]) * rstd[n];

@@ -16,6 +16,7 @@ void DLS_HOST_NAME(dls_layernorm_forward)(real *out, real *mean, real *rstd,
     for (size_t n = 0; n < (size_t)N; n++) {
         const real *row = x + n * C;
         real *y = out + n * C, sum = 0, squares = 0;
+        /* find mean and rstd on the host */
         #pragma omp simd reduction(+ : sum)
         for (int c = 0; c < C; c++)
             sum += row[c];

@@ -173,6 +173,20 @@ KERNEL_TEST(attention_extremes)
         cr_assert(isfinite(got[i]));
 }
 
+KERNEL_TEST(attention_ignores_overflow_above_the_diagonal)
+{
+    double qkv[15] = {0}, dout[] = {100, 100, 100, 100, 0};
+    qkv[14] = (float)3e38; // 100 times this overflows f32 where t < 4, which none may see
+    void *in = kcase_put(k, qkv, 15), *o = kcase_space(k, 5), *w = kcase_space(k, 25);
+    void *scratch = kcase_space(k, 25), *d = kcase_space(k, 15);
+    OK(dls_attention_forward(&k->ctx, o, w, in, 1, 5, 1, 1));
+    OK(dls_attention_backward(&k->ctx, d, scratch, kcase_put(k, dout, 5), in, w, 1, 5, 1,
+                              1));
+    double *got = kcase_get(k, d, 15);
+    for (int i = 0; i < 15; i++)
+        cr_assert(isfinite(got[i]), "dqkv[%d]", i);
+}
+
 KERNEL_TEST(attention_refuses_uneven_heads)
 {
     cr_assert_eq(dls_attention_forward(&k->ctx, NULL, NULL, NULL, 1, 1, 10, 3),

@@ -46,6 +46,26 @@ KERNEL_TEST(sums)
     check_sum(k, 100003);
 }
 
+KERNEL_TEST(sums_on_two_streams)
+{
+    dls_ctx other;
+    void *out[16], *x[16];
+    OK(dls_ctx_create(&other, 0, k->ctx.dtype));
+    for (int i = 0; i < 16; i++) {
+        double *ones = kcase_random(k, 100 + i, 1, 1, 1);
+        x[i] = kcase_put(k, ones, 100 + i);
+        out[i] = kcase_space(k, 1);
+    }
+    for (int i = 0; i < 16; i++)
+        OK(dls_sum(i % 2 ? &other : &k->ctx, out[i], x[i], 100 + i));
+    OK(dls_ctx_sync(&other));
+    for (int i = 0; i < 16; i++) {
+        double want = 100 + i;
+        expect_within(kcase_get(k, out[i], 1), &want, 0, 1, "sum of ones");
+    }
+    dls_ctx_destroy(&other);
+}
+
 /* test clipping */
 KERNEL_TEST(clip_coefficients)
 {
