@@ -256,22 +256,31 @@ static struct output *output_at(const outputs *o, const char *path)
     return NULL;
 }
 
-/* Where the chapter had not changed, the new chapter gives the file on the disk, to the
- * byte. */
+/* The first line in which two texts differ, or 0. Lines of white space are empty lines, and
+ * a last line without a newline is a line: tangling tidies both. */
+static int first_unlike(slice want, slice disk)
+{
+    int an, bn;
+    slice *a = cut_lines(want, &an), *b = cut_lines(disk, &bn);
+    for (int i = 0; i < an || i < bn; i++)
+        if (i >= an || i >= bn || (!same(a[i], b[i]) && (trim(a[i]).n || trim(b[i]).n)))
+            return i + 1;
+    return 0;
+}
+
+/* Where the chapter had not changed, the new chapter gives the file on the disk again. */
 static void prove(struct untangle *u, const outputs *fresh)
 {
     for (size_t i = 0; i < u->edited.n; i++) {
         const struct edited *e = u->edited.at[i];
-        const struct output *now = output_at(&u->now, e->base->path);
-        const struct output *new = output_at(fresh, e->base->path);
-        if (!now || !same(text_slice(&now->clean), text_slice(&e->base->clean)))
+        const struct output *before = output_at(&u->now, e->base->path);
+        const struct output *after = output_at(fresh, e->base->path);
+        if (!before || !same(text_slice(&before->clean), text_slice(&e->base->clean)))
             continue;
-        if (new &&same(text_slice(&new->clean), e->disk))
+        slice want = after ? text_slice(&after->clean) : (slice){"", 0};
+        int line = first_unlike(want, e->disk);
+        if (!line)
             continue;
-        slice want = new ? text_slice(&new->clean) : (slice){"", 0};
-        int line = 1;
-        for (size_t k = 0; k < want.n && k < e->disk.n && want.p[k] == e->disk.p[k]; k++)
-            line += want.p[k] == '\n';
         problem(CLASS_CONFLICT, "no-way-back", at_file(e->base->path, line),
                 "this edit cannot be expressed in the chapter's chunks");
         note("tangling it would not give this line again; edit the chapter");

@@ -223,6 +223,17 @@ Test(tangle_back, what_no_chunk_can_say_is_refused)
     refused("int one;\n", "int \xff;\n", "is not UTF-8");
 }
 
+Test(tangle_back, white_space_that_editors_leave_is_tidied)
+{
+    begin();
+    small_edit(FILE_A, "wait();\n", "wait();\n    \n");
+    small_edit("tests/x/b.c", "int b;\n", "long b;"); // no newline at the end
+    EXPECT_EXIT("untangle", 0);
+    EXPECT_EXIT("check", 0);
+    char *code = small_get(FILE_A);
+    cr_expect(strstr(code, "wait();\n\n    done"), "%s", code);
+}
+
 Test(tangle_back, works_without_a_snapshot_or_git)
 {
     begin();
