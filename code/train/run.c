@@ -230,7 +230,7 @@ static dls_status end_trace(report *r, dls_trainer *t)
     int over = t->step == t->config->trace_to || t->step == t->config->steps;
     if (r->trace_start < 0 || !over)
         return DLS_OK;
-    DLS_TRY(report_steps(r, t));
+    DLS_TRY(dls_ctx_sync(&t->ctx));
     double end = dls_gpu_host_time();
     dls_trace_enable(0);
     trace_path(path, sizeof path, t, t->rank);

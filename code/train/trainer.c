@@ -162,6 +162,7 @@ static dls_status make_parts(dls_trainer *t)
     const dls_train_config *c = t->config;
     int T = c->model.context, rows = batch_rows(c, t->rows);
     DLS_TRY(dls_ctx_create(&t->ctx, 0, c->dtype));
+    DLS_CUDA(dls_gpu_name_stream(t->ctx.stream, "compute"));
     DLS_TRY(dls_gpt_create(&t->gpt, &t->ctx, &c->model, c->micro_batch, T));
     DLS_TRY(dls_params_initialise(&t->gpt->params, &t->ctx, c->seed));
     DLS_TRY(dls_optimizer_create(&t->optimizer, &t->ctx, &t->gpt->params, &c->adamw));
