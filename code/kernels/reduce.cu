@@ -15,6 +15,7 @@
 constexpr unsigned SLOTS = 64, MOST_BLOCKS = 256;
 
 static __device__ double partial_sums[SLOTS][MOST_BLOCKS];
+static unsigned turn;  // the next slot: one counter for all types and kinds of sum
 
 template <typename real, bool squared>
 __global__ void partial_sum_kernel(const real *x, size_t n, int slot)
@@ -56,7 +57,6 @@ template <typename real, bool squared, typename result>
 static dls_status reduce_on_device(dls_ctx *ctx, const char *name, result *out,
                                    const real *x, size_t n)
 {
-    static unsigned turn;
     int slot = (int)(__sync_fetch_and_add(&turn, 1u) % SLOTS);
     unsigned blocks = dls_blocks(n, 4096);
     blocks = blocks < 1 ? 1 : blocks > MOST_BLOCKS ? MOST_BLOCKS : blocks;

@@ -49,19 +49,22 @@ KERNEL_TEST(sums)
 KERNEL_TEST(sums_on_two_streams)
 {
     dls_ctx other;
+    double zero[16] = {0}, *squares = device_doubles(k, zero, 16);
     void *out[16], *x[16];
     OK(dls_ctx_create(&other, 0, k->ctx.dtype));
     for (int i = 0; i < 16; i++) {
-        double *ones = kcase_random(k, 100 + i, 1, 1, 1);
-        x[i] = kcase_put(k, ones, 100 + i);
+        x[i] = kcase_put(k, kcase_random(k, 100 + i, 1, 2, 2), 100 + i);
         out[i] = kcase_space(k, 1);
     }
-    for (int i = 0; i < 16; i++)
-        OK(dls_sum(i % 2 ? &other : &k->ctx, out[i], x[i], 100 + i));
+    for (int i = 0; i < 16; i++) {
+        OK(dls_sum(&k->ctx, out[i], x[i], 100 + i));
+        OK(dls_square_sum(&other, squares + i, x[i], 100 + i));
+    }
     OK(dls_ctx_sync(&other));
     for (int i = 0; i < 16; i++) {
-        double want = 100 + i;
-        expect_within(kcase_get(k, out[i], 1), &want, 0, 1, "sum of ones");
+        double sum = 2 * (100 + i), got = read_double(k, squares + i);
+        expect_within(kcase_get(k, out[i], 1), &sum, 0, 1, "sum of twos");
+        cr_assert_eq(got, 2 * sum, "sum of fours");
     }
     dls_ctx_destroy(&other);
 }
