@@ -9,6 +9,7 @@
  *
  * Nothing in it is believed before its checksum is verified, lengths included.
  */
+/* include for checkpoints */
 #include "train/checkpoint.h"
 
 #include <dirent.h>
@@ -139,6 +140,7 @@ dls_status dls_checkpoint_check_layout(const dls_checkpoint *c, const dls_params
     return s;
 }
 
+/* check before believing */
 /* check the header */
 static dls_status check_header(const char *path, const char *data, size_t size, header *h)
 {
@@ -222,6 +224,7 @@ fail:
     return s;
 }
 
+/* look after the directory */
 /* append a step */
 static dls_status append_step(int64_t **steps, int *n, int64_t step)
 {

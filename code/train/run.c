@@ -191,6 +191,7 @@ static dls_status write_memory(const dls_trainer *t)
     return dls_file_write(path, text, (size_t)n);
 }
 
+/* trace and run */
 /* begin the trace */
 static dls_status begin_trace(report *r, dls_trainer *t)
 {

@@ -88,6 +88,7 @@ dls_status dls_trainer_evaluate(dls_trainer *t, double *loss)
     return DLS_OK;
 }
 
+/* prepare a run */
 /* make the samplers */
 static dls_status make_samplers(dls_trainer *t)
 {
@@ -99,6 +100,10 @@ static dls_status make_samplers(dls_trainer *t)
     if (c->evaluate_every == 0)
         return DLS_OK;
     dls_corpus_part(t->corpus, DLS_PART_VALIDATION, &begin, &end);
+    if (end - begin < (uint64_t)c->model.context + 1)
+        return DLS_FAIL(DLS_ERR_INPUT, "data.validation_fraction: %g of %s is %llu "
+                        "bytes, less than one window of %d", c->validation_fraction, c->corpus,
+                        (unsigned long long)(end - begin), c->model.context + 1);
     return dls_sampler_init(&t->validation, c->seed, begin, end, c->model.context,
                             c->evaluate_windows);
 }
@@ -177,6 +182,7 @@ static dls_status make_parts(dls_trainer *t)
                           c->first_bucket_bytes);
 }
 
+/* keep the state */
 /* choose the checkpoint */
 static dls_status choose_checkpoint(dls_trainer *t, dls_checkpoint *c)
 {
@@ -266,6 +272,8 @@ void dls_trainer_free(dls_trainer *t)
 {
     if (!t)
         return;
+    if (t->ctx.stream)
+        cudaStreamSynchronize(t->ctx.stream);   // its errors were told already
     dls_ddp_destroy(t->ddp);
     dls_meter_destroy(&t->meter);
     dls_batch_destroy(&t->batch);

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/rng.h"
 #include "train/checkpoint.h"
 
 /* make a small checkpoint */
@@ -94,6 +95,30 @@ Test(train, every_cut_and_every_changed_byte_is_refused, .init = make_directory,
     free(data);
 }
 
+Test(train, damage_of_a_large_file_is_refused, .init = make_directory,
+     .fini = remove_directory)
+{
+    enum { COUNT = 180000 };
+    double *many = calloc(3 * COUNT, sizeof *many);
+    char *data;
+    size_t size;
+    dls_checkpoint c = {
+        .step = 1, .dtype = DLS_F64, .model = {256, 8, 1, 1, 4, 0}, .elements = COUNT,
+        .settings = "", .layout = "", .values = many, .m = many + COUNT,
+        .v = many + 2 * COUNT};
+    OK(dls_checkpoint_save(directory, &c));
+    OK(dls_file_read(path_of(1), &data, &size));
+    for (int i = 0; i < 24; i++) {
+        size_t at = size / 24 * i + dls_rng_u32(1, 1, i) % (size / 24);
+        assert_refused(path_of(1), data, at);
+        data[at] ^= 16;
+        assert_refused(path_of(1), data, size);
+        data[at] ^= 16;
+    }
+    free(data);
+    free(many);
+}
+
 /* test the messages */
 static void assert_message(const char *data, size_t size, const char *want)
 {
@@ -146,7 +171,8 @@ Test(train, two_checkpoints_are_kept_and_other_files_left, .init = make_director
     cr_assert_eq(access(other, F_OK), 0);
 }
 
-Test(train, the_newest_good_one_is_found, .init = make_directory, .fini = remove_directory)
+Test(train, the_newest_good_one_is_found, .init = make_directory,
+     .fini = remove_directory)
 {
     dls_checkpoint c;
     dls_log_set_level(DLS_LOG_NONE);

@@ -14,8 +14,9 @@ enum { B = 4, T = 16, N = B * T };
 
 static void load_one_batch(dls_batch *b)
 {
-    static const char text[] = "It is a truth universally acknowledged, that a single man "
-                               "in possession of a good fortune, must be in want of a wife.";
+    static const char text[] = "It is a truth universally acknowledged, that a single "
+                               "man in possession of a good fortune, must be in want "
+                               "of a wife.";
     const uint64_t offsets[B] = {0, 25, 50, 75};
     OK(dls_batch_load(b, (const unsigned char *)text, offsets, B));
 }

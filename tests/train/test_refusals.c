@@ -3,7 +3,8 @@
 #include "run.h"
 
 /* test refusals of training */
-Test(train, bad_settings_are_refused_in_one_line, .init = make_corpus, .fini = remove_root)
+Test(train, bad_settings_are_refused_in_one_line, .init = make_corpus,
+     .fini = remove_root)
 {
     static const char *const cases[][2] = {
         {"train.steps=0", "train.steps: expected"},
@@ -14,6 +15,7 @@ Test(train, bad_settings_are_refused_in_one_line, .init = make_corpus, .fini = r
         {"train.stepz=3", "train.steps"},
         {"train.global_batch=1", "train.global_batch: 1 sequences are too few for 2"},
         {"data.corpus=/nowhere/text", "/nowhere/text"},
+        {"data.validation_fraction=0", "data.validation_fraction: 0 of"},
         {"model.heads=3", "model.heads: expected a divisor of the 16 channels, got 3"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         run r = {"bad", {cases[i][0]}, 0};

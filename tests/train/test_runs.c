@@ -96,7 +96,8 @@ Test(train, worlds_agree_in_float64, .init = make_corpus, .fini = remove_root)
     compare_worlds("train.dtype=f64", 1e-10, 1e-10);
 }
 
-Test(train, batches_that_do_not_divide_are_exact, .init = make_corpus, .fini = remove_root)
+Test(train, batches_that_do_not_divide_are_exact, .init = make_corpus,
+     .fini = remove_root)
 {
     double want[64];
     run one = {"one", {"train.dtype=f64", "train.global_batch=11"}, 0};
