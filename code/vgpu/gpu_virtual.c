@@ -47,8 +47,8 @@ static void refuse_after_fork(void)
         return;
     dls_vgpu.sticky = cudaErrorInitializationError;
     dls_vgpu.sticky_status = DLS_ERR_STATE;
-    snprintf(dls_vgpu.failure, sizeof dls_vgpu.failure, "this process was forked from one "
-             "that already used its devices; fork before the first CUDA call");
+    snprintf(dls_vgpu.failure, sizeof dls_vgpu.failure, "this process was forked from "
+             "one that already used its devices; fork before the first CUDA call");
 }
 
 static dls_status initialise(const dls_gpu_options *options)

@@ -1,5 +1,5 @@
 /* tests/vgpu/test_host_launch.cu: from chapters/A-virtual-gpu-runtime.md. Edit the chapter, or edit here and run "make untangle". */
-/* dls_gpu_host_launch: a plain C function on a stream, beside the kernel it stands for. */
+/* dls_gpu_host_launch: a plain C function on a stream, beside the kernel it replaces. */
 #include <criterion/criterion.h>
 
 #include "vgpu/gpu.h"
