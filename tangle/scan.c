@@ -94,11 +94,21 @@ static bool contains_word(slice s, const char *word)
     return false;
 }
 
+/* Is a name unlike a word? The weave links names in backticks; `run` or `model` in a sentence
+ * must not lead to some file's internal type. */
+static bool telling(slice name)
+{
+    for (size_t i = 0; i < name.n; i++)
+        if (name.p[i] == '_' || isupper((unsigned char)name.p[i]))
+            return true;
+    return false;
+}
+
 static void define(struct identifiers *ids, slice name, enum what what, struct block *b,
                    int row, bool body)
 {
     struct identifier *id = map_get(&ids->by_name, name);
-    if (id && (id->body || !body))
+    if (!telling(name) || (id && (id->body || !body)))
         return;
     if (!id) {
         id = keep(sizeof *id);

@@ -118,7 +118,8 @@ static const char *kinds =
          "Test(x, name)\n{\n}\n")
     BLOCK(".cuda file=code/x/k.cu",
           "__global__ static void add_kernel(float *x)\n{\n}\n"
-          "__global__ void __launch_bounds__(256) scale_kernel(float *x)\n{\n}\n");
+          "__global__ void __launch_bounds__(256) scale_kernel(float *x)\n{\n}\n"
+          "int plain(void)\n{\n    return 0;\n}\ntypedef struct {\n} model;\n");
 
 static void expect_kind(json_t *all, const char *name, const char *kind, int line,
                         int uses)
