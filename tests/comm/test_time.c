@@ -206,6 +206,36 @@ Test(comm, a_late_rank_delays_everybody)
 }
 
 /* test that seeds do not change times */
+static dls_status two_streams(int rank, void *arg)
+{
+    world *w = arg;
+    dls_comm *comm;
+    cudaStream_t streams[2];
+    float *buf;
+    (void)rank;
+    DLS_TRY(test_world(w->cluster, &comm));
+    DLS_TRY(test_buffer(&buf, 18000 * sizeof *buf));
+    memset(buf, 0, 18000 * sizeof *buf);
+    for (int i = 0; i < 2; i++) {
+        DLS_CUDA(cudaStreamCreate(&streams[i]));
+        DLS_TRY(compute_until(streams[i], START));
+        DLS_TRY(dls_comm_all_reduce(comm, buf + i * 9000, 9000, DLS_F32, DLS_SUM,
+                                    streams[i]));
+    }
+    DLS_CUDA(cudaDeviceSynchronize());
+    double one = 4 * (TEST_ALPHA + TEST_BETA * 12000);
+    EXPECT(close_to(dls_gpu_host_time(), START + 2 * one), "%.12g s", dls_gpu_host_time());
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(comm, two_streams_share_one_wire)
+{
+    world w = {3, test_cluster(1, 16)};
+    expect_ranks(w.n, two_streams, &w);
+    unlink(w.cluster);
+}
+
 static dls_status busy_streams(int rank, void *arg)
 {
     double mine, all[3];
