@@ -22,7 +22,7 @@ end
 local classes = {
   kw = "kw", cf = "kw", im = "pp", pp = "pp", dt = "ty", ot = "pp", at = "at", fu = "fu", bu = "fu", ex = "fu",
   va = "va", cn = "nu", dv = "nu", bn = "nu", fl = "nu", ch = "st", sc = "st", st = "st", vs = "st", ss = "st",
-  co = "co", ["do"] = "co", an = "co", cv = "co", ["in"] = "co", al = "al", wa = "al", er = "", op = "op",
+  co = "co", ["do"] = "co", an = "co", cv = "co", ["in"] = "co", al = "al", wa = "al", er = "", op = "",
 }
 
 local function lines_of(text)

@@ -140,6 +140,12 @@ M.tex_code = M.tex
 
 -- Messages ------------------------------------------------------------------------------------
 
+-- Ends the pass with a message and no traceback, which would be of the weave and not of the book.
+function M.fail(text)
+  io.stderr:write(text, "\n")
+  os.exit(1)
+end
+
 function M.warn(text) io.stderr:write(text, "\n") end
 
 -- The lines of a source file in which a pattern-free string stands, for messages.

@@ -49,7 +49,8 @@ $(CHAPTERS:%=$(OUT)/dep/%.lua) $(EXTRA:%=$(OUT)/dep/%.lua) $(OUT)/figures.list: 
 
 # HTML --------------------------------------------------------------------------------------------
 
-WEAVE = $(PANDOC) -L $(W)/weave.lua --citeproc -L $(W)/refs.lua --wrap=preserve
+WEAVE = $(PANDOC) -L $(W)/weave.lua --citeproc -L $(W)/refs.lua --wrap=preserve \
+        $(if $(filter skip,$(WEAVE_MISSING)),,--fail-if-warnings)
 # The extra pages have no text of their own.
 PAGE  = $(PANDOC) -f markdown /dev/null -L $(W)/weave.lua --wrap=preserve
 

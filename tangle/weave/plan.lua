@@ -36,7 +36,7 @@ function Pandoc(doc)
     if #chapters > 0 then parts[#parts + 1] = { title = part.title or "", chapters = chapters } end
   end
   if missing > 0 and not lenient then
-    error("weave: " .. missing .. " file(s) of book.yaml missing; WEAVE_MISSING=skip weaves without them", 0)
+    lib.fail("weave: " .. missing .. " file(s) of book.yaml missing; WEAVE_MISSING=skip weaves without them")
   end
   book.parts = parts
   lib.write_if_changed(out .. "/book.lua", lib.to_lua(book))

@@ -192,7 +192,7 @@ local pages = {}
 for _, chapter in ipairs(chapters) do pages[chapter.id] = chapter.position end
 for i, page in ipairs(last_pages) do pages[page.id] = #chapters + i end
 if by_id.chunks or by_id.identifiers or by_id.index then
-  error("weave: book.yaml: chunks, identifiers and index are no ids for a chapter; these pages exist", 0)
+  lib.fail("weave: book.yaml: chunks, identifiers and index are no ids for a chapter; these pages exist")
 end
 
 local function neighbour(position)
@@ -351,7 +351,7 @@ lib.write_if_changed(out .. "/figures.list", table.concat(figures, "\n") .. (#fi
 
 function Pandoc(doc)
   if problems > 0 and not lenient then
-    error("weave: " .. problems .. " problem(s); WEAVE_MISSING=skip weaves nevertheless", 0)
+    lib.fail("weave: " .. problems .. " problem(s); WEAVE_MISSING=skip weaves nevertheless")
   end
   return doc
 end

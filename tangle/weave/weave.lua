@@ -427,7 +427,10 @@ end
 
 local function math(m)
   if latex then return nil end
+  local long = m.mathtype == "InlineMath" and #m.text > 24
   m.text = mathml_text(m.text)
+  -- May be wider than a small screen; then it scrolls inside itself.
+  if long and W.format == "html" then return pandoc.Span({ m }, pandoc.Attr("", { "long-math" })) end
   return m
 end
 
