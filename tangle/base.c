@@ -59,15 +59,20 @@ static int read_snapshot(void *context, const char *path, slice *out)
     return 0;
 }
 
-static int read_head(void *context, const char *path, slice *out)
+int head_text(const char *path, slice *out)
 {
-    (void)context;
     struct process p = {0};
     char *argv[] = {"git", "cat-file", "blob", keepf("HEAD:./%s", path), NULL};
     if (process_run(argv, (slice){"", 0}, 10, true, &p) || p.exit)
         return ENOENT;
     *out = text_slice(&p.output);
     return 0;
+}
+
+static int read_head(void *context, const char *path, slice *out)
+{
+    (void)context;
+    return head_text(path, out);
 }
 
 /* A base with problems of its own, or without outputs, is none. */

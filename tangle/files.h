@@ -79,6 +79,7 @@ bool plan_commit(struct plan *p, struct book *b);
 int write_aside(const char *path, slice content);
 int make_folders(const char *path); /* those above path */
 slice base_text(const struct book *b);
+int head_text(const char *path, slice *out); /* as git's HEAD has it; 0 or ENOENT */
 struct base *base_load(const struct manifest *m, bool head_only);
 bool lock_tree(void);
 

@@ -176,7 +176,11 @@ static void conflict(struct plan *p, const struct item *it)
         return;
     }
     where = at_file(it->path, first_difference(it->disk, it->content));
-    if (recorded || p->base->from == BASE_HEAD)
+    slice committed;
+    if (!recorded && !head_text(it->path, &committed) && same(committed, it->disk))
+        problem(CLASS_CONFLICT, "edited-output", where,
+                "committed out of step with its chapter");
+    else if (recorded || p->base->from == BASE_HEAD)
         problem(CLASS_CONFLICT, "edited-output", where, "edited since it was written");
     else
         problem(CLASS_CONFLICT, "edited-output", where,

@@ -202,6 +202,16 @@ Test(tangle_write, refuses_an_edited_output_in_a_fresh_clone)
     EXPECT_FILE("code/x/a.c", HEADER("code/x/a.c", "chapters/01-one.md") "long a;\n");
 }
 
+Test(tangle_write, tells_a_commit_that_is_out_of_step)
+{
+    clone_it();
+    small_edit("chapters/01-one.md", "int a", "long a");
+    cr_assert_eq(small_shell("git -c user.name=x -c user.email=x@x commit -q -a -m y"), 0);
+    EXPECT_EXIT("write", 5);
+    EXPECT_SAID("code/x/a.c:2:1: error: committed out of step with its chapter");
+    EXPECT_EXIT("write --force", 0);
+}
+
 Test(tangle_write, refuses_a_difference_it_knows_nothing_about)
 {
     small_book(ROOT("code/x/a.c", "int a;\n"));
