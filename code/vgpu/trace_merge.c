@@ -58,6 +58,8 @@ static dls_status add_event(dls_trace_chart *chart, json_t *event, const char *p
     if (!isfinite(start) || !isfinite(length) || length < 0)
         return DLS_FAIL(DLS_ERR_INPUT, "%s: event %zu '%s': expected numbers ts and "
                         "dur >= 0", path, number, name);
+    if (length == 0)
+        return DLS_OK;
     chart->bars[chart->bar_count++] =
         (dls_trace_bar){pid, tid, kind_of(category), name, start, start + length};
     return DLS_OK;

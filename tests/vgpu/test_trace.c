@@ -213,8 +213,12 @@ Test(vgpu, drawings_survive_odd_traces)
                            "\"dur\":9000}]}", 1e-3, 2e-3);
     cr_assert(strstr(odd, "a&lt;b&amp;&quot;c&quot;") && !strstr(odd, "a<b"));
     cr_assert(strstr(odd, "x=\"132.00\"") && strstr(odd, "width=\"812.00\""), "clipped");
+    char *point = drawing_of("{\"traceEvents\":[{\"ph\":\"X\",\"cat\":\"host\",\"pid\":0,"
+                             "\"tid\":1,\"ts\":5,\"dur\":0}]}", 0, 0);
+    cr_assert_eq(occurrences(point, "class=\"k3\""), 0, "no bar without length");
     free(empty);
     free(odd);
+    free(point);
 }
 
 Test(vgpu, long_traces_make_small_drawings)
