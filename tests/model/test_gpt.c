@@ -124,6 +124,36 @@ Test(model, starting_loss_is_the_logarithm_of_the_vocabulary)
     end(&f);
 }
 
+/* test the initial deviations */
+static double deviation(const dls_params *params, const char *name)
+{
+    const dls_param *p = dls_params_find(params, name);
+    double *host = malloc(p->count * sizeof *host), sum = 0;
+    cudaMemcpy(host, p->value, p->count * sizeof *host, cudaMemcpyDeviceToHost);
+    for (size_t i = 0; i < p->count; i++)
+        sum += host[i] * host[i];
+    free(host);
+    return sqrt(sum / (double)p->count);
+}
+
+Test(model, weights_start_with_their_deviations)
+{
+    fixture f;
+    begin(&f, (dls_gpt_config){256, 64, 4, 4, 96, 0}, DLS_F64);
+    const dls_params *p = &f.gpt->params;
+    const char *wide[] = {"wte.weight", "wpe.weight", "block.0.attention.qkv.weight",
+                          "block.3.mlp.fc.weight"};
+    const char *narrow[] = {"block.0.attention.proj.weight", "block.3.mlp.proj.weight"};
+    for (int i = 0; i < 4; i++)
+        cr_assert(fabs(deviation(p, wide[i]) / 0.02 - 1) < 0.05, "%s", wide[i]);
+    for (int i = 0; i < 2; i++)
+        cr_assert(fabs(deviation(p, narrow[i]) / (0.02 / sqrt(8)) - 1) < 0.05, "%s",
+                  narrow[i]);
+    cr_assert_eq(deviation(p, "block.1.ln1.weight"), 1);
+    cr_assert_eq(deviation(p, "block.1.mlp.fc.bias"), 0);
+    end(&f);
+}
+
 /* test causality */
 Test(model, a_token_changes_only_what_follows_it)
 {
