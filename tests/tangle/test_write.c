@@ -206,7 +206,7 @@ Test(tangle_write, tells_a_commit_that_is_out_of_step)
 {
     clone_it();
     small_edit("chapters/01-one.md", "int a", "long a");
-    cr_assert_eq(small_shell("git -c user.name=x -c user.email=x@x commit -q -a -m y"), 0);
+    cr_assert_eq(small_shell("git -c user.name=x -c user.email=x@x commit -qam y"), 0);
     EXPECT_EXIT("write", 5);
     EXPECT_SAID("code/x/a.c:2:1: error: committed out of step with its chapter");
     EXPECT_EXIT("write --force", 0);
