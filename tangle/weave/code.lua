@@ -59,39 +59,57 @@ local function tokens_of_line(html)
   return tokens
 end
 
-function M.highlight(_, doc)
+-- Highlighting is more than half of the weave's time, and most blocks are as they were: what the
+-- highlighter said of them is kept beside the page (build/book/highlight/ID.lua), for all formats.
+local function kept(path)
+  local chunk = path and loadfile(path)
+  local cache = chunk and chunk()
+  return cache and cache.pandoc == tostring(PANDOC_VERSION) and cache.blocks or {}
+end
+
+function M.highlight(W, doc, cache_path)
   -- Blank lines at either end of a block part the chunks of the tangled file; here they are air.
   doc.blocks = doc:walk { CodeBlock = function(b)
     b.text = b.text:gsub("^[ \t]*\n", ""):gsub("%s+$", "")
     return b
   end }.blocks
-  local blocks, keys, order = {}, {}, {}
+  local before, now = kept(cache_path), {}
+  local blocks, order, new = {}, {}, false
   doc:walk { CodeBlock = function(b)
     local language = language_of(b)
     local key = key_of(language, b.text)
-    if language and not keys[key] then
-      keys[key] = true
-      local lines = lines_of(b.text)
-      for i, line in ipairs(lines) do
-        local indent = reference_of(line)
-        if indent then lines[i] = indent .. "weavereference" end
-      end
-      order[#order + 1] = { key = key, count = #lines }
-      blocks[#blocks + 1] = pandoc.CodeBlock(table.concat(lines, "\n"), pandoc.Attr("", { syntax[language] }))
+    if not language or now[key] then return end
+    now[key] = before[key] or ""
+    if now[key] ~= "" then return end
+    local lines = lines_of(b.text)
+    for i, line in ipairs(lines) do
+      local indent = reference_of(line)
+      if indent then lines[i] = indent .. "weavereference" end
     end
+    order[#order + 1] = key
+    blocks[#blocks + 1] = pandoc.CodeBlock(table.concat(lines, "\n"), pandoc.Attr("", { syntax[language] }))
   end }
-  if #blocks == 0 then return end
-  local html, at = pandoc.write(pandoc.Pandoc(blocks), "html"), 1
-  for _, entry in ipairs(order) do
-    local _, stop, body = html:find("<pre[^>]*><code[^>]*>(.-)</code></pre>", at)
-    if not stop then break end
-    at = stop + 1
+  if #blocks > 0 then
+    local html, at = pandoc.write(pandoc.Pandoc(blocks), "html"), 1
+    for _, key in ipairs(order) do
+      local _, stop, body = html:find("<pre[^>]*><code[^>]*>(.-)</code></pre>", at)
+      if not stop then break end
+      at = stop + 1
+      now[key] = body
+    end
+  end
+  for key in pairs(before) do new = new or not now[key] end
+  if cache_path and (new or #blocks > 0) then
+    lib.write_file(cache_path, lib.to_lua { pandoc = tostring(PANDOC_VERSION), blocks = now }, "." .. W.format)
+  end
+  for key, body in pairs(now) do
     local lines = {}
     for line in (body .. "\n"):gmatch("([^\n]*)\n") do
       line = line:gsub('^<span id="cb[%w-]+"><a [^>]*></a>', ""):gsub("</span>$", "", 1)
       lines[#lines + 1] = tokens_of_line(line)
     end
-    if #lines >= entry.count then highlighted[entry.key] = lines end
+    local _, wanted = key:gsub("\n", "")
+    if #lines > wanted then highlighted[key] = lines end
   end
 end
 

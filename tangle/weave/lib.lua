@@ -27,8 +27,8 @@ function M.write_if_changed(path, text)
   return true
 end
 
-function M.write_file(path, text)
-  local aside = path .. ".new"
+function M.write_file(path, text, suffix)
+  local aside = path .. (suffix or "") .. ".new"
   local f, why = io.open(aside, "wb")
   if not f then error("weave: cannot write " .. aside .. ": " .. tostring(why), 0) end
   f:write(text)

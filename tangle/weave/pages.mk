@@ -14,7 +14,7 @@ export WEAVE_OUT := $(OUT)
 export WEAVE_INDEX := $(INDEX)
 
 HTML := $(OUT)/html
-$(shell mkdir -p $(OUT)/ast $(OUT)/scan $(OUT)/dep $(HTML)/search $(OUT)/tex $(OUT)/epub)
+$(shell mkdir -p $(OUT)/ast $(OUT)/scan $(OUT)/dep $(OUT)/highlight $(HTML)/search $(OUT)/tex $(OUT)/epub)
 
 include $(OUT)/chapters.mk
 

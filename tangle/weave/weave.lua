@@ -494,7 +494,7 @@ function Pandoc(doc)
   if dep.list then
     doc.blocks = indexes.blocks(W)
   else
-    code.highlight(W, doc)
+    code.highlight(W, doc, stringify(doc.meta["weave-dep"]):gsub("/dep/", "/highlight/"))
     doc = doc:walk { Table = table_block }   -- first: it measures the text of the cells
     doc = doc:walk { Code = inline_code, Cite = cite, Link = link, Image = image, Math = math }
     doc = doc:walk { Span = equation, Header = header,
