@@ -70,6 +70,9 @@ static dls_status open_device(dls_comm *comm)
     DLS_CUDA(cudaStreamCreateWithFlags(&comm->stream, cudaStreamNonBlocking));
     DLS_CUDA(dls_gpu_name_stream(comm->stream, "host waits"));
     dls_gpu_set_idle(sleep_while_idle, comm);
+#ifndef DLS_BACKEND_cuda
+    comm->local.watches = 1; // a rank with nothing to do has no kernel running either
+#endif
     return DLS_OK;
 }
 
@@ -83,6 +86,7 @@ dls_status dls_comm_create(dls_comm **out, const dls_comm_options *options)
     if (!comm)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a communicator");
     comm->world = 1;
+    pthread_mutex_init(&comm->lock, NULL);
     if (!options || !options->ignore_environment)
         DLS_TRY_GOTO(status, join_world(comm), fail);
     if (comm->world > 1 && (dls_gpu_rank() != comm->rank || dls_gpu_world() != comm->world)) {

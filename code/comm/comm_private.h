@@ -3,6 +3,8 @@
 #ifndef DLS_COMM_COMM_PRIVATE_H
 #define DLS_COMM_COMM_PRIVATE_H
 
+#include <pthread.h>
+
 #include "comm/algorithms.h"
 #include "comm/comm.h"
 #include "comm/local.h"
@@ -28,6 +30,7 @@ struct dls_comm {
     const dls_comm_op *waiting;               // the last one that could not go on
     char host_waits[DLS_LOCAL_WAIT];          // what the host thread waits for, or ""
     cudaStream_t stream;                      // for the waits of the host
+    pthread_mutex_t lock;                     // of the operations' progress
     dls_comm_statistics stats;
 };
 

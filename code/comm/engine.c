@@ -218,10 +218,8 @@ static void finish(dls_comm_op *op)
         c->waiting = NULL;
 }
 
-static int exchange_ready(void *arg, double *earliest)
+static int make_progress(dls_comm_op *op)
 {
-    dls_comm_op *op = arg;
-    *earliest = 0; // the stream's own order is all that holds us back
     if (op->done)
         return 1;
     if (!is_our_turn(op))
@@ -236,9 +234,17 @@ static int exchange_ready(void *arg, double *earliest)
         moved = look_for_the_lost(op);
     if (moved > 0)
         finish(op);
-    if (moved >= 0)
-        return moved;
-    return dls_comm_give_up(op->comm);
+    return moved >= 0 ? moved : dls_comm_give_up(op->comm);
+}
+
+static int exchange_ready(void *arg, double *earliest)
+{
+    dls_comm_op *op = arg;
+    *earliest = 0; // the stream's own order is all that holds us back
+    pthread_mutex_lock(&op->comm->lock);
+    int moved = make_progress(op);
+    pthread_mutex_unlock(&op->comm->lock);
+    return moved;
 }
 
 /* run post and exchange */

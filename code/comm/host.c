@@ -121,6 +121,13 @@ dls_status dls_comm_all_gather_host_at(dls_comm *comm, const void *mine, size_t 
     gathering g = {.comm = comm, .mine = mine, .all = all, .bytes = bytes,
                    .entered = dls_gpu_host_time()};
     snprintf(g.site, sizeof g.site, "%s:%d", file, line);
+#ifdef DLS_BACKEND_cuda
+    double earliest;
+    int ready;
+    while ((ready = gather_ready(&g, &earliest)) == 0)
+        dls_local_sleep(&comm->local, comm->host_waits);
+    return ready > 0 ? DLS_OK : DLS_ERR_COMM;
+#endif
     dls_gpu_op op = {.name = bytes ? "host all-gather" : "barrier", .kind = DLS_GPU_HOST,
                      .ready = gather_ready, .describe = gather_describe, .file = file,
                      .line = line};

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <stdio.h>
 #include <string.h>
@@ -99,7 +100,7 @@ void dls_local_ring(dls_local *local, int to)
     dls_local_rank *rank = &local->ranks[to];
     atomic_fetch_add(&rank->bell, 1);
     if (atomic_load(&rank->asleep))
-        syscall(SYS_futex, &rank->bell, FUTEX_WAKE, 1, NULL, NULL, 0);
+        syscall(SYS_futex, &rank->bell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
 void dls_local_ring_all(dls_local *local)
@@ -184,24 +185,32 @@ static void report_deadlock(dls_local *local)
 }
 
 /* sleep until the bell rings */
+static void mark_blocked(dls_local_rank *me, uint32_t bell, const char *waits_for)
+{
+    if (atomic_load(&me->blocked) == (BLOCKED | bell))
+        return;
+    snprintf(me->waits_for, sizeof me->waits_for, "%s", waits_for);
+    atomic_store(&me->blocked, BLOCKED | bell);
+}
+
 void dls_local_sleep(dls_local *local, const char *waits_for)
 {
+    static _Thread_local uint32_t heard;   // the bell when this thread last looked around
+    static _Thread_local int idle_rounds;  // time-outs in a row
     dls_local_rank *me = &local->ranks[local->rank];
     uint32_t bell = atomic_load(&me->bell);
-    if (bell != local->heard) { // something may have come since the caller looked
-        local->heard = bell;
-        local->idle_rounds = 0;
+    if (bell != heard) { // something may have come since the caller looked
+        heard = bell;
+        idle_rounds = 0;
         return;
     }
-    if (atomic_load(&me->blocked) != (BLOCKED | bell)) {
-        snprintf(me->waits_for, sizeof me->waits_for, "%s", waits_for);
-        atomic_store(&me->blocked, BLOCKED | bell);
-    }
+    if (local->watches)
+        mark_blocked(me, bell, waits_for);
     struct timespec limit = {0, SLEEP_MS * 1000000L};
-    atomic_store(&me->asleep, 1);
+    atomic_fetch_add(&me->asleep, 1);
     long rc = syscall(SYS_futex, &me->bell, FUTEX_WAIT, bell, &limit, NULL, 0);
     int timed_out = rc < 0 && errno == ETIMEDOUT;
-    atomic_store(&me->asleep, 0);
-    if (timed_out && ++local->idle_rounds >= 2)
+    atomic_fetch_sub(&me->asleep, 1);
+    if (timed_out && ++idle_rounds >= 2 && local->watches)
         report_deadlock(local);
 }

@@ -42,7 +42,7 @@ typedef struct dls_local_board {
 
 typedef struct dls_local_rank {
     _Alignas(DLS_MAILBOX_LINE) _Atomic uint32_t bell; // futex: rung when anything changes
-    _Atomic uint32_t asleep;                          // 1: ringing needs a wake-up call
+    _Atomic uint32_t asleep;                          // threads that need a wake-up call
     _Atomic uint64_t blocked;  // BLOCKED | value of the bell when it gave up; else 0
     _Atomic uint32_t fate;     // dls_fate
     _Atomic int32_t pid;
@@ -66,8 +66,7 @@ typedef struct dls_local {
     dls_mailbox *boxes;     // [world * world], box of (from, to) at from * world + to
     size_t bytes;
     int fd, rank, world;    // rank -1: the launcher
-    uint32_t heard;         // the bell's value when we last looked around
-    int idle_rounds;        // time-outs in a row
+    int watches;            // 1: a sleeping rank has nothing else under way; see below
 } dls_local;
 
 /* declare the local functions */

@@ -78,6 +78,7 @@ static dls_status hammer(int rank, void *arg)
     int n = *(int *)arg, moving;
     dls_local local;
     DLS_TRY(dls_local_attach(atoi(getenv("DLS_ARENA_FD")), rank, n, &local));
+    local.watches = 1;
     conversation out[16], in[16];
     for (int p = 0; p < n; p++) {
         out[p] = (conversation){&local, rank, p, p == rank ? RECORDS : 0, 0};

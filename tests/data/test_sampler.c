@@ -88,6 +88,20 @@ Test(data, all_orders_are_equally_likely)
 }
 
 /* test the edges of the sampler */
+Test(data, every_byte_is_reached_in_some_epoch)
+{
+    dls_sampler s;
+    char reached[58] = {0};
+    uint64_t offset;
+    cr_assert_eq(dls_sampler_init(&s, 2, 0, 58, 10, 1), DLS_OK); // rest of 7 bytes
+    for (int64_t step = 0; step < 5 * 100; step++) {
+        cr_assert_eq(dls_sampler_windows(&s, step, 0, 1, &offset), DLS_OK);
+        memset(reached + offset, 1, 11);
+    }
+    for (int i = 0; i < 58; i++)
+        cr_assert(reached[i], "byte %d", i);
+}
+
 Test(data, sampler_works_at_its_edges)
 {
     dls_sampler s;
