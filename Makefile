@@ -75,7 +75,7 @@ COMMON = -g -O2 -MMD -MP $(WARN) $(INCLUDES) -DDLS_BACKEND_$(BACKEND)=1
 CFLAGS = -std=c11 -D_GNU_SOURCE $(COMMON) $(EXTRA)
 CXXFLAGS = -std=c++17 $(COMMON) $(EXTRA)
 # The plain-C operations are the fast path of a CPU: let the compiler use all of it.
-HOST_KERNEL := -O3 -march=native -fopenmp-simd -fno-math-errno
+HOST_KERNEL := -O3 -march=native -fopenmp-simd -fno-math-errno -ffp-contract=fast
 
 LIB_C := $(filter-out %/rewrite.c %/gpu_cuda.c build/src/code/cli/%, \
            $(filter build/src/code/%.c,$(SOURCES)))
