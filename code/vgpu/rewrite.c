@@ -5,9 +5,10 @@
  *
  * Four edits, none of which moves a line: launches become calls, dynamic shared arrays
  * become pointers, static shared arrays announce themselves (DLS_SIMT_SHARED), and unroll
- * pragmas are spelled as gcc spells them. The source is classified once, byte by byte, into code and not-code (comments, strings); all
- * searching, forwards and backwards, then sees code only. A parser of C++ was never an
- * option: matching brackets is enough, and where it is not, the tool says so.
+ * pragmas are spelled as gcc spells them. The source is classified once, byte by byte,
+ * into code and not-code (comments, strings); all searching, forwards and backwards, then
+ * sees code only. A parser of C++ was never an option: matching brackets is enough, and
+ * where it is not, the tool says so.
  */
 #include <ctype.h>
 #include <stdarg.h>
@@ -39,9 +40,9 @@ static int place_of(size_t at, char file[256])
     for (size_t i = 0; i < at; i++) {
         int number, seen = 0;
         char name[256];
-        if ((i == 0 || src[i - 1] == '\n') &&
-            (sscanf(src + i, "#line %d \"%255[^\"]\"%n", &number, name, &seen) == 2 ||
-             sscanf(src + i, "# %d \"%255[^\"]\"%n", &number, name, &seen) == 2) && seen) {
+        if ((i == 0 || src[i - 1] == '\n') && src[i] == '#' &&
+            sscanf(src + i, "#%*[ line]%d \"%255[^\"]\"%n", &number, name, &seen) == 2 &&
+            seen) {
             line = number - 1;
             snprintf(file, 256, "%s", name);
         }
@@ -103,7 +104,7 @@ static size_t end_of_raw_string(size_t i)
     return end ? (size_t)(end - src) + strlen(close) : len;
 }
 
-/* The end of the comment, string or character constant that begins at i; i if none does. */
+/* The end of the comment, string or character that begins at i; i if none does. */
 static size_t end_of_literal(size_t i)
 {
     if (src[i] == '/' && src[i + 1] == '/') {
@@ -250,20 +251,6 @@ static void add_edit(size_t at, size_t remove, const char *fmt, ...)
     edits[edit_count++] = (edit){at, remove, text};
 }
 
-static void copy_name(size_t from, size_t to, char *out, size_t room)
-{
-    size_t n = 0;
-    for (size_t i = from; i < to && n + 2 < room; i++) {
-        int blank = kind[i] == NOT_CODE || strchr(" \t\n\r\\", src[i]);
-        if (blank && (n == 0 || out[n - 1] == ' '))
-            continue;
-        out[n++] = blank ? ' ' : src[i];
-    }
-    while (n > 0 && out[n - 1] == ' ')
-        n--;
-    out[n] = 0;
-}
-
 /* The position of the >>> that closes the <<< at `at`; len after reporting an error. */
 static size_t launch_close(size_t at, int *commas)
 {
@@ -290,7 +277,6 @@ static size_t launch_close(size_t at, int *commas)
 static size_t rewrite_launch(size_t at)
 {
     int commas;
-    char name[1024];
     size_t start = kernel_start(at), close = launch_close(at, &commas);
     if (close == len)
         return at + 3;
@@ -305,10 +291,8 @@ static size_t rewrite_launch(size_t at)
         fail_at(close, "a launch needs an argument list after >>>, if only ()");
     else if (match_forward(list) == len)
         fail_at(list, "the argument list of this launch is never closed");
-    copy_name(start, at, name, sizeof name);
-    add_edit(start, 0, kind[at] == CODE ? "dls_simt_launch(\"%s\", "
-                                        : "dls_simt_launch(DLS_SIMT_NAME(%s), ", name);
-    add_edit(at, 3, ", ");
+    add_edit(start, 0, "dls_simt_launch(DLS_SIMT_KERNEL(");
+    add_edit(at, 3, "), ");
     add_edit(close, 3, ")");
     return close + 3;
 }
@@ -399,16 +383,18 @@ static size_t rewrite_shared(size_t at, int in_function)
     size_t before = skip_back(at), word = before;
     while (word != (size_t)-1 && word > 0 && is_name(word - 1))
         word--;
-    if (word != (size_t)-1 && before + 1 - word == 6 && !strncmp(src + word, "extern", 6)) {
+    int six = word != (size_t)-1 && before + 1 - word == 6;
+    if (six && !strncmp(src + word, "extern", 6)) {
         rewrite_dynamic(word, after, end, in_function);
         return end;
     }
-    if (word != (size_t)-1 && before + 1 - word == 6 && !strncmp(src + word, "static", 6))
+    if (six && !strncmp(src + word, "static", 6))
         add_edit(word, 6, "%s", "");
     int any = 0;
     for (size_t from = after; next_declarator(&from, end, &name, &stop); any = 1)
         if (in_function)
-            add_edit(end + 1, 0, " DLS_SIMT_SHARED(%.*s)", (int)(stop - name), src + name);
+            add_edit(end + 1, 0, " DLS_SIMT_SHARED(%.*s)", (int)(stop - name),
+                     src + name);
     if (!any)
         fail_at(at, "cannot find the variable's name in this __shared__ declaration");
     return end;
@@ -449,7 +435,7 @@ static void scan(void)
     for (size_t i = 0; i < len; i++) {
         if (kind[i] == NOT_CODE)
             continue;
-        if (kind[i] == DIRECTIVE && src[i] == '#' && (i == 0 || kind[i - 1] != DIRECTIVE)) {
+        if (kind[i] == DIRECTIVE && src[i] == '#' && !(i && kind[i - 1] == DIRECTIVE)) {
             rewrite_pragma(i);
         } else if (kind[i] == CODE && src[i] == '{' && depth < 255) {
             body[depth + 1] = body[depth] || !opens_namespace(i);
@@ -496,7 +482,7 @@ static int save(const char *path)
 static int usage(int status)
 {
     fputs("usage: vgpu-rewrite IN.cu [-o OUT.cpp]\n"
-          "Turns kernel<<<...>>>(...) and __shared__ arrays into C++ for the virtual GPU.\n"
+          "Turns launches and __shared__ arrays into C++ for the virtual GPU.\n"
           "example: vgpu-rewrite saxpy.cu -o build/virtual/saxpy.cu.cpp\n",
           status ? stderr : stdout);
     return status;

@@ -18,7 +18,7 @@
 #endif
 
 /* declare the position of a thread */
-/* A thread's coordinates in its block, and x + y·blockDim.x + z·blockDim.x·blockDim.y. */
+/* A thread's coordinates in its block, and its index when they are counted through. */
 #ifdef __cplusplus
 typedef struct alignas(16) dls_simt_index : uint3 {
     unsigned linear;
@@ -33,7 +33,7 @@ typedef struct dls_simt_dim {
     unsigned x, y, z;
 } dls_simt_dim;
 
-enum { DLS_SIMT_WARP = 32, DLS_SIMT_MAX_THREADS = 1024, DLS_SIMT_MAX_SHARED = 227 * 1024 };
+enum { DLS_SIMT_WARP = 32, DLS_SIMT_MAX_THREADS = 1024 };
 
 #ifdef __cplusplus
 extern "C" {
@@ -89,7 +89,8 @@ int dls_simt_next_slow(void);
 static inline int dls_simt_next(unsigned *at)
 {
     if (__builtin_expect(*at < dls_simt_here.end, 1)) {
-        threadIdx = dls_simt_here.index[*at ^ dls_simt_here.key];
+        __builtin_memcpy(&threadIdx, &dls_simt_here.index[*at ^ dls_simt_here.key],
+                         sizeof threadIdx);
         dls_simt_here.next = ++*at;
         return 1;
     }

@@ -1,8 +1,8 @@
 /* code/vgpu/simt_grid.c: from chapters/A-virtual-gpu-simt.md. Edit the chapter, or edit here and run "make untangle". */
 /* A grid on several workers: the pool of OS threads, block order, seeds, faults.
  *
- * The thread that launches works too and begins alone. Helpers are woken only when what
- * the first blocks cost says that it pays: many grids are over before a helper would wake.
+ * The thread that launches works too and begins alone. Helpers are woken only when the
+ * grid has lasted a while: many are over before a helper would wake.
  * One launch at a time has the helpers; a second one, from another thread, runs alone.
  */
 #include "vgpu/simt_internal.h"
@@ -161,8 +161,8 @@ static void set_position(const dls_simt_grid *g, unsigned long long block)
 int dls_block_begin(dls_simt_worker *w)
 {
     dls_simt_launch *l = w->launch;
-    unsigned long long block = atomic_fetch_add_explicit(&l->next, 1, memory_order_relaxed);
-    if (block >= l->blocks || atomic_load_explicit(&l->failed, memory_order_relaxed))
+    unsigned long long block = atomic_fetch_add(&l->next, 1);
+    if (block >= l->blocks || atomic_load(&l->failed))
         return 0;
     if (__builtin_expect(l->may_wake, 0))
         wake_helpers_if_worth_it(l, block);
@@ -183,9 +183,10 @@ int dls_block_begin(dls_simt_worker *w)
 static void reset_worker(dls_simt_worker *w, dls_simt_launch *l)
 {
     const dls_simt_grid *g = l->grid;
-    if (blockDim.x != g->block[0] || blockDim.y != g->block[1] || blockDim.z != g->block[2])
+    const dls_simt_dim shape = {g->block[0], g->block[1], g->block[2]};
+    if (memcmp(&blockDim, &shape, sizeof shape) != 0)
         lay_out_shape(w, g->block);
-    blockDim = (dls_simt_dim){g->block[0], g->block[1], g->block[2]};
+    blockDim = shape;
     gridDim = (dls_simt_dim){g->grid[0], g->grid[1], g->grid[2]};
     w->launch = l;
     w->fresh = 0;
@@ -222,13 +223,13 @@ void dls_fiber_main(void)
 /* Called on a fiber: gives the launch up and leaves for the worker's own stack. */
 _Noreturn void dls_fault(dls_simt_worker *w, const char *fmt, ...)
 {
-    char text[1200], where[64];
+    char text[1200];
     va_list list;
     void *abandoned;
-    snprintf(where, sizeof where, "block (%u,%u,%u): ", blockIdx.x, blockIdx.y, blockIdx.z);
-    memcpy(text, where, strlen(where) + 1);
+    int n = snprintf(text, sizeof text, "block (%u,%u,%u): ", blockIdx.x, blockIdx.y,
+                     blockIdx.z);
     va_start(list, fmt);
-    vsnprintf(text + strlen(where), sizeof text - strlen(where), fmt, list);
+    vsnprintf(text + n, sizeof text - (size_t)n, fmt, list);
     va_end(list);
     record_fault(w->launch, text);
     dls_fiber_switch(&abandoned, w->home);
@@ -270,10 +271,10 @@ void dls_block_warn_early_exit(dls_simt_worker *w)
     unsigned t = 0;
     while (t < w->threads && !(w->warp[t / 32].gone >> t % 32 & 1))
         t++;
-    dls_log(DLS_LOG_WARN, "kernel %s, launched at %s:%d: block (%u,%u,%u): thread (%u,%u,%u)"
-            " returned before the barrier at %s:%d, which %u reached", g->name, g->file,
-            g->line, blockIdx.x, blockIdx.y, blockIdx.z, w->shape[t].x, w->shape[t].y,
-            w->shape[t].z, at->file, at->line, w->arrived);
+    dls_log(DLS_LOG_WARN, "kernel %s, launched at %s:%d: block (%u,%u,%u): thread "
+            "(%u,%u,%u) returned before the barrier at %s:%d, which %u reached", g->name,
+            g->file, g->line, blockIdx.x, blockIdx.y, blockIdx.z, w->shape[t].x,
+            w->shape[t].y, w->shape[t].z, at->file, at->line, w->arrived);
 }
 
 unsigned long dls_simt_early_exits(void)

@@ -54,7 +54,8 @@ static dls_simt_worker *make_worker(void)
     w->stacks = reserve((size_t)DLS_SIMT_MAX_THREADS * STRIDE + GUARD);
     char *shared = reserve(DLS_SHARED_ROOM + GUARD);
     w->shared_end = shared ? shared + DLS_SHARED_ROOM : NULL;
-    if (w->stacks && shared && mprotect(shared, DLS_SHARED_ROOM, PROT_READ | PROT_WRITE) == 0)
+    if (w->stacks && shared &&
+        mprotect(shared, DLS_SHARED_ROOM, PROT_READ | PROT_WRITE) == 0)
         return w;
     dls_worker_free(w);
     return NULL;

@@ -3,9 +3,9 @@
  *
  * Each lane that arrives leaves its value in its fiber; the one that completes the set
  * computes everybody's result, so that no lane can overwrite what another has not read.
- * The first lane to arrive leads: its fiber holds the set of lanes that have come. Turning
- * these operations into barriers of the whole block (as others did) pairs the halves of a
- * diverged warp with each other and hangs when one warp runs a loop once more.
+ * The first lane to arrive leads: its fiber holds the set of lanes that have come.
+ * Turning these operations into barriers of the whole block (as others did) pairs the
+ * halves of a diverged warp with each other and hangs when one warp loops once more.
  */
 #include "vgpu/simt_internal.h"
 
@@ -93,14 +93,17 @@ static unsigned long long common_result(const dls_warp *warp, unsigned arrived, 
     case DLS_WARP_MATCH_ALL:
         return matching(warp, arrived, warp->lane[first]->value) == arrived ? arrived : 0;
     default:
-        for (unsigned rest = arrived & (arrived - 1); rest; rest &= rest - 1)
-            result = combine(op, result, (unsigned)warp->lane[__builtin_ctz(rest)]->value);
+        for (unsigned rest = arrived & (arrived - 1); rest; rest &= rest - 1) {
+            const dls_fiber *f = warp->lane[__builtin_ctz(rest)];
+            result = combine(op, result, (unsigned)f->value);
+        }
         return result;
     }
 }
 /* complete a rendezvous */
-/* All lanes of the rendezvous led by `leader` are there. Everyone but `self` is made ready. */
-static void complete(dls_simt_worker *w, dls_warp *warp, dls_fiber *leader, dls_fiber *self)
+/* All lanes of the rendezvous led by `leader` are there: all but `self` become ready. */
+static void complete(dls_simt_worker *w, dls_warp *warp, dls_fiber *leader,
+                     dls_fiber *self)
 {
     unsigned arrived = leader->arrived;
     int op = leader->operation;
@@ -139,26 +142,28 @@ static void check_against_leader(dls_simt_worker *w, const dls_warp *warp,
 {
     if (leader->mask == self->mask) {
         if (leader->operation != self->operation)
-            dls_fault(w, "lanes of one warp meet with mask 0x%08x in different operations: "
-                      "%s at %s:%d and %s at %s:%d", self->mask, leader->waits_for,
-                      leader->file, leader->line, self->waits_for, self->file, self->line);
+            dls_fault(w, "lanes of one warp meet with mask 0x%08x in different "
+                      "operations: %s at %s:%d and %s at %s:%d", self->mask,
+                      leader->waits_for, leader->file, leader->line, self->waits_for,
+                      self->file, self->line);
         return;
     }
     unsigned common = leader->arrived & self->mask;
     if (common && (leader->mask >> lane_of(self) & 1))
-        dls_fault(w, "lanes of warp %u disagree on the mask: lane %d waits in %s with 0x%08x "
-                  "at %s:%d, lane %u came with 0x%08x at %s:%d",
+        dls_fault(w, "lanes of warp %u disagree on the mask: lane %d waits in %s with "
+                  "0x%08x at %s:%d, lane %u came with 0x%08x at %s:%d",
                   self->index.linear / DLS_SIMT_WARP, __builtin_ctz(common),
-                  warp->lane[__builtin_ctz(common)]->waits_for, leader->mask, leader->file,
-                  leader->line, lane_of(self), self->mask, self->file, self->line);
+                  warp->lane[__builtin_ctz(common)]->waits_for, leader->mask,
+                  leader->file, leader->line, lane_of(self), self->mask, self->file,
+                  self->line);
 }
 
 static void check_call(dls_simt_worker *w, const dls_fiber *self)
 {
     if (!(self->mask >> lane_of(self) & 1))
-        dls_fault(w, "thread (%u,%u,%u), lane %u, called %s at %s:%d with mask 0x%08x, in which "
-                  "it is not", self->index.x, self->index.y, self->index.z, lane_of(self),
-                  self->waits_for, self->file, self->line, self->mask);
+        dls_fault(w, "thread (%u,%u,%u), lane %u, called %s at %s:%d with mask 0x%08x, "
+                  "in which it is not", self->index.x, self->index.y, self->index.z,
+                  lane_of(self), self->waits_for, self->file, self->line, self->mask);
     if (self->width < 1 || self->width > 32 || (self->width & (self->width - 1)))
         dls_fault(w, "%s at %s:%d has width %d: expected a power of two up to 32",
                   self->waits_for, self->file, self->line, self->width);

@@ -1,4 +1,4 @@
-/* tests/vgpu/simt_test.h: from chapters/A-virtual-gpu-simt.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/vgpu/simt_test.h: from chapters/A-virtual-gpu-simt-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* Shared by the tests of the SIMT engine: checked calls, managed arrays, seeds. */
 #ifndef DLS_TESTS_SIMT_TEST_H
 #define DLS_TESTS_SIMT_TEST_H

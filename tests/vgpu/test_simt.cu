@@ -1,4 +1,4 @@
-/* tests/vgpu/test_simt.cu: from chapters/A-virtual-gpu-simt.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/vgpu/test_simt.cu: from chapters/A-virtual-gpu-simt-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* The SIMT engine: indices, barriers, shared memory, atomics, launches. */
 #include "simt_test.h"
 
@@ -6,6 +6,7 @@
 #include <vector>
 
 #ifdef DLS_VIRTUAL_GPU
+#include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -93,7 +94,8 @@ __global__ void prefix_sum(int *out)
 
 Test(vgpu, simt_barriers)
 {
-    const dim3 blocks[] = {dim3(1), dim3(2), dim3(33), dim3(100, 3), dim3(128), dim3(1024)};
+    const dim3 blocks[] = {dim3(1), dim3(2), dim3(33), dim3(100, 3), dim3(128),
+                           dim3(1024)};
     FOR_SEEDS(seed)
         for (dim3 block : blocks) {
             int n = block.x * block.y;
@@ -102,7 +104,7 @@ Test(vgpu, simt_barriers)
             OK(cudaDeviceSynchronize());
             for (int i = 0; i < 5 * n; i++) {
                 int t = i % n, b = i / n;
-                cr_assert_eq(out[i], t * (t + 1) / 2 + b * (t + 1), "thread %d of %d", t, n);
+                cr_assert_eq(out[i], t * (t + 1) / 2 + b * (t + 1), "thread %d/%d", t, n);
             }
             OK(cudaFree(out));
         }
@@ -185,9 +187,10 @@ Test(vgpu, simt_early_exit)
             leave_early<<<2, 100>>>(out, stay);
             OK(cudaDeviceSynchronize());
             for (int i = 0; i < 100; i++)
-                cr_assert_eq(out[i], i < stay ? 1000 + stay : 0, "thread %d of %d", i, stay);
+                cr_assert_eq(out[i], i < stay ? 1000 + stay : 0, "%d of %d", i, stay);
             unsigned long seen = dls_simt_early_exits() - before;
-            cr_assert_eq(seen, stay == 0 || stay == 100 ? 0 : 6, "%d stay: %lu", stay, seen);
+            unsigned long want = stay == 0 || stay == 100 ? 0 : 6;
+            cr_assert_eq(seen, want, "%d stay: %lu", stay, seen);
             OK(cudaFree(out));
         }
 }
@@ -213,15 +216,17 @@ __global__ void share(int *out, int words)
     __syncthreads();
     atomicAdd(&counter()[1], 1);
     __syncthreads();
-    int good = (words < 8 || rows[3][1] == 7) && names_of_the_file[words - 1] == words - 1;
+    int good = words < 8 || rows[3][1] == 7;
+    good = good && names_of_the_file[words - 1] == words - 1;
     out[blockIdx.x * blockDim.x + t] = good ? counter()[1] : -1;
 }
 
 Test(vgpu, simt_shared_memory)
 {
-    OK(cudaFuncSetAttribute(share, cudaFuncAttributeMaxDynamicSharedMemorySize, 227 * 1024 - 512));
+    const int most = 227 * 1024 - 512;
+    OK(cudaFuncSetAttribute(share, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
     FOR_SEEDS(seed)
-        for (int words : {1, 8, 1000, (227 * 1024 - 512) / 4}) {
+        for (int words : {1, 8, 1000, most / 4}) {
             int *out = managed(8 * 50, 0);
             share<<<8, 50, words * sizeof(int)>>>(out, words);
             OK(cudaDeviceSynchronize());
@@ -320,7 +325,7 @@ __global__ void count_under_lock(int *lock, int *plain)
     }
 }
 
-Test(vgpu, simt_spin_lock)
+Test(vgpu, simt_spin_lock, .timeout = 20)
 {
     FOR_SEEDS(seed) {
         int *memory = managed(2, 0);
@@ -384,52 +389,60 @@ Test(vgpu, simt_launch_errors)
 }
 /* test lane orders */
 #ifdef DLS_VIRTUAL_GPU
-__global__ void log_order(int *order, int *clock)
+__global__ void log_order(int *order, int *clock, unsigned long *worker)
 {
     order[blockIdx.x * blockDim.x + atomicAdd(&clock[blockIdx.x], 1)] = threadIdx.x;
+    worker[blockIdx.x] = (unsigned long)pthread_self();
 }
 
-static std::vector<int> order_of(int threads, int workers, unsigned long long seed)
+static std::vector<int> order_of(int blocks, int threads, int workers, uint64_t seed,
+                                 int *helped)
 {
-    int *order = managed(6 * threads, -1), *clock = managed(6, 0);
+    int *order = managed(blocks * threads, -1), *clock = managed(blocks, 0);
+    unsigned long *worker = managed(blocks, 0ul);
     dls_simt_configure(workers, seed);
-    log_order<<<6, threads>>>(order, clock);
+    log_order<<<blocks, threads>>>(order, clock, worker);
     OK(cudaDeviceSynchronize());
-    std::vector<int> result(order, order + 6 * threads);
+    for (int i = 0; i < blocks; i++)
+        *helped += worker[i] != worker[0];
+    std::vector<int> result(order, order + blocks * threads);
     OK(cudaFree(order));
     OK(cudaFree(clock));
+    OK(cudaFree(worker));
     return result;
 }
 
 Test(vgpu, simt_lane_orders)
 {
+    int helped = 0;
     for (int n : {64, 100}) {
-        std::vector<int> first = order_of(n, 1, 0);
+        std::vector<int> first = order_of(6, n, 1, 0, &helped);
         for (int i = 0; i < n; i++)
             cr_assert_eq(first[i], i, "seed 0 is ascending");
         int different = 0;
-        for (unsigned long long seed = 1; seed < 20; seed++)
-            different += order_of(n, 1, seed) != first;
+        for (uint64_t seed = 1; seed < 20; seed++)
+            different += order_of(6, n, 1, seed, &helped) != first;
         cr_assert_eq(different, 19);
     }
+    cr_assert_eq(helped, 0);
 }
 #endif
-
 #ifdef DLS_VIRTUAL_GPU
 static unsigned hash_in_child(int workers)
 {
-    int ends[2];
+    int ends[2], helped = 0, status;
     unsigned hash = 1;
     cr_assert_eq(pipe(ends), 0);
     if (fork() == 0) {
-        for (int n : {64, 100})
-            for (int v : order_of(n, workers, 7))
-                hash = hash * 31 + (unsigned)v;
-        _exit(write(ends[1], &hash, sizeof hash) == sizeof hash ? 0 : 1);
+        for (int round = 0; round < 100 && (round < 4 || (workers > 1 && !helped)); round++)
+            for (int v : order_of(3000, round % 2 ? 64 : 100, workers, 7, &helped))
+                hash = round < 4 ? hash * 31 + (unsigned)v : hash;
+        int good = (workers == 1) == (helped == 0);
+        _exit(good && write(ends[1], &hash, sizeof hash) == sizeof hash ? 0 : 1);
     }
-    cr_assert_eq(read(ends[0], &hash, sizeof hash), (ssize_t)sizeof hash);
-    int status;
     wait(&status);
+    cr_assert_eq(status, 0, "%d workers: did a helper work when it should?", workers);
+    cr_assert_eq(read(ends[0], &hash, sizeof hash), (ssize_t)sizeof hash);
     close(ends[0]);
     close(ends[1]);
     return hash;
@@ -502,9 +515,17 @@ Test(vgpu, simt_deep_stacks_work)
         cr_assert_eq(out[i], 150);
 }
 
+__global__ void one_recurses(int *out, int depth)
+{
+    volatile char top;
+    __syncthreads();
+    out[threadIdx.x] = dive(threadIdx.x == 20 ? depth : 1, &top);
+}
+
 Test(vgpu, simt_stack_overflow_faults, .signal = SIGSEGV)
 {
-    recurse<<<1, 64>>>(managed(64, 0), 1 << 20);
+    dls_simt_configure(1, 0);
+    one_recurses<<<1, 64>>>(managed(64, 0), 400);
     cudaDeviceSynchronize();
 }
 #endif

@@ -1,4 +1,4 @@
-/* tests/vgpu/test_simt_language.cu: from chapters/A-virtual-gpu-simt.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/vgpu/test_simt_language.cu: from chapters/A-virtual-gpu-simt-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* CUDA C++ as a language: what else a kernel may be made of. */
 #include "simt_test.h"
 
@@ -61,7 +61,8 @@ template <int K> __global__ void dot_rows(float *out, const float4 *a, const flo
 
 Test(vgpu, simt_unrolling_and_vectors)
 {
-    float4 *a = managed(16, make_float4(1, 2, 3, 4)), *b = managed(8, make_float4(4, 3, 2, 1));
+    float4 *a = managed(16, make_float4(1, 2, 3, 4));
+    float4 *b = managed(8, make_float4(4, 3, 2, 1));
     float *out = managed(16, 0.0f);
     FOR_SEEDS(seed) {
         dot_rows<8><<<1, 16>>>(out, a, b);
@@ -85,7 +86,8 @@ template <class F> __device__ double fold_warp(double v, F f)
     return v;
 }
 /* test a tree reduction */
-template <class F> __global__ void reduce(double *out, const double *x, int n, double zero, F f)
+template <class F>
+__global__ void reduce(double *out, const double *x, int n, double zero, F f)
 {
     __shared__ double partial[32];
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;

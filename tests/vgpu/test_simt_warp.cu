@@ -1,5 +1,5 @@
-/* tests/vgpu/test_simt_warp.cu: from chapters/A-virtual-gpu-simt.md. Edit the chapter, or edit here and run "make untangle". */
-/* Warp operations: values, masks, diverged warps, returned lanes, and what must be refused. */
+/* tests/vgpu/test_simt_warp.cu: from chapters/A-virtual-gpu-simt-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* Warp operations: values, masks, diverged warps, returned lanes, refused calls. */
 #include "simt_test.h"
 
 #include <math.h>
@@ -59,8 +59,9 @@ Test(vgpu, simt_shuffles)
 #ifdef DLS_VIRTUAL_GPU
 __global__ void ask_the_absent(float *f, double *d)
 {
+    float one = __shfl_sync(0xffffffffu, 1.0f, 5);
     if (threadIdx.x < 16) {
-        f[threadIdx.x] = __shfl_down_sync(0x0000ffffu, 1.0f, 8);
+        f[threadIdx.x] = __shfl_down_sync(0x0000ffffu, one, 8);
         d[threadIdx.x] = __shfl_xor_sync(0x0000ffffu, 1.0, 16);
     }
 }
@@ -114,7 +115,8 @@ Test(vgpu, simt_diverged_warps)
         diverge<<<1, 96>>>(out);
         OK(cudaDeviceSynchronize());
         for (int t = 0; t < 96; t++) {
-            int lane = t % 32, want = lane < 16 ? (lane ^ 1) + 3 : lane > 27 ? 31 : lane + 4;
+            int lane = t % 32;
+            int want = lane < 16 ? (lane ^ 1) + 3 : lane > 27 ? 31 : lane + 4;
             cr_assert_eq(out[t], want, "lane %d got %d", lane, out[t]);
         }
         uneven_warps<<<1, 256>>>(out);
@@ -177,9 +179,9 @@ Test(vgpu, simt_returned_lanes)
         return_sometimes<<<1, 80>>>(out);
         OK(cudaDeviceSynchronize());
         for (int t = 0; t < 80; t++) {
-            int lane = t % 32, last = t >= 64, stays = lane % 5 && lane % 2 == 0;
-            cr_assert_eq(out[t], stays ? (last ? 12 + 6 : 25 + 12) : 0, "thread %d: %d", t,
-                         out[t]);
+            int lane = t % 32, stays = lane % 5 && lane % 2 == 0;
+            int want = t >= 64 ? 12 + 6 : 25 + 12;
+            cr_assert_eq(out[t], stays ? want : 0, "thread %d: %d", t, out[t]);
         }
     }
 }

@@ -1,12 +1,13 @@
 /* code/vgpu/shadow/vgpu_atomics.h: from chapters/A-virtual-gpu-simt.md. Edit the chapter, or edit here and run "make untangle". */
-/* CUDA's atomic functions, for the types that CUDA gives them. Each returns the old value.
- * An operation that changes nothing counts as a turn of a spin loop (dls_simt_spin).
+/* CUDA's atomic functions, for the types that CUDA gives them. Each returns the old
+ * value. An operation that changes nothing counts as a turn of a spin loop.
  */
 #ifndef DLS_SHADOW_VGPU_ATOMICS_H
 #define DLS_SHADOW_VGPU_ATOMICS_H
 
 /* allow types for an atomic */
-template <class T, class... U> constexpr bool dls_is_one_of = (std::is_same_v<T, U> || ...);
+template <class T, class... U>
+constexpr bool dls_is_one_of = (std::is_same_v<T, U> || ...);
 
 /* The second argument must not take part in deduction: atomicAdd(&f, 1) means 1.0f. */
 template <class T> struct dls_same { using type = T; };
@@ -67,7 +68,9 @@ template <class T> static inline T atomicMin(T *p, dls_as<T> v)
 
 static inline unsigned atomicInc(unsigned *p, unsigned limit)
 {
-    return dls_atomic_update(p, [limit](unsigned old) { return old >= limit ? 0 : old + 1; });
+    return dls_atomic_update(p, [limit](unsigned old) {
+        return old >= limit ? 0 : old + 1;
+    });
 }
 
 static inline unsigned atomicDec(unsigned *p, unsigned limit)
@@ -79,19 +82,19 @@ static inline unsigned atomicDec(unsigned *p, unsigned limit)
 /* define the bitwise atomics */
 template <class T> static inline T atomicAnd(T *p, dls_as<T> v)
 {
-    static_assert(dls_is_one_of<T, int, unsigned, dls_ull>, "atomicAnd: a 32/64-bit integer");
+    static_assert(dls_is_one_of<T, int, unsigned, dls_ull>, "atomicAnd: integers");
     return dls_atomic_update(p, [v](T old) { return old & v; });
 }
 
 template <class T> static inline T atomicOr(T *p, dls_as<T> v)
 {
-    static_assert(dls_is_one_of<T, int, unsigned, dls_ull>, "atomicOr: a 32/64-bit integer");
+    static_assert(dls_is_one_of<T, int, unsigned, dls_ull>, "atomicOr: integers");
     return dls_atomic_update(p, [v](T old) { return old | v; });
 }
 
 template <class T> static inline T atomicXor(T *p, dls_as<T> v)
 {
-    static_assert(dls_is_one_of<T, int, unsigned, dls_ull>, "atomicXor: a 32/64-bit integer");
+    static_assert(dls_is_one_of<T, int, unsigned, dls_ull>, "atomicXor: integers");
     return dls_atomic_update(p, [v](T old) { return old ^ v; });
 }
 /* define exchange and compare */
@@ -107,7 +110,8 @@ template <class T> static inline T atomicCAS(T *p, dls_as<T> expected, dls_as<T>
     static_assert(dls_is_one_of<T, int, unsigned, dls_ull, unsigned short>,
                   "atomicCAS: int, unsigned, unsigned long long or unsigned short");
     T seen = expected;
-    if (!__atomic_compare_exchange_n(p, &seen, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+    if (!__atomic_compare_exchange_n(p, &seen, v, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST))
         dls_simt_spin();
     return seen;
 }

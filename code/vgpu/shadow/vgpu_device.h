@@ -117,62 +117,109 @@ extern "C" cudaError_t dls_vgpu_enqueue_kernel(
     size_t shared, cudaStream_t stream, void (*run)(void *closure), void *closure,
     void (*destroy)(void *closure));
 
-template <class... P> struct dls_simt_closure {
+/* A launch on its way through a stream: K is a function pointer or a callable object. */
+template <class K, class... P> struct dls_simt_closure {
     dls_simt_grid grid;
-    void (*kernel)(P...);
+    K kernel;
     std::tuple<P...> arguments;
 };
 
-template <class... P, size_t... I>
-static void dls_simt_run_threads(dls_simt_closure<P...> *c, std::index_sequence<I...>)
+template <class C, size_t... I>
+static void dls_simt_run_threads(const C *c, std::index_sequence<I...>)
 {
     unsigned at = ~0u;
     while (dls_simt_next(&at))
         c->kernel(std::get<I>(c->arguments)...);
 }
 
-template <class... P> static void dls_simt_span(void *closure)
+template <class K, class... P> static void dls_simt_span(void *closure)
 {
-    dls_simt_run_threads(static_cast<dls_simt_closure<P...> *>(closure),
+    dls_simt_run_threads(static_cast<const dls_simt_closure<K, P...> *>(closure),
                          std::index_sequence_for<P...>());
 }
 
-template <class... P> static void dls_simt_run(void *closure)
+template <class C> static void dls_simt_run(void *closure)
 {
-    dls_simt_run_launch(&static_cast<dls_simt_closure<P...> *>(closure)->grid);
+    dls_simt_run_launch(&static_cast<C *>(closure)->grid);
 }
 
-template <class... P> static void dls_simt_destroy(void *closure)
+template <class C> static void dls_simt_destroy(void *closure)
 {
-    delete static_cast<dls_simt_closure<P...> *>(closure);
+    delete static_cast<C *>(closure);
 }
 
-#define DLS_SIMT_NAME(...) #__VA_ARGS__
+template <class K, class... P>
+static inline void dls_simt_enqueue(const dls_simt_grid &grid, cudaStream_t stream,
+                                    K kernel, std::tuple<P...> arguments)
+{
+    using closure = dls_simt_closure<K, P...>;
+    closure *c = new closure{grid, kernel, std::move(arguments)};
+    c->grid.closure = c;
+    c->grid.span = dls_simt_span<K, P...>;
+    dls_vgpu_enqueue_kernel(grid.name, grid.grid, grid.block, grid.shared_bytes, stream,
+                            dls_simt_run<closure>, c, dls_simt_destroy<closure>);
+}
 
-template <class... P> struct dls_simt_launcher {
+template <class... P> static inline auto dls_simt_address(int, void (*kernel)(P...))
+{
+    return kernel;
+}
+
+template <class A, class C> struct dls_simt_kernel {
+    const char *name;
+    A address;  // address(0) is the kernel's address, if that compiles
+    C call;     // call(arguments...) calls it
+};
+template <class A, class C> dls_simt_kernel(const char *, A, C) -> dls_simt_kernel<A, C>;
+
+#define DLS_SIMT_KERNEL(...)                                                      \
+    dls_simt_kernel                                                               \
+    {                                                                             \
+        #__VA_ARGS__,                                                             \
+        [&](auto zero) -> decltype(dls_simt_address(zero, __VA_ARGS__)) {         \
+            return dls_simt_address(zero, __VA_ARGS__);                           \
+        },                                                                        \
+        [=](auto... arguments) { __VA_ARGS__(arguments...); }                     \
+    }
+
+template <class... P> struct dls_simt_typed_launcher {
     dls_simt_grid grid;
-    void (*kernel)(P...);
     cudaStream_t stream;
-
+    void (*kernel)(P...);
     void operator()(P... arguments) const
     {
-        auto *c = new dls_simt_closure<P...>{grid, kernel, {std::move(arguments)...}};
-        c->grid.closure = c;
-        c->grid.span = dls_simt_span<P...>;
-        dls_vgpu_enqueue_kernel(grid.name, grid.grid, grid.block, grid.shared_bytes, stream,
-                                dls_simt_run<P...>, c, dls_simt_destroy<P...>);
+        dls_simt_enqueue(grid, stream, kernel, std::tuple<P...>(std::move(arguments)...));
     }
 };
-
 template <class... P>
-static inline dls_simt_launcher<P...>
-dls_simt_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block,
-                size_t shared = 0, cudaStream_t stream = nullptr,
-                const char *file = __builtin_FILE(), int line = __builtin_LINE())
+dls_simt_typed_launcher(dls_simt_grid, cudaStream_t, void (*)(P...))
+    -> dls_simt_typed_launcher<P...>;
+
+template <class C> struct dls_simt_deducing_launcher {
+    dls_simt_grid grid;
+    cudaStream_t stream;
+    C call;
+    template <class... P> void operator()(P... arguments) const
+    {
+        dls_simt_enqueue(grid, stream, call, std::tuple<P...>(std::move(arguments)...));
+    }
+};
+template <class C>
+dls_simt_deducing_launcher(dls_simt_grid, cudaStream_t, C)
+    -> dls_simt_deducing_launcher<C>;
+
+template <class A, class C>
+static inline auto dls_simt_launch(dls_simt_kernel<A, C> kernel, dim3 grid, dim3 block,
+                                   size_t shared = 0, cudaStream_t stream = nullptr,
+                                   const char *file = __builtin_FILE(),
+                                   int line = __builtin_LINE())
 {
-    dls_simt_grid g = {name, file, line, {grid.x, grid.y, grid.z},
+    dls_simt_grid g = {kernel.name, file, line, {grid.x, grid.y, grid.z},
                        {block.x, block.y, block.z}, shared, nullptr, nullptr};
-    return {g, kernel, stream};
+    if constexpr (std::is_invocable_v<A, int>)
+        return dls_simt_typed_launcher{g, stream, kernel.address(0)};
+    else
+        return dls_simt_deducing_launcher{g, stream, kernel.call};
 }
 /* copy to symbols */
 template <class T>
@@ -180,15 +227,17 @@ static inline cudaError_t cudaMemcpyToSymbol(T &symbol, const void *from, size_t
                                              size_t offset = 0,
                                              cudaMemcpyKind kind = cudaMemcpyHostToDevice)
 {
-    return cudaMemcpy((char *)&symbol + offset, from, bytes, kind);
+    (void)kind;
+    return cudaMemcpy((char *)&symbol + offset, from, bytes, cudaMemcpyDefault);
 }
 
 template <class T>
-static inline cudaError_t cudaMemcpyFromSymbol(void *to, const T &symbol, size_t bytes,
-                                               size_t offset = 0,
-                                               cudaMemcpyKind kind = cudaMemcpyDeviceToHost)
+static inline cudaError_t
+cudaMemcpyFromSymbol(void *to, const T &symbol, size_t bytes, size_t offset = 0,
+                     cudaMemcpyKind kind = cudaMemcpyDeviceToHost)
 {
-    return cudaMemcpy(to, (const char *)&symbol + offset, bytes, kind);
+    (void)kind;
+    return cudaMemcpy(to, (const char *)&symbol + offset, bytes, cudaMemcpyDefault);
 }
 
 template <class T> static inline cudaError_t cudaGetSymbolAddress(void **p, T &symbol)

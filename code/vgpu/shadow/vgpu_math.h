@@ -1,7 +1,7 @@
 /* code/vgpu/shadow/vgpu_math.h: from chapters/A-virtual-gpu-simt.md. Edit the chapter, or edit here and run "make untangle". */
-/* CUDA's mathematical names that the C library does not have. Plain `inline` and noexcept,
- * not static: newer C libraries declare some of them (rsqrtf), older ones declare others
- * (__expf) without defining them for us, and a redeclaration must agree.
+/* CUDA's mathematical names that the C library does not have. Plain `inline`, noexcept,
+ * and not static: newer C libraries declare some of them (rsqrtf), older ones declare
+ * others (__expf) without defining them for us, and a redeclaration must agree.
  */
 #ifndef DLS_SHADOW_VGPU_MATH_H
 #define DLS_SHADOW_VGPU_MATH_H
@@ -56,8 +56,16 @@ inline float __fmaf_rn(float a, float b, float c) noexcept { return fmaf(a, b, c
 inline float __fsqrt_rn(float x) noexcept { return sqrtf(x); }
 inline float __frcp_rn(float x) noexcept { return 1.0f / x; }
 inline float __frsqrt_rn(float x) noexcept { return (float)(1.0 / sqrt((double)x)); }
-inline double __dadd_rn(double a, double b) noexcept { volatile double r = a + b; return r; }
-inline double __dmul_rn(double a, double b) noexcept { volatile double r = a * b; return r; }
+inline double __dadd_rn(double a, double b) noexcept
+{
+    volatile double r = a + b;
+    return r;
+}
+inline double __dmul_rn(double a, double b) noexcept
+{
+    volatile double r = a * b;
+    return r;
+}
 inline double __fma_rn(double a, double b, double c) noexcept { return fma(a, b, c); }
 /* reinterpret bits as numbers */
 template <class To, class From> static inline To dls_bits(From from)

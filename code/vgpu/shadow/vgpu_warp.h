@@ -29,7 +29,8 @@ static inline T __shfl_up_sync(unsigned mask, T v, unsigned by, int width = 32, 
     return dls_shuffle(DLS_WARP_UP, mask, v, (int)by, width, file, line);
 }
 template <class T>
-static inline T __shfl_down_sync(unsigned mask, T v, unsigned by, int width = 32, DLS_HERE)
+static inline T __shfl_down_sync(unsigned mask, T v, unsigned by, int width = 32,
+                                 DLS_HERE)
 {
     return dls_shuffle(DLS_WARP_DOWN, mask, v, (int)by, width, file, line);
 }
@@ -53,7 +54,8 @@ static inline int __all_sync(unsigned mask, int predicate, DLS_HERE)
 }
 static inline unsigned __ballot_sync(unsigned mask, int predicate, DLS_HERE)
 {
-    return (unsigned)dls_simt_warp(DLS_WARP_BALLOT, mask, predicate != 0, 0, 32, file, line);
+    return (unsigned)dls_simt_warp(DLS_WARP_BALLOT, mask, predicate != 0, 0, 32, file,
+                                   line);
 }
 static inline unsigned __activemask()
 {

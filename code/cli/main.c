@@ -1,0 +1,89 @@
+/* code/cli/main.c: from chapters/01-introduction.md. Edit the chapter, or edit here and run "make untangle". */
+/* dls: finds the subcommand, runs it, turns its status into words and an exit status.
+ *
+ * Exit status: 0 success, 2 the input was wrong (an option, a file's content), 1 anything
+ * else; `dls run` passes on the status of the job. Results go to stdout, the rest to
+ * stderr. DLS_TRACE=1 adds the places that an error passed, as lines of the book.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/suggest.h"
+#include "cli/command.h"
+
+/* list the commands */
+static const command commands[] = {
+    {"run", "start N ranks of a command or program on this machine", command_run},
+    {"train", "train a GPT from a configuration file", command_train},
+    {"sample", "let a trained model write", command_sample},
+    {"metrics", "print columns of a metrics.jsonl as a table", command_metrics},
+    {"memory", "print what each rank's memory went to", command_memory},
+};
+
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+const command *command_find(const char *name)
+{
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+/* print the commands */
+static void print_commands(FILE *out)
+{
+    fputs("usage: dls COMMAND [OPTION ...]\n\ncommands:\n", out);
+    for (int i = 0; i < COMMANDS; i++)
+        fprintf(out, "  %-10s%s\n", commands[i].name, commands[i].summary);
+    fputs("\n`dls COMMAND --help` explains one. Example:\n"
+          "  dls run -n 4 -- train --config code/cli/tour.yaml --output /tmp/tour\n",
+          out);
+}
+
+/* refuse an unknown command */
+static int refuse_command(const char *name)
+{
+    const char *names[COMMANDS];
+    for (int i = 0; i < COMMANDS; i++)
+        names[i] = commands[i].name;
+    const char *near = dls_suggest(name, names, COMMANDS);
+    fprintf(stderr, "dls: no command '%s'%s%s%s; `dls --help` lists them\n", name,
+            near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
+    return 2;
+}
+
+/* report a failed command */
+static int report(const char *name, dls_status status)
+{
+    dls_log(DLS_LOG_ERROR, "dls %s: %s", name, dls_status_message());
+    const char *trace = getenv("DLS_TRACE");
+    if (trace && strcmp(trace, "0") != 0)
+        fputs(dls_status_trace(), stderr);
+    return status == DLS_ERR_INPUT ? 2 : 1;
+}
+
+/* dispatch to a command */
+static int finish(int exit_code)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return exit_code;
+    perror("dls: standard output");
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        print_commands(argc < 2 ? stderr : stdout);
+        return finish(argc < 2 ? 2 : 0);
+    }
+    const command *c = command_find(argv[1]);
+    if (!c)
+        return refuse_command(argv[1]);
+    int exit_code = 0;
+    dls_status status = c->run(argc - 1, argv + 1, &exit_code);
+    return status == DLS_OK ? finish(exit_code) : report(c->name, status);
+}

@@ -1,0 +1,128 @@
+/* tests/vgpu/bench_simt.cu: from chapters/A-virtual-gpu-simt-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* What a thread, a barrier, a shuffle and a tiled multiply-add cost under emulation, beside
+ * plain C, on one core. Prints the least of many runs; not a test, asserts nothing.
+ */
+#include <cuda_runtime.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* time the least of many runs */
+static double now()
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The least time of `run()` in ns per item. */
+template <class F> static double least(double items, F run)
+{
+    double best = 1e30;
+    for (int i = 0; i < 60; i++) {
+        double start = now();
+        run();
+        cudaDeviceSynchronize();
+        double spent = now() - start;
+        best = spent < best ? spent : best;
+    }
+    return best / items * 1e9;
+}
+/* measure a thread without barriers */
+__global__ void add_one(float *x, int n)
+{
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n)
+        x[i] += 1.0f;
+}
+
+static void add_one_plain(float *x, int n)
+{
+    for (int i = 0; i < n; i++) {
+        x[i] += 1.0f;
+        __asm__ volatile("" : : "r"(x) : "memory");
+    }
+}
+/* measure a barrier and a shuffle */
+__global__ void pass_barriers(float *x, int count)
+{
+    for (int i = 0; i < count; i++)
+        __syncthreads();
+    x[blockIdx.x * blockDim.x + threadIdx.x] = (float)count;
+}
+
+__global__ void pass_shuffles(float *x, int count)
+{
+    float v = (float)threadIdx.x;
+    for (int i = 0; i < count; i++)
+        v += __shfl_xor_sync(0xffffffffu, v, 1);
+    x[blockIdx.x * blockDim.x + threadIdx.x] = v;
+}
+/* measure a tiled sgemm */
+template <int T>
+__global__ void tiled(const float *__restrict__ A, const float *__restrict__ B,
+                      float *__restrict__ C, int N)
+{
+    __shared__ float a[T][T], b[T][T];
+    int row = blockIdx.y * T + threadIdx.y, col = blockIdx.x * T + threadIdx.x;
+    float sum = 0;
+    for (int t = 0; t < N; t += T) {
+        a[threadIdx.y][threadIdx.x] = A[row * N + t + threadIdx.x];
+        b[threadIdx.y][threadIdx.x] = B[(t + threadIdx.y) * N + col];
+        __syncthreads();
+#pragma unroll
+        for (int k = 0; k < T; k++)
+            sum += a[threadIdx.y][k] * b[k][threadIdx.x];
+        __syncthreads();
+    }
+    C[row * N + col] = sum;
+}
+
+static void multiply_plain(const float *A, const float *B, float *C, int N)
+{
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < N; j++) {
+            float sum = 0;
+            for (int k = 0; k < N; k++)
+                sum += A[i * N + k] * B[k * N + j];
+            C[i * N + j] = sum;
+        }
+}
+/* print the costs */
+static void print(const char *what, double emulated, double plain)
+{
+    if (plain > 0)
+        printf("%-34s %8.2f ns   plain C %6.2f ns   ratio %5.1f\n", what, emulated, plain,
+               emulated / plain);
+    else
+        printf("%-34s %8.2f ns\n", what, emulated);
+}
+
+int main()
+{
+    const int n = 1 << 16, N = 256, rounds = 500;
+    float *x, *y, *z;
+    cudaMallocManaged((void **)&x, n * sizeof(float), cudaMemAttachGlobal);
+    cudaMallocManaged((void **)&y, n * sizeof(float), cudaMemAttachGlobal);
+    cudaMallocManaged((void **)&z, n * sizeof(float), cudaMemAttachGlobal);
+    for (int i = 0; i < n; i++)
+        x[i] = y[i] = 1.0f;
+    print("thread without barriers",
+          least(n, [&] { add_one<<<n / 256, 256>>>(x, n); }),
+          least(n, [&] { add_one_plain(x, n); }));
+    for (int block = 32; block <= 1024; block *= 2) {
+        char what[64];
+        snprintf(what, sizeof what, "barrier, %d threads a block", block);
+        print(what, least(4.0 * block * rounds, [&] {
+            pass_barriers<<<4, block>>>(x, rounds);
+        }), 0);
+    }
+    print("shuffle", least(4.0 * 128 * rounds, [&] {
+        pass_shuffles<<<4, 128>>>(x, rounds);
+    }), 0);
+    print("tiled SGEMM 16x16, multiply-add", least((double)N * N * N, [&] {
+        tiled<16><<<dim3(N / 16, N / 16), dim3(16, 16)>>>(x, y, z, N);
+    }), least((double)N * N * N, [&] { multiply_plain(x, y, z, N); }));
+    return cudaGetLastError() != cudaSuccess;
+}
