@@ -33,6 +33,7 @@ static int source(int lane, int kind, int by, int width)
     return (lane ^ by) >= first + width ? lane : lane ^ by;
 }
 
+
 static void check_shuffle(int n, int kind, int by, int width, int *out)
 {
     shuffle<<<1, n>>>(out, kind, by, width);
@@ -107,6 +108,7 @@ __global__ void uneven_warps(int *out)
     __syncthreads();
     out[threadIdx.x] = total;
 }
+
 
 Test(vgpu, simt_diverged_warps)
 {
