@@ -4,7 +4,7 @@
 # WEAVE_MISSING=skip  leaves out what book.yaml or a reference names and nobody has written yet,
 #                     with a warning, where otherwise the book is not made.
 
-TANGLE ?= build/bin/tangle
+TANGLE := build/bin/tangle
 WEAVE_SUB = +@$(MAKE) --no-print-directory -f tangle/weave/pages.mk
 
 .PHONY: book html pdf epub check-book weave-index
