@@ -14,7 +14,8 @@ enum { BROADCAST_BLOCK = 128 << 10 }; // bytes
 static dls_comm *the_communicator;    // a process has one mailbox per peer, hence one
 
 /* read who we are */
-static dls_status read_number(const char *name, int least, int most, int fallback, int *out)
+static dls_status read_number(const char *name, int least, int most, int fallback,
+                              int *out)
 {
     const char *text = getenv(name);
     char *end;
@@ -23,8 +24,8 @@ static dls_status read_number(const char *name, int least, int most, int fallbac
         return DLS_OK;
     long value = strtol(text, &end, 10);
     if (*end || value < least || value > most)
-        return DLS_FAIL(DLS_ERR_INPUT, "%s=%s: expected a number from %d to %d", name, text,
-                        least, most);
+        return DLS_FAIL(DLS_ERR_INPUT, "%s=%s: expected a number from %d to %d", name,
+                        text, least, most);
     *out = (int)value;
     return DLS_OK;
 }
@@ -39,7 +40,8 @@ static dls_status join_world(dls_comm *comm)
         return DLS_OK;
     DLS_TRY(read_number("DLS_ARENA_FD", 0, 1 << 20, -1, &fd));
     if (comm->rank < 0 || fd < 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "DLS_WORLD_SIZE=%d but %s is not set; start the ranks "
+        return DLS_FAIL(DLS_ERR_INPUT,
+                        "DLS_WORLD_SIZE=%d but %s is not set; start the ranks "
                         "with `dls run -n %d`", comm->world,
                         comm->rank < 0 ? "DLS_RANK" : "DLS_ARENA_FD", comm->world);
     return dls_local_attach(fd, comm->rank, comm->world, &comm->local);
@@ -89,10 +91,12 @@ dls_status dls_comm_create(dls_comm **out, const dls_comm_options *options)
     pthread_mutex_init(&comm->lock, NULL);
     if (!options || !options->ignore_environment)
         DLS_TRY_GOTO(status, join_world(comm), fail);
-    if (comm->world > 1 && (dls_gpu_rank() != comm->rank || dls_gpu_world() != comm->world)) {
-        status = DLS_FAIL(DLS_ERR_STATE, "the device was initialised as rank %d of %d, the "
-                          "communicator is rank %d of %d", dls_gpu_rank(), dls_gpu_world(),
-                          comm->rank, comm->world);
+    if (comm->world > 1 && (dls_gpu_rank() != comm->rank ||
+                            dls_gpu_world() != comm->world)) {
+        status = DLS_FAIL(DLS_ERR_STATE,
+                          "the device was initialised as rank %d of %d, the "
+                          "communicator is rank %d of %d", dls_gpu_rank(),
+                          dls_gpu_world(), comm->rank, comm->world);
         goto fail;
     }
     dls_log_set_rank(comm->rank, comm->world);
@@ -105,6 +109,7 @@ fail:
     free(comm);
     return status;
 }
+
 
 void dls_comm_destroy(dls_comm *comm)
 {
@@ -137,11 +142,12 @@ dls_comm_statistics dls_comm_stats(const dls_comm *comm)
 }
 
 /* prepare an operation */
-static dls_status prepare(dls_comm_op *op, dls_comm *comm, dls_message_kind kind, void *buf,
-                          size_t count, int dtype, const char *file, int line)
+static dls_status prepare(dls_comm_op *op, dls_comm *comm, dls_message_kind kind,
+                          void *buf, size_t count, int dtype, const char *file, int line)
 {
     if (dls_comm_type_size(dtype) == 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "element type %d: expected f32, f64 or i32", dtype);
+        return DLS_FAIL(DLS_ERR_INPUT, "element type %d: expected f32, f64 or i32",
+                        dtype);
     if (!buf && count)
         return DLS_FAIL(DLS_ERR_INPUT, "a buffer of %zu elements is NULL", count);
     *op = (dls_comm_op){.comm = comm, .buffer = buf, .element = dls_comm_type_size(dtype),
@@ -155,8 +161,8 @@ static dls_status prepare(dls_comm_op *op, dls_comm *comm, dls_message_kind kind
 
 /* enqueue a collective */
 dls_status dls_comm_all_reduce_at(dls_comm *comm, void *buf, size_t count, int dtype,
-                                  dls_reduce reduce, cudaStream_t stream, const char *file,
-                                  int line)
+                                  dls_reduce reduce, cudaStream_t stream,
+                                  const char *file, int line)
 {
     dls_comm_op op;
     if (comm->world == 1)
@@ -172,7 +178,8 @@ dls_status dls_comm_all_reduce_at(dls_comm *comm, void *buf, size_t count, int d
 }
 
 dls_status dls_comm_broadcast_at(dls_comm *comm, void *buf, size_t count, int dtype,
-                                 int root, cudaStream_t stream, const char *file, int line)
+                                 int root, cudaStream_t stream, const char *file,
+                                 int line)
 {
     dls_comm_op op;
     if (root < 0 || root >= comm->world)

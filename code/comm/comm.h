@@ -65,8 +65,9 @@ dls_status dls_comm_broadcast_at(dls_comm *comm, void *buf, size_t count,
                                  int dtype, int root, cudaStream_t stream,
                                  const char *file, int line);
 
-/* buf (count) to or from rank `peer`. Messages from one rank to another arrive in the order
- * in which their sends were called. A send is complete when the bytes have left buf. */
+/* buf (count) to or from rank `peer`. Messages from one rank to another arrive in the
+ * order in which their sends were called. A send is complete when the bytes have left
+ * buf. */
 #define dls_comm_send(comm, buf, count, dtype, peer, stream) \
     dls_comm_send_at(comm, buf, count, dtype, peer, stream, __FILE__, __LINE__)
 dls_status dls_comm_send_at(dls_comm *comm, const void *buf, size_t count,
@@ -79,9 +80,9 @@ dls_status dls_comm_recv_at(dls_comm *comm, void *buf, size_t count, int dtype,
                             int peer, cudaStream_t stream, const char *file, int line);
 
 /* declare the host collectives */
-/* all (size * bytes) := the contributions of ranks 0, 1, ...; blocks the host thread while
- * the device keeps running. bytes must agree on all ranks. The hosts' virtual clocks leave
- * it no earlier than the last one entered. */
+/* all (size * bytes) := the contributions of ranks 0, 1, ...; blocks the host thread
+ * while the device keeps running. bytes must agree on all ranks. The hosts' virtual
+ * clocks leave it no earlier than the last one entered. */
 #define dls_comm_all_gather_host(comm, mine, bytes, all) \
     dls_comm_all_gather_host_at(comm, mine, bytes, all, __FILE__, __LINE__)
 dls_status dls_comm_all_gather_host_at(dls_comm *comm, const void *mine, size_t bytes,

@@ -58,8 +58,8 @@ struct dls_comm_op {
 
 /* declare the engine */
 /* Enqueues the operation described by op (copied) on the stream. */
-dls_status dls_engine_enqueue(const dls_comm_op *op, cudaStream_t stream, const char *file,
-                              int line);
+dls_status dls_engine_enqueue(const dls_comm_op *op, cudaStream_t stream,
+                              const char *file, int line);
 
 /* What an operation waits for, in words. */
 void dls_engine_describe(const dls_comm_op *op, char *text, size_t size);

@@ -80,6 +80,7 @@ static int hear(dls_comm_op *op, dls_mailbox *box)
     return op->heard = 1;
 }
 
+
 static int receive_some(dls_comm_op *op)
 {
     dls_mailbox *box = dls_local_box(&op->comm->local, op->from, op->comm->rank);
@@ -123,6 +124,7 @@ static int step_is_over(const dls_comm_op *op)
            op->received == op->step.recv_count * op->element;
 }
 
+
 static void end_step(dls_comm_op *op)
 {
     const dls_cluster *cluster = dls_gpu_cluster();
@@ -136,7 +138,8 @@ static void end_step(dls_comm_op *op)
         arrival = op->theirs.departure + (alpha + beta * (double)op->received);
     }
     if (op->step.finish && op->reduce == DLS_AVG)
-        dls_comm_divide(op->buffer + op->step.recv_first * op->element, op->step.recv_count,
+        dls_comm_divide(op->buffer + op->step.recv_first * op->element,
+                        op->step.recv_count,
                    op->ours.dtype, op->comm->world);
     op->now = free > arrival ? free : arrival;
     op->comm->stats.steps++;
@@ -182,6 +185,7 @@ static int awaited(const dls_comm_op *op)
     return op->to;
 }
 
+
 static int look_for_the_lost(dls_comm_op *op)
 {
     const dls_local *local = &op->comm->local;
@@ -217,6 +221,7 @@ static void finish(dls_comm_op *op)
     if (c->waiting == op)
         c->waiting = NULL;
 }
+
 
 static int make_progress(dls_comm_op *op)
 {

@@ -45,7 +45,8 @@ static int complain(gathering *g, const dls_local_board *board, const char *doin
 {
     dls_comm *c = g->comm;
     if (board)
-        DLS_FAIL(DLS_ERR_COMM, "rank %d gathers %zu bytes at %s, but rank %d gathers %llu "
+        DLS_FAIL(DLS_ERR_COMM,
+                 "rank %d gathers %zu bytes at %s, but rank %d gathers %llu "
                  "at %.95s", c->rank, g->bytes, g->site, g->peer,
                  (unsigned long long)board->bytes, board->site);
     else
@@ -107,7 +108,8 @@ static int gather_ready(void *arg, double *earliest)
 static void gather_describe(void *arg, char *text, size_t size)
 {
     gathering *g = arg;
-    snprintf(text, size, "rank %d in a barrier or host all-gather at %s", g->peer, g->site);
+    snprintf(text, size, "rank %d in a barrier or host all-gather at %s", g->peer,
+             g->site);
 }
 
 dls_status dls_comm_all_gather_host_at(dls_comm *comm, const void *mine, size_t bytes,

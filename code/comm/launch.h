@@ -15,8 +15,8 @@ typedef struct dls_launch_options {
     double limit_seconds; // the whole job may take so long; 0: no limit
 } dls_launch_options;
 
-/* Runs argv (NULL-terminated, found through PATH) n times with DLS_RANK, DLS_WORLD_SIZE and
- * DLS_ARENA_FD set, and waits. When a rank dies, logs which and why and
+/* Runs argv (NULL-terminated, found through PATH) n times with DLS_RANK, DLS_WORLD_SIZE
+ * and DLS_ARENA_FD set, and waits. When a rank dies, logs which and why and
  * ends the others; SIGINT, SIGTERM and SIGHUP are passed on. Call it from the main thread
  * of a process that may block these signals meanwhile. o may be NULL.
  * Returns the job's exit status: 0 when every rank returned 0, the status of the first

@@ -75,7 +75,8 @@ dls_status dls_local_attach(int fd, int rank, int world, dls_local *out)
         return DLS_FAIL(DLS_ERR_INPUT, "DLS_ARENA_FD=%d: not the shared memory of a "
                         "launcher; start the ranks with `dls run -n N`", fd);
     if ((int)head.world != world)
-        return DLS_FAIL(DLS_ERR_INPUT, "DLS_WORLD_SIZE=%d: the launcher made shared memory "
+        return DLS_FAIL(DLS_ERR_INPUT,
+                        "DLS_WORLD_SIZE=%d: the launcher made shared memory "
                         "for %u ranks", world, head.world);
     DLS_TRY(map(fd, rank, world, out));
     atomic_store(&out->ranks[rank].pid, (int32_t)getpid());

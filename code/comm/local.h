@@ -4,10 +4,11 @@
  *   | head | rank 0 | rank 1 | ... | mailbox 0→0 | 0→1 | ... | n-1→n-1 |
  *
  * Each rank's record has one writer (its rank, or the launcher once the rank is dead), so
- * no locks are needed. Mailboxes that are never used are never touched: the file is sparse
- * and costs the pages that were written. Private to comm/.
- * Tried: a mutex and condition per mailbox, process-shared and robust. A robust mutex tells
- * the next owner that the last one died; our readers learn it without owning anything. */
+ * no locks are needed. Mailboxes that are never used are never touched: the file is
+ * sparse and costs the pages that were written. Private to comm/.
+ * Tried: a mutex and condition per mailbox, process-shared and robust. A robust mutex
+ * tells the next owner that the last one died; our readers learn it without owning
+ * anything. */
 #ifndef DLS_COMM_LOCAL_H
 #define DLS_COMM_LOCAL_H
 
@@ -74,8 +75,8 @@ typedef struct dls_local {
  * out->fd is inherited by exec'ed programs. DLS_ERR_INPUT, DLS_ERR_MEMORY. */
 dls_status dls_local_create(int world, dls_local *out);
 
-/* Maps the memory behind an inherited descriptor as rank `rank` of `world`. DLS_ERR_INPUT:
- * not such memory, or made for another world size. */
+/* Maps the memory behind an inherited descriptor as rank `rank` of `world`.
+ * DLS_ERR_INPUT: not such memory, or made for another world size. */
 dls_status dls_local_attach(int fd, int rank, int world, dls_local *out);
 void dls_local_detach(dls_local *local);
 
@@ -83,8 +84,8 @@ void dls_local_detach(dls_local *local);
 void dls_local_ring(dls_local *local, int to);
 void dls_local_ring_all(dls_local *local);
 
-/* Sleeps until this rank's bell rings, at most 100 ms; returns at once if it has rung since
- * the last call. `waits_for` is shown if it turns out that everybody waits. */
+/* Sleeps until this rank's bell rings, at most 100 ms; returns at once if it has rung
+ * since the last call. `waits_for` is shown if it turns out that everybody waits. */
 void dls_local_sleep(dls_local *local, const char *waits_for);
 
 /* Records a rank's failure (by the rank itself, or by its parent) and wakes everybody. */

@@ -5,8 +5,8 @@
  *          v                 v
  *   | free | xxxxxxxxxxxxxxx | free |      counters grow for ever; place = counter % size
  *
- * Both sides work in place: they ask for the next contiguous stretch, fill or read it, and
- * then move their counter. So a reduction adds straight from the queue, without a copy.
+ * Both sides work in place: they ask for the next contiguous stretch, fill or read it,
+ * and then move their counter. So a reduction adds straight from the queue.
  * Everything is rounded up to 128 bytes: records are aligned for any type and a header
  * never wraps around. Private to comm/. */
 #ifndef DLS_COMM_MAILBOX_H

@@ -26,7 +26,8 @@ void dls_message_describe(const dls_message *m, int receiving, char *text, size_
         snprintf(detail, sizeof detail, " (%s)", reductions[m->reduce]);
     if (m->kind == DLS_MESSAGE_BROADCAST)
         snprintf(detail, sizeof detail, " from rank %d", m->root);
-    snprintf(text, size, "%s of %llu %s%s at %.79s (%s %llu)", dls_message_name(m, receiving),
+    snprintf(text, size, "%s of %llu %s%s at %.79s (%s %llu)",
+             dls_message_name(m, receiving),
              (unsigned long long)m->count, dls_comm_type_name(m->dtype), detail,
              m->site, what, (unsigned long long)m->number);
 }
@@ -44,6 +45,6 @@ dls_status dls_message_match(const dls_message *ours, int us, const dls_message 
         return DLS_OK;
     dls_message_describe(ours, 1, mine, sizeof mine);
     dls_message_describe(theirs, 0, other, sizeof other);
-    return DLS_FAIL(DLS_ERR_COMM, "rank %d calls %s, but rank %d calls %s", us, mine, them,
-                    other);
+    return DLS_FAIL(DLS_ERR_COMM, "rank %d calls %s, but rank %d calls %s", us, mine,
+                    them, other);
 }

@@ -62,7 +62,8 @@ void dls_corpus_close(dls_corpus *corpus)
 dls_status dls_corpus_split(dls_corpus *corpus, double validation_fraction)
 {
     if (!(validation_fraction >= 0 && validation_fraction < 1))
-        return DLS_FAIL(DLS_ERR_INPUT, "validation fraction %g: expected at least 0 and less "
+        return DLS_FAIL(DLS_ERR_INPUT,
+                        "validation fraction %g: expected at least 0 and less "
                         "than 1", validation_fraction);
     size_t held_back = (size_t)((double)corpus->size * validation_fraction);
     corpus->split = corpus->size - held_back;

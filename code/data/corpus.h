@@ -24,7 +24,8 @@ typedef enum dls_corpus_half { DLS_PART_TRAINING, DLS_PART_VALIDATION } dls_corp
 dls_status dls_corpus_open(const char *path, dls_corpus **out);
 void dls_corpus_close(dls_corpus *corpus); // NULL is fine
 
-/* The last `validation_fraction` (0 <= f < 1) of the bytes, rounded down, is validation. */
+/* The last `validation_fraction` (0 <= f < 1) of the bytes, rounded down, is
+ * validation. */
 dls_status dls_corpus_split(dls_corpus *corpus, double validation_fraction);
 
 const unsigned char *dls_corpus_bytes(const dls_corpus *corpus);

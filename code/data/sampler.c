@@ -5,7 +5,7 @@
 #include "base/rng.h"
 
 enum { ROUNDS = 6, LEAST_BITS = 4 };
-static const uint64_t STREAM = 0x73616d706c6572; // "sampler": apart from other uses of a seed
+static const uint64_t STREAM = 0x73616d706c6572; // "sampler": its own use of a seed
 
 /* permute without a list */
 /* The round function: 32 random bits for half a number. */
@@ -42,11 +42,14 @@ dls_status dls_sampler_init(dls_sampler *s, uint64_t seed, uint64_t begin, uint6
                             int length, int batch)
 {
     if (length < 1 || batch < 1)
-        return DLS_FAIL(DLS_ERR_INPUT, "windows of %d bytes, %d per step: expected at least "
+        return DLS_FAIL(DLS_ERR_INPUT,
+                        "windows of %d bytes, %d per step: expected at least "
                         "1 of each", length, batch);
     if (end < begin || end - begin < (uint64_t)length + 1)
-        return DLS_FAIL(DLS_ERR_INPUT, "%llu bytes of text: expected at least %d, one window "
-                        "and its last target", (unsigned long long)(end - begin), length + 1);
+        return DLS_FAIL(DLS_ERR_INPUT,
+                        "%llu bytes of text: expected at least %d, one window "
+                        "and its last target", (unsigned long long)(end - begin),
+                        length + 1);
     *s = (dls_sampler){.seed = seed, .begin = begin, .end = end, .length = length,
                        .batch = batch};
     s->windows = (end - begin - 1) / (uint64_t)length;
@@ -74,9 +77,10 @@ dls_status dls_sampler_windows(const dls_sampler *s, int64_t step, int first, in
                                uint64_t *offsets)
 {
     if (step < 0 || first < 0 || n < 0 || n > s->batch - first)
-        return DLS_FAIL(DLS_ERR_INPUT, "windows %d to %d of step %lld: a step has %d", first,
-                        first + n - 1, (long long)step, s->batch);
+        return DLS_FAIL(DLS_ERR_INPUT, "windows %d to %d of step %lld: a step has %d",
+                        first, first + n - 1, (long long)step, s->batch);
+    uint64_t position = (uint64_t)step * (uint64_t)s->batch + (uint64_t)first;
     for (int i = 0; i < n; i++)
-        offsets[i] = offset_of(s, (uint64_t)step * (uint64_t)s->batch + (uint64_t)(first + i));
+        offsets[i] = offset_of(s, position + (uint64_t)i);
     return DLS_OK;
 }

@@ -56,13 +56,15 @@ Test(comm, chain_passes_on_every_block_in_order)
 {
     for (int n = 2; n <= 9; n++)
         for (int r = 0; r < n; r++) {
-            dls_shape shape = {.rank = r, .world = n, .root = 2 % n, .count = 50, .block = 7};
+            dls_shape shape = {.rank = r, .world = n, .root = 2 % n, .count = 50,
+                               .block = 7};
             int distance = (r - shape.root + n) % n;
             size_t received = distance == 0 ? 50 : 0, sent = 0;
             dls_step step;
             for (int k = 0; dls_chain_broadcast(&shape, k, &step); k++) {
                 if (step.sends)
-                    cr_assert(step.send_first == sent && sent + step.send_count <= received);
+                    cr_assert(step.send_first == sent &&
+                              sent + step.send_count <= received);
                 if (step.receives)
                     cr_assert_eq(step.recv_first, received);
                 sent += step.send_count;

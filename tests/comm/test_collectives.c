@@ -75,8 +75,8 @@ static dls_status all_reduces(int rank, void *arg)
             for (dls_reduce op = DLS_SUM; op <= DLS_MAX; op++)
                 DLS_TRY(check_all_reduce(comm, buf, counts[c], types[t], op, stream));
     dls_comm_statistics s = dls_comm_stats(comm);
-    EXPECT(s.operations == (dls_comm_size(comm) > 1 ? COUNTS * 12u : 0), "%llu operations",
-           (unsigned long long)s.operations);
+    EXPECT(s.operations == (dls_comm_size(comm) > 1 ? COUNTS * 12u : 0),
+           "%llu operations", (unsigned long long)s.operations);
     dls_comm_destroy(comm);
     return DLS_OK;
 }
@@ -104,9 +104,11 @@ static dls_status broadcasts(int rank, void *arg)
             DLS_TRY(dls_comm_broadcast(comm, buf, counts[c], DLS_F32, root, 0));
             DLS_CUDA(cudaStreamSynchronize(0));
             for (size_t i = 0; i < counts[c]; i++)
-                EXPECT(buf[i] == (float)((int)(i % 1000) + root), "root %d, element %zu of "
+                EXPECT(buf[i] == (float)((int)(i % 1000) + root),
+                       "root %d, element %zu of "
                        "%zu is %g", root, i, counts[c], buf[i]);
-            EXPECT(rank == root || buf[counts[c]] == (float)(-1 - rank), "behind the end");
+            EXPECT(rank == root || buf[counts[c]] == (float)(-1 - rank),
+                   "behind the end");
         }
     dls_comm_destroy(comm);
     return DLS_OK;

@@ -94,11 +94,12 @@ static dls_status disagree(int rank, void *arg)
 Test(comm, mismatched_collectives_are_reported_with_both_sites)
 {
     const char *calls[] = {"all-reduce of 101 f32 (sum)", "all-reduce of 100 i32 (sum)",
-                           "all-reduce of 100 f32 (max)", "broadcast of 100 f32 from rank 0"};
+                           "all-reduce of 100 f32 (max)",
+                           "broadcast of 100 f32 from rank 0"};
     for (int n = 2; n <= 4; n++)
         for (int how = 0; how < 4; how++) {
-            const char *words[] = {"all-reduce of 100 f32 (sum)", calls[how], "rank 1 calls",
-                                   "(collective 1)", "chapters/04", NULL};
+            const char *words[] = {"all-reduce of 100 f32 (sum)", calls[how],
+                                   "rank 1 calls", "(collective 1)", "chapters/04", NULL};
             expect_failure(n, disagree, &how, words);
         }
 }
@@ -178,9 +179,10 @@ static dls_status leave_early(int rank, void *arg)
 
 Test(comm, a_rank_that_left_is_named_by_those_who_wait)
 {
-    const char *in_all_reduce[] = {"rank 1 has finished, but rank", "waits in all-reduce of 9 f32",
-                                   NULL};
-    const char *in_barrier[] = {"rank 1 has finished, but rank", "waits in a barrier", NULL};
+    const char *in_all_reduce[] = {"rank 1 has finished, but rank",
+                                   "waits in all-reduce of 9 f32", NULL};
+    const char *in_barrier[] = {"rank 1 has finished, but rank", "waits in a barrier",
+                                NULL};
     int barrier = 0;
     expect_failure(3, leave_early, &barrier, in_all_reduce);
     barrier = 1;
@@ -203,9 +205,11 @@ Test(comm, wrong_environments_are_refused_in_one_line)
                    "DLS_WORLD_SIZE=four: expected a number from 1 to 64");
     setenv("DLS_WORLD_SIZE", "4", 1);
     setenv("DLS_RANK", "4", 1);
-    expect_refusal(dls_comm_create(&comm, NULL), "DLS_RANK=4: expected a number from 0 to 3");
+    expect_refusal(dls_comm_create(&comm, NULL),
+                   "DLS_RANK=4: expected a number from 0 to 3");
     setenv("DLS_RANK", "1", 1);
-    expect_refusal(dls_comm_create(&comm, NULL), "DLS_ARENA_FD is not set; start the ranks "
+    expect_refusal(dls_comm_create(&comm, NULL),
+                   "DLS_ARENA_FD is not set; start the ranks "
                    "with `dls run -n 4`");
     setenv("DLS_ARENA_FD", "0", 1);
     expect_refusal(dls_comm_create(&comm, NULL), "not the shared memory of a launcher");

@@ -77,6 +77,7 @@ static void wait_for_pids(int n, pid_t *pids)
     }
 }
 
+
 /* A zombie that nobody has collected yet counts as gone. */
 static int lives(pid_t pid)
 {
@@ -104,10 +105,12 @@ static void expect_gone(int n, const pid_t *pids)
 /* test what ranks are told */
 Test(comm, launch_tells_each_rank_who_it_is)
 {
-    pid_t pid = launch(3, "echo $DLS_RANK/$DLS_WORLD_SIZE $(($DLS_ARENA_FD > 2)) >> $OUT");
+    pid_t pid = launch(3,
+                       "echo $DLS_RANK/$DLS_WORLD_SIZE $(($DLS_ARENA_FD > 2)) >> $OUT");
     cr_assert_eq(wait_status(pid), 0);
     const char *text = text_of(out_path);
-    cr_assert(strstr(text, "0/3 1\n") && strstr(text, "1/3 1\n") && strstr(text, "2/3 1\n"));
+    cr_assert(strstr(text, "0/3 1\n") && strstr(text, "1/3 1\n") &&
+              strstr(text, "2/3 1\n"));
     cr_assert_str_eq(text_of(log_path), "", "a job that ends well says nothing");
 }
 

@@ -34,7 +34,8 @@ static int close_to(double a, double b)
 typedef struct clock { double t, departure[64]; int k, begun, sends, receives; } clock;
 
 /* Rank r's next step, if what it needs has departed. 1: it made the step. */
-static int tick(dls_algorithm *algorithm, dls_shape shape, size_t element, clock *all, int r)
+static int tick(dls_algorithm *algorithm, dls_shape shape, size_t element, clock *all,
+                int r)
 {
     clock *c = &all[r];
     int left = (r + shape.world - 1) % shape.world;
@@ -60,6 +61,7 @@ static int tick(dls_algorithm *algorithm, dls_shape shape, size_t element, clock
     return 1;
 }
 
+
 /* t[r]: when rank r finishes, if all start at 0. */
 static void simulate(dls_algorithm *algorithm, dls_shape shape, size_t element, double *t)
 {
@@ -75,7 +77,8 @@ static void simulate(dls_algorithm *algorithm, dls_shape shape, size_t element, 
 }
 
 /* compare an all reduce with its formula */
-static dls_status check_ring(dls_comm *comm, float *buf, size_t count, cudaStream_t stream)
+static dls_status check_ring(dls_comm *comm, float *buf, size_t count,
+                             cudaStream_t stream)
 {
     int n = dls_comm_size(comm), rank = dls_comm_rank(comm);
     dls_comm_statistics a = dls_comm_stats(comm), all[16];
@@ -224,7 +227,8 @@ static dls_status two_streams(int rank, void *arg)
     }
     DLS_CUDA(cudaDeviceSynchronize());
     double one = 4 * (TEST_ALPHA + TEST_BETA * 12000);
-    EXPECT(close_to(dls_gpu_host_time(), START + 2 * one), "%.12g s", dls_gpu_host_time());
+    EXPECT(close_to(dls_gpu_host_time(), START + 2 * one), "%.12g s",
+           dls_gpu_host_time());
     dls_comm_destroy(comm);
     return DLS_OK;
 }
@@ -249,8 +253,8 @@ static dls_status busy_streams(int rank, void *arg)
     for (int i = 0; i < 3; i++)
         DLS_CUDA(cudaStreamCreateWithFlags(&streams[i], cudaStreamNonBlocking));
     for (int i = 0; i < 30; i++)
-        DLS_TRY(dls_comm_all_reduce(comm, buf + i * 1000, (size_t)(i * 33), DLS_F32, DLS_SUM,
-                                    streams[i % 3]));
+        DLS_TRY(dls_comm_all_reduce(comm, buf + i * 1000, (size_t)(i * 33), DLS_F32,
+                                    DLS_SUM, streams[i % 3]));
     DLS_TRY(dls_comm_barrier(comm));
     DLS_CUDA(cudaDeviceSynchronize());
     mine = dls_gpu_host_time();

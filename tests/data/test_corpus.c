@@ -32,12 +32,14 @@ Test(data, corpus_is_split_once_at_the_end)
         dls_corpus_part(c, DLS_PART_TRAINING, &begin, &end);
         cr_assert_eq(begin, 0);
         dls_corpus_part(c, DLS_PART_VALIDATION, &begin, &whole);
-        cr_assert(begin == end && whole == 20 && whole - begin == 20u * (unsigned)percent / 100);
+        cr_assert(begin == end && whole == 20 &&
+                  whole - begin == 20u * (unsigned)percent / 100);
     }
     cr_assert_eq(dls_corpus_split(c, 1.0), DLS_ERR_INPUT);
     cr_assert_eq(dls_corpus_split(c, -0.1), DLS_ERR_INPUT);
     dls_corpus_close(c);
 }
+
 
 Test(data, corpora_that_are_none_are_refused_in_one_line)
 {

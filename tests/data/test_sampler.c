@@ -109,7 +109,8 @@ Test(data, sampler_works_at_its_edges)
     cr_assert_eq(dls_sampler_init(&s, 1, 0, 8, 8, 1), DLS_ERR_INPUT);
     cr_assert(strstr(dls_status_message(), "8 bytes of text: expected at least 9"));
     cr_assert_eq(dls_sampler_init(&s, 1, 0, 100, 0, 1), DLS_ERR_INPUT);
-    cr_assert_eq(dls_sampler_init(&s, 1, 0, 9, 8, 3), DLS_OK); // one window, batch of three
+    cr_assert_eq(dls_sampler_init(&s, 1, 0, 9, 8, 3),
+                 DLS_OK); // one window, batch of three
     cr_assert_eq(dls_sampler_windows(&s, 7, 0, 3, a), DLS_OK);
     cr_assert(a[0] == 0 && a[1] == 0 && a[2] == 0);
     cr_assert_eq(dls_sampler_windows(&s, 7, 1, 3, a), DLS_ERR_INPUT);

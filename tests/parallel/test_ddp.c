@@ -1,6 +1,6 @@
 /* tests/parallel/test_ddp.c: from chapters/04-data-parallelism-ddp.md. Edit the chapter, or edit here and run "make untangle". */
-/* DDP: the gradients of any world equal the single process's; the overlap is on the clock.
- * The model: h[l+1] = tanh(W[l] h[l] + b[l]), loss = sum of squares / (2 * global batch). */
+/* DDP: the gradients of any world equal the single process's; overlap on the clock.
+ * Model: h[l+1] = tanh(W[l] h[l] + b[l]), loss = sum of squares / (2 * global batch). */
 #include "../comm/world.h"
 
 #include "base/rng.h"
@@ -133,7 +133,8 @@ static dls_status build(model *m, int rank)
 }
 
 /* compare gradients across worlds */
-static dls_status compare(dls_comm *comm, const model *reference, size_t bucket, int passes)
+static dls_status compare(dls_comm *comm, const model *reference, size_t bucket,
+                          int passes)
 {
     static model m;
     dls_ddp *ddp;
@@ -157,8 +158,8 @@ static dls_status compare(dls_comm *comm, const model *reference, size_t bucket,
     for (int i = 0; i < ELEMENTS; i++)
         EXPECT(fabs(m.grads[i] - reference->grads[i]) <=
                    1e-12 * (1 + fabs(reference->grads[i])),
-               "bucket %zu, %d passes: gradient %d is %.17g instead of %.17g", bucket, passes,
-               i, m.grads[i], reference->grads[i]);
+               "bucket %zu, %d passes: gradient %d is %.17g instead of %.17g", bucket,
+               passes, i, m.grads[i], reference->grads[i]);
     dls_ddp_destroy(ddp);
     cudaFree(m.values);
     cudaFree(m.grads);
@@ -210,7 +211,8 @@ static dls_status overlap(int rank, void *arg)
     const double layer = (WIDTH * WIDTH + WIDTH) * 8;
     for (int whole = 0; whole < 2; whole++) {
         size_t bytes = whole ? ELEMENTS * 8 : (size_t)layer;
-        DLS_TRY(dls_ddp_create(&ddp, &m.ctx, m.params, PARAMS, m.grads, comm, bytes, bytes));
+        DLS_TRY(dls_ddp_create(&ddp, &m.ctx, m.params, PARAMS, m.grads, comm, bytes,
+                               bytes));
         EXPECT(dls_ddp_buckets(ddp) == (whole ? 1 : LAYERS), "buckets");
         DLS_TRY(run_pass(&m, &(dls_grad_hook){ddp, dls_ddp_grad_ready}));
         DLS_TRY(dls_ddp_finish(ddp));
@@ -255,6 +257,7 @@ Test(parallel, ddp_refuses_ranks_that_cut_differently)
               dls_status_message());
 }
 
+
 Test(parallel, ddp_names_what_was_not_reported_or_twice)
 {
     static model m;
@@ -263,7 +266,8 @@ Test(parallel, ddp_names_what_was_not_reported_or_twice)
     dls_ddp_times t;
     cr_assert_eq(dls_comm_create(&comm, NULL), DLS_OK);
     cr_assert_eq(build(&m, 0), DLS_OK);
-    cr_assert_eq(dls_ddp_create(&ddp, &m.ctx, m.params, PARAMS, m.grads, comm, 1, 1), DLS_OK);
+    cr_assert_eq(dls_ddp_create(&ddp, &m.ctx, m.params, PARAMS, m.grads, comm, 1, 1),
+                 DLS_OK);
     cr_assert_eq(dls_ddp_timing(ddp, &t), DLS_ERR_STATE);
     for (int p = PARAMS - 1; p > 1; p--)
         cr_assert_eq(dls_ddp_grad_ready(ddp, p), DLS_OK);

@@ -30,10 +30,14 @@ Test(parallel, buckets_fill_from_the_end)
     cr_assert_eq(dls_bucket_plan(params, 8, 4, 40, 240, b, &n), DLS_OK);
     // from the end: 9+2 >= 10 elements; then 60+... >= 60; 5+30+30 >= 60; 7+100
     cr_assert_eq(n, 4);
-    cr_assert(b[0].param == 6 && b[0].params == 2 && b[0].first == 232 && b[0].count == 11);
-    cr_assert(b[1].param == 5 && b[1].params == 1 && b[1].first == 172 && b[1].count == 60);
-    cr_assert(b[2].param == 2 && b[2].params == 3 && b[2].first == 107 && b[2].count == 65);
-    cr_assert(b[3].param == 0 && b[3].params == 2 && b[3].first == 0 && b[3].count == 107);
+    cr_assert(b[0].param == 6 && b[0].params == 2 && b[0].first == 232 &&
+              b[0].count == 11);
+    cr_assert(b[1].param == 5 && b[1].params == 1 && b[1].first == 172 &&
+              b[1].count == 60);
+    cr_assert(b[2].param == 2 && b[2].params == 3 && b[2].first == 107 &&
+              b[2].count == 65);
+    cr_assert(b[3].param == 0 && b[3].params == 2 && b[3].first == 0 &&
+              b[3].count == 107);
 }
 
 Test(parallel, buckets_cover_every_gradient_once)

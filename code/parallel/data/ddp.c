@@ -1,8 +1,8 @@
 /* code/parallel/data/ddp.c: from chapters/04-data-parallelism-ddp.md. Edit the chapter, or edit here and run "make untangle". */
 /* Buckets, events and two streams. The plan is in plan.c, the wire in comm/.
  *
- * Per bucket: an event on the compute stream when its last gradient is enqueued, for which
- * the communication stream waits; events around its all-reduce, for the timing. */
+ * Per bucket: an event on the compute stream when its last gradient is enqueued, for
+ * which the communication stream waits; events around its all-reduce, for the timing. */
 #include "parallel/data/ddp.h"
 
 #include <stdlib.h>
@@ -46,10 +46,11 @@ static dls_status agree(const dls_ddp *d)
     DLS_TRY(dls_comm_all_gather_host(d->comm, &mine, sizeof mine, all));
     for (int r = 1; r < world; r++)
         if (all[r].hash != all[0].hash)
-            return DLS_FAIL(DLS_ERR_COMM, "the ranks have different models or bucket sizes: "
+            return DLS_FAIL(DLS_ERR_COMM,
+                            "the ranks have different models or bucket sizes: "
                             "rank 0 has %llu parameters (%llu elements) in %llu buckets, "
-                            "rank %d has %llu (%llu) in %llu, with other names, places or "
-                            "types", (unsigned long long)all[0].params,
+                            "rank %d has %llu (%llu) in %llu, with other names, places "
+                            "or types", (unsigned long long)all[0].params,
                             (unsigned long long)all[0].elements,
                             (unsigned long long)all[0].buckets, r,
                             (unsigned long long)all[r].params,
@@ -188,7 +189,8 @@ dls_status dls_ddp_grad_ready(void *ddp, int param_index)
         return DLS_FAIL(DLS_ERR_INPUT, "gradient %d is ready: there are %d parameters",
                         param_index, d->nparams);
     if (d->reported[param_index])
-        return DLS_FAIL(DLS_ERR_STATE, "the gradient of %s was reported twice in one step",
+        return DLS_FAIL(DLS_ERR_STATE,
+                        "the gradient of %s was reported twice in one step",
                         d->params[param_index].name);
     d->reported[param_index] = 1;
     d->states[d->bucket_of[param_index]].missing--;
@@ -202,7 +204,8 @@ static dls_status name_the_missing(const dls_ddp *d)
     for (int i = 0; i < d->nparams; i++)
         if (!d->reported[i] && missing++ == 0)
             first = i;
-    return DLS_FAIL(DLS_ERR_STATE, "%d of %d gradients were not reported in this step, the "
+    return DLS_FAIL(DLS_ERR_STATE,
+                    "%d of %d gradients were not reported in this step, the "
                     "first is %s", missing, d->nparams, d->params[first].name);
 }
 

@@ -4,9 +4,9 @@
  *   compute  ... | bwd 5 | bwd 4 | bwd 3 | bwd 2 | bwd 1 |wait| optimizer
  *   gradients            | bucket 0 |  bucket 1  | bucket 2 |
  *
- * A step: zero gradients; for each micro-batch forward and backward, the hook given to the
- * last one only; dls_ddp_finish; optimizer. Gradients are SUMMED: divide the loss by the
- * size of the global batch. Li and others 2020, "PyTorch Distributed", section 3.2. */
+ * A step: zero gradients; for each micro-batch forward and backward, the hook given to
+ * the last one only; dls_ddp_finish; optimizer. Gradients are SUMMED: divide the loss by
+ * the global batch. Li and others 2020, "PyTorch Distributed", section 3.2. */
 #ifndef DLS_PARALLEL_DATA_DDP_H
 #define DLS_PARALLEL_DATA_DDP_H
 
@@ -42,8 +42,8 @@ dls_status dls_ddp_broadcast_parameters(dls_ddp *ddp, void *flat_values);
  * twice in a step. */
 dls_status dls_ddp_grad_ready(void *ddp, int param_index);
 
-/* From here on ctx->stream has the summed gradients. DLS_ERR_STATE when a gradient was not
- * reported; the message names it. */
+/* From here on ctx->stream has the summed gradients. DLS_ERR_STATE when a gradient was
+ * not reported; the message names it. */
 dls_status dls_ddp_finish(dls_ddp *ddp);
 
 /* The last finished step; ctx->stream must have been synchronised since. */

@@ -10,10 +10,12 @@
 static dls_status check_order(const dls_param *params, int n)
 {
     if (n < 1)
-        return DLS_FAIL(DLS_ERR_INPUT, "a model without parameters has no gradients to sum");
+        return DLS_FAIL(DLS_ERR_INPUT,
+                        "a model without parameters has no gradients to sum");
     for (int i = 1; i < n; i++)
         if (params[i].offset < params[i - 1].offset + params[i - 1].count)
-            return DLS_FAIL(DLS_ERR_INPUT, "parameter %s begins at element %zu, before the "
+            return DLS_FAIL(DLS_ERR_INPUT,
+                            "parameter %s begins at element %zu, before the "
                             "end of %s", params[i].name, params[i].offset,
                             params[i - 1].name);
     return DLS_OK;
@@ -34,7 +36,8 @@ dls_status dls_bucket_plan(const dls_param *params, int n, size_t element_bytes,
             begin--;
             size = (stop - params[begin].offset) * element_bytes;
         }
-        buckets[(*count)++] = (dls_bucket){params[begin].offset, stop - params[begin].offset,
+        buckets[(*count)++] = (dls_bucket){params[begin].offset,
+                                           stop - params[begin].offset,
                                            begin, end - begin};
         end = begin;
     }
