@@ -119,10 +119,11 @@ static void draw_legend(const pen *p)
                 x + 17, names[k]);
         x += 36 + 6.2 * (double)strlen(names[k]);
     }
-    fprintf(p->out, "<text class=\"soft\" text-anchor=\"end\" x=\"%d\" y=\"25\">"
-            "0 is at %.6g %s</text>\n", WIDTH - RIGHT,
-            p->chart->from / (p->chart->from < 1e3 ? 1 : 1e3),
-            p->chart->from < 1e3 ? "\xc2\xb5s" : "ms");
+    double from = p->chart->from;
+    if (from > 0)
+        fprintf(p->out, "<text class=\"soft\" text-anchor=\"end\" x=\"%d\" y=\"25\">"
+                "0 is at %.6g %s</text>\n", WIDTH - RIGHT, from / (from < 1e3 ? 1 : 1e3),
+                from < 1e3 ? "\xc2\xb5s" : "ms");
 }
 
 /* draw a bar */

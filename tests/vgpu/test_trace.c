@@ -188,6 +188,46 @@ Test(vgpu, overlap_is_drawn)
     free(text);
 }
 
+static void trace_launches(int rank, double first, const char *path)
+{
+    int status;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        dls_gpu_options o = {.rank = rank, .local_rank = rank, .world = 2};
+        cudaStream_t s;
+        OK(dls_gpu_init(&o));
+        dls_trace_enable(1);
+        OK(cudaStreamCreate(&s));
+        OK(dls_gpu_name_stream(s, rank ? "one long" : "all short"));
+        for (int i = 0; i < 8; i++) {
+            dls_gpu_op op = {.name = i ? "" : "first", .flops = i ? 0 : first * 53.6e12};
+            OK(dls_gpu_enqueue(s, &op, NULL));
+        }
+        OK(cudaStreamSynchronize(s));
+        OK(dls_trace_save(path));
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+Test(vgpu, launches_are_drawn)
+{
+    const char *files[2] = {in_folder("short.json"), in_folder("long.json")};
+    const char *figures = getenv("DLS_FIGURES");
+    char svg[512], *text;
+    size_t size;
+    trace_launches(0, 0, files[0]);
+    trace_launches(1, 20e-6, files[1]);
+    snprintf(svg, sizeof svg, "%s/launches.svg", figures ? figures : folder);
+    OK(dls_trace_merge(files, 2, NULL, svg, 0, 45e-6));
+    OK(dls_file_read(svg, &text, &size));
+    cr_assert_eq(occurrences(text, "<rect class=\"k0\""), 16 + 1);
+    cr_assert_eq(occurrences(text, "first, 6.7 to 26.7"), 1);
+    free(text);
+}
+
 static void write_text(const char *path, const char *text)
 {
     OK(dls_file_write(path, text, strlen(text)));
