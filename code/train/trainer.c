@@ -102,8 +102,9 @@ static dls_status make_samplers(dls_trainer *t)
     dls_corpus_part(t->corpus, DLS_PART_VALIDATION, &begin, &end);
     if (end - begin < (uint64_t)c->model.context + 1)
         return DLS_FAIL(DLS_ERR_INPUT, "data.validation_fraction: %g of %s is %llu "
-                        "bytes, less than one window of %d", c->validation_fraction, c->corpus,
-                        (unsigned long long)(end - begin), c->model.context + 1);
+                        "bytes, less than one window of %d", c->validation_fraction,
+                        c->corpus, (unsigned long long)(end - begin),
+                        c->model.context + 1);
     return dls_sampler_init(&t->validation, c->seed, begin, end, c->model.context,
                             c->evaluate_windows);
 }
