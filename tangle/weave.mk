@@ -5,7 +5,9 @@
 #                     with a warning, where otherwise the book is not made.
 
 TANGLE := build/bin/tangle
-WEAVE_SUB = +@$(MAKE) --no-print-directory -f tangle/weave/pages.mk
+# The pages are made side by side, also when make was not asked to do things side by side.
+WEAVE_SUB = +@$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 2)) \
+            -f tangle/weave/pages.mk
 
 .PHONY: book html pdf epub check-book weave-index
 

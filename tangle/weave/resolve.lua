@@ -59,6 +59,7 @@ for _, chapter in ipairs(chapters) do
     elseif entry.kind ~= "section" and not chapter.number then number = entry.number end
     local resolved = { id = chapter.id, anchor = entry.kind == "chapter" and "" or lib.anchor(label),
                        kind = entry.kind, number = number, title = entry.title }
+    if not chapter.number and entry.kind ~= "chapter" then resolved.chapter = chapter.title end
     if entry.kind == "chapter" and chapter.number and not chapter.number:match("^%d") then
       resolved.kind = "appendix"
     end

@@ -64,6 +64,8 @@ local function name_of(entry, upper, bare)
   if not entry.number then return "“" .. entry.title .. "”" end
   local number = entry.kind == "equation" and "(" .. entry.number .. ")" or entry.number
   if bare then return number end
+  -- "table 1" of a chapter without a number is not enough elsewhere.
+  if entry.chapter and entry.id ~= dep.id then number = number .. " of the " .. entry.chapter:lower() end
   return (upper and capital(entry.kind) or entry.kind) .. "\u{a0}" .. number
 end
 
