@@ -26,6 +26,7 @@ static dls_status load_trace(const char *path, json_t **out)
                         error.text);
     if (!json_is_array(json_object_get(*out, "traceEvents"))) {
         json_decref(*out);
+        *out = NULL; // the caller releases what it holds
         return DLS_FAIL(DLS_ERR_INPUT, "%s: expected an object with an array "
                         "\"traceEvents\"", path);
     }
