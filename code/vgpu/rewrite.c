@@ -29,7 +29,7 @@ static char *src;             // the whole source, NUL-terminated
 static size_t len;
 static unsigned char *kind;   // (len) one enum kind per byte
 static edit *edits;
-static size_t edit_count, edit_room;
+static size_t edit_count;
 static int failures;
 /* report a rewriter error */
 /* The file and line that #line directives give to position `at`. */
@@ -72,23 +72,17 @@ static void *checked(void *p)
     }
     return p;
 }
-/* read and write whole files */
+/* read the whole source */
 static int read_source(const char *path)
 {
-    FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
-    if (!f)
+    FILE *f = fopen(path, "rb");
+    if (!f || fseek(f, 0, SEEK_END) != 0)
         return 0;
-    size_t room = 1 << 16;
-    src = checked(malloc(room + 1));
-    for (size_t got; (got = fread(src + len, 1, room - len, f)) > 0;) {
-        len += got;
-        if (len == room)
-            src = checked(realloc(src, (room *= 2) + 1));
-    }
-    src[len] = 0;
-    int ok = !ferror(f);
-    if (f != stdin)
-        fclose(f);
+    len = (size_t)ftell(f);
+    rewind(f);
+    src = checked(calloc(len + 4, 1));
+    int ok = fread(src, 1, len, f) == len;
+    fclose(f);
     return ok;
 }
 /* classify every byte of a cuda source */
@@ -198,12 +192,10 @@ static size_t match_back(size_t i)
             depth++;
         else if (src[k] == open && --depth == 0)
             return k;
-        else if (close == '>' && strchr(")]", src[k]))
-            k = match_back(k);
         else if (strchr(";{}", src[k]))
             break;
-        if (k == (size_t)-1)
-            break;
+        else if (close == '>' && strchr(")]", src[k]))
+            k = match_back(k) + 1 ? match_back(k) : 0;
     }
     return (size_t)-1;
 }
@@ -239,15 +231,14 @@ static size_t kernel_start(size_t at)
 /* rewrite a launch */
 static void add_edit(size_t at, size_t remove, const char *fmt, ...)
 {
-    char *text = checked(malloc(4096));
+    char *text = NULL;
     va_list list;
     va_start(list, fmt);
-    vsnprintf(text, 4096, fmt, list);
+    if (vasprintf(&text, fmt, list) < 0)
+        checked(NULL);
     va_end(list);
-    if (edit_count == edit_room) {
-        edit_room = edit_room ? 2 * edit_room : 64;
-        edits = checked(realloc(edits, edit_room * sizeof *edits));
-    }
+    if (edit_count % 64 == 0)
+        edits = checked(realloc(edits, (edit_count + 64) * sizeof *edits));
     edits[edit_count++] = (edit){at, remove, text};
 }
 
@@ -255,7 +246,6 @@ static void add_edit(size_t at, size_t remove, const char *fmt, ...)
 static size_t launch_close(size_t at, int *commas)
 {
     int depth = 0;
-    *commas = 0;
     for (size_t i = at + 3; i < len; i++) {
         if (kind[i] == NOT_CODE)
             continue;
@@ -276,7 +266,7 @@ static size_t launch_close(size_t at, int *commas)
 /* Rewrites the launch whose <<< is at `at`; returns where the scan goes on. */
 static size_t rewrite_launch(size_t at)
 {
-    int commas;
+    int commas = 0;
     size_t start = kernel_start(at), close = launch_close(at, &commas);
     if (close == len)
         return at + 3;
@@ -297,24 +287,30 @@ static size_t rewrite_launch(size_t at)
     return close + 3;
 }
 /* tell functions from namespaces */
+static int word_at(size_t i, const char *word)
+{
+    size_t n = strlen(word);
+    return !strncmp(src + i, word, n) && !(i && is_name(i - 1)) && !is_name(i + n);
+}
+
+/* Where `word` stands if it is the last thing before `at`, else (size_t)-1. */
+static size_t word_before(size_t at, const char *word)
+{
+    size_t n = strlen(word), end = skip_back(at) + 1;
+    return end >= n && word_at(end - n, word) ? end - n : (size_t)-1;
+}
+
 /* Does the brace at i open a namespace or an extern "C" block, not a body? */
 static int opens_namespace(size_t i)
 {
-    size_t k = i;
-    while (k > 0 && strchr(" \t\n\r", src[k - 1]))
-        k--;
-    if (k > 0 && src[k - 1] == '"')
+    while (i > 0 && strchr(" \t\n\r", src[i - 1]))
+        i--;
+    if (i > 0 && src[i - 1] == '"')
         return 1;
-    for (int words = 0; words < 2; words++) {
-        size_t end = skip_back(k);
-        if (end == (size_t)-1 || !is_name(end))
-            return 0;
-        for (k = end; k > 0 && (is_name(k - 1) || src[k - 1] == ':');)
-            k--;
-        if (end + 1 - k == 9 && !strncmp(src + k, "namespace", 9))
-            return 1;
-    }
-    return 0;
+    while (i > 0 && kind[i - 1] != DIRECTIVE && !(kind[i - 1] == CODE &&
+                                                  strchr(";{}", src[i - 1])))
+        i--;
+    return word_at(skip_forward(i), "namespace");
 }
 /* rewrite a shared array */
 /* Finds the next declarator in [*from, end): its name in [*name, *stop). 0 when done. */
@@ -373,22 +369,18 @@ static void rewrite_dynamic(size_t begin, size_t after, size_t end, int in_funct
 /* `at` is a __shared__ outside preprocessor lines; returns where the scan goes on. */
 static size_t rewrite_shared(size_t at, int in_function)
 {
-    size_t after = at + 10, end = after, name, stop;
+    size_t after = at + 10, end = after, name, stop, word;
     while (end < len && (kind[end] != CODE || !strchr(";}", src[end])))
         end = (kind[end] == CODE && src[end] == '{' ? match_forward(end) : end) + 1;
     if (end >= len || src[end] != ';') {
         fail_at(at, "this __shared__ declaration is not ended by a semicolon");
         return after;
     }
-    size_t before = skip_back(at), word = before;
-    while (word != (size_t)-1 && word > 0 && is_name(word - 1))
-        word--;
-    int six = word != (size_t)-1 && before + 1 - word == 6;
-    if (six && !strncmp(src + word, "extern", 6)) {
+    if ((word = word_before(at, "extern")) != (size_t)-1) {
         rewrite_dynamic(word, after, end, in_function);
         return end;
     }
-    if (six && !strncmp(src + word, "static", 6))
+    if ((word = word_before(at, "static")) != (size_t)-1)
         add_edit(word, 6, "%s", "");
     int any = 0;
     for (size_t from = after; next_declarator(&from, end, &name, &stop); any = 1)
@@ -403,13 +395,10 @@ static size_t rewrite_shared(size_t at, int in_function)
 /* `at` is a # that starts a directive. */
 static void rewrite_pragma(size_t at)
 {
-    size_t i = at + 1;
-    while (src[i] == ' ' || src[i] == '\t')
-        i++;
+    size_t i = at + 1 + strspn(src + at + 1, " \t");
     if (strncmp(src + i, "pragma", 6) != 0)
         return;
-    for (i += 6; src[i] == ' ' || src[i] == '\t';)
-        i++;
+    i += 6 + strspn(src + i + 6, " \t");
     size_t n = strspn(src + i, "abcdefghijklmnopqrstuvwxyz"), end = i + n;
     int off = n == 8 && !strncmp(src + i, "nounroll", 8);
     if (!off && !(n == 6 && !strncmp(src + i, "unroll", 6)))
@@ -422,12 +411,6 @@ static void rewrite_pragma(size_t at)
     add_edit(i, end - i, "GCC unroll %d", count);
 }
 /* scan the source for edits */
-static int word_at(size_t i, const char *word)
-{
-    size_t n = strlen(word);
-    return !strncmp(src + i, word, n) && !(i && is_name(i - 1)) && !is_name(i + n);
-}
-
 static void scan(void)
 {
     char body[256] = {0};  // per open brace: is it (within) a function body?
@@ -443,10 +426,8 @@ static void scan(void)
         } else if (kind[i] == CODE && src[i] == '}' && depth > 0) {
             depth--;
         } else if (!strncmp(src + i, "<<<", 3)) {
-            size_t before = skip_back(i);
-            int is_operator = before != (size_t)-1 && before >= 7 &&
-                              !strncmp(src + before - 7, "operator", 8);
-            i = (is_operator ? i + 3 : rewrite_launch(i)) - 1;
+            int named = word_before(i, "operator") != (size_t)-1;
+            i = (named ? i + 3 : rewrite_launch(i)) - 1;
         } else if (kind[i] == CODE && src[i] == '_' && word_at(i, "__shared__")) {
             i = rewrite_shared(i, body[depth]) - 1;
         }
@@ -483,8 +464,7 @@ static int usage(int status)
 {
     fputs("usage: vgpu-rewrite IN.cu [-o OUT.cpp]\n"
           "Turns launches and __shared__ arrays into C++ for the virtual GPU.\n"
-          "example: vgpu-rewrite saxpy.cu -o build/virtual/saxpy.cu.cpp\n",
-          status ? stderr : stdout);
+          "example: vgpu-rewrite a.cu -o a.cu.cpp\n", status ? stderr : stdout);
     return status;
 }
 
@@ -496,7 +476,7 @@ int main(int argc, char **argv)
             return usage(0);
         if (!strcmp(argv[i], "-o") && i + 1 < argc)
             output = argv[++i];
-        else if ((argv[i][0] == '-' && argv[i][1]) || input_name)
+        else if (argv[i][0] == '-' || input_name)
             return usage(2);
         else
             input_name = argv[i];

@@ -1,6 +1,6 @@
 /* tests/vgpu/bench_simt.cu: from chapters/A-virtual-gpu-simt-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* What a thread, a barrier, a shuffle and a tiled multiply-add cost under emulation,
- * beside plain C, on one core. Prints the least of many runs; not a test, asserts nothing.
+ * beside plain C, on one core. Prints the least of many runs and asserts nothing.
  */
 #include <cuda_runtime.h>
 
