@@ -192,10 +192,9 @@ static size_t match_back(size_t i)
             depth++;
         else if (src[k] == open && --depth == 0)
             return k;
-        else if (strchr(";{}", src[k]))
+        else if (strchr(";{}", src[k]) ||
+                 (close == '>' && strchr(")]", src[k]) && (k = match_back(k)) + 1 == 0))
             break;
-        else if (close == '>' && strchr(")]", src[k]))
-            k = match_back(k) + 1 ? match_back(k) : 0;
     }
     return (size_t)-1;
 }
@@ -234,8 +233,7 @@ static void add_edit(size_t at, size_t remove, const char *fmt, ...)
     char *text = NULL;
     va_list list;
     va_start(list, fmt);
-    if (vasprintf(&text, fmt, list) < 0)
-        checked(NULL);
+    checked(vasprintf(&text, fmt, list) < 0 ? NULL : text);
     va_end(list);
     if (edit_count % 64 == 0)
         edits = checked(realloc(edits, (edit_count + 64) * sizeof *edits));
@@ -286,7 +284,7 @@ static size_t rewrite_launch(size_t at)
     add_edit(close, 3, ")");
     return close + 3;
 }
-/* tell functions from namespaces */
+/* rewrite a shared array */
 static int word_at(size_t i, const char *word)
 {
     size_t n = strlen(word);
@@ -312,7 +310,6 @@ static int opens_namespace(size_t i)
         i--;
     return word_at(skip_forward(i), "namespace");
 }
-/* rewrite a shared array */
 /* Finds the next declarator in [*from, end): its name in [*name, *stop). 0 when done. */
 static int next_declarator(size_t *from, size_t end, size_t *name, size_t *stop)
 {
@@ -483,7 +480,6 @@ int main(int argc, char **argv)
     }
     if (!input_name)
         return usage(2);
-    /* rewrite one file */
     if (!read_source(input_name)) {
         fprintf(stderr, "vgpu-rewrite: %s: cannot be read\n", input_name);
         return 1;
@@ -494,9 +490,9 @@ int main(int argc, char **argv)
     scan();
     if (failures)
         return 1;
-    if (!output)
+    if (!output) {
         write_edited(stdout);
-    else if (!save(output)) {
+    } else if (!save(output)) {
         fprintf(stderr, "vgpu-rewrite: %s: cannot be written\n", output);
         return 1;
     }
