@@ -1,4 +1,4 @@
-/* tests/comm/test_algorithms.c: from chapters/04-data-parallelism.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/comm/test_algorithms.c: from chapters/04-data-parallelism-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* The ring and the chain as pure functions: all ranks simulated in one process. */
 #include <criterion/criterion.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-/* tests/comm/test_collectives.c: from chapters/04-data-parallelism.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/comm/test_collectives.c: from chapters/04-data-parallelism-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* Values of the collectives, exact, for worlds of 1 to 9 ranks. */
 #include "world.h"
 

@@ -1,4 +1,4 @@
-/* tests/comm/test_faults.c: from chapters/04-data-parallelism.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/comm/test_faults.c: from chapters/04-data-parallelism-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* Killed ranks, mismatched calls, deadlocks: each an error with the right words. */
 #include "world.h"
 

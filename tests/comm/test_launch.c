@@ -1,4 +1,4 @@
-/* tests/comm/test_launch.c: from chapters/04-data-parallelism.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/comm/test_launch.c: from chapters/04-data-parallelism-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* The launcher: environment, exit status, and that nobody is left behind. */
 #include <criterion/criterion.h>
 #include <fcntl.h>

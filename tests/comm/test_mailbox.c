@@ -1,4 +1,4 @@
-/* tests/comm/test_mailbox.c: from chapters/04-data-parallelism.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/comm/test_mailbox.c: from chapters/04-data-parallelism-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* Mailboxes and bells, hammered by more processes than there are cores. */
 #include "world.h"
 

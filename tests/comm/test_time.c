@@ -1,4 +1,4 @@
-/* tests/comm/test_time.c: from chapters/04-data-parallelism.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/comm/test_time.c: from chapters/04-data-parallelism-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* Virtual times, steps and bytes of the collectives against the formulas. */
 #include "world.h"
 

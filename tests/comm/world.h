@@ -1,4 +1,4 @@
-/* tests/comm/world.h: from chapters/04-data-parallelism.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/comm/world.h: from chapters/04-data-parallelism-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* For tests with ranks: a cluster of round numbers, a world, expectations as statuses. */
 #ifndef DLS_TESTS_COMM_WORLD_H
 #define DLS_TESTS_COMM_WORLD_H
