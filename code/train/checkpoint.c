@@ -119,8 +119,8 @@ dls_status dls_checkpoint_same(const char *what, const char *stored, const char 
     while (*stored || *now) {
         int a = (int)strcspn(stored, "\n"), b = (int)strcspn(now, "\n");
         if (a != b || memcmp(stored, now, (size_t)a) != 0)
-            return DLS_FAIL(DLS_ERR_INPUT, "the checkpoint's %s differs: it has "
-                            "\"%.*s\", this run \"%.*s\"", what, a, stored, b, now);
+            return DLS_FAIL(DLS_ERR_INPUT, "the checkpoint does not fit this run: %s "
+                            "\"%.*s\" there, \"%.*s\" here", what, a, stored, b, now);
         stored += a + (stored[a] != 0);
         now += b + (now[b] != 0);
     }
@@ -132,7 +132,7 @@ dls_status dls_checkpoint_check_layout(const dls_checkpoint *c, const dls_params
     char *now = dls_checkpoint_layout(set);
     if (!now)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the layout");
-    dls_status s = dls_checkpoint_same("layout", c->layout, now);
+    dls_status s = dls_checkpoint_same("parameter", c->layout, now);
     free(now);
     if (s == DLS_OK && c->elements != set->elements)
         return DLS_FAIL(DLS_ERR_INPUT, "the checkpoint has %zu elements, this model %zu",

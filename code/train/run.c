@@ -26,6 +26,12 @@ typedef struct report {
     double trace_start;         /* virtual time; < 0: not tracing */
 } report;
 
+/* know what is due */
+static int due(const dls_trainer *t, int64_t every)
+{
+    return every > 0 && (t->step % every == 0 || t->step == t->config->steps);
+}
+
 /* cut back the metrics */
 static size_t keep_lines(char *text, int64_t last_step)
 {
@@ -147,7 +153,7 @@ static dls_status report_steps(report *r, dls_trainer *t)
     if (r->metrics && fflush(r->metrics) != 0)
         return DLS_FAIL(DLS_ERR_IO, "%s/metrics.jsonl: %s", t->config->output,
                         strerror(errno));
-    if (t->rank == 0 && n > 0)
+    if (t->rank == 0 && n > 0 && due(t, t->config->log_every))
         print_progress(r, t, n);
     r->wall = wall_clock();
     return DLS_OK;
@@ -245,11 +251,6 @@ static dls_status end_trace(report *r, dls_trainer *t)
 }
 
 /* run the training */
-static int due(const dls_trainer *t, int64_t every)
-{
-    return every > 0 && (t->step % every == 0 || t->step == t->config->steps);
-}
-
 static dls_status one_round(report *r, dls_trainer *t)
 {
     const dls_train_config *c = t->config;

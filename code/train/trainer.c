@@ -207,7 +207,7 @@ static dls_status choose_checkpoint(dls_trainer *t, dls_checkpoint *c)
 static dls_status restore(dls_trainer *t, const dls_checkpoint *c)
 {
     size_t bytes = c->elements * dls_dtype_size(c->dtype);
-    DLS_TRY(dls_checkpoint_same("settings", c->settings, t->settings));
+    DLS_TRY(dls_checkpoint_same("setting", c->settings, t->settings));
     DLS_TRY(dls_checkpoint_check_layout(c, &t->gpt->params));
     void *to[] = {t->gpt->params.values, t->optimizer->m, t->optimizer->v};
     const void *from[] = {c->values, c->m, c->v};
