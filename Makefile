@@ -98,7 +98,8 @@ INCLUDES += -isystem $(CUDA_HOME)/include
 GENCODE := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90
 NVFLAGS := -std=c++17 -O3 -g -lineinfo $(GENCODE) -Ibuild/src/code \
            -DDLS_BACKEND_cuda=1 -Werror all-warnings -Xcompiler -Wall,-Wextra
-LIB_C := $(filter-out $(HOST_C) build/src/code/vgpu/gpu_virtual%,$(LIB_C)) \
+LIB_C := $(filter-out $(HOST_C) build/src/code/vgpu/gpu_virtual% \
+           build/src/code/vgpu/simt%,$(LIB_C)) \
          build/src/code/vgpu/gpu_cuda.c
 LIBS += -L$(CUDA_HOME)/lib64 -lcudart -lcublas -lstdc++
 LIB_O := $(call object,$(LIB_C) $(LIB_CU))
@@ -206,8 +207,8 @@ include tangle/weave.mk
 # --- an edition: what the book shows is renewed and committed ---------------
 edition: build/bin/tangle
 	@mkdir -p figures/tour
-	build/bin/tangle list --chapters | xargs cat > build/corpus.new
-	mv build/corpus.new figures/tour/corpus.txt
+	@grep -o 'chapters/[^],} ]*\.md' book.yaml | xargs cat > build/corpus.new
+	@mv build/corpus.new figures/tour/corpus.txt
 	$(MAKE) tour runs
 	mkdir -p figures/run && cp -r build/figures/. figures/ && cp build/run/*.json figures/run/
 
