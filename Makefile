@@ -20,7 +20,8 @@ BACKEND ?= virtual
 B := build/$(BACKEND)
 
 .PHONY: all test help setup tangled check untangle lib tour runs edition bench bench-vgpu clean
-all: tour runs book
+all: runs
+	@$(MAKE) book
 
 help:
 	@sed -n 's/^#   //p' Makefile
