@@ -17,6 +17,14 @@ local function places(W, list)
   return table.concat(out, ", ")
 end
 
+local function sections(W, list)
+  local out = {}
+  for _, p in ipairs(list) do
+    out[#out + 1] = W.raw_link(lib.tex(p.section ~= "" and p.section or p.title or p.id), p.id, p.anchor)
+  end
+  return table.concat(out, ", ")
+end
+
 local function front(W)
   local dep, book, out = W.dep, W.dep.book, {}
   local function add(...) for _, s in ipairs { ... } do out[#out + 1] = s end end
@@ -98,11 +106,11 @@ local function identifiers(W)
   local dep, out = W.dep, {}
   local function add(...) for _, s in ipairs { ... } do out[#out + 1] = s end end
   if W.latex then
-    add("\\dlsindex{Index of identifiers}{chapter-identifiers}{The page of the definition, then, in italics, those of the uses.}\n")
+    add("\\dlsindex{Index of identifiers}{chapter-identifiers}{The page of the definition, then, in italics, the sections that use the name.}\n")
     for _, entry in ipairs(dep.list) do
       add("\\dlsentry{\\dlscode{", (lib.tex_code(entry.name):gsub("\\_", "\\_\\allowbreak{}")), "} \\dlskind{",
         lib.tex(entry.kind or ""), "}}{", place(W, entry.place),
-        #entry.uses > 0 and "; \\textit{" .. places(W, entry.uses) .. "}" or "", "}\n")
+        #entry.uses > 0 and "; \\textit{" .. sections(W, entry.uses) .. "}" or "", "}\n")
     end
     add("\\dlsindexend\n")
     return table.concat(out)

@@ -138,7 +138,15 @@ end
 -- Text of programs. Their font has no ligatures, so quotes and brackets can stand as they are, which
 -- spares LaTeX some of its work on tens of thousands of lines.
 function M.tex_code(s)
-  return (s:gsub("[\\{}$&#%%_^~]", tex_escapes))
+  s = s:gsub("[\\{}$&#%%_^~]", tex_escapes)
+  -- Scripts that the fonts do not have, seen in tests of UTF-8: the number in a frame.
+  return (s:gsub("[\xE2-\xF4][\x80-\xBF]+", function(c)
+    local point = utf8.len(c) == 1 and utf8.codepoint(c)
+    if point and (point >= 0x2E80 and point <= 0xD7FF or point >= 0xF900 and point <= 0xFAFF
+                  or point >= 0xFF00 and point <= 0xFFEF or point >= 0x1F300) then
+      return string.format("\\dlsnoglyph{%X}", point)
+    end
+  end))
 end
 
 -- Messages ------------------------------------------------------------------------------------

@@ -148,11 +148,13 @@ for name, identifier in pairs(index.identifiers or {}) do
   local place = identifier.defined and place_of_anchor(identifier.defined)
   -- The guard of a header is nobody's to use.
   if place and lib.public(name) and not (identifier.kind == "macro" and name:match("_H$")) then
-    local uses, seen = {}, { [place.anchor] = true }
+    -- One use per section: dls_status is used in hundreds of chunks.
+    local uses, seen = {}, {}
     for _, use in ipairs(identifier.uses or {}) do
       local at = place_of_anchor(use)
-      if at and not seen[at.anchor] then
-        seen[at.anchor] = true
+      local section = at and at.id .. " " .. at.section
+      if at and at.anchor ~= place.anchor and not seen[section] then
+        seen[section] = true
         uses[#uses + 1] = at
       end
     end
