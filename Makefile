@@ -196,7 +196,7 @@ tour: build/tour/done
 
 # The .run blocks of the chapters; tangle reruns those whose command or needs changed.
 runs: build/run/stamp
-build/run/stamp: build/bin/dls build/tour/done build/sources.mk \
+build/run/stamp: build/bin/dls build/bin/tests build/tour/done build/sources.mk \
                  $(wildcard chapters/*.md)
 	@mkdir -p $(@D)
 	build/bin/tangle run --slow
