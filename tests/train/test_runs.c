@@ -144,12 +144,27 @@ Test(train, a_torn_checkpoint_costs_steps_and_nothing_else, .init = make_corpus,
     run whole = {"whole", {NULL}, 0}, torn = {"torn", {NULL}, 0};
     OK(dls_run_ranks(2, train_rank, &whole));
     OK(dls_run_ranks(2, train_rank, &torn));
-    snprintf(path, sizeof path, "%s/torn", root);
-    dls_checkpoint_path(path + strlen(path), sizeof path, "", 20);
+    int n = snprintf(path, sizeof path, "%s/torn", root);
+    dls_checkpoint_path(path + n, sizeof path - (size_t)n, "", 20);
     cr_assert_eq(truncate(path, 5000), 0);
     OK(dls_run_ranks(2, train_rank, &torn));
     assert_same_file("whole", "torn", "checkpoint-00000020.dls");
     assert_same_file("whole", "torn", "metrics.jsonl");
+}
+
+Test(train, a_run_does_not_start_over_by_itself, .init = make_corpus, .fini = remove_root)
+{
+    char path[256];
+    run r = {"torn", {NULL}, 0};
+    OK(dls_run_ranks(2, train_rank, &r));
+    for (int step = 10; step <= 20; step += 10) {
+        int n = snprintf(path, sizeof path, "%s/torn", root);
+        dls_checkpoint_path(path + n, sizeof path - (size_t)n, "", step);
+        cr_assert_eq(truncate(path, 100 * step), 0);
+    }
+    cr_assert_eq(dls_run_ranks(2, train_rank, &r), DLS_ERR_INPUT);
+    cr_assert_not_null(strstr(dls_status_message(), "none of its 2 checkpoints is good"),
+                       "%s", dls_status_message());
 }
 
 Test(train, a_killed_rank_is_named_and_the_run_continues, .init = make_corpus,
