@@ -37,6 +37,17 @@ function M.write_file(path, text, suffix)
   if not ok then error("weave: cannot rename " .. aside .. ": " .. tostring(problem), 0) end
 end
 
+-- The natural width of an SVG in CSS pixels.
+function M.svg_width(path)
+  local head = (M.read_file(path) or ""):sub(1, 2000):match("<svg[^>]*>")
+  if not head then return nil end
+  local width, unit = head:match('[%s]width="([%d.]+)(%a*)"')
+  if width and (unit == "" or unit == "px") then return tonumber(width) end
+  if width and unit == "pt" then return tonumber(width) * 4 / 3 end
+  local box = head:match('viewBox="[%d.-]+[%s,]+[%d.-]+[%s,]+([%d.]+)')
+  return tonumber(box)
+end
+
 -- Tables as Lua source, with sorted keys so that equal tables give equal files.
 local function serialise(value, out, indent)
   local t = type(value)

@@ -40,7 +40,10 @@ $(foreach c,$(CHAPTERS),$(eval $(call scan_rule,$c)))
 
 # Second pass -------------------------------------------------------------------------------------
 
-$(OUT)/resolved: $(CHAPTERS:%=$(OUT)/ast/%.json) $(INDEX) $(OUT)/chapters.mk $(W)/resolve.lua $(W)/lib.lua $(BIBLIOGRAPHY)
+# A folder's time stamp tells that a picture came or went.
+PICTURE_FOLDERS := $(wildcard figures/. figures/*/. build/figures/. build/figures/*/.)
+
+$(OUT)/resolved: $(PICTURE_FOLDERS) $(CHAPTERS:%=$(OUT)/ast/%.json) $(INDEX) $(OUT)/chapters.mk $(W)/resolve.lua $(W)/lib.lua $(BIBLIOGRAPHY)
 	@$(PANDOC) -f markdown -t plain -L $(W)/resolve.lua -o /dev/null /dev/null
 	@touch $@
 
@@ -83,18 +86,19 @@ $(CHAPTERS:%=$(TEX)/%.tex): $(TEX)/%.tex: $(OUT)/ast/%.json $(OUT)/dep/%.lua $(C
 $(TEX)/chunks.tex $(TEX)/identifiers.tex: $(TEX)/%.tex: $(OUT)/dep/%.lua $(COMMON)
 	@$(PAGE) -t latex -M weave-format=latex -M weave-dep=$< -o $@
 
-$(TEX)/figures.done: $(OUT)/figures.list FORCE
-	@$(W)/figures pdf $(OUT)/figures.list $(TEX)
-	@find $(TEX)/figures -newer $@ -name '*.pdf' 2>/dev/null | grep -q . || test -f $@ || touch $@
-	@if find $(TEX)/figures -newer $@ -name '*.pdf' 2>/dev/null | grep -q .; then touch $@; fi
+# Touched when a picture changed, was drawn anew, or is another one than before.
+$(OUT)/figures.stamp: $(OUT)/figures.list FORCE
+	@$(W)/figures stamp $(OUT)/figures.list $@
 .PHONY: FORCE
 
-$(OUT)/dls.pdf: $(CHAPTERS:%=$(TEX)/%.tex) $(TEX)/chunks.tex $(TEX)/identifiers.tex $(TEX)/figures.done \
+$(OUT)/dls.pdf: $(CHAPTERS:%=$(TEX)/%.tex) $(TEX)/chunks.tex $(TEX)/identifiers.tex $(OUT)/figures.stamp \
                 $(W)/tex/book.tex $(W)/latex
 	@echo "  PDF   $@"
+	@$(W)/figures pdf $(OUT)/figures.list $(TEX)
 	@$(W)/latex $(W)/tex/book.tex $(TEX) $@
 
 pdf: $(OUT)/dls.pdf
+	@:
 
 # EPUB --------------------------------------------------------------------------------------------
 
@@ -106,9 +110,10 @@ $(CHAPTERS:%=$(EPUB)/%.json): $(EPUB)/%.json: $(OUT)/ast/%.json $(OUT)/dep/%.lua
 $(EPUB)/chunks.json $(EPUB)/identifiers.json: $(EPUB)/%.json: $(OUT)/dep/%.lua $(COMMON)
 	@$(PAGE) -t json -M weave-format=epub -M weave-dep=$< -o $@
 
-$(OUT)/dls.epub: $(WEAVE_IDS:%=$(EPUB)/%.json) $(W)/combine.lua $(W)/epub/epub.css $(TEX)/figures.done
+$(OUT)/dls.epub: $(WEAVE_IDS:%=$(EPUB)/%.json) $(W)/combine.lua $(W)/epub/epub.css $(OUT)/figures.stamp
 	@echo "  EPUB  $@"
 	@$(PANDOC) -f markdown /dev/null -L $(W)/combine.lua -t epub3 --mathml --toc --toc-depth=2 --css $(W)/epub/epub.css -o $@.new
 	@mv $@.new $@
 
 epub: $(OUT)/dls.epub
+	@:

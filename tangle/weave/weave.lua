@@ -181,16 +181,6 @@ local function figure_number(el, word)
   return word .. "\u{a0}" .. (dep.number and dep.number .. "." or "") .. number
 end
 
-local function svg_width(path)
-  local head = (lib.read_file(path) or ""):sub(1, 2000):match("<svg[^>]*>")
-  if not head then return nil end
-  local width, unit = head:match('[%s]width="([%d.]+)(%a*)"')
-  if width and (unit == "" or unit == "px") then return tonumber(width) end
-  if width and unit == "pt" then return tonumber(width) * 4 / 3 end
-  local box = head:match('viewBox="[%d.-]+[%s,]+[%d.-]+[%s,]+([%d.]+)')
-  return tonumber(box)
-end
-
 local function tex_width(width)
   local percent = width and width:match("^([%d.]+)%%$")
   if percent then return string.format("%.3f\\linewidth", percent / 100) end
@@ -232,7 +222,7 @@ local function figure(div)
     image.attributes = {}
     return pandoc.Div({ pandoc.Plain { image }, pandoc.Para(numbered) }, pandoc.Attr(anchor, { "figure" }))
   end
-  local width = image.src:match("%.svg$") and svg_width(source)
+  local width = dep.widths[image.src]
   local percent = image.attributes.width and image.attributes.width:match("^[%d.]+%%$")
   local style = {}
   if width then style[#style + 1] = string.format("--natural:%.0fpx", width) end
