@@ -165,6 +165,7 @@ end
 local function chunk_link_html(W, name)
   local chunk = W.dep.chunks[name]
   local title = "⟨" .. lib.html(lib.chunk_title(name))
+  if not chunk and W.quoting then return "⟨" .. lib.html(lib.chunk_title(name)) .. "⟩" end
   if not chunk then return '<span class="missing">' .. title .. "⟩</span>" end
   local first = chunk.parts[1]
   return W.raw_link(title .. (first.section ~= "" and ' <small>' .. lib.html(first.section) .. "</small>" or "") .. "⟩",
@@ -454,6 +455,7 @@ end
 function M.block(W, b)
   local fate = b.attributes["weave-fate"]
   local source
+  W.quoting = fate ~= "chunk" and fate ~= "root"
   if fate == "chunk" then source = chunk_block(W, b)
   elseif fate == "root" then source = root_block(W, b)
   elseif fate == "run" then source = run_block(W, b)

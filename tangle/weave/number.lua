@@ -106,7 +106,7 @@ local function code_block(cb)
   end
   if fate ~= "solution" then
     words_of_code(cb.text)
-    mentioned_chunks(cb.text)
+    if fate == "root" or fate == "chunk" then mentioned_chunks(cb.text) end -- elsewhere <<x>> is only text
   end
   return cb
 end
