@@ -17,6 +17,8 @@ MAKEFLAGS += -j$(shell nproc)
 endif
 
 BACKEND ?= virtual
+# make V=1 shows the commands.
+Q := $(if $(V),,@)
 B := build/$(BACKEND)
 
 .PHONY: all test help setup tangled check untangle lib tour runs edition bench bench-vgpu clean
@@ -106,7 +108,8 @@ LIBS += -L$(CUDA_HOME)/lib64 -lcudart -lcublas -lstdc++
 LIB_O := $(call object,$(LIB_C) $(LIB_CU))
 $(B)/%.cu.o: build/src/%.cu
 	@mkdir -p $(@D)
-	$(CUDA_HOME)/bin/nvcc $(NVFLAGS) -MMD -MP -c $< -o $@
+	@echo "  NVCC  $<"
+	$(Q)$(CUDA_HOME)/bin/nvcc $(NVFLAGS) -MMD -MP -c $< -o $@
 else
 INCLUDES += -Ibuild/src/code/vgpu/shadow
 LIBS += -ldnnl -lgomp -lstdc++
@@ -114,28 +117,35 @@ LIB_C := $(filter-out $(HOST_C),$(LIB_C))
 LIB_O := $(call object,$(LIB_C) $(LIB_CU) $(LIB_OTHER)) $(HOST_O)
 build/bin/vgpu-rewrite: build/src/code/vgpu/rewrite.c | build/setup.stamp
 	@mkdir -p $(@D)
-	$(CC) -std=c11 -D_GNU_SOURCE -g -O2 $(WARN) -Ibuild/src/code $< -o $@
+	@echo "  CC    $<"
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -g -O2 $(WARN) -Ibuild/src/code $< -o $@
 $(B)/%.cu.o: build/src/%.cu build/bin/vgpu-rewrite
 	@mkdir -p $(@D)
 	@build/bin/vgpu-rewrite $< -o $(@:.o=.cpp)
-	$(CXX) $(CXXFLAGS) -I$(dir $<) -c $(@:.o=.cpp) -o $@
+	@echo "  CXX   $<"
+	$(Q)$(CXX) $(CXXFLAGS) -I$(dir $<) -c $(@:.o=.cpp) -o $@
 endif
 
 $(B)/%.c.o: build/src/%.c | build/setup.stamp
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -c $< -o $@
+	@echo "  CC    $<"
+	$(Q)$(CC) $(CFLAGS) -c $< -o $@
 $(B)/%.cpp.o: build/src/%.cpp | build/setup.stamp
 	@mkdir -p $(@D)
-	$(CXX) $(CXXFLAGS) -c $< -o $@
+	@echo "  CXX   $<"
+	$(Q)$(CXX) $(CXXFLAGS) -c $< -o $@
 $(B)/%.S.o: build/src/%.S | build/setup.stamp
 	@mkdir -p $(@D)
-	$(CC) -g -Ibuild/src/code -c $< -o $@
+	@echo "  CC    $<"
+	$(Q)$(CC) -g -Ibuild/src/code -c $< -o $@
 $(B)/%.c.32.o: build/src/%.c | build/setup.stamp
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(HOST_KERNEL) -DDLS_REAL=32 -c $< -o $@
+	@echo "  CC    $<"
+	$(Q)$(CC) $(CFLAGS) $(HOST_KERNEL) -DDLS_REAL=32 -c $< -o $@
 $(B)/%.c.64.o: build/src/%.c | build/setup.stamp
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(HOST_KERNEL) -DDLS_REAL=64 -c $< -o $@
+	@echo "  CC    $<"
+	$(Q)$(CC) $(CFLAGS) $(HOST_KERNEL) -DDLS_REAL=64 -c $< -o $@
 
 CLI_O := $(call object,$(CLI_C))
 TEST_O := $(call object,$(TEST_C) $(TEST_CU))
@@ -143,13 +153,16 @@ TEST_O := $(call object,$(TEST_C) $(TEST_CU))
 
 $(B)/libdls.a: $(LIB_O)
 	@rm -f $@
-	ar rcs $@ $(LIB_O)
+	@echo "  AR    $@"
+	$(Q)ar rcs $@ $(LIB_O)
 $(B)/bin/dls: $(CLI_O) $(B)/libdls.a
 	@mkdir -p $(@D)
-	$(CC) -o $@ $(CLI_O) $(B)/libdls.a $(LIBS)
+	@echo "  LINK  $@"
+	$(Q)$(CC) -o $@ $(CLI_O) $(B)/libdls.a $(LIBS)
 $(B)/bin/tests: $(TEST_O) $(B)/libdls.a
 	@mkdir -p $(@D)
-	$(CC) -o $@ $(TEST_O) $(B)/libdls.a -lcriterion $(LIBS)
+	@echo "  LINK  $@"
+	$(Q)$(CC) -o $@ $(TEST_O) $(B)/libdls.a -lcriterion $(LIBS)
 # build/bin holds the programs of the backend that was built last.
 build/bin/dls build/bin/tests: build/bin/%: $(B)/bin/%
 	@mkdir -p $(@D)
@@ -169,10 +182,12 @@ test: check lib html
 BENCH := $(patsubst build/src/tests/%,$(B)/bench/%,$(basename $(BENCH_C)))
 $(B)/bench/%: $(B)/tests/%.c.o $(B)/libdls.a
 	@mkdir -p $(@D)
-	$(CC) -o $@ $< $(B)/libdls.a $(LIBS)
+	@echo "  LINK  $@"
+	$(Q)$(CC) -o $@ $< $(B)/libdls.a $(LIBS)
 $(B)/bench/%: $(B)/tests/%.cu.o $(B)/libdls.a
 	@mkdir -p $(@D)
-	$(CC) -o $@ $< $(B)/libdls.a $(LIBS)
+	@echo "  LINK  $@"
+	$(Q)$(CC) -o $@ $< $(B)/libdls.a $(LIBS)
 bench: $(BENCH)
 	@for b in $(BENCH); do echo "== $$b"; $$b || exit; done
 bench-vgpu: $(filter $(B)/bench/vgpu/%,$(BENCH))

@@ -7,10 +7,12 @@ TANGLE_CFLAGS := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -O2 -g
 
 build/tangle/%.o: tangle/%.c tangle/tangle.mk
 	@mkdir -p $(@D)
-	$(CC) $(TANGLE_CFLAGS) $$(pkg-config --cflags $(TANGLE_PACKAGES)) -MMD -MP -c -o $@ $<
+	@echo "  CC    $<"
+	$(Q)$(CC) $(TANGLE_CFLAGS) $$(pkg-config --cflags $(TANGLE_PACKAGES)) -MMD -MP -c -o $@ $<
 
 build/bin/tangle: $(TANGLE_OBJECTS)
 	@mkdir -p $(@D)
-	$(CC) -o $@ $(TANGLE_OBJECTS) $$(pkg-config --libs $(TANGLE_PACKAGES))
+	@echo "  LINK  $@"
+	$(Q)$(CC) -o $@ $(TANGLE_OBJECTS) $$(pkg-config --libs $(TANGLE_PACKAGES))
 
 -include $(TANGLE_OBJECTS:.o=.d)

@@ -36,8 +36,8 @@ static int read_column(const char *dir, const char *key, double *out, int room)
 static char *train_small(const char *environment, int ranks, const char *more)
 {
     char *dir = fresh_directory("train");
-    outcome o = run_program("%s " DLS " run -n %d -- " TRAIN " --output %s %s", environment,
-                            ranks, dir, more);
+    outcome o = run_program("%s " DLS " run -n %d -- " TRAIN " --output %s %s",
+                            environment, ranks, dir, more);
     cr_assert_eq(o.exit_code, 0, "%s", o.output);
     return dir;
 }
@@ -135,8 +135,8 @@ static pid_t start_endless(const char *dir, const char *log)
     int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0666);
     dup2(fd, 1), dup2(fd, 2);
     execl(DLS, DLS, "run", "-n", "3", "--", "train", "--config", "tests/cli/small.yaml",
-          "--output", dir, "--set", "train.steps=100000", "--set", "train.evaluate_every=0",
-          (char *)NULL);
+          "--output", dir, "--set", "train.steps=100000",
+          "--set", "train.evaluate_every=0", (char *)NULL);
     _exit(126);
 }
 
@@ -231,7 +231,8 @@ Test(cli, a_mistake_in_the_configuration_is_told_once)
 Test(cli, a_sample_is_reproducible_and_needs_a_checkpoint)
 {
     char *dir = train_small("", 1, "--set train.steps=5");
-    const char *sample = DLS " sample --checkpoint %s --prompt 'The ' --tokens 40 --seed %d";
+    const char *sample = DLS " sample --checkpoint %s --prompt 'The ' --tokens 40"
+                             " --seed %d";
     outcome a = run_program(sample, dir, 1), b = run_program(sample, dir, 1);
     outcome c = run_program(sample, dir, 2);
     cr_expect_eq(a.exit_code, 0, "%s", a.output);
@@ -242,6 +243,7 @@ Test(cli, a_sample_is_reproducible_and_needs_a_checkpoint)
     outcome bad = run_program(DLS " sample --checkpoint LICENSE");
     cr_expect(bad.exit_code == 2 && strstr(bad.output, "LICENSE"), "%s", bad.output);
     outcome empty = run_program(DLS " sample --checkpoint chapters");
-    cr_expect(empty.exit_code == 2 && strstr(empty.output, "chapters"), "%s", empty.output);
+    cr_expect(empty.exit_code == 2 && strstr(empty.output, "chapters"), "%s",
+              empty.output);
     free(dir);
 }
