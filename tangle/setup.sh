@@ -5,10 +5,10 @@
 # what the woven book needs.
 set -euo pipefail
 
-core=(gcc g++ make pkg-config gdb gnuplot-nox pandoc libcmark-dev libyaml-dev
+core=(gcc g++ make git pkg-config gdb gnuplot-nox pandoc libcmark-dev libyaml-dev
       libjansson-dev libxxhash-dev libutf8proc-dev libcriterion-dev libdnnl-dev libjs-lunr)
-book=(texlive-luatex texlive-latex-recommended texlive-latex-extra
-      texlive-fonts-recommended lmodern fonts-dejavu-core librsvg2-bin)
+book=(texlive-luatex texlive-latex-recommended fonts-texgyre fonts-texgyre-math
+      fonts-dejavu-core librsvg2-bin)
 
 case "${1:-}" in
   core) wanted=("${core[@]}") ;;
