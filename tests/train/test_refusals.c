@@ -71,3 +71,102 @@ Test(train, memory_is_what_was_predicted, .init = make_corpus, .fini = remove_ro
     r.changes[1] = "train.dtype=f64";
     OK(dls_run_ranks(1, check_memory, &r));
 }
+
+/* test the first step */
+static dls_status fetch(const dls_trainer *t, double *values)
+{
+    DLS_TRY(dls_ctx_sync((dls_ctx *)&t->ctx));
+    DLS_CUDA(cudaMemcpy(values, t->gpt->params.values,
+                        t->gpt->params.elements * sizeof *values,
+                        cudaMemcpyDeviceToHost));
+    return DLS_OK;
+}
+
+static dls_status compare_step(const double *before, const double *after, size_t n,
+                               double rate)
+{
+    size_t whole = 0;
+    for (size_t i = 0; i < n; i++) {
+        double length = fabs(after[i] - before[i]);
+        if (length > rate * (1 + 1e-9))
+            return DLS_FAIL(DLS_ERR_STATE, "value %zu moved by %g", i, length);
+        whole += length > 0.99 * rate;
+    }
+    if (whole < n / 2)
+        return DLS_FAIL(DLS_ERR_STATE, "only %zu of %zu made a whole step", whole, n);
+    return DLS_OK;
+}
+
+static dls_status make_first_step(int rank, void *arg)
+{
+    static double before[20000], after[20000];
+    dls_config *cfg;
+    dls_train_config c;
+    dls_comm *comm;
+    dls_trainer *t;
+    (void)rank;
+    DLS_TRY(load_settings(arg, &cfg, &c));
+    DLS_TRY(dls_comm_create(&comm, NULL));
+    DLS_TRY(dls_trainer_create(&t, &c, comm));
+    if (t->gpt->params.elements > 20000)
+        return DLS_FAIL(DLS_ERR_STATE, "the test's arrays are too small");
+    DLS_TRY(fetch(t, before));
+    DLS_TRY(dls_trainer_step(t));
+    DLS_TRY(fetch(t, after));
+    DLS_TRY(compare_step(before, after, t->gpt->params.elements, 0.003 / 5));
+    dls_trainer_free(t);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(train, the_first_step_has_the_length_of_the_rate, .init = make_corpus,
+     .fini = remove_root)
+{
+    run r = {"first", {"train.dtype=f64", "train.weight_decay=0", "train.clip=0"}, 0};
+    OK(dls_run_ranks(2, make_first_step, &r));
+}
+
+/* test the second step */
+static dls_status compare_windows(const dls_trainer *t, int64_t step)
+{
+    enum { ROWS = 12, T = 16 };
+    uint64_t want[ROWS];
+    int first, n, ids[2 * ROWS * T];
+    const unsigned char *bytes = dls_corpus_bytes(t->corpus);
+    dls_sampler_share(&t->training, t->rank, t->world, &first, &n);
+    DLS_TRY(dls_sampler_windows(&t->training, step, first, n, want));
+    DLS_TRY(dls_ctx_sync((dls_ctx *)&t->ctx));
+    DLS_CUDA(cudaMemcpy(ids, t->batch.device, 2 * n * T * sizeof *ids,
+                        cudaMemcpyDeviceToHost));
+    for (int i = 0; i < n * T; i++)
+        if (ids[i] != bytes[want[i / T] + i % T]
+            || ids[n * T + i] != bytes[want[i / T] + i % T + 1])
+            return DLS_FAIL(DLS_ERR_STATE, "rank %d, token %d of step %d is another's",
+                            t->rank, i, (int)step);
+    return DLS_OK;
+}
+
+static dls_status make_second_step(int rank, void *arg)
+{
+    dls_config *cfg;
+    dls_train_config c;
+    dls_comm *comm;
+    dls_trainer *t;
+    (void)rank;
+    DLS_TRY(load_settings(arg, &cfg, &c));
+    DLS_TRY(dls_comm_create(&comm, NULL));
+    DLS_TRY(dls_trainer_create(&t, &c, comm));
+    for (int64_t step = 0; step < 2; step++) {
+        DLS_TRY(dls_trainer_step(t));
+        DLS_TRY(compare_windows(t, step));
+    }
+    dls_trainer_free(t);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(train, each_step_reads_its_own_windows, .init = make_corpus, .fini = remove_root)
+{
+    run r = {"second", {NULL}, 0};
+    OK(dls_run_ranks(3, make_second_step, &r));
+}
