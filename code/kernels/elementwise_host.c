@@ -6,6 +6,7 @@
 
 #include "kernels/elementwise_host.h"
 
+/* add and scale on the host */
 void DLS_HOST_NAME(dls_add)(real *out, const real *a, const real *b, size_t n)
 {
     #pragma omp simd
