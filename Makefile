@@ -219,6 +219,7 @@ build/run/stamp: build/bin/dls build/bin/tests build/tour/done build/sources.mk 
 
 # --- weave ------------------------------------------------------------------
 include tangle/weave.mk
+book pdf: | build/setup-book.stamp
 
 # --- an edition: what the book shows is renewed and committed ---------------
 edition: build/bin/tangle
