@@ -57,13 +57,13 @@ static dls_status load_run(const train_options *o, dls_config **cfg,
 }
 
 /* say it once */
-/* A mistake in the configuration, which every rank finds: rank 0 reports it. */
+/* A mistake in the input, which every rank finds: rank 0 reports it. */
 static dls_status say_it_once(dls_status status, int *exit_code)
 {
     const char *rank = getenv("DLS_RANK");
-    if (!rank || strcmp(rank, "0") == 0)
+    if (status != DLS_ERR_INPUT || !rank || strcmp(rank, "0") == 0)
         return status;
-    *exit_code = status == DLS_ERR_INPUT ? 2 : 1;
+    *exit_code = 2;
     return DLS_OK;
 }
 
@@ -97,7 +97,9 @@ dls_status command_train(int argc, char **argv, int *exit_code)
     if (helped)
         return DLS_OK;
     status = load_run(&o, &cfg, &run);
-    status = status == DLS_OK ? train_with(&run) : say_it_once(status, exit_code);
+    if (status == DLS_OK)
+        status = train_with(&run);
+    status = say_it_once(status, exit_code);
     dls_config_free(cfg);
     return status;
 }

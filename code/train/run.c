@@ -182,7 +182,7 @@ static dls_status write_memory(const dls_trainer *t)
     dls_gpu_memory is;
     char path[PATH_MAX], text[4096];
     DLS_TRY(dls_train_predict_memory(t->config, t->rank, t->world, want));
-    DLS_TRY(dls_gpu_memory_stats(0, &is));
+    DLS_TRY(dls_gpu_memory_stats(t->ctx.device, &is));
     int n = snprintf(text, sizeof text, "{\"rank\":%d,\"world\":%d,\"purposes\":{",
                      t->rank, t->world);
     for (int i = 0; i < DLS_MEM_PURPOSES; i++)

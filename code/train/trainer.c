@@ -166,8 +166,9 @@ dls_status dls_train_predict_memory(const dls_train_config *c, int rank, int wor
 static dls_status make_parts(dls_trainer *t)
 {
     const dls_train_config *c = t->config;
-    int T = c->model.context, rows = batch_rows(c, t->rows);
-    DLS_TRY(dls_ctx_create(&t->ctx, 0, c->dtype));
+    int T = c->model.context, rows = batch_rows(c, t->rows), device;
+    DLS_CUDA(cudaGetDevice(&device));
+    DLS_TRY(dls_ctx_create(&t->ctx, device, c->dtype));
     DLS_CUDA(dls_gpu_name_stream(t->ctx.stream, "compute"));
     DLS_TRY(dls_gpt_create(&t->gpt, &t->ctx, &c->model, c->micro_batch, T));
     DLS_TRY(dls_params_initialise(&t->gpt->params, &t->ctx, c->seed));
