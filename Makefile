@@ -174,6 +174,20 @@ else
 lib: build/bin/dls build/bin/tests
 endif
 
+# What a program is made of, but for line numbers: an edit of prose moves those, and must
+# not make the tour or the recorded runs stale.  tangle run reads PROGRAM.id.
+CLEAN_CODE := $(patsubst build/src/%,%,$(filter build/src/code/%,$(SOURCES)))
+CLEAN_TESTS := $(patsubst build/src/%,%,$(filter build/src/tests/%,$(SOURCES)))
+build/code.id: $(CLEAN_CODE)
+	@cat $(CLEAN_CODE) | sha256sum > $@
+build/tests.id: $(CLEAN_CODE) $(CLEAN_TESTS)
+	@cat $(CLEAN_CODE) $(CLEAN_TESTS) | sha256sum > $@
+build/bin/dls.id build/virtual/libdls.a.id: build/code.id
+	@mkdir -p $(@D) && cp $< $@
+build/bin/tests.id: build/tests.id
+	@mkdir -p $(@D) && cp $< $@
+IDS := build/bin/dls.id build/bin/tests.id build/virtual/libdls.a.id
+
 # --- test -------------------------------------------------------------------
 test: check lib html
 	@tangle/run-tests.sh build/bin/tests
@@ -196,7 +210,7 @@ bench-vgpu: $(filter $(B)/bench/vgpu/%,$(BENCH))
 # --- the tour: chapter 1 trains a GPT on the book ---------------------------
 TOUR := build/tour
 CORPUS ?= figures/tour/corpus.txt
-build/tour/done: build/bin/dls code/cli/tour.yaml code/cli/loss.gp $(CORPUS)
+build/tour/done: build/code.id $(CORPUS) | build/bin/dls
 	@rm -rf $(TOUR) && mkdir -p $(TOUR) build/figures/tour
 	build/bin/dls run -n 4 -- train --config code/cli/tour.yaml \
 	  --corpus $(CORPUS) --output $(TOUR)
@@ -211,7 +225,7 @@ tour: build/tour/done
 
 # The .run blocks of the chapters; tangle reruns those whose command or needs changed.
 runs: build/run/stamp
-build/run/stamp: build/bin/dls build/bin/tests build/tour/done build/sources.mk \
+build/run/stamp: build/bin/dls build/bin/tests $(IDS) build/tour/done build/sources.mk \
                  $(wildcard chapters/*.md)
 	@mkdir -p $(@D)
 	build/bin/tangle run --slow

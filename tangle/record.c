@@ -28,6 +28,9 @@ void record_forget_files(void)
     seen = (map){0};
 }
 
+/* A program is another file after every edit of the prose, since line numbers are in it.
+ * Its builder may put beside it PATH.id, a text that changes with the code only; where
+ * there is one, it is hashed in place of the file. */
 static uint64_t file_hash(slice path)
 {
     uint64_t *known = map_get(&seen, path);
@@ -36,7 +39,9 @@ static uint64_t file_hash(slice path)
     slice all;
     known = keep(sizeof *known);
     char *name = keep_text(path);
-    *known = slurp(name, &all) ? 0 : hash_of(all);
+    text id = {0};
+    addf(&id, "%s.id", name);
+    *known = slurp(keep_text(text_slice(&id)), &all) && slurp(name, &all) ? 0 : hash_of(all);
     map_put(&seen, slice_of(name), known);
     return *known;
 }
