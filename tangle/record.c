@@ -39,9 +39,7 @@ static uint64_t file_hash(slice path)
     slice all;
     known = keep(sizeof *known);
     char *name = keep_text(path);
-    text id = {0};
-    addf(&id, "%s.id", name);
-    *known = slurp(keep_text(text_slice(&id)), &all) && slurp(name, &all) ? 0 : hash_of(all);
+    *known = slurp(keepf("%s.id", name), &all) && slurp(name, &all) ? 0 : hash_of(all);
     map_put(&seen, slice_of(name), known);
     return *known;
 }
