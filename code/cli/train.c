@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/args.h"
 #include "cli/command.h"
@@ -63,6 +64,7 @@ static dls_status say_it_once(dls_status status, int *exit_code)
     const char *rank = getenv("DLS_RANK");
     if (status != DLS_ERR_INPUT || !rank || strcmp(rank, "0") == 0)
         return status;
+    sleep(5);
     *exit_code = 2;
     return DLS_OK;
 }
