@@ -17,6 +17,18 @@ KERNEL_TEST(adamw_example)
                  DLS_ERR_INPUT);
 }
 
+KERNEL_TEST(adamw_table)
+{
+    double g[] = {1, 1, 1, -1, 1}, step[] = {1, 1, 1, 0.4184, 0.5605}, p[] = {0};
+    void *dp = kcase_put(k, p, 1), *dm = kcase_put(k, p, 1), *dv = kcase_put(k, p, 1);
+    for (int t = 0; t < 5; t++) {
+        OK(dls_adamw(&k->ctx, dp, kcase_put(k, g + t, 1), dm, dv, 1, 1, 0.9, 0.95, 0, 0,
+                     t + 1, NULL));
+        p[0] -= step[t];
+        expect_within(kcase_get(k, dp, 1), p, 1e-4, 1, "p");
+    }
+}
+
 /* test adamw steps */
 KERNEL_TEST(adamw_steps)
 {

@@ -150,6 +150,18 @@ KERNEL_TEST(attention_example)
     expect_within(kcase_get(k, d, 6), dqkv, 20 * rounding(k, 16), 6, "dqkv");
 }
 
+KERNEL_TEST(attention_three_keys)
+{
+    double qkv[] = {0, log(2), 2, 0, 0, 0, 1, 0, 4}, dout[] = {0, 0, 1};
+    double dqkv[] = {0, 0, 0.5, 0, -0.5, 0.25, 0, 0.5, 0.25};
+    void *in = kcase_put(k, qkv, 9), *o = kcase_space(k, 3), *w = kcase_space(k, 9);
+    void *scratch = kcase_space(k, 9), *d = kcase_space(k, 9);
+    OK(dls_attention_forward(&k->ctx, o, w, in, 1, 3, 1, 1));
+    OK(dls_attention_backward(&k->ctx, d, scratch, kcase_put(k, dout, 3), in, w, 1, 3, 1,
+                              1));
+    expect_within(kcase_get(k, d, 9), dqkv, 4 * rounding(k, 16), 9, "dqkv");
+}
+
 KERNEL_TEST(attention_extremes)
 {
     //                q    k    v     scores of each row     weights

@@ -82,6 +82,15 @@ KERNEL_TEST(cross_entropy_extremes)
     expect_within(kcase_get(k, dev, 16), dz, 8 * rounding(k, 4), 16, "dlogits");
 }
 
+KERNEL_TEST(cross_entropy_of_large_logits)
+{
+    double z[] = {5000.3f, 5000}, loss[] = {log1p(exp(z[1] - z[0]))};
+    int y[] = {0}, *t = kcase_put_ints(k, y, 1);
+    void *l = kcase_space(k, 1), *s = kcase_space(k, 1);
+    OK(dls_cross_entropy_forward(&k->ctx, l, s, kcase_put(k, z, 2), t, 1, 2));
+    expect_within(kcase_get(k, l, 1), loss, rounding(k, 8), 1, "loss");
+}
+
 static double loss_of_logits(kcase *k, void *env, const double *x, double *size)
 {
     int devices = k->devices, hosts = k->hosts;

@@ -147,6 +147,12 @@ KERNEL_TEST(layernorm_example)
     OK(dls_layernorm_backward_input(&k->ctx, to, kcase_put(k, dout, 4), dev, w, m, r, 1,
                                     4));
     expect_within(kcase_get(k, to, 4), dx, 4e-6, 4, "dx");
+    double dw[] = {-1.069044, 0, 0, 0};
+    void *sum = kcase_put(k, zero, 4), *shift = kcase_put(k, zero, 4);
+    OK(dls_layernorm_backward_weight(&k->ctx, sum, shift, kcase_put(k, dout, 4), dev, m,
+                                     r, 1, 4));
+    expect_within(kcase_get(k, sum, 4), dw, 4e-6, 4, "dweight");
+    expect_within(kcase_get(k, shift, 4), dout, 0, 4, "dbias");
 }
 
 static double norm_of_input(kcase *k, void *env, const double *x, double *size)
