@@ -48,6 +48,11 @@ function M.svg_width(path)
   return tonumber(box)
 end
 
+-- Whether an SVG has colours of its own for the dark theme (a browser gives it the page's scheme).
+function M.svg_themed(path)
+  return (M.read_file(path) or ""):find("prefers-color-scheme", 1, true) ~= nil or nil
+end
+
 -- Tables as Lua source, with sorted keys so that equal tables give equal files.
 local function serialise(value, out, indent)
   local t = type(value)

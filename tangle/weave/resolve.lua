@@ -212,7 +212,7 @@ for position, chapter in ipairs(chapters) do
     pages = pages, contents = contents, sections = sections(chapter), files = files,
     previous = position > 1 and neighbour(position - 1) or { id = "index", title = "Contents" },
     next = neighbour(position + 1),
-    labels = local_labels[chapter.id], chunks = {}, roots = {}, identifiers = {}, runs = {}, figures = {}, widths = {},
+    labels = local_labels[chapter.id], chunks = {}, roots = {}, identifiers = {}, runs = {}, figures = {}, widths = {}, themed = {},
     label = scan.chapter_label,
   }
   for label in pairs(scan.refs) do
@@ -269,7 +269,10 @@ for position, chapter in ipairs(chapters) do
     if lib.exists("build/" .. figure) then dep.figures[figure] = "build/" .. figure
     elseif lib.exists(figure) then dep.figures[figure] = figure
     else problem(files, figure, "there is no figure " .. figure .. " (nor build/" .. figure .. ")") end
-    if dep.figures[figure] and figure:match("%.svg$") then dep.widths[figure] = lib.svg_width(dep.figures[figure]) end
+    if dep.figures[figure] and figure:match("%.svg$") then
+      dep.widths[figure] = lib.svg_width(dep.figures[figure])
+      dep.themed[figure] = lib.svg_themed(dep.figures[figure])
+    end
   end
   lib.write_if_changed(out .. "/dep/" .. chapter.id .. ".lua", lib.to_lua(dep))
 end

@@ -227,7 +227,8 @@ local function figure(div)
   local style = {}
   if width then style[#style + 1] = string.format("--natural:%.0fpx", width) end
   if percent then style[#style + 1] = "--width:" .. percent end
-  local open = '<figure id="' .. lib.html(anchor) .. '"' .. (image.classes:includes("keep-colours") and ' class="keep-colours"' or "")
+  local class = image.classes:includes("keep-colours") and "keep-colours" or dep.themed[image.src] and "themed"
+  local open = '<figure id="' .. lib.html(anchor) .. '"' .. (class and ' class="' .. class .. '"' or "")
     .. '><div class="picture"' .. (#style > 0 and ' style="' .. table.concat(style, ";") .. '"' or "")
     .. '><a href="' .. lib.html(image.src) .. '" aria-label="' .. lib.html(label) .. ', at full size"><img src="'
     .. lib.html(image.src) .. '" alt="'
