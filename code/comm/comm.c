@@ -91,6 +91,7 @@ dls_status dls_comm_create(dls_comm **out, const dls_comm_options *options)
     pthread_mutex_init(&comm->lock, NULL);
     if (!options || !options->ignore_environment)
         DLS_TRY_GOTO(status, join_world(comm), fail);
+    /* refuse a device that disagrees */
     if (comm->world > 1 && (dls_gpu_rank() != comm->rank ||
                             dls_gpu_world() != comm->world)) {
         status = DLS_FAIL(DLS_ERR_STATE,
@@ -109,7 +110,6 @@ fail:
     free(comm);
     return status;
 }
-
 
 void dls_comm_destroy(dls_comm *comm)
 {

@@ -50,6 +50,7 @@ static int send_some(dls_comm_op *op)
     void *at;
     if (!op->announced && !(moved = announce(op, box)))
         return 0;
+    /* copy pieces while there is room */
     while (op->sent < total && (n = dls_mailbox_room(box, &at)) > 0) {
         n = n < DLS_MAILBOX_PIECE ? n : DLS_MAILBOX_PIECE;
         n = n < total - op->sent ? n : total - op->sent;
@@ -80,7 +81,6 @@ static int hear(dls_comm_op *op, dls_mailbox *box)
     return op->heard = 1;
 }
 
-
 static int receive_some(dls_comm_op *op)
 {
     dls_mailbox *box = dls_local_box(&op->comm->local, op->from, op->comm->rank);
@@ -90,6 +90,7 @@ static int receive_some(dls_comm_op *op)
     const void *at;
     if (!op->heard && (moved = hear(op, box)) != 1)
         return moved;
+    /* take pieces as they come */
     while (op->received < total && (n = dls_mailbox_waiting(box, &at)) > 0) {
         n = n < DLS_MAILBOX_PIECE ? n : DLS_MAILBOX_PIECE;
         n = n < total - op->received ? n : total - op->received;
@@ -124,11 +125,11 @@ static int step_is_over(const dls_comm_op *op)
            op->received == op->step.recv_count * op->element;
 }
 
-
 static void end_step(dls_comm_op *op)
 {
     const dls_cluster *cluster = dls_gpu_cluster();
     double alpha = 0, beta = 0, free = op->now, arrival = op->now;
+    /* find when wire and message are through */
     if (op->step.sends) {
         dls_cluster_link(cluster, op->comm->rank, op->to, &alpha, &beta);
         free += beta * (double)op->sent;
@@ -185,7 +186,6 @@ static int awaited(const dls_comm_op *op)
     return op->to;
 }
 
-
 static int look_for_the_lost(dls_comm_op *op)
 {
     const dls_local *local = &op->comm->local;
@@ -222,13 +222,13 @@ static void finish(dls_comm_op *op)
         c->waiting = NULL;
 }
 
-
 static int make_progress(dls_comm_op *op)
 {
     if (op->done)
         return 1;
     if (!is_our_turn(op))
         return 0;
+    /* settle the start */
     if (op->k == 0 && !op->open) { // the wire may be taken later than the stream
         double wire = op->to >= 0 ? op->comm->out[op->to].free_at : 0;
         op->now = op->start = wire > op->start ? wire : op->start;
@@ -295,6 +295,7 @@ dls_status dls_engine_enqueue(const dls_comm_op *given, cudaStream_t stream,
         op->out_ticket = op->comm->out[op->to].issued++;
     if (op->from >= 0)
         op->in_ticket = op->comm->in[op->from].issued++;
+    /* describe both halves to the device */
     dls_gpu_op post = {.name = "post", .kind = DLS_GPU_HOST, .run = post_run,
                        .destroy = op_release, .file = file, .line = line};
     dls_gpu_op exchange = {.name = dls_message_name(&op->ours, op->to < 0),

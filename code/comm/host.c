@@ -61,6 +61,7 @@ static int read_page(gathering *g)
     dls_comm *c = g->comm;
     dls_local_rank *record = &c->local.ranks[g->peer];
     int fate = dls_local_fate(&c->local, g->peer);
+    /* go on waiting for the page */
     if (atomic_load(&record->posted) <= c->pages) {
         snprintf(c->host_waits, sizeof c->host_waits,
                  "waits in a barrier or host all-gather at %s for rank %d", g->site,
@@ -123,6 +124,7 @@ dls_status dls_comm_all_gather_host_at(dls_comm *comm, const void *mine, size_t 
     gathering g = {.comm = comm, .mine = mine, .all = all, .bytes = bytes,
                    .entered = dls_gpu_host_time()};
     snprintf(g.site, sizeof g.site, "%s:%d", file, line);
+/* wait by ourselves on a real device */
 #ifdef DLS_BACKEND_cuda
     double earliest;
     int ready;

@@ -23,6 +23,7 @@ static int start_all(dls_supervisor *s, char *const argv[])
             error = errno;
         if (pid != 0)
             continue;
+        /* become the program */
         execvp(argv[0], argv);
         error = errno;
         if (write(report[1], &error, sizeof error) < 0)

@@ -9,6 +9,7 @@
 #include "comm/launch.h"
 #include "comm/local.h"
 
+/* define a supervisor */
 typedef struct dls_supervisor {
     int n, alive;
     pid_t pids[DLS_LOCAL_MAX_RANKS];  // 0: not started, or gone

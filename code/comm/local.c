@@ -207,6 +207,7 @@ void dls_local_sleep(dls_local *local, const char *waits_for)
     }
     if (local->watches)
         mark_blocked(me, bell, waits_for);
+    /* sleep in the kernel */
     struct timespec limit = {0, SLEEP_MS * 1000000L};
     atomic_fetch_add(&me->asleep, 1);
     long rc = syscall(SYS_futex, &me->bell, FUTEX_WAIT, bell, &limit, NULL, 0);

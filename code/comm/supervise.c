@@ -70,6 +70,7 @@ pid_t dls_supervise_fork(dls_supervisor *s, int rank)
     }
     if (pid != 0)
         return pid;
+    /* become a rank */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(1);
@@ -105,6 +106,7 @@ static void note_end(dls_supervisor *s, int rank, int status)
     dls_local_fail(&s->local, rank, DLS_ERR_COMM, text);
     if (s->first >= 0 || s->kill_at > 0)
         return; // a consequence, not the cause
+    /* start the countdown */
     s->first = rank;
     s->exit_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     s->term_at = now() + s->term_delay;

@@ -26,6 +26,7 @@ static uint64_t permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i)
         bits++;
     uint32_t mask = (uint32_t)(((uint64_t)1 << bits) - 1);
     do {
+        /* encrypt once */
         uint32_t x = (uint32_t)(i >> bits) & mask, y = (uint32_t)i & mask;
         for (uint32_t round = 0; round < ROUNDS; round++) {
             uint32_t next = x ^ (scramble(seed, epoch, round, y) & mask);

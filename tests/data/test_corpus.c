@@ -40,7 +40,6 @@ Test(data, corpus_is_split_once_at_the_end)
     dls_corpus_close(c);
 }
 
-
 Test(data, corpora_that_are_none_are_refused_in_one_line)
 {
     dls_corpus *c = NULL;

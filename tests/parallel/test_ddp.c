@@ -257,7 +257,6 @@ Test(parallel, ddp_refuses_ranks_that_cut_differently)
               dls_status_message());
 }
 
-
 Test(parallel, ddp_names_what_was_not_reported_or_twice)
 {
     static model m;

@@ -12,6 +12,7 @@
 extern "C" {
 #endif
 
+/* declare the bucket plan */
 typedef struct dls_bucket {
     size_t first, count;  // elements of the flat gradient buffer
     int param, params;    // parameters param, ..., param + params - 1
