@@ -75,8 +75,8 @@ Test(places, a_crash_in_the_debugger_names_the_chapter, .timeout = 60)
 {
     int line;
     char *dir = write_book("", "*(volatile int *)0 = answer;", &line);
-    outcome o = run_program("cd %s && gcc -g -o one build/src/code/one/one.c && gdb -batch "
-                            "-nx -ex run -ex backtrace ./one < /dev/null", dir);
+    outcome o = run_program("cd %s && gcc -g -o one build/src/code/one/one.c && gdb "
+                            "-batch -nx -ex run -ex backtrace ./one < /dev/null", dir);
     cr_expect(strstr(o.output, "SIGSEGV"), "%s", o.output);
     expect_place(&o, line);
     free(dir);
