@@ -62,7 +62,8 @@ static dls_status load_run(const train_options *o, dls_config **cfg,
 static dls_status say_it_once(dls_status status, int *exit_code)
 {
     const char *rank = getenv("DLS_RANK");
-    if (status != DLS_ERR_INPUT || !rank || strcmp(rank, "0") == 0)
+    int launched = getenv("DLS_ARENA_FD") != NULL;
+    if (status != DLS_ERR_INPUT || !launched || !rank || strcmp(rank, "0") == 0)
         return status;
     sleep(5);
     *exit_code = 2;
