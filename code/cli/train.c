@@ -78,13 +78,11 @@ static dls_status use_the_cluster(const dls_train_config *run)
     return dls_gpu_init(&options);
 }
 
-static dls_status train_with(const dls_train_config *run)
+static dls_status train_with(const dls_train_config *run, int *exit_code)
 {
     dls_comm *comm = NULL;
-    dls_status status;
-    DLS_TRY(use_the_cluster(run));
-    DLS_TRY(dls_comm_create(&comm, NULL));
-    status = dls_train_run(run, comm);
+    DLS_TRY(dls_comm_create(&comm, NULL));  // what fails here is this rank's own
+    dls_status status = say_it_once(dls_train_run(run, comm), exit_code);
     dls_comm_destroy(comm);
     return status;
 }
@@ -101,8 +99,9 @@ dls_status command_train(int argc, char **argv, int *exit_code)
         return DLS_OK;
     status = load_run(&o, &cfg, &run);
     if (status == DLS_OK)
-        status = train_with(&run);
-    status = say_it_once(status, exit_code);
+        status = use_the_cluster(&run);
+    status = status == DLS_OK ? train_with(&run, exit_code)
+                              : say_it_once(status, exit_code);
     dls_config_free(cfg);
     return status;
 }
