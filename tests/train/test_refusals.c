@@ -53,7 +53,7 @@ static dls_status check_memory(int rank, void *arg)
     DLS_TRY(dls_trainer_create(&t, &c, comm));
     DLS_TRY(dls_trainer_step(t));
     DLS_TRY(dls_ctx_sync(&t->ctx));
-    DLS_TRY(dls_gpu_memory_stats(0, &is));
+    DLS_TRY(dls_gpu_memory_stats(t->ctx.device, &is));
     for (int i = DLS_MEM_PARAMETERS; i <= DLS_MEM_ACTIVATIONS; i++)
         if (is.peak[i] != want[i] || is.current[i] != want[i])
             return DLS_FAIL(DLS_ERR_STATE, "%s: %zu bytes, predicted %zu",
