@@ -256,6 +256,8 @@ cudaError_t cudaDeviceSynchronize(void)
 {
     cudaError_t error = dls_vgpu_enter();
     if (error == cudaSuccess)
+        error = dls_vgpu_capture_unsafe(dls_vgpu_device());
+    if (error == cudaSuccess)
         error = dls_vgpu_finish_device(dls_vgpu_device(), 1);
     return dls_vgpu_leave(error);
 }
@@ -323,7 +325,7 @@ const char *cudaGetErrorString(cudaError_t error)
 #define X(code, text) case code: return text;
         ERRORS(X)
 #undef X
-    default: return "unknown error";
+    default: return dls_vgpu_capture_error(error, 1);
     }
 }
 
@@ -333,7 +335,7 @@ const char *cudaGetErrorName(cudaError_t error)
 #define X(code, text) case code: return #code;
         ERRORS(X)
 #undef X
-    default: return "cudaErrorUnknown";
+    default: return dls_vgpu_capture_error(error, 0);
     }
 }
 

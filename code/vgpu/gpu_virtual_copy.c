@@ -97,6 +97,11 @@ static cudaError_t enqueue_copy(void *to, const void *from, size_t bytes,
     cudaError_t error = check_direction(target, source, kind);
     if (error != cudaSuccess)
         return error;
+    struct CUstream_st *s = dls_vgpu_stream(stream);
+    int pageable = (source.device < 0 && !source.pinned) ||
+                   (target.device < 0 && !target.pinned);
+    if (s && pageable && (error = dls_vgpu_capture_refuse(s)))
+        return error;
     int stage = source.device < 0 && !source.pinned && !wait;
     copy *c = malloc(sizeof *c + (stage ? bytes : 0));
     if (c == NULL)

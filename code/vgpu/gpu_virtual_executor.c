@@ -50,7 +50,7 @@ static double start_time(const struct CUstream_st *s, const dls_vgpu_operation *
     if (operation->type == DLS_VGPU_WAIT)
         return fmax(s->finish, operation->awaited->time);
     double launched = operation->enqueued + dls_vgpu.cluster.device.launch_latency;
-    return fmax(fmax(s->finish, launched), earliest);
+    return fmax(fmax(s->finish + operation->gap, launched), earliest);
 }
 
 static double duration(const dls_vgpu_operation *operation)
@@ -129,6 +129,11 @@ int dls_vgpu_step(void)
         int ready = s->head ? can_run(s, &candidate) : 0;
         if (ready < 0)
             return fail_operation(s, &s->head->op, ready);
+        if (ready > 0 && chosen && s->priority != chosen->priority) {
+            if (s->priority > chosen->priority)
+                continue; // less urgent
+            count = 0;
+        }
         if (ready > 0 && throw_die(++count) == 0) {
             chosen = s;
             earliest = candidate;

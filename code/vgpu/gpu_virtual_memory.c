@@ -83,6 +83,8 @@ cudaError_t cudaMalloc(void **pointer, size_t bytes)
     if (error == cudaSuccess && pointer == NULL)
         error = cudaErrorInvalidValue;
     if (error == cudaSuccess)
+        error = dls_vgpu_capture_unsafe(-1);
+    if (error == cudaSuccess)
         error = allocate(pointer, bytes, dls_vgpu_device());
     return dls_vgpu_leave(error);
 }
@@ -99,6 +101,8 @@ cudaError_t cudaMallocManaged(void **pointer, size_t bytes, unsigned int flags)
 cudaError_t cudaFree(void *pointer)
 {
     cudaError_t error = dls_vgpu_enter();
+    if (error == cudaSuccess && pointer)
+        error = dls_vgpu_capture_unsafe(-1);
     if (error == cudaSuccess && pointer)
         error = release(pointer, 0);
     return dls_vgpu_leave(error);

@@ -94,6 +94,8 @@ enum { QUEUE_LIMIT = 1024 };
 
 cudaError_t dls_vgpu_submit(struct CUstream_st *s, dls_vgpu_operation *operation)
 {
+    if (s->capture)
+        return dls_vgpu_capture_add(s, operation);
     operation->enqueued = dls_vgpu.host_time;
     operation->range = dls_trace_range_current();
     if (s->head)
@@ -124,8 +126,10 @@ static cudaError_t order_with_legacy(struct CUstream_st *s)
 {
     struct CUstream_st *legacy = dls_vgpu.legacy[s->device];
     cudaError_t error = cudaSuccess;
-    if (s->flags & cudaStreamNonBlocking)
+    if (s->capture || (s->flags & cudaStreamNonBlocking))
         return cudaSuccess;
+    if (s == legacy && (error = dls_vgpu_capture_implicit(s->device)))
+        return error;
     if (s != legacy) {
         if (legacy == NULL || legacy->last == s->legacy_seen)
             return cudaSuccess;
@@ -140,6 +144,8 @@ static cudaError_t order_with_legacy(struct CUstream_st *s)
         }
     return error;
 }
+
+cudaError_t dls_vgpu_order(struct CUstream_st *s) { return order_with_legacy(s); }
 
 /* enqueue with a cost */
 static _Thread_local dls_gpu_op annotation; // name, flops, bytes, file, line
@@ -290,6 +296,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
     if (error == cudaSuccess && (stream == NULL || s == NULL || s->index == 0))
         return dls_vgpu_leave(cudaErrorInvalidResourceHandle);
     if (error == cudaSuccess)
+        error = dls_vgpu_capture_refuse(s);
+    if (error == cudaSuccess)
         error = dls_vgpu_finish(s->last, 0);
     while (s && *link != s)
         link = &(*link)->next;
@@ -334,6 +342,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     struct CUstream_st *s = error ? NULL : dls_vgpu_stream(stream);
     if (error == cudaSuccess && s == NULL)
         error = cudaErrorInvalidResourceHandle;
+    if (error == cudaSuccess)
+        error = dls_vgpu_capture_refuse(s);
     if (error == cudaSuccess && s->index == 0)
         error = order_with_legacy(s);
     if (error == cudaSuccess)
@@ -346,7 +356,9 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
     cudaError_t error = dls_vgpu_enter();
     struct CUstream_st *s = error ? NULL : dls_vgpu_stream(stream);
     if (error == cudaSuccess)
-        error = s ? dls_vgpu_poll(s->last) : cudaErrorInvalidResourceHandle;
+        error = s ? dls_vgpu_capture_refuse(s) : cudaErrorInvalidResourceHandle;
+    if (error == cudaSuccess)
+        error = dls_vgpu_poll(s->last);
     return dls_vgpu_leave(error);
 }
 
@@ -433,6 +445,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event,
     if (error == cudaSuccess && flags != 0)
         error = cudaErrorInvalidValue;
     if (error == cudaSuccess && event->mark)
+        error = dls_vgpu_capture_join(s, event->mark);
+    if (error == cudaSuccess && event->mark)
         error = order_with_legacy(s);
     if (error == cudaSuccess && event->mark)
         error = submit_wait(s, event->mark);
@@ -443,7 +457,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
     cudaError_t error = dls_vgpu_enter();
     if (error == cudaSuccess)
-        error = event ? dls_vgpu_finish(event->mark, 1) : cudaErrorInvalidResourceHandle;
+        error = event ? dls_vgpu_captured(event->mark) : cudaErrorInvalidResourceHandle;
+    if (error == cudaSuccess)
+        error = dls_vgpu_finish(event->mark, 1);
     return dls_vgpu_leave(error);
 }
 
@@ -451,7 +467,9 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
 {
     cudaError_t error = dls_vgpu_enter();
     if (error == cudaSuccess)
-        error = event ? dls_vgpu_poll(event->mark) : cudaErrorInvalidResourceHandle;
+        error = event ? dls_vgpu_captured(event->mark) : cudaErrorInvalidResourceHandle;
+    if (error == cudaSuccess)
+        error = dls_vgpu_poll(event->mark);
     return dls_vgpu_leave(error);
 }
 

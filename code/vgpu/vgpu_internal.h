@@ -19,6 +19,7 @@ typedef struct dls_vgpu_mark {
     int refs;
     int done;
     double time; // virtual seconds; valid once done
+    int capture, entry; // recorded while capturing a graph; 0: it was not
 } dls_vgpu_mark;
 
 typedef enum dls_vgpu_type {
@@ -33,6 +34,7 @@ typedef struct dls_vgpu_operation {
     double enqueued;        // the host's clock (s)
     double duration;        // s, or < 0: from the cost model
     double peak;            // FLOP/s for the cost model, 0: f32
+    double gap;             // s after its predecessor in a graph
     int range;              // innermost trace range at the enqueue
     dls_vgpu_mark *awaited; // WAIT only
     dls_vgpu_mark *mark;
@@ -51,6 +53,8 @@ struct CUstream_st {
     dls_vgpu_mark *legacy_seen; // the default stream's, awaited here
     dls_vgpu_mark *legacy_joined; // ours, awaited by the default stream
     double finish;              // of the operation executed last (s)
+    int capture, lane;          // the graph being captured, 0: none; its lane there
+    int priority;               // 0, or below: more urgent
 };
 
 struct CUevent_st {
@@ -129,6 +133,18 @@ cudaError_t dls_vgpu_enqueue_kernel(const char *name, const unsigned int grid[3]
                                     const unsigned int block[3], size_t shared,
                                     cudaStream_t stream, void (*run)(void *closure),
                                     void *closure, void (*destroy)(void *closure));
+
+/* declare the hooks of capture */
+/* Capturing a graph (gpu_virtual_graph.c). The operation is always taken. */
+cudaError_t dls_vgpu_capture_add(struct CUstream_st *s, dls_vgpu_operation *operation);
+cudaError_t dls_vgpu_capture_refuse(struct CUstream_st *s); // an error if s captures
+cudaError_t dls_vgpu_capture_unsafe(int device);
+cudaError_t dls_vgpu_capture_implicit(int device);
+/* Before s waits for the mark: s may thereby become part of a capture. */
+cudaError_t dls_vgpu_capture_join(struct CUstream_st *s, const dls_vgpu_mark *mark);
+cudaError_t dls_vgpu_captured(const dls_vgpu_mark *mark); // an error if it is
+const char *dls_vgpu_capture_error(cudaError_t error, int text); // else its name
+cudaError_t dls_vgpu_order(struct CUstream_st *s); // behind the default stream
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,49 @@
+/* code/vgpu/shadow/vgpu_graphs.h: from chapters/A-virtual-gpu-graphs.md. Edit the chapter, or edit here and run "make untangle". */
+/* Graphs by capture, and priorities of streams: the part of the CUDA runtime's
+ * interface that gpu_virtual_graph.c implements. Included by cuda_runtime_api.h. */
+#ifndef DLS_SHADOW_VGPU_GRAPHS_H
+#define DLS_SHADOW_VGPU_GRAPHS_H
+
+/* declare the types of graphs */
+typedef struct CUgraph_st *cudaGraph_t;
+typedef struct CUgraphExec_st *cudaGraphExec_t;
+
+enum cudaStreamCaptureMode {
+    cudaStreamCaptureModeGlobal = 0,      // no unsafe call by any thread
+    cudaStreamCaptureModeThreadLocal = 1, // none by this thread
+    cudaStreamCaptureModeRelaxed = 2
+};
+enum cudaStreamCaptureStatus {
+    cudaStreamCaptureStatusNone = 0,
+    cudaStreamCaptureStatusActive = 1,
+    cudaStreamCaptureStatusInvalidated = 2
+};
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* declare the functions of graphs */
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream,
+                                  enum cudaStreamCaptureStatus *status);
+#ifdef __cplusplus
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
+                                 unsigned long long flags = 0);
+#else
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
+                                 unsigned long long flags);
+#endif
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest);
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned int flags,
+                                         int priority);
+cudaError_t cudaStreamGetPriority(cudaStream_t stream, int *priority);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
