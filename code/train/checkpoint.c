@@ -194,6 +194,7 @@ static dls_status check_consistency(const char *path, const char *data, const he
 }
 
 /* open a checkpoint */
+/* point into the file */
 static void point_into(dls_checkpoint *c, char *data, const header *h)
 {
     const char *at[SECTIONS];

@@ -126,6 +126,7 @@ size_t dls_meter_predict_memory(int window, dls_dtype dtype)
     return (window + 2) * dls_dtype_size(dtype) + window * sizeof(double);
 }
 
+/* allocate the meter */
 dls_status dls_meter_create(dls_meter *m, dls_ctx *ctx, int window)
 {
     size_t size = dls_dtype_size(ctx->dtype);
@@ -139,6 +140,7 @@ dls_status dls_meter_create(dls_meter *m, dls_ctx *ctx, int window)
     return make_events(m);
 }
 
+/* release the meter */
 void dls_meter_destroy(dls_meter *m)
 {
     for (int i = 0; m->begin && m->end && i < m->window; i++) {

@@ -28,6 +28,7 @@ static dls_status update_range(dls_optimizer *o, int from, int to, double lr,
                      w->epsilon, a->decay ? w->weight_decay : 0, step, coefficient);
 }
 
+/* update all stretches */
 static dls_status update_all(dls_optimizer *o, double lr, int64_t step,
                              const double *coefficient)
 {

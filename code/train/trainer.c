@@ -290,6 +290,7 @@ void dls_trainer_free(dls_trainer *t)
 }
 
 /* create the trainer */
+/* begin the run */
 static dls_status begin_run(dls_trainer *t)
 {
     DLS_TRY(dls_file_mkdirs(t->config->output));

@@ -35,6 +35,23 @@ Test(train, a_run_is_not_continued_with_other_settings, .init = make_corpus,
     cr_assert_not_null(strstr(dls_status_message(), "setting \"train.seed=1\" there, "
                               "\"train.seed=2\" here"), "%s",
                        dls_status_message());
+    /* refuse every other setting */
+    static const char *const changes[] = {
+        "model.context=8", "model.layers=1", "model.heads=1", "model.channels=32",
+        "data.validation_fraction=0.25", "train.steps=21", "train.global_batch=11",
+        "train.learning_rate=0.002", "train.minimum_learning_rate=0.001",
+        "train.warmup_steps=6", "train.weight_decay=0.2", "train.beta1=0.8",
+        "train.beta2=0.9", "train.epsilon=1e-7", "train.clip=2", "train.dtype=f64"};
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "setting \"%.*s", (int)strcspn(changes[i], "=") + 1,
+                 changes[i]);
+        run changed = {"run", {changes[i]}, 0};
+        cr_assert_eq(dls_run_ranks(1, train_rank, &changed), DLS_ERR_INPUT, "%s",
+                     changes[i]);
+        cr_assert_not_null(strstr(dls_status_message(), name), "%s: %s", changes[i],
+                           dls_status_message());
+    }
     other.changes[1] = "resume=never";
     OK(dls_run_ranks(1, train_rank, &other));
 }
