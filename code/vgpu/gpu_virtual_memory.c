@@ -43,7 +43,7 @@ static cudaError_t allocate(void **out, size_t bytes, int device)
         return cudaSuccess; // as CUDA: a null pointer
     if (device >= 0)
         dls_account_get(device, &used);
-    if (device >= 0 && bytes > capacity - used.total)
+    if (device >= 0 && bytes > capacity - used.total - dls_vgpu_pool_cached(device))
         return cudaErrorMemoryAllocation;
     void *p = system_allocate(bytes);
     if (p == NULL)
@@ -55,6 +55,14 @@ static cudaError_t allocate(void **out, size_t bytes, int device)
     *out = p;
     return cudaSuccess;
 }
+/* lend the allocator to the pool */
+
+cudaError_t dls_vgpu_allocate(void **out, size_t bytes, int device)
+{
+    return allocate(out, bytes, device);
+}
+
+void dls_vgpu_system_free(void *start, size_t bytes) { system_free(start, bytes); }
 
 /* free when the device is done */
 static cudaError_t release(void *pointer, int is_host)
@@ -64,6 +72,7 @@ static cudaError_t release(void *pointer, int is_host)
         return cudaErrorInvalidValue;
     size_t bytes = block->bytes;
     cudaError_t error = dls_vgpu_finish_device(block->device, 1);
+    dls_vgpu_pool_forget(pointer);
     dls_account_remove(block);
     system_free(pointer, bytes);
     return error;
@@ -146,7 +155,7 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
     if (error == cudaSuccess) {
         dls_account_get(dls_vgpu_device(), &used);
         *total_bytes = (size_t)dls_vgpu.cluster.device.memory_bytes;
-        *free_bytes = *total_bytes - used.total;
+        *free_bytes = *total_bytes - used.total - dls_vgpu_pool_cached(dls_vgpu_device());
     }
     return dls_vgpu_leave(error);
 }

@@ -1,6 +1,7 @@
 /* code/vgpu/shadow/vgpu_graphs.h: from chapters/A-virtual-gpu-graphs.md. Edit the chapter, or edit here and run "make untangle". */
-/* Graphs by capture, and priorities of streams: the part of the CUDA runtime's
- * interface that gpu_virtual_graph.c implements. Included by cuda_runtime_api.h. */
+/* Graphs by capture, priorities of streams and stream-ordered memory: what
+ * gpu_virtual_graph.c and gpu_virtual_pool.c implement of the CUDA runtime's
+ * interface. Included by cuda_runtime_api.h. */
 #ifndef DLS_SHADOW_VGPU_GRAPHS_H
 #define DLS_SHADOW_VGPU_GRAPHS_H
 
@@ -17,6 +18,18 @@ enum cudaStreamCaptureStatus {
     cudaStreamCaptureStatusNone = 0,
     cudaStreamCaptureStatusActive = 1,
     cudaStreamCaptureStatusInvalidated = 2
+};
+
+typedef struct CUmemPoolHandle_st *cudaMemPool_t;
+enum cudaMemPoolAttr {
+    cudaMemPoolReuseFollowEventDependencies = 1,
+    cudaMemPoolReuseAllowOpportunistic = 2,
+    cudaMemPoolReuseAllowInternalDependencies = 3,
+    cudaMemPoolAttrReleaseThreshold = 4,
+    cudaMemPoolAttrReservedMemCurrent = 5,
+    cudaMemPoolAttrReservedMemHigh = 6,
+    cudaMemPoolAttrUsedMemCurrent = 7,
+    cudaMemPoolAttrUsedMemHigh = 8
 };
 
 #ifdef __cplusplus
@@ -42,6 +55,15 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest);
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned int flags,
                                          int priority);
 cudaError_t cudaStreamGetPriority(cudaStream_t stream, int *priority);
+
+cudaError_t cudaMallocAsync(void **pointer, size_t bytes, cudaStream_t stream);
+cudaError_t cudaFreeAsync(void *pointer, cudaStream_t stream);
+cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *pool, int device);
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, size_t keep);
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, enum cudaMemPoolAttr which,
+                                    void *value);
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, enum cudaMemPoolAttr which,
+                                    void *value);
 
 #ifdef __cplusplus
 }
