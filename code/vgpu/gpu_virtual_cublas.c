@@ -86,6 +86,22 @@ const char *cublasGetStatusString(cublasStatus_t status)
     }
 }
 
+cublasStatus_t cublasGetPointerMode(cublasHandle_t handle, cublasPointerMode_t *mode)
+{
+    if (handle == NULL || mode == NULL)
+        return handle ? CUBLAS_STATUS_INVALID_VALUE : CUBLAS_STATUS_NOT_INITIALIZED;
+    *mode = handle->pointer_mode;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasGetMathMode(cublasHandle_t handle, cublasMath_t *mode)
+{
+    if (handle == NULL || mode == NULL)
+        return handle ? CUBLAS_STATUS_INVALID_VALUE : CUBLAS_STATUS_NOT_INITIALIZED;
+    *mode = handle->math_mode;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
 /* describe a product */
 typedef struct product {
     int is_double, ta, tb, m, n, k, lda, ldb, ldc, batch;

@@ -35,6 +35,19 @@ cublasStatus_t cublasSetPointerMode(cublasHandle_t handle, cublasPointerMode_t m
 cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode);
 cublasStatus_t cublasGetVersion(cublasHandle_t handle, int *version);
 const char *cublasGetStatusString(cublasStatus_t status);
+cublasStatus_t cublasGetPointerMode(cublasHandle_t handle, cublasPointerMode_t *mode);
+cublasStatus_t cublasGetMathMode(cublasHandle_t handle, cublasMath_t *mode);
+
+typedef enum {
+    CUBLAS_COMPUTE_16F = 64, CUBLAS_COMPUTE_16F_PEDANTIC = 65, CUBLAS_COMPUTE_32F = 68,
+    CUBLAS_COMPUTE_32F_PEDANTIC = 69, CUBLAS_COMPUTE_64F = 70,
+    CUBLAS_COMPUTE_64F_PEDANTIC = 71, CUBLAS_COMPUTE_32I = 72,
+    CUBLAS_COMPUTE_32I_PEDANTIC = 73, CUBLAS_COMPUTE_32F_FAST_16F = 74,
+    CUBLAS_COMPUTE_32F_FAST_16BF = 75, CUBLAS_COMPUTE_32F_FAST_TF32 = 77
+} cublasComputeType_t;
+typedef enum {
+    CUBLAS_GEMM_DEFAULT = -1, CUBLAS_GEMM_DEFAULT_TENSOR_OP = 99
+} cublasGemmAlgo_t;
 
 /* declare cublas products */
 cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t ta,
@@ -51,6 +64,25 @@ cublasStatus_t cublasDgemmStridedBatched(cublasHandle_t handle, cublasOperation_
     cublasOperation_t tb, int m, int n, int k, const double *alpha, const double *A,
     int lda, long long stride_a, const double *B, int ldb, long long stride_b,
     const double *beta, double *C, int ldc, long long stride_c, int batch);
+cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t ta,
+    cublasOperation_t tb, int m, int n, int k, const void *alpha, const void *A,
+    cudaDataType a_type, int lda, const void *B, cudaDataType b_type, int ldb,
+    const void *beta, void *C, cudaDataType c_type, int ldc, cublasComputeType_t compute,
+    cublasGemmAlgo_t algorithm);
+cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t ta,
+    cublasOperation_t tb, int m, int n, int k, const void *alpha, const void *A,
+    cudaDataType a_type, int lda, long long stride_a, const void *B, cudaDataType b_type,
+    int ldb, long long stride_b, const void *beta, void *C, cudaDataType c_type, int ldc,
+    long long stride_c, int batch, cublasComputeType_t compute,
+    cublasGemmAlgo_t algorithm);
+cublasStatus_t cublasSgemmBatched(cublasHandle_t handle, cublasOperation_t ta,
+    cublasOperation_t tb, int m, int n, int k, const float *alpha,
+    const float *const A[], int lda, const float *const B[], int ldb, const float *beta,
+    float *const C[], int ldc, int batch);
+cublasStatus_t cublasDgemmBatched(cublasHandle_t handle, cublasOperation_t ta,
+    cublasOperation_t tb, int m, int n, int k, const double *alpha,
+    const double *const A[], int lda, const double *const B[], int ldb,
+    const double *beta, double *const C[], int ldc, int batch);
 
 #ifdef __cplusplus
 }
