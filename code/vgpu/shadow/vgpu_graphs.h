@@ -1,6 +1,6 @@
 /* code/vgpu/shadow/vgpu_graphs.h: from chapters/A-virtual-gpu-graphs.md. Edit the chapter, or edit here and run "make untangle". */
 /* Graphs by capture, priorities of streams and stream-ordered memory: what
- * gpu_virtual_graph.c and gpu_virtual_pool.c implement of the CUDA runtime's
+ * gpu_virtual_graph.c, _pool.c and _occupancy.c implement of the CUDA runtime's
  * interface. Included by cuda_runtime_api.h. */
 #ifndef DLS_SHADOW_VGPU_GRAPHS_H
 #define DLS_SHADOW_VGPU_GRAPHS_H
@@ -64,6 +64,11 @@ cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, enum cudaMemPoolAttr whi
                                     void *value);
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, enum cudaMemPoolAttr which,
                                     void *value);
+
+cudaError_t cudaMemcpyPeer(void *to, int to_device, const void *from, int from_device,
+                           size_t bytes);
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *kernel,
+                                                          int threads, size_t shared);
 
 #ifdef __cplusplus
 }
