@@ -78,6 +78,14 @@ static double copy_time(end to, end from, size_t bytes)
     return d->host_latency + (double)bytes / d->host_bandwidth;
 }
 
+/* refuse pageable memory in a capture */
+static cudaError_t refuse_pageable(cudaStream_t stream, end to, end from)
+{
+    struct CUstream_st *s = dls_vgpu_stream(stream);
+    int pageable = (from.device < 0 && !from.pinned) || (to.device < 0 && !to.pinned);
+    return s && pageable ? dls_vgpu_capture_refuse(s) : cudaSuccess;
+}
+
 /* enqueue a copy */
 static const char *copy_name(end to, end from)
 {
@@ -95,12 +103,9 @@ static cudaError_t enqueue_copy(void *to, const void *from, size_t bytes,
     if (!look_at(to, bytes, &target) || !look_at(from, bytes, &source))
         return cudaErrorInvalidValue;
     cudaError_t error = check_direction(target, source, kind);
+    if (error == cudaSuccess)
+        error = refuse_pageable(stream, target, source);
     if (error != cudaSuccess)
-        return error;
-    struct CUstream_st *s = dls_vgpu_stream(stream);
-    int pageable = (source.device < 0 && !source.pinned) ||
-                   (target.device < 0 && !target.pinned);
-    if (s && pageable && (error = dls_vgpu_capture_refuse(s)))
         return error;
     int stage = source.device < 0 && !source.pinned && !wait;
     copy *c = malloc(sizeof *c + (stage ? bytes : 0));

@@ -72,5 +72,12 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const voi
 
 #ifdef __cplusplus
 }
+
+/* overload the allocation by type */
+template <typename T>
+inline cudaError_t cudaMallocAsync(T **pointer, size_t bytes, cudaStream_t stream)
+{
+    return ::cudaMallocAsync(reinterpret_cast<void **>(pointer), bytes, stream);
+}
 #endif
 #endif
