@@ -2,7 +2,8 @@
 /* The short floating-point formats, in integer arithmetic: dls_encode() rounds a double
  * to a pattern, dls_decode() gives a pattern's value. Magnitudes are ordered like their
  * patterns, so that "the next number" is the pattern plus one, through every exponent
- * and past the largest. C and C++; the types are in cuda_bf16.h, cuda_fp16.h, cuda_fp8.h. */
+ * and past the largest. C and C++; the types are in cuda_bf16.h, cuda_fp16.h and
+ * cuda_fp8.h. */
 #ifndef DLS_SHADOW_VGPU_FLOAT_H
 #define DLS_SHADOW_VGPU_FLOAT_H
 
