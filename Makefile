@@ -246,7 +246,6 @@ edition: build/bin/tangle
 record: runs
 	@mkdir -p figures/run
 	cp -r build/figures/. figures/
-	rm -f figures/run/*.json
 	cp build/run/*.json figures/run/
 
 clean:
