@@ -5,6 +5,12 @@ local here = PANDOC_SCRIPT_FILE:match("^(.*/)") or "./"
 local lib = dofile(here .. "lib.lua")
 local M = {}
 
+-- A name that a narrow column may break after an underscore or before a capital.
+local function breakable(name)
+  local marked = name:gsub("(%l)(%u)", "%1\1%2")
+  return (lib.tex_code(marked):gsub("\\_", "\\_\\allowbreak{}"):gsub("\1", "\\allowbreak{}"))
+end
+
 local function place(W, p)
   local text = p.section ~= "" and p.section or p.title or p.id
   if W.latex then return "\\dlspage{" .. W.tex_label(p.id, p.anchor) .. "}" end
@@ -108,7 +114,7 @@ local function identifiers(W)
   if W.latex then
     add("\\dlsindex{Index of identifiers}{chapter-identifiers}{The page of the definition, then, in italics, the sections that use the name.}\n")
     for _, entry in ipairs(dep.list) do
-      add("\\dlsentry{\\dlscode{", (lib.tex_code(entry.name):gsub("\\_", "\\_\\allowbreak{}")), "} \\dlskind{",
+      add("\\dlsentry{\\dlscode{", breakable(entry.name), "} \\dlskind{",
         lib.tex(entry.kind or ""), "}}{", place(W, entry.place),
         #entry.uses > 0 and "; \\textit{" .. sections(W, entry.uses) .. "}" or "", "}\n")
     end
