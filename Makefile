@@ -220,7 +220,7 @@ build/tour/done: build/code.id $(CORPUS) | build/bin/dls
 	  > $(TOUR)/validation.tsv
 	gnuplot -e "tour='$(TOUR)'; out='build/figures/tour/loss.svg'" code/cli/loss.gp
 	@tangle/theme-svg.sh build/figures/tour/loss.svg
-	cp $(TOUR)/timeline.svg build/figures/tour/timeline.svg
+	cp $(TOUR)/timeline.svg $(TOUR)/metrics.jsonl $(TOUR)/trace.json build/figures/tour/
 	@touch $@
 tour: build/tour/done
 
