@@ -4,7 +4,7 @@
  * One process has one state and, seen from CUDA, all the devices of one node. A failure
  * inside an operation is *sticky*, as on hardware: the queues are emptied and every later
  * call returns the same error, since nothing after it can be trusted. */
-#include "vgpu/vgpu_internal.h"
+#include "vgpu/observer.h"
 
 #include <omp.h>
 #include <pthread.h>
@@ -19,7 +19,9 @@
 
 /* keep the state of the process */
 dls_vgpu_state dls_vgpu;
+const dls_vgpu_observer_table *dls_vgpu_observer;
 static int initialised;
+static int depth;                             // of calls within calls
 static pthread_mutex_t lock;
 static pthread_once_t lock_once = PTHREAD_ONCE_INIT;
 static _Thread_local cudaError_t last_error;
@@ -85,6 +87,7 @@ dls_status dls_gpu_init(const dls_gpu_options *options)
 cudaError_t dls_vgpu_enter(void)
 {
     take_lock();
+    depth++;
     if (!initialised) {
         dls_status status = initialise(NULL);
         if (status != DLS_OK) {
@@ -104,6 +107,9 @@ cudaError_t dls_vgpu_leave(cudaError_t error)
 {
     if (error != cudaSuccess && error != cudaErrorNotReady)
         last_error = error;
+    depth--;
+    if (last_error == error && error && depth == 0 && dls_vgpu_observer)
+        dls_vgpu_observer->failed(error);
     pthread_mutex_unlock(&lock);
     return error;
 }
@@ -139,6 +145,7 @@ cudaError_t dls_vgpu_break(cudaError_t error, dls_status status, const char *fmt
 static const dls_vgpu_state *look(void)
 {
     dls_vgpu_enter();
+    depth--;
     pthread_mutex_unlock(&lock);
     return &dls_vgpu;
 }
@@ -161,6 +168,7 @@ void dls_gpu_set_idle(void (*idle)(void *arg), void *arg)
     dls_vgpu_enter();
     dls_vgpu.idle = idle;
     dls_vgpu.idle_arg = arg;
+    depth--;
     pthread_mutex_unlock(&lock);
 }
 
@@ -296,6 +304,8 @@ cudaError_t cudaPeekAtLastError(void)
 {
     take_lock();
     cudaError_t error = dls_vgpu.sticky ? dls_vgpu.sticky : last_error;
+    if (dls_vgpu_observer)
+        dls_vgpu_observer->looked();
     pthread_mutex_unlock(&lock);
     return error;
 }

@@ -5,7 +5,7 @@
  *   pinned        read when the copy executes        written when the copy executes
  *   pageable      read at the call (private copy)    the call waits for the copy
  */
-#include "vgpu/vgpu_internal.h"
+#include "vgpu/observer.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -27,6 +27,8 @@ static int copy_run(void *arg, double start, double *finish)
     (void)start;
     (void)finish;
     copy *c = arg;
+    dls_vgpu_touched(0, c->from, c->bytes, c->bytes, 1);
+    dls_vgpu_touched(1, c->to, c->bytes, c->bytes, 1);
     if (c->from)
         memmove(c->to, c->from, c->bytes);
     else

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vgpu/vgpu_internal.h"
+#include "vgpu/observer.h"
 
 /* keep a cublas handle */
 struct cublasContext {
@@ -199,6 +199,25 @@ static int multiply_f64(const product *p, const double *A, const double *B, doub
     return 0;
 }
 
+/* tell what a product touches */
+static void tell_matrix(int write, const void *matrix, size_t size, int rows, int columns,
+                        int ld)
+{
+    dls_vgpu_touched(write, matrix, size * (size_t)rows, size * (size_t)ld,
+                     (size_t)columns);
+}
+
+static void tell_product(const product *p, const void *A, const void *B, const void *C)
+{
+    size_t size = p->is_double ? sizeof(double) : sizeof(float);
+    if (p->k > 0 && p->alpha != 0) {
+        tell_matrix(0, A, size, p->ta ? p->k : p->m, p->ta ? p->m : p->k, p->lda);
+        tell_matrix(0, B, size, p->tb ? p->n : p->k, p->tb ? p->k : p->n, p->ldb);
+    }
+    if (p->beta != 0)
+        tell_matrix(0, C, size, p->m, p->n, p->ldc);
+    tell_matrix(1, C, size, p->m, p->n, p->ldc);
+}
 /* run a product */
 static int product_run(void *arg, double start, double *finish)
 {
@@ -215,6 +234,7 @@ static int product_run(void *arg, double start, double *finish)
         const char *A = (const char *)p->A + i * p->stride_a * (long long)size;
         const char *B = (const char *)p->B + i * p->stride_b * (long long)size;
         char *C = (char *)p->C + i * p->stride_c * (long long)size;
+        tell_product(p, A, B, C);
         if (p->k == 0 || p->alpha == 0)
             scale_only(p, C);
         else if (p->is_double)

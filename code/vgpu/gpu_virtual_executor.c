@@ -7,7 +7,7 @@
  * watchdog), or nothing ever will change (a deadlock: report it now).
  * Tried and dropped: a worker thread per stream. Bugs then depended on the kernel's
  * scheduler, and no seed brought them back. */
-#include "vgpu/vgpu_internal.h"
+#include "vgpu/observer.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -101,11 +101,15 @@ static int run_head(struct CUstream_st *s, double earliest)
     int code = 0;
     s->head = operation->next;
     dls_vgpu.pending--;
+    if (dls_vgpu_observer)
+        dls_vgpu_observer->begun(s, operation);
     if (operation->op.run) {
         dls_vgpu.executing++;
         code = operation->op.run(operation->arg, start, &finish);
         dls_vgpu.executing--;
     }
+    if (dls_vgpu_observer)
+        dls_vgpu_observer->ended(s, operation);
     s->finish = fmax(start, finish);
     operation->mark->time = s->finish;
     operation->mark->done = 1;
@@ -207,6 +211,8 @@ cudaError_t dls_vgpu_finish(dls_vgpu_mark *mark, int follow)
     }
     if (mark && follow)
         dls_vgpu.host_time = fmax(dls_vgpu.host_time, mark->time);
+    if (mark && follow && mark->done && dls_vgpu_observer)
+        dls_vgpu_observer->host_waited(mark);
     dls_vgpu_drop(mark);
     return dls_vgpu.sticky;
 }
@@ -231,6 +237,8 @@ cudaError_t dls_vgpu_poll(dls_vgpu_mark *mark)
     int passed = known && (mark == NULL || mark->time <= dls_vgpu.host_time);
     if (known && !passed)
         dls_vgpu.host_time += cost;
+    if (mark && passed && dls_vgpu_observer)
+        dls_vgpu_observer->host_waited(mark);
     dls_vgpu_drop(mark);
     if (dls_vgpu.sticky != cudaSuccess)
         return dls_vgpu.sticky;

@@ -13,7 +13,7 @@
 #include <oneapi/dnnl/dnnl.h>
 #include <stdlib.h>
 
-#include "vgpu/vgpu_internal.h"
+#include "vgpu/observer.h"
 
 /* describe a mixed product */
 typedef enum work { WORK_NONE, WORK_F32, WORK_F64, WORK_I32 } work;
@@ -154,9 +154,28 @@ static void *matrix_of(const operand *x, int i)
     return (char *)(uintptr_t)x->base + i * x->stride * (long long)size_of(x->type);
 }
 
+static void tell_operand(int write, const operand *x, int i, int rows, int columns)
+{
+    size_t size = size_of(x->type);
+    dls_vgpu_touched(write, matrix_of(x, i), size * (size_t)rows, size * (size_t)x->ld,
+                     (size_t)columns);
+}
+
+static void tell_mixed(const mixed *p, int i)
+{
+    if (p->k > 0 && !scalar_is_zero(p->work, p->alpha)) {
+        tell_operand(0, &p->a, i, p->ta ? p->k : p->m, p->ta ? p->m : p->k);
+        tell_operand(0, &p->b, i, p->tb ? p->n : p->k, p->tb ? p->k : p->n);
+    }
+    if (!scalar_is_zero(p->work, p->beta))
+        tell_operand(0, &p->c, i, p->m, p->n);
+    tell_operand(1, &p->c, i, p->m, p->n);
+}
+
 static int run_one(const mixed *p, int i, vector a, vector b, vector sum)
 {
     size_t size = p->work == WORK_F64 ? 8 : 4;
+    tell_mixed(p, i);
     memset(sum.any, 0, (size_t)p->m * (size_t)p->n * size);
     if (p->k > 0 && !scalar_is_zero(p->work, p->alpha)) {
         unpack(p->work, &p->a, matrix_of(&p->a, i), p->ta, p->m, p->k, a);

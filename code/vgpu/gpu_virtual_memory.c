@@ -1,7 +1,7 @@
 /* code/vgpu/gpu_virtual_memory.c: from chapters/A-virtual-gpu-memory.md. Edit the chapter, or edit here and run "make untangle". */
 /* Device memory of the virtual backend: cudaMalloc and its relatives. Small blocks are
  * filled with NaN, large ones are mapped and never touched (see the chapter). */
-#include "vgpu/vgpu_internal.h"
+#include "vgpu/observer.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +12,10 @@
 /* get memory from the system */
 enum { ALIGNMENT = 256, TOUCH_LIMIT = 64 << 20 };
 
-static void *system_allocate(size_t bytes)
+static void *system_allocate(size_t bytes, int device)
 {
+    if (dls_vgpu_observer)
+        return dls_vgpu_observer->allocate(bytes, device);
     if (bytes > TOUCH_LIMIT) {
         void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -27,7 +29,9 @@ static void *system_allocate(size_t bytes)
 
 static void system_free(void *p, size_t bytes)
 {
-    if (bytes > TOUCH_LIMIT)
+    if (dls_vgpu_observer)
+        dls_vgpu_observer->release(p);
+    else if (bytes > TOUCH_LIMIT)
         munmap(p, bytes);
     else
         free(p);
@@ -45,7 +49,7 @@ static cudaError_t allocate(void **out, size_t bytes, int device)
         dls_account_get(device, &used);
     if (device >= 0 && bytes > capacity - used.total - dls_vgpu_pool_cached(device))
         return cudaErrorMemoryAllocation;
-    void *p = system_allocate(bytes);
+    void *p = system_allocate(bytes, device);
     if (p == NULL)
         return cudaErrorMemoryAllocation;
     if (dls_account_add(p, bytes, device) != 0) {
@@ -68,8 +72,11 @@ void dls_vgpu_system_free(void *start, size_t bytes) { system_free(start, bytes)
 static cudaError_t release(void *pointer, int is_host)
 {
     const dls_account_block *block = dls_account_at(pointer);
-    if (block == NULL || block->start != pointer || (block->device < 0) != is_host)
+    if (block == NULL || block->start != pointer || (block->device < 0) != is_host) {
+        if (dls_vgpu_observer)
+            dls_vgpu_observer->refused_free(pointer, is_host);
         return cudaErrorInvalidValue;
+    }
     size_t bytes = block->bytes;
     cudaError_t error = dls_vgpu_finish_device(block->device, 1);
     dls_vgpu_pool_forget(pointer);
@@ -104,7 +111,10 @@ cudaError_t cudaMallocManaged(void **pointer, size_t bytes, unsigned int flags)
         cudaError_t error = dls_vgpu_enter();
         return dls_vgpu_leave(error ? error : cudaErrorInvalidValue);
     }
-    return cudaMalloc(pointer, bytes);
+    cudaError_t error = cudaMalloc(pointer, bytes);
+    if (error == cudaSuccess && dls_vgpu_observer)
+        dls_vgpu_observer->managed(*pointer);
+    return error;
 }
 
 cudaError_t cudaFree(void *pointer)

@@ -8,7 +8,7 @@
  * the capacity. A block is reused for a request of exactly its size: splitting and
  * joining, which real pools do, would change no time here. Not built: pools of the
  * program's own, allocation inside a capture, reuse through event dependencies. */
-#include "vgpu/vgpu_internal.h"
+#include "vgpu/observer.h"
 
 #include <stdlib.h>
 
@@ -111,11 +111,12 @@ static block *find_reusable(const struct CUstream_st *s, size_t bytes)
 
 static cudaError_t reuse(block *b, void **out)
 {
-    if (dls_account_add(b->start, b->bytes, b->device) != 0)
+    void *start = dls_vgpu_observer ? dls_vgpu_observer->renew(b->start) : b->start;
+    if (start == NULL || dls_account_add(start, b->bytes, b->device) != 0)
         return cudaErrorMemoryAllocation;
     dls_vgpu_drop(b->freed);
     b->freed = NULL;
-    *out = b->start;
+    *out = b->start = start;
     return cudaSuccess;
 }
 
@@ -168,6 +169,7 @@ static cudaError_t submit_free(struct CUstream_st *s, block *b)
     if (o == NULL)
         return error ? error : cudaErrorMemoryAllocation;
     o->op.name = "free";
+    o->arg = b->start; // for an observer
     b->stream = s;
     b->freed = dls_vgpu_hold(o->mark);
     dls_account_remove(dls_account_at(b->start));
@@ -181,8 +183,11 @@ cudaError_t cudaFreeAsync(void *pointer, cudaStream_t stream)
     block *b = pointer ? *find_live(pointer) : NULL;
     if (error == cudaSuccess && s == NULL)
         error = cudaErrorInvalidResourceHandle;
-    if (error == cudaSuccess && pointer && (b == NULL || b->device != s->device))
+    if (error == cudaSuccess && pointer && (b == NULL || b->device != s->device)) {
         error = cudaErrorInvalidValue;
+        if (dls_vgpu_observer)
+            dls_vgpu_observer->refused_free(pointer, 0);
+    }
     if (error == cudaSuccess)
         error = dls_vgpu_capture_refuse(s);
     if (error == cudaSuccess && pointer)

@@ -1,7 +1,7 @@
 /* code/vgpu/gpu_virtual_stream.c: from chapters/A-virtual-gpu-runtime.md. Edit the chapter, or edit here and run "make untangle". */
 /* Streams and events of the virtual backend: everything that puts an operation in a queue
  * or waits for one. Nothing is executed here; that is gpu_virtual_executor.c. */
-#include "vgpu/vgpu_internal.h"
+#include "vgpu/observer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +105,8 @@ cudaError_t dls_vgpu_submit(struct CUstream_st *s, dls_vgpu_operation *operation
     s->tail = operation;
     replace_mark(&s->last, operation->mark);
     dls_vgpu.pending++;
+    if (dls_vgpu_observer)
+        dls_vgpu_observer->enqueued(s, operation);
     if (dls_vgpu.pending > QUEUE_LIMIT)
         while (dls_vgpu.pending > QUEUE_LIMIT / 2 && dls_vgpu_step() > 0)
             ;
@@ -262,6 +264,8 @@ cudaError_t dls_vgpu_enqueue_kernel(const char *name, const unsigned int grid[3]
         cudaError_t error = dls_vgpu_enter();
         if (error == cudaSuccess)
             error = valid ? cudaErrorMemoryAllocation : cudaErrorInvalidConfiguration;
+        if (dls_vgpu_observer)
+            dls_vgpu_observer->launch_failed(name, error);
         return dls_vgpu_leave(error);
     }
     *call = (kernel_call){run, destroy, closure};
@@ -444,6 +448,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event,
         error = cudaErrorInvalidResourceHandle;
     if (error == cudaSuccess && flags != 0)
         error = cudaErrorInvalidValue;
+    if (error == cudaSuccess && !event->mark && dls_vgpu_observer)
+        dls_vgpu_observer->waited_for_nothing();
     if (error == cudaSuccess && event->mark)
         error = dls_vgpu_capture_join(s, event->mark);
     if (error == cudaSuccess && event->mark)

@@ -20,6 +20,7 @@ typedef struct dls_vgpu_mark {
     int done;
     double time; // virtual seconds; valid once done
     int capture, entry; // recorded while capturing a graph; 0: it was not
+    unsigned observed;  // the observer's number for the operation
 } dls_vgpu_mark;
 
 typedef enum dls_vgpu_type {
