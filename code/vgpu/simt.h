@@ -134,6 +134,27 @@ void dls_simt_shared_enter(const char *name, void *array, size_t bytes,
 /* Every 32-bit word of fresh memory: a quiet NaN as float, and doubled as double; a large
  * negative int; an index that faults. */
 #define DLS_SIMT_POISON 0xfffddeadu
+/* declare what probes are told */
+
+/* What the engine tells the probes (probe.h); NULL in a program without them. All calls
+ * come on the one thread that runs the launch. */
+typedef struct dls_simt_probe {
+    void (*launch_begin)(const dls_simt_grid *grid);
+    void (*launch_end)(const dls_simt_grid *grid, int failed);
+    void (*block_begin)(unsigned long long block);
+    void (*block_end)(void);
+    void (*returned)(unsigned thread);
+    void (*arrived)(unsigned thread, const void *pc); // at a barrier or warp operation
+    void (*barrier)(const char *file, int line);      // it is complete
+    void (*met)(unsigned warp, unsigned lanes, dls_warp_op op); // complete, too
+    void (*shared_array)(const char *name, void *array, size_t bytes, const char *file,
+                         int line);
+    /* What a wrapper does for a lane, out of the hooks' sight. */
+    void (*access)(const void *address, size_t size, int write, const void *pc);
+    void (*flops)(unsigned long long count, const void *pc);
+} dls_simt_probe;
+
+extern const dls_simt_probe *dls_simt_probes;
 
 #ifdef __cplusplus
 }

@@ -16,6 +16,7 @@
 __thread dls_simt_index threadIdx;
 __thread dls_simt_cursor dls_simt_here;
 __thread dls_simt_worker *dls_me;
+const dls_simt_probe *dls_simt_probes;
 
 /* keep lists of fibers */
 void dls_list_push(dls_fiber_list *list, dls_fiber *f)
@@ -131,10 +132,18 @@ static int barrier_is_complete(const dls_simt_worker *w)
     return w->arrived == w->active && dls_simt_here.next == w->threads;
 }
 
+static void tell_probes_of_barrier(const dls_simt_worker *w)
+{
+    const dls_fiber *at = w->waiting.head ? w->waiting.head : w->running;
+    dls_simt_probes->barrier(at->file, at->line);
+}
+
 static void release(dls_simt_worker *w, unsigned arrived)
 {
     if (__builtin_expect(arrived < w->threads, 0))
         dls_block_warn_early_exit(w);
+    if (__builtin_expect(dls_simt_probes != NULL, 0))
+        tell_probes_of_barrier(w);
     w->epoch++;
     w->votes[w->epoch & 1] = 0;
     w->arrived = 0;
@@ -157,6 +166,8 @@ void dls_simt_barrier(const char *file, int line)
     self->file = file;
     self->line = line;
     self->waits_for = "__syncthreads";
+    if (__builtin_expect(dls_simt_probes != NULL, 0))
+        dls_simt_probes->arrived(threadIdx.linear, __builtin_return_address(0));
     w->arrived++;
     if (barrier_is_complete(w)) {
         release(w, w->arrived);
@@ -184,6 +195,8 @@ static void thread_returned(dls_simt_worker *w, dls_fiber *self)
     self->holds = 0;
     w->active--;
     warp->gone |= 1u << t % DLS_SIMT_WARP;
+    if (__builtin_expect(dls_simt_probes != NULL, 0))
+        dls_simt_probes->returned(t);
     if (warp->leaders)
         dls_warp_recheck(w, warp);
     if (w->arrived && barrier_is_complete(w))
@@ -209,6 +222,8 @@ int dls_simt_next_slow(void)
             return 1;
         }
         if (!w->tracked || w->active == 0) {
+            if (w->tracked && dls_simt_probes)
+                dls_simt_probes->block_end();
             if (!dls_block_begin(w))
                 return 0;
             become_next_thread();

@@ -158,6 +158,13 @@ static void set_position(const dls_simt_grid *g, unsigned long long block)
     blockIdx.z = (unsigned)(block / g->grid[1]);
 }
 
+/* Under probes every thread is counted in and out: such a block is always tracked. */
+static void begin_probed_block(dls_simt_worker *w, unsigned long long block)
+{
+    dls_block_track(w);
+    dls_simt_probes->block_begin(block);
+}
+
 int dls_block_begin(dls_simt_worker *w)
 {
     dls_simt_launch *l = w->launch;
@@ -177,6 +184,8 @@ int dls_block_begin(dls_simt_worker *w)
     dls_simt_here.end = w->threads;
     choose_order(w);
     poison_words(w->shared, l->grid->shared_bytes);
+    if (__builtin_expect(dls_simt_probes != NULL, 0))
+        begin_probed_block(w, block);
     return 1;
 }
 /* run blocks on this thread */
@@ -370,9 +379,13 @@ int dls_simt_run_grid(const dls_simt_grid *g)
         record_fault(&l, "a kernel can not launch a kernel on the virtual GPU");
         return -1;
     }
-    int have_pool = l.blocks > 1 && take_pool();
+    int have_pool = l.blocks > 1 && !dls_simt_probes && take_pool();
     l.may_wake = have_pool;
+    if (dls_simt_probes)
+        dls_simt_probes->launch_begin(g);
     run_blocks(&l);
+    if (dls_simt_probes)
+        dls_simt_probes->launch_end(g, atomic_load(&l.failed));
     if (have_pool)
         give_pool_back();
     return atomic_load(&l.failed) ? -1 : 0;
@@ -386,8 +399,7 @@ void *dls_simt_dynamic_memory(void)
 void dls_simt_shared_enter(const char *name, void *array, size_t bytes,
                            const char *file, int line)
 {
-    (void)name;
-    (void)file;
-    (void)line;
     poison_words(array, bytes);
+    if (dls_simt_probes)
+        dls_simt_probes->shared_array(name, array, bytes, file, line);
 }

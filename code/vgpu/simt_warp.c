@@ -110,6 +110,8 @@ static void complete(dls_simt_worker *w, dls_warp *warp, dls_fiber *leader,
     int own = (op >= DLS_WARP_SHFL && op <= DLS_WARP_XOR) || op == DLS_WARP_MATCH_ANY;
     unsigned long long common = own ? 0 : common_result(warp, arrived, op);
     warp->leaders &= ~(1u << lane_of(leader));
+    if (__builtin_expect(dls_simt_probes != NULL, 0))
+        dls_simt_probes->met((unsigned)(warp - w->warp), arrived, (dls_warp_op)op);
     for (unsigned rest = arrived; rest; rest &= rest - 1) {
         dls_fiber *f = warp->lane[__builtin_ctz(rest)];
         if (!own)
@@ -207,6 +209,8 @@ unsigned long long dls_simt_warp(dls_warp_op op, unsigned mask, unsigned long lo
     self->file = file;
     self->line = line;
     check_call(w, self);
+    if (__builtin_expect(dls_simt_probes != NULL, 0))
+        dls_simt_probes->arrived(threadIdx.linear, __builtin_return_address(0));
     dls_warp *warp = &w->warp[threadIdx.linear / DLS_SIMT_WARP];
     dls_fiber *leader = join(w, warp, self);
     if (is_complete(warp, leader))
