@@ -75,7 +75,8 @@ WARN := -Wall -Wextra -Werror
 PACKAGES := yaml-0.1 jansson libxxhash libutf8proc
 INCLUDES := -Ibuild/src/code
 LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lm -lpthread
-COMMON = -g -O2 -MMD -MP $(WARN) $(INCLUDES) -DDLS_BACKEND_$(BACKEND)=1
+# DWARF 4: addr2line of binutils 2.40 misnames the first lines of a file in DWARF 5.
+COMMON = -g -gdwarf-4 -O2 -MMD -MP $(WARN) $(INCLUDES) -DDLS_BACKEND_$(BACKEND)=1
 CFLAGS = -std=c11 -D_GNU_SOURCE $(COMMON) $(EXTRA)
 CXXFLAGS = -std=c++17 $(COMMON) $(EXTRA)
 # The plain-C operations are the fast path of a CPU: let the compiler use all of it.

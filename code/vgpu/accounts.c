@@ -67,7 +67,7 @@ const dls_account_block *dls_account_any(int device)
 }
 
 /* add and remove blocks */
-int dls_account_add(void *start, size_t bytes, int device)
+int dls_account_add(dls_account_block block)
 {
     if (block_count == block_capacity) {
         size_t capacity = block_capacity ? 2 * block_capacity : 64;
@@ -77,11 +77,12 @@ int dls_account_add(void *start, size_t bytes, int device)
         blocks = grown;
         block_capacity = capacity;
     }
-    size_t at = blocks_up_to(start);
+    size_t at = blocks_up_to(block.start);
     memmove(blocks + at + 1, blocks + at, (block_count - at) * sizeof *blocks);
-    blocks[at] = (dls_account_block){start, bytes, device, current_purpose};
+    blocks[at] = block;
+    blocks[at].purpose = current_purpose;
     block_count++;
-    if (device >= 0)
+    if (block.device >= 0)
         count(&blocks[at]);
     return 0;
 }

@@ -7,15 +7,24 @@
 
 enum { DLS_ACCOUNT_DEVICES = 64 };
 
+typedef enum dls_memory_kind {
+    DLS_MEMORY_DEVICE, DLS_MEMORY_MANAGED, // of a device, counted
+    DLS_MEMORY_PINNED, DLS_MEMORY_REGISTERED // of the host, not counted
+} dls_memory_kind;
+
 typedef struct dls_account_block {
     char *start;
     size_t bytes;
-    int device; // -1: pinned host memory, not counted
+    int device; // -1: the host's, not counted
     dls_memory_purpose purpose;
+    dls_memory_kind kind;
+    unsigned int flags;
+    const void *caller; // where it was allocated: an address in the code
 } dls_account_block;
 
-/* Counts the block under the thread's current purpose; 0, or -1 without memory. */
-int dls_account_add(void *start, size_t bytes, int device);
+/* Counts the block under the thread's current purpose, whatever its own says; 0, or -1
+ * without memory. */
+int dls_account_add(dls_account_block block);
 /* The block that contains this address, or NULL. */
 const dls_account_block *dls_account_at(const void *address);
 /* Any block of the device, or NULL. */

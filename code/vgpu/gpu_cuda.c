@@ -341,7 +341,8 @@ static void book_allocation(void *p, size_t bytes)
     cudaGetDevice(&device);
     pthread_mutex_lock(&lock);
     if (p && device < DLS_ACCOUNT_DEVICES)
-        dls_account_add(p, bytes, device); // without memory it is merely not counted
+        dls_account_add((dls_account_block){.start = p, .bytes = bytes,
+                                            .device = device}); // else not counted
     pthread_mutex_unlock(&lock);
 }
 

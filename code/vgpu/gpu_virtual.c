@@ -15,13 +15,13 @@
 #include <unistd.h>
 
 #include "vgpu/options.h"
+#include "vgpu/space.h"
 #include "vgpu/trace.h"
 
 /* keep the state of the process */
 dls_vgpu_state dls_vgpu;
 const dls_vgpu_observer_table *dls_vgpu_observer;
 static int initialised;
-static int depth;                             // of calls within calls
 static pthread_mutex_t lock;
 static pthread_once_t lock_once = PTHREAD_ONCE_INIT;
 static _Thread_local cudaError_t last_error;
@@ -36,10 +36,20 @@ static void make_lock(void)
     pthread_mutexattr_destroy(&attributes);
 }
 
+static int lock_depth; // how often its owner has taken it
+
 static void take_lock(void)
 {
     pthread_once(&lock_once, make_lock);
     pthread_mutex_lock(&lock);
+    lock_depth++;
+}
+
+static void drop_lock(void)
+{
+    if (--lock_depth == 0)
+        dls_space_close(); // back to the host's code
+    pthread_mutex_unlock(&lock);
 }
 
 /* initialise the virtual gpus */
@@ -79,7 +89,7 @@ dls_status dls_gpu_init(const dls_gpu_options *options)
         ? DLS_FAIL(DLS_ERR_STATE, "dls_gpu_init: the devices are already in use; "
                    "initialise before any other call")
         : initialise(options);
-    pthread_mutex_unlock(&lock);
+    drop_lock();
     return status;
 }
 
@@ -87,7 +97,6 @@ dls_status dls_gpu_init(const dls_gpu_options *options)
 cudaError_t dls_vgpu_enter(void)
 {
     take_lock();
-    depth++;
     if (!initialised) {
         dls_status status = initialise(NULL);
         if (status != DLS_OK) {
@@ -107,10 +116,9 @@ cudaError_t dls_vgpu_leave(cudaError_t error)
 {
     if (error != cudaSuccess && error != cudaErrorNotReady)
         last_error = error;
-    depth--;
-    if (last_error == error && error && depth == 0 && dls_vgpu_observer)
+    if (last_error == error && error && lock_depth == 1 && dls_vgpu_observer)
         dls_vgpu_observer->failed(error);
-    pthread_mutex_unlock(&lock);
+    drop_lock();
     return error;
 }
 
@@ -145,8 +153,7 @@ cudaError_t dls_vgpu_break(cudaError_t error, dls_status status, const char *fmt
 static const dls_vgpu_state *look(void)
 {
     dls_vgpu_enter();
-    depth--;
-    pthread_mutex_unlock(&lock);
+    drop_lock();
     return &dls_vgpu;
 }
 
@@ -168,8 +175,7 @@ void dls_gpu_set_idle(void (*idle)(void *arg), void *arg)
     dls_vgpu_enter();
     dls_vgpu.idle = idle;
     dls_vgpu.idle_arg = arg;
-    depth--;
-    pthread_mutex_unlock(&lock);
+    drop_lock();
 }
 
 /* answer questions about devices */
@@ -306,7 +312,7 @@ cudaError_t cudaPeekAtLastError(void)
     cudaError_t error = dls_vgpu.sticky ? dls_vgpu.sticky : last_error;
     if (dls_vgpu_observer)
         dls_vgpu_observer->looked();
-    pthread_mutex_unlock(&lock);
+    drop_lock();
     return error;
 }
 

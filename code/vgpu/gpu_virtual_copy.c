@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "vgpu/accounts.h"
+#include "vgpu/space.h"
 
 /* describe a copy */
 typedef struct copy {
@@ -39,6 +40,7 @@ static int copy_run(void *arg, double start, double *finish)
 typedef struct end {
     int device; // -1: host
     int pinned; // host memory that the device can reach
+    int either; // managed: passes as the host's too
 } end;
 
 /* check both ends */
@@ -48,9 +50,10 @@ static int look_at(const void *address, size_t bytes, end *out)
     const dls_account_block *b = dls_account_at(address);
     *out = (end){.device = -1};
     if (b == NULL)
-        return address != NULL;
+        return address != NULL && !dls_space_has(address);
     out->device = b->device;
     out->pinned = b->device < 0;
+    out->either = b->kind == DLS_MEMORY_MANAGED;
     return bytes <= (size_t)(b->start + b->bytes - (const char *)address);
 }
 
@@ -62,7 +65,8 @@ static cudaError_t check_direction(end to, end from, cudaMemcpyKind kind)
         return cudaErrorInvalidMemcpyDirection;
     int to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
     int from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-    return to_device == (to.device >= 0) && from_device == (from.device >= 0)
+    return (to.either || to_device == (to.device >= 0)) &&
+           (from.either || from_device == (from.device >= 0))
                ? cudaSuccess : cudaErrorInvalidValue;
 }
 

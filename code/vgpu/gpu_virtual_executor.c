@@ -14,6 +14,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "vgpu/space.h"
 #include "vgpu/trace.h"
 
 /* throw the die */
@@ -104,6 +105,7 @@ static int run_head(struct CUstream_st *s, double earliest)
     if (dls_vgpu_observer)
         dls_vgpu_observer->begun(s, operation);
     if (operation->op.run) {
+        dls_space_open();
         dls_vgpu.executing++;
         code = operation->op.run(operation->arg, start, &finish);
         dls_vgpu.executing--;

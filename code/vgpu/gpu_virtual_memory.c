@@ -8,29 +8,32 @@
 #include <sys/mman.h>
 
 #include "vgpu/accounts.h"
+#include "vgpu/space.h"
 
 /* get memory from the system */
 enum { ALIGNMENT = 256, TOUCH_LIMIT = 64 << 20 };
 
-static void *system_allocate(size_t bytes, int device)
+static void *system_allocate(const dls_account_block *want)
 {
+    size_t bytes = want->bytes;
     if (dls_vgpu_observer)
-        return dls_vgpu_observer->allocate(bytes, device);
+        return dls_vgpu_observer->allocate(bytes, want->device);
+    if (want->kind == DLS_MEMORY_DEVICE)
+        return dls_space_take(want->device, bytes);
     if (bytes > TOUCH_LIMIT) {
         void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         return p == MAP_FAILED ? NULL : p;
     }
-    void *p = aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
-    if (p)
-        memset(p, 0xFF, bytes);
-    return p;
+    return aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
 }
 
 static void system_free(void *p, size_t bytes)
 {
     if (dls_vgpu_observer)
         dls_vgpu_observer->release(p);
+    else if (dls_space_has(p))
+        dls_space_give(p, bytes);
     else if (bytes > TOUCH_LIMIT)
         munmap(p, bytes);
     else
@@ -38,32 +41,37 @@ static void system_free(void *p, size_t bytes)
 }
 
 /* allocate within the capacity */
-static cudaError_t allocate(void **out, size_t bytes, int device)
+static cudaError_t allocate(void **out, dls_account_block want)
 {
     size_t capacity = (size_t)dls_vgpu.cluster.device.memory_bytes;
     dls_gpu_memory used = {0};
     *out = NULL;
-    if (bytes == 0)
+    if (want.bytes == 0)
         return cudaSuccess; // as CUDA: a null pointer
-    if (device >= 0)
-        dls_account_get(device, &used);
-    if (device >= 0 && bytes > capacity - used.total - dls_vgpu_pool_cached(device))
+    if (want.device >= 0) {
+        dls_account_get(want.device, &used);
+        size_t cached = dls_vgpu_pool_cached(want.device);
+        if (want.bytes > capacity - used.total - cached)
+            return cudaErrorMemoryAllocation;
+    }
+    want.start = system_allocate(&want);
+    if (want.start == NULL)
         return cudaErrorMemoryAllocation;
-    void *p = system_allocate(bytes, device);
-    if (p == NULL)
-        return cudaErrorMemoryAllocation;
-    if (dls_account_add(p, bytes, device) != 0) {
-        system_free(p, bytes);
+    if (dls_account_add(want) != 0) {
+        system_free(want.start, want.bytes);
         return cudaErrorMemoryAllocation;
     }
-    *out = p;
+    if (want.bytes <= TOUCH_LIMIT && !dls_vgpu_observer)
+        memset(dls_space_reach(want.start), 0xFF, want.bytes);
+    *out = want.start;
     return cudaSuccess;
 }
 /* lend the allocator to the pool */
 
-cudaError_t dls_vgpu_allocate(void **out, size_t bytes, int device)
+cudaError_t dls_vgpu_allocate(void **out, size_t bytes, int device, const void *caller)
 {
-    return allocate(out, bytes, device);
+    return allocate(out, (dls_account_block){.bytes = bytes, .device = device,
+                                             .caller = caller});
 }
 
 void dls_vgpu_system_free(void *start, size_t bytes) { system_free(start, bytes); }
@@ -72,7 +80,9 @@ void dls_vgpu_system_free(void *start, size_t bytes) { system_free(start, bytes)
 static cudaError_t release(void *pointer, int is_host)
 {
     const dls_account_block *block = dls_account_at(pointer);
-    if (block == NULL || block->start != pointer || (block->device < 0) != is_host) {
+    if (block == NULL || block->start != pointer ||
+        (block->kind == DLS_MEMORY_PINNED) != is_host ||
+        block->kind == DLS_MEMORY_REGISTERED) {
         if (dls_vgpu_observer)
             dls_vgpu_observer->refused_free(pointer, is_host);
         return cudaErrorInvalidValue;
@@ -101,20 +111,34 @@ cudaError_t cudaMalloc(void **pointer, size_t bytes)
     if (error == cudaSuccess)
         error = dls_vgpu_capture_unsafe(-1);
     if (error == cudaSuccess)
-        error = allocate(pointer, bytes, dls_vgpu_device());
+        error = allocate(pointer, (dls_account_block){
+            .bytes = bytes, .device = dls_vgpu_device(), .kind = DLS_MEMORY_DEVICE,
+            .caller = __builtin_return_address(0)});
+    return dls_vgpu_leave(error);
+}
+
+static cudaError_t allocate_managed(void **pointer, size_t bytes, unsigned int flags,
+                                    const void *caller)
+{
+    cudaError_t error = dls_vgpu_enter();
+    if (error == cudaSuccess &&
+        (pointer == NULL || bytes == 0 ||
+         (flags != cudaMemAttachGlobal && flags != cudaMemAttachHost)))
+        error = cudaErrorInvalidValue;
+    if (error == cudaSuccess)
+        error = dls_vgpu_capture_unsafe(-1);
+    if (error == cudaSuccess)
+        error = allocate(pointer, (dls_account_block){
+            .bytes = bytes, .device = dls_vgpu_device(), .kind = DLS_MEMORY_MANAGED,
+            .flags = flags, .caller = caller});
+    if (error == cudaSuccess && dls_vgpu_observer)
+        dls_vgpu_observer->managed(*pointer);
     return dls_vgpu_leave(error);
 }
 
 cudaError_t cudaMallocManaged(void **pointer, size_t bytes, unsigned int flags)
 {
-    if (flags != cudaMemAttachGlobal && flags != cudaMemAttachHost) {
-        cudaError_t error = dls_vgpu_enter();
-        return dls_vgpu_leave(error ? error : cudaErrorInvalidValue);
-    }
-    cudaError_t error = cudaMalloc(pointer, bytes);
-    if (error == cudaSuccess && dls_vgpu_observer)
-        dls_vgpu_observer->managed(*pointer);
-    return error;
+    return allocate_managed(pointer, bytes, flags, __builtin_return_address(0));
 }
 
 cudaError_t cudaFree(void *pointer)
@@ -129,7 +153,12 @@ cudaError_t cudaFree(void *pointer)
 
 cudaError_t dls_gpu_alloc_shared(void **pointer, size_t bytes)
 {
-    return cudaMalloc(pointer, bytes);
+    if (pointer && bytes == 0) {
+        *pointer = NULL;
+        return cudaSuccess;
+    }
+    return allocate_managed(pointer, bytes, cudaMemAttachGlobal,
+                            __builtin_return_address(0));
 }
 
 cudaError_t cudaHostAlloc(void **pointer, size_t bytes, unsigned int flags)
@@ -138,7 +167,9 @@ cudaError_t cudaHostAlloc(void **pointer, size_t bytes, unsigned int flags)
     if (error == cudaSuccess && (pointer == NULL || flags > 7))
         error = cudaErrorInvalidValue;
     if (error == cudaSuccess)
-        error = allocate(pointer, bytes, -1);
+        error = allocate(pointer, (dls_account_block){
+            .bytes = bytes, .device = -1, .kind = DLS_MEMORY_PINNED, .flags = flags,
+            .caller = __builtin_return_address(0)});
     return dls_vgpu_leave(error);
 }
 

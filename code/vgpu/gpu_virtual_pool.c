@@ -109,10 +109,12 @@ static block *find_reusable(const struct CUstream_st *s, size_t bytes)
     return reached;
 }
 
-static cudaError_t reuse(block *b, void **out)
+static cudaError_t reuse(block *b, void **out, const void *caller)
 {
     void *start = dls_vgpu_observer ? dls_vgpu_observer->renew(b->start) : b->start;
-    if (start == NULL || dls_account_add(start, b->bytes, b->device) != 0)
+    if (start == NULL ||
+        dls_account_add((dls_account_block){.start = start, .bytes = b->bytes,
+                                            .device = b->device, .caller = caller}) != 0)
         return cudaErrorMemoryAllocation;
     dls_vgpu_drop(b->freed);
     b->freed = NULL;
@@ -121,15 +123,16 @@ static cudaError_t reuse(block *b, void **out)
 }
 
 /* allocate in stream order */
-static cudaError_t fresh(const struct CUstream_st *s, size_t bytes, void **out)
+static cudaError_t fresh(const struct CUstream_st *s, size_t bytes, void **out,
+                         const void *caller)
 {
     block *b = calloc(1, sizeof *b);
     if (b == NULL)
         return cudaErrorMemoryAllocation;
-    cudaError_t error = dls_vgpu_allocate(out, bytes, s->device);
+    cudaError_t error = dls_vgpu_allocate(out, bytes, s->device, caller);
     if (error == cudaErrorMemoryAllocation) {
         release_cached(s->device, 0);
-        error = dls_vgpu_allocate(out, bytes, s->device);
+        error = dls_vgpu_allocate(out, bytes, s->device, caller);
     }
     if (error != cudaSuccess) {
         free(b);
@@ -154,9 +157,9 @@ cudaError_t cudaMallocAsync(void **pointer, size_t bytes, cudaStream_t stream)
         *pointer = NULL;
         block *b = bytes ? find_reusable(s, bytes) : NULL;
         if (b)
-            error = reuse(b, pointer);
+            error = reuse(b, pointer, __builtin_return_address(0));
         else if (bytes)
-            error = fresh(s, bytes, pointer);
+            error = fresh(s, bytes, pointer, __builtin_return_address(0));
     }
     return dls_vgpu_leave(error);
 }

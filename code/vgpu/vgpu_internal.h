@@ -150,7 +150,7 @@ cudaError_t dls_vgpu_order(struct CUstream_st *s); // behind the default stream
 /* Stream-ordered memory (gpu_virtual_pool.c). */
 size_t dls_vgpu_pool_cached(int device); // bytes that it holds and nobody uses
 void dls_vgpu_pool_forget(const void *start); // cudaFree has freed this block
-cudaError_t dls_vgpu_allocate(void **out, size_t bytes, int device);
+cudaError_t dls_vgpu_allocate(void **out, size_t bytes, int device, const void *caller);
 void dls_vgpu_system_free(void *start, size_t bytes);
 
 #ifdef __cplusplus
