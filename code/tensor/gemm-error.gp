@@ -9,7 +9,7 @@ set xlabel "terms K" textcolor "#808080"
 set ylabel "error / u Σ|a||b|" textcolor "#808080"
 set key top left textcolor "#808080"
 data = "build/gemm-error.txt"
-plot x + 1 with lines lw 2 lc "#808080" title "bound, K + 1", \
+plot x with lines lw 2 lc "#808080" title "bound, K", \
      data using 1:2 with linespoints pt 7 ps 0.6 lw 2 lc "#d0782a" title "positive", \
      data using 1:4 with linespoints pt 7 ps 0.6 lw 2 lc "#3a86c8" title "both signs", \
      data using 1:3 with linespoints pt 7 ps 0.6 lw 2 lc "#4f9a4f" title "in pairs"

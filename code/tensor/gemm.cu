@@ -10,6 +10,7 @@
 #include <cuda_runtime.h>
 
 #include "tensor/gemm_internal.h"
+#include "tensor/store.cuh"
 
 enum { TILE = 16 };
 
@@ -20,13 +21,6 @@ static __host__ __device__ inline real element(const real *X, int trans, int row
                                                int columns, int i, int j)
 {
     return trans ? X[(size_t)j * rows + i] : X[(size_t)i * columns + j];
-}
-
-/* C[at] = value + beta C[at], without reading C when beta is 0. */
-template <typename real>
-static __host__ __device__ inline void store(real *C, size_t at, real value, real beta)
-{
-    C[at] = beta == 0 ? value : value + beta * C[at];
 }
 
 /* multiply naively */

@@ -7,5 +7,6 @@
 #include "tensor/dtype.h"
 #include "tensor/gemm.h"
 #include "tensor/memory.h"
+#include "tensor/tolerance.h"
 
 #endif

@@ -1,4 +1,4 @@
-/* tests/tensor/bench_sums.c: from chapters/02-preliminaries.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/tensor/bench_sums.c: from chapters/02-numerics.md. Edit the chapter, or edit here and run "make untangle". */
 /* Errors of random inner products in float, one after another and in pairs, in units of
  * u sum |a| |b|. Columns: K, positive terms, the same in pairs, terms of both signs. */
 #include <math.h>

@@ -1,4 +1,4 @@
-/* tests/tensor/test_context.c: from chapters/02-preliminaries.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/tensor/test_context.c: from chapters/02-tensor-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* Element types, device memory with its purpose, and the context. */
 #include <stdint.h>
 #include <string.h>

@@ -1,0 +1,28 @@
+/* code/tensor/ladder/naive.cu: from chapters/02-gemm-ladder.md. Edit the chapter, or edit here and run "make untangle". */
+/* Step 1. One thread per element of C; the 32 threads of a warp take 32 rows.
+ *
+ * Per multiply-add of a warp: 2 requests, 32 sectors of A and 1 of B.
+ */
+#include "tensor/ladder/ladder.cuh"
+
+/* multiply with x down the rows */
+__global__ void ladder_naive(dls_ladder_product p)
+{
+    const float *A = (const float *)p.A, *B = (const float *)p.B;
+    int i = blockIdx.x * 32 + threadIdx.x, j = blockIdx.y * 8 + threadIdx.y;
+    if (i >= p.M || j >= p.N)
+        return;
+    float sum = 0;
+    for (int l = 0; l < p.K; l++)
+        sum += A[(size_t)i * p.K + l] * B[(size_t)l * p.N + j];
+    store(p.C, (size_t)i * p.N + j, p.alpha * sum, p.beta);
+}
+
+/* launch the naive step */
+extern "C" dls_status dls_ladder_naive(cudaStream_t stream, const dls_ladder_product *p)
+{
+    dim3 block(32, 8), grid(tiles(p->M, 32), tiles(p->N, 8));
+    ladder_naive<<<grid, block, 0, stream>>>(*p);
+    DLS_CUDA(cudaGetLastError());
+    return DLS_OK;
+}
