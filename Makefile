@@ -82,7 +82,7 @@ CXXFLAGS = -std=c++17 $(COMMON) $(EXTRA)
 # The plain-C operations are the fast path of a CPU: let the compiler use all of it.
 HOST_KERNEL := -O3 -march=native -fopenmp-simd -fno-math-errno -ffp-contract=fast
 
-LIB_C := $(filter-out %/rewrite.c %/gpu_cuda.c build/src/code/cli/%, \
+LIB_C := $(filter-out %/rewrite.c %/rewrite_text.c %/gpu_cuda.c build/src/code/cli/%, \
            $(filter build/src/code/%.c,$(SOURCES)))
 LIB_CU := $(filter build/src/code/%.cu,$(SOURCES))
 LIB_OTHER := $(filter build/src/code/%.S build/src/code/%.cpp,$(SOURCES))
@@ -117,10 +117,11 @@ INCLUDES += -Ibuild/src/code/vgpu/shadow
 LIBS += -ldnnl -lgomp -lstdc++
 LIB_C := $(filter-out $(HOST_C),$(LIB_C))
 LIB_O := $(call object,$(LIB_C) $(LIB_CU) $(LIB_OTHER)) $(HOST_O)
-build/bin/vgpu-rewrite: build/src/code/vgpu/rewrite.c | build/setup.stamp
+REWRITER := $(addprefix build/src/code/vgpu/,rewrite.c rewrite_text.c)
+build/bin/vgpu-rewrite: $(REWRITER) build/src/code/vgpu/rewrite.h | build/setup.stamp
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
-	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -g -O2 $(WARN) -Ibuild/src/code $< -o $@
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -g -O2 $(WARN) -Ibuild/src/code $(REWRITER) -o $@
 $(B)/%.cu.o: build/src/%.cu build/bin/vgpu-rewrite
 	@mkdir -p $(@D)
 	@build/bin/vgpu-rewrite $< -o $(@:.o=.cpp)

@@ -330,6 +330,10 @@ cudaError_t cudaPeekAtLastError(void)
     X(cudaErrorNotReady, "not finished yet")                                         \
     X(cudaErrorIllegalAddress, "illegal memory access")                              \
     X(cudaErrorLaunchOutOfResources, "launch needs more resources than there are")   \
+    X(cudaErrorInvalidDeviceFunction, "not a kernel of this program")                \
+    X(cudaErrorAssert, "an assertion in a kernel failed")                            \
+    X(cudaErrorMisalignedAddress, "misaligned memory access")                        \
+    X(cudaErrorCooperativeLaunchTooLarge, "more blocks than can run at once")        \
     X(cudaErrorLaunchTimeout, "an operation waits for something that does not come") \
     X(cudaErrorLaunchFailure, "an operation failed")                                 \
     X(cudaErrorNotPermitted, "not permitted inside an operation")                    \

@@ -3,201 +3,20 @@
  *
  *     vgpu-rewrite IN.cu [-o OUT.cpp]
  *
- * Four edits, none of which moves a line: launches become calls, dynamic shared arrays
- * become pointers, static shared arrays announce themselves (DLS_SIMT_SHARED), and unroll
+ * Edits, none of which moves a line: launches become calls, dynamic shared arrays become
+ * pointers, static ones references into the block's arena (DLS_SIMT_SHARED), and unroll
  * pragmas are spelled as gcc spells them. The source is classified once, byte by byte,
- * into code and not-code (comments, strings); all searching, forwards and backwards, then
- * sees code only. A parser of C++ was never an option: matching brackets is enough, and
- * where it is not, the tool says so.
+ * into code and not-code (comments, strings; rewrite_text.c); all searching, forwards and
+ * backwards, then sees code only. A parser of C++ was never an option: matching brackets
+ * is enough, and where it is not, the tool says so.
  */
+#include "vgpu/rewrite.h"
+
 #include <ctype.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* declare the rewriter state */
-enum kind { CODE, NOT_CODE, DIRECTIVE };
-
-typedef struct edit {
-    size_t at, remove;  // where, and how many bytes go
-    char *insert;       // what comes in their place; never holds a newline
-} edit;
-
-static const char *input_name;
-static char *src;             // the whole source, NUL-terminated
-static size_t len;
-static unsigned char *kind;   // (len) one enum kind per byte
-static edit *edits;
-static size_t edit_count;
-static int failures;
-/* report a rewriter error */
-/* The file and line that #line directives give to position `at`. */
-static int place_of(size_t at, char file[256])
-{
-    int line = 1;
-    snprintf(file, 256, "%s", input_name);
-    for (size_t i = 0; i < at; i++) {
-        int number, seen = 0;
-        char name[256];
-        if ((i == 0 || src[i - 1] == '\n') && src[i] == '#' &&
-            sscanf(src + i, "#%*[ line]%d \"%255[^\"]\"%n", &number, name, &seen) == 2 &&
-            seen) {
-            line = number - 1;
-            snprintf(file, 256, "%s", name);
-        }
-        line += src[i] == '\n';
-    }
-    return line;
-}
-
-static void fail_at(size_t at, const char *fmt, ...)
-{
-    char file[256];
-    int line = place_of(at, file);
-    va_list list;
-    va_start(list, fmt);
-    fprintf(stderr, "%s:%d: error: ", file, line);
-    vfprintf(stderr, fmt, list);
-    fputc('\n', stderr);
-    va_end(list);
-    failures++;
-}
-
-static void *checked(void *p)
-{
-    if (!p) {
-        fprintf(stderr, "vgpu-rewrite: out of memory\n");
-        exit(1);
-    }
-    return p;
-}
-/* read the whole source */
-static int read_source(const char *path)
-{
-    FILE *f = fopen(path, "rb");
-    if (!f || fseek(f, 0, SEEK_END) != 0)
-        return 0;
-    len = (size_t)ftell(f);
-    rewind(f);
-    src = checked(calloc(len + 4, 1));
-    int ok = fread(src, 1, len, f) == len;
-    fclose(f);
-    return ok;
-}
-/* classify every byte of a cuda source */
-static size_t end_of_raw_string(size_t i)
-{
-    char close[32] = ")";
-    size_t n = strcspn(src + i + 2, "(");
-    if (n > 16)
-        return i + 2;
-    strncat(close, src + i + 2, n);
-    strcat(close, "\"");
-    char *end = strstr(src + i + 2 + n, close);
-    return end ? (size_t)(end - src) + strlen(close) : len;
-}
-
-/* The end of the comment, string or character that begins at i; i if none does. */
-static size_t end_of_literal(size_t i)
-{
-    if (src[i] == '/' && src[i + 1] == '/') {
-        while (i < len && (src[i] != '\n' || src[i - 1] == '\\'))
-            i++;
-        return i;
-    }
-    if (src[i] == '/' && src[i + 1] == '*') {
-        char *end = strstr(src + i + 2, "*/");
-        return end ? (size_t)(end - src) + 2 : len;
-    }
-    if (src[i] == 'R' && src[i + 1] == '"' && !(i && isalnum((unsigned char)src[i - 1])))
-        return end_of_raw_string(i);
-    if (src[i] == '"' || (src[i] == '\'' && !(i && isalnum((unsigned char)src[i - 1])))) {
-        char quote = src[i++];
-        while (i < len && src[i] != quote && src[i] != '\n')
-            i += src[i] == '\\' ? 2 : 1;
-        return i < len ? i + 1 : len;
-    }
-    return i;
-}
-
-static void classify(void)
-{
-    kind = checked(calloc(len + 1, 1));
-    int directive = 0, line_start = 1;
-    for (size_t i = 0; i < len;) {
-        size_t end = end_of_literal(i);
-        if (end > i) {
-            memset(kind + i, NOT_CODE, end - i);
-            i = end;
-            line_start = 0;
-            continue;
-        }
-        if (line_start && src[i] == '#')
-            directive = 1;
-        if (src[i] == '\n') {
-            directive = directive && i && src[i - 1] == '\\';
-            line_start = 1;
-        } else if (!isspace((unsigned char)src[i]))
-            line_start = 0;
-        kind[i++] = directive ? DIRECTIVE : CODE;
-    }
-}
-/* walk over code in both directions */
-static int is_name(size_t i)
-{
-    return kind[i] != NOT_CODE && (isalnum((unsigned char)src[i]) || src[i] == '_');
-}
-
-static size_t skip_forward(size_t i)
-{
-    while (i < len && (kind[i] == NOT_CODE || strchr(" \t\n\r\\", src[i])))
-        i++;
-    return i;
-}
-
-/* The last position before i that holds code which is not blank; (size_t)-1 if none. */
-static size_t skip_back(size_t i)
-{
-    while (i-- > 0)
-        if (kind[i] != NOT_CODE && !strchr(" \t\n\r\\", src[i]))
-            return i;
-    return (size_t)-1;
-}
-
-/* src[i] opens a bracket: the position of its partner, or len. */
-static size_t match_forward(size_t i)
-{
-    char partner = src[i] == '(' ? ')' : src[i] == '[' ? ']' : '}';
-    for (int depth = 0; i < len; i++) {
-        if (kind[i] == NOT_CODE)
-            continue;
-        if (strchr("([{", src[i]))
-            depth++;
-        else if (strchr(")]}", src[i]) && --depth == 0)
-            return src[i] == partner ? i : len;
-    }
-    return len;
-}
-
-/* src[i] closes a group: the position where the group opens, or (size_t)-1. */
-static size_t match_back(size_t i)
-{
-    char close = src[i], open = close == '>' ? '<' : close == ')' ? '(' : '[';
-    int depth = 0;
-    for (size_t k = i + 1; k-- > 0;) {
-        if (kind[k] == NOT_CODE)
-            continue;
-        if (src[k] == close)
-            depth++;
-        else if (src[k] == open && --depth == 0)
-            return k;
-        else if (strchr(";{}", src[k]) ||
-                 (close == '>' && strchr(")]", src[k]) && (k = match_back(k)) + 1 == 0))
-            break;
-    }
-    return (size_t)-1;
-}
 /* find where a kernel name begins */
 /* The first byte of the expression that names the kernel launched at `at`, or at. */
 static size_t kernel_start(size_t at)
@@ -228,17 +47,6 @@ static size_t kernel_start(size_t at)
     return start;
 }
 /* rewrite a launch */
-static void add_edit(size_t at, size_t remove, const char *fmt, ...)
-{
-    char *text = NULL;
-    va_list list;
-    va_start(list, fmt);
-    checked(vasprintf(&text, fmt, list) < 0 ? NULL : text);
-    va_end(list);
-    if (edit_count % 64 == 0)
-        edits = checked(realloc(edits, (edit_count + 64) * sizeof *edits));
-    edits[edit_count++] = (edit){at, remove, text};
-}
 
 /* The position of the >>> that closes the <<< at `at`; len after reporting an error. */
 static size_t launch_close(size_t at, int *commas)
@@ -363,6 +171,14 @@ static void rewrite_dynamic(size_t begin, size_t after, size_t end, int in_funct
     add_edit(open, close + 1 - open, "%s", "");
 }
 
+/* A typedef takes gcc's spelling of an alignment and not alignas. */
+static void spell_alignment(size_t begin, size_t end)
+{
+    for (size_t i = begin; i < end; i++)
+        if (kind[i] == CODE && word_at(i, "alignas"))
+            add_edit(i, 7, "__align__");
+}
+
 /* `at` is a __shared__ outside preprocessor lines; returns where the scan goes on. */
 static size_t rewrite_shared(size_t at, int in_function)
 {
@@ -379,13 +195,18 @@ static size_t rewrite_shared(size_t at, int in_function)
     }
     if ((word = word_before(at, "static")) != (size_t)-1)
         add_edit(word, 6, "%s", "");
-    int any = 0;
-    for (size_t from = after; next_declarator(&from, end, &name, &stop); any = 1)
-        if (in_function)
-            add_edit(end + 1, 0, " DLS_SIMT_SHARED(%.*s)", (int)(stop - name),
-                     src + name);
-    if (!any)
+    for (word = at; word > 0 && !strchr(";{}", src[word - 1]);)
+        word--;
+    spell_alignment(word, end);
+    add_edit(at, 10, "typedef");
+    const char *macro = in_function ? "DLS_SIMT_SHARED" : "DLS_SIMT_SHARED_GLOBAL";
+    size_t first = edit_count;
+    for (size_t from = after; next_declarator(&from, end, &name, &stop);)
+        add_edit(name, 0, "dls_type_");
+    if (edit_count == first)
         fail_at(at, "cannot find the variable's name in this __shared__ declaration");
+    for (size_t from = after; next_declarator(&from, end, &name, &stop);)
+        add_edit(end + 1, 0, " %s(%.*s)", macro, (int)(stop - name), src + name);
     return end;
 }
 /* rewrite an unroll pragma */
@@ -430,32 +251,6 @@ static void scan(void)
         }
     }
 }
-/* apply the edits */
-static void write_edited(FILE *out)
-{
-    size_t at = 0;
-    for (size_t e = 0; e < edit_count; e++) {
-        fwrite(src + at, 1, edits[e].at - at, out);
-        fputs(edits[e].insert, out);
-        at = edits[e].at + edits[e].remove;
-        for (size_t i = edits[e].at; i < at; i++)
-            if (src[i] == '\n')
-                fputc('\n', out);
-    }
-    fwrite(src + at, 1, len - at, out);
-}
-
-static int save(const char *path)
-{
-    char aside[4096];
-    snprintf(aside, sizeof aside, "%s.tmp", path);
-    FILE *out = fopen(aside, "wb");
-    if (!out)
-        return 0;
-    write_edited(out);
-    int ok = !ferror(out);
-    return fclose(out) == 0 && ok && rename(aside, path) == 0;
-}
 /* run the rewriter */
 static int usage(int status)
 {
@@ -490,9 +285,7 @@ int main(int argc, char **argv)
     scan();
     if (failures)
         return 1;
-    if (!output) {
-        write_edited(stdout);
-    } else if (!save(output)) {
+    if (!save_edited(output)) {
         fprintf(stderr, "vgpu-rewrite: %s: cannot be written\n", output);
         return 1;
     }

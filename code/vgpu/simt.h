@@ -46,6 +46,8 @@ typedef struct dls_simt_grid {
     int line;
     unsigned grid[3], block[3];
     size_t shared_bytes;         // dynamic shared memory per block
+    size_t shared_limit;         // to which it may grow by cudaFuncSetAttribute; 0: 48 KiB
+    const void *kernel;          // its address: what attributes are kept under
     void (*span)(void *closure); // while (dls_simt_next()) kernel(arguments);
     void *closure;
 } dls_simt_grid;
@@ -59,7 +61,8 @@ int dls_simt_run_grid(const dls_simt_grid *grid);
  * (cudaErrorLaunchFailure, with the message) when a kernel failed. */
 void dls_simt_run_launch(const dls_simt_grid *grid);
 
-/* Host. Copies the message of the last fault and forgets it; 0 when there was none. */
+/* Host. Copies the message of the last fault, forgets it and returns its error number (a
+ * cudaError_t); 0 when there was none. */
 int dls_simt_take_fault(char *message, size_t room);
 
 /* Host. `threads` workers (0: DLS_THREADS, else the cores divided by DLS_WORLD_SIZE) and
@@ -126,10 +129,21 @@ unsigned long long dls_simt_warp(dls_warp_op op, unsigned mask, unsigned long lo
 /* The block's dynamic shared memory, 128-byte aligned; a guard page follows its end. */
 void *dls_simt_dynamic_memory(void);
 
-/* The first thread of a block reached the declaration of a shared array: poison it. The
- * checker will also learn its bounds here. */
-void dls_simt_shared_enter(const char *name, void *array, size_t bytes,
-                           const char *file, int line);
+/* A __shared__ variable as declared, and where it lies in the block of this serial. */
+typedef struct dls_simt_shared {
+    const char *name, *file;
+    int line;
+    size_t bytes, align;
+} dls_simt_shared;
+
+typedef struct dls_simt_slot {
+    unsigned serial;
+    void *address;
+} dls_simt_slot;
+
+/* The variable's place in the arena of the running block, 128-byte aligned. The first
+ * thread that comes by gives it one, poisoned. */
+dls_simt_slot dls_simt_shared_enter(const dls_simt_shared *variable);
 
 /* Every 32-bit word of fresh memory: a quiet NaN as float, and doubled as double; a large
  * negative int; an index that faults. */

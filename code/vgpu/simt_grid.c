@@ -73,9 +73,10 @@ static void wake_helpers_if_worth_it(dls_simt_launch *l, unsigned long long bloc
 /* remember the first fault */
 static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 static char fault_message[1536];
+static int fault_error;
 
 /* Keeps the first message of a launch and stops it. */
-static void record_fault(dls_simt_launch *l, const char *text)
+static void record_fault(dls_simt_launch *l, int error, const char *text)
 {
     if (atomic_exchange(&l->failed, 1))
         return;
@@ -83,17 +84,9 @@ static void record_fault(dls_simt_launch *l, const char *text)
     pthread_mutex_lock(&fault_lock);
     snprintf(fault_message, sizeof fault_message,
              "kernel %s, launched at %s:%d: %s", g->name, g->file, g->line, text);
+    fault_error = error;
     dls_log(DLS_LOG_ERROR, "%s", fault_message);
     pthread_mutex_unlock(&fault_lock);
-}
-/* fill memory with poison */
-static void poison_words(void *memory, size_t bytes)
-{
-    const unsigned word = DLS_SIMT_POISON;
-    char *p = memory;
-    for (; bytes >= sizeof word; bytes -= sizeof word, p += sizeof word)
-        memcpy(p, &word, sizeof word);
-    memcpy(p, &word, bytes);
 }
 /* choose the order of a block */
 uint64_t dls_mix(uint64_t x)
@@ -183,9 +176,9 @@ int dls_block_begin(dls_simt_worker *w)
     dls_simt_here.next = 0;
     dls_simt_here.end = w->threads;
     choose_order(w);
-    poison_words(w->shared, l->grid->shared_bytes);
     if (__builtin_expect(dls_simt_probes != NULL, 0))
         begin_probed_block(w, block);
+    dls_arena_begin(w, l->grid);
     return 1;
 }
 /* run blocks on this thread */
@@ -198,18 +191,18 @@ static void reset_worker(dls_simt_worker *w, dls_simt_launch *l)
     blockDim = shape;
     gridDim = (dls_simt_dim){g->grid[0], g->grid[1], g->grid[2]};
     w->launch = l;
+    w->grid = g;
     w->fresh = 0;
     w->idle = NULL;
     w->ready.head = w->waiting.head = NULL;
     w->tracked = 0;
-    w->shared = w->shared_end - (g->shared_bytes + 127) / 128 * 128;
 }
 
 static void run_blocks(dls_simt_launch *l)
 {
     dls_simt_worker *w = dls_me = dls_worker_of_this_thread();
     if (!w) {
-        record_fault(l, "no memory for a worker of the virtual GPU");
+        record_fault(l, cudaErrorMemoryAllocation, "no memory for a worker of the virtual GPU");
         return;
     }
     reset_worker(w, l);
@@ -217,7 +210,7 @@ static void run_blocks(dls_simt_launch *l)
     if (w->running)
         dls_fiber_switch(&w->home, w->running->sp);
     else
-        record_fault(l, "no memory for the stack of a thread");
+        record_fault(l, cudaErrorMemoryAllocation, "no memory for the stack of a thread");
     w->running = NULL;
 }
 
@@ -230,7 +223,7 @@ void dls_fiber_main(void)
 }
 /* record a kernel fault */
 /* Called on a fiber: gives the launch up and leaves for the worker's own stack. */
-_Noreturn void dls_fault(dls_simt_worker *w, const char *fmt, ...)
+_Noreturn void dls_fault_as(dls_simt_worker *w, int error, const char *fmt, ...)
 {
     char text[1200];
     va_list list;
@@ -240,7 +233,7 @@ _Noreturn void dls_fault(dls_simt_worker *w, const char *fmt, ...)
     va_start(list, fmt);
     vsnprintf(text + n, sizeof text - (size_t)n, fmt, list);
     va_end(list);
-    record_fault(w->launch, text);
+    record_fault(w->launch, error, text);
     dls_fiber_switch(&abandoned, w->home);
     __builtin_unreachable();
 }
@@ -253,7 +246,7 @@ int dls_simt_take_fault(char *message, size_t room)
         snprintf(message, room, "%s", fault_message);
     fault_message[0] = 0;
     pthread_mutex_unlock(&fault_lock);
-    return any;
+    return any ? fault_error : 0;
 }
 /* warn of an early exit */
 static int first_time(const char *name)
@@ -376,7 +369,7 @@ int dls_simt_run_grid(const dls_simt_grid *g)
     l.blocks = (unsigned long long)g->grid[0] * g->grid[1] * g->grid[2];
     l.number = atomic_fetch_add(&launches, 1);
     if (dls_me && dls_me->running) {
-        record_fault(&l, "a kernel can not launch a kernel on the virtual GPU");
+        record_fault(&l, cudaErrorNotSupported, "a kernel can not launch a kernel on the virtual GPU");
         return -1;
     }
     int have_pool = l.blocks > 1 && !dls_simt_probes && take_pool();
@@ -389,17 +382,4 @@ int dls_simt_run_grid(const dls_simt_grid *g)
     if (have_pool)
         give_pool_back();
     return atomic_load(&l.failed) ? -1 : 0;
-}
-/* poison shared memory */
-void *dls_simt_dynamic_memory(void)
-{
-    return dls_me->shared;
-}
-
-void dls_simt_shared_enter(const char *name, void *array, size_t bytes,
-                           const char *file, int line)
-{
-    poison_words(array, bytes);
-    if (dls_simt_probes)
-        dls_simt_probes->shared_array(name, array, bytes, file, line);
 }

@@ -4,6 +4,7 @@
 #define DLS_VGPU_SIMT_INTERNAL_H
 
 #include "vgpu/simt.h"
+#include "vgpu/shadow/driver_types.h"
 
 #include <stdint.h>
 
@@ -34,8 +35,24 @@ typedef struct dls_warp {
     unsigned leaders;  // lanes that opened a rendezvous which is still incomplete
     dls_fiber *lane[DLS_SIMT_WARP];  // the fibers waiting in one
 } dls_warp;
+/* define an arena */
+enum { DLS_STATIC_ROOM = 128 * 1024, DLS_DYNAMIC_ROOM = 228 * 1024,
+       DLS_SHARED_VARIABLES = 64 };
+
+typedef struct dls_arena {
+    char *base, *end;
+    char *dynamic;        // the block's dynamic array ...
+    size_t dynamic_bytes; // ... as the launch asked for it
+    size_t used;          // by static arrays, from base
+    size_t declared;      // the same as hardware would count
+    unsigned count;
+    struct {
+        const dls_simt_shared *variable;
+        void *address;
+    } placed[DLS_SHARED_VARIABLES];
+} dls_arena;
 /* define a worker */
-enum { DLS_SHARED_ROOM = 228 * 1024, DLS_SIMT_WARPS = 32 };
+enum { DLS_SIMT_WARPS = DLS_SIMT_MAX_THREADS / DLS_SIMT_WARP };
 
 typedef struct dls_simt_worker {
     dls_fiber *running;
@@ -53,8 +70,11 @@ typedef struct dls_simt_worker {
     uint64_t dice;      // the state of this block's random choices
     void *home;         // the worker's own stack, while a fiber runs
     dls_simt_launch *launch;
+    const dls_simt_grid *grid;
     unsigned opened, fresh;  // stacks made; fibers in use in this launch
-    char *stacks, *shared_end, *shared;
+    char *stacks;
+    dls_arena arena;    // shared memory
+    char signal_stack[64 * 1024];
     dls_simt_index shape[DLS_SIMT_MAX_THREADS];  // the block's threads, ascending
     dls_simt_index order[DLS_SIMT_MAX_THREADS];  // the same, shuffled
     dls_warp warp[DLS_SIMT_WARPS];
@@ -69,6 +89,12 @@ void dls_fiber_main(void);
 dls_fiber *dls_fiber_fresh(dls_simt_worker *w);
 dls_simt_worker *dls_worker_of_this_thread(void);
 void dls_worker_free(dls_simt_worker *w);
+void *dls_reserve(size_t bytes);                 // address space without access, or NULL
+int dls_arena_open(dls_arena *a);                // 0: no memory
+void dls_arena_close(dls_arena *a);
+void dls_arena_begin(dls_simt_worker *w, const dls_simt_grid *grid);
+void dls_catch_signals(dls_simt_worker *w);      // on this OS thread, of kernels
+int dls_stack_guards(const dls_simt_worker *w, const void *p);  // is p below a stack?
 
 void dls_block_track(dls_simt_worker *w);        // some thread waits: fibers from now on
 void dls_block_dispatch(dls_simt_worker *w, dls_fiber *self);  // run somebody else
@@ -76,8 +102,9 @@ void dls_list_push(dls_fiber_list *list, dls_fiber *f);
 int dls_block_begin(dls_simt_worker *w);         // 0: no block is left
 void dls_block_warn_early_exit(dls_simt_worker *w);
 void dls_warp_recheck(dls_simt_worker *w, dls_warp *warp);  // a lane has returned
-_Noreturn void dls_fault(dls_simt_worker *w, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
+_Noreturn void dls_fault_as(dls_simt_worker *w, int error, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+#define dls_fault(w, ...) dls_fault_as(w, cudaErrorLaunchFailure, __VA_ARGS__)
 uint64_t dls_mix(uint64_t x);
 
 #endif

@@ -8,6 +8,7 @@
 #include "vgpu/simt_internal.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -37,8 +38,15 @@ dls_fiber *dls_fiber_fresh(dls_simt_worker *w)
     f->sp = dls_fiber_prepare(f->bottom, f->top);
     return f;
 }
+
+int dls_stack_guards(const dls_simt_worker *w, const void *p)
+{
+    size_t at = (uintptr_t)p - (uintptr_t)w->stacks;
+    return (uintptr_t)p >= (uintptr_t)w->stacks &&
+           at < (size_t)DLS_SIMT_MAX_THREADS * STRIDE && at % STRIDE < GUARD;
+}
 /* allocate a worker */
-static void *reserve(size_t bytes)
+void *dls_reserve(size_t bytes)
 {
     void *p = mmap(NULL, bytes, PROT_NONE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -51,11 +59,8 @@ static dls_simt_worker *make_worker(void)
     if (!w)
         return NULL;
     *w = (dls_simt_worker){0};
-    w->stacks = reserve((size_t)DLS_SIMT_MAX_THREADS * STRIDE + GUARD);
-    char *shared = reserve(DLS_SHARED_ROOM + GUARD);
-    w->shared_end = shared ? shared + DLS_SHARED_ROOM : NULL;
-    if (w->stacks && shared &&
-        mprotect(shared, DLS_SHARED_ROOM, PROT_READ | PROT_WRITE) == 0)
+    w->stacks = dls_reserve((size_t)DLS_SIMT_MAX_THREADS * STRIDE + GUARD);
+    if (w->stacks && dls_arena_open(&w->arena))
         return w;
     dls_worker_free(w);
     return NULL;
@@ -69,13 +74,14 @@ void dls_worker_free(dls_simt_worker *w)
 {
     if (w->stacks)
         munmap(w->stacks, (size_t)DLS_SIMT_MAX_THREADS * STRIDE + GUARD);
-    if (w->shared_end)
-        munmap(w->shared_end - DLS_SHARED_ROOM, DLS_SHARED_ROOM + GUARD);
+    dls_arena_close(&w->arena);
     free(w);
 }
 
 static void free_worker(void *w)
 {
+    const stack_t none = {.ss_flags = SS_DISABLE};
+    sigaltstack(&none, NULL);  // it is part of the worker
     dls_worker_free(w);
 }
 
@@ -89,6 +95,7 @@ dls_simt_worker *dls_worker_of_this_thread(void)
     if (!mine && (mine = make_worker())) {
         pthread_once(&worker_once, make_key);
         pthread_setspecific(worker_key, mine);
+        dls_catch_signals(mine);
     }
     return mine;
 }

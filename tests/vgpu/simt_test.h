@@ -10,6 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <initializer_list>
+
+#include "vgpu/gpu.h"
+
 #define OK(call) cr_assert_eq((int)(call), (int)cudaSuccess, "%s", #call)
 
 /* An array that host and device share, filled with `value`. */
@@ -26,6 +30,22 @@ template <class T> static T *managed(size_t count, T value)
 #define FOR_SEEDS(seed)                                                           \
     for (unsigned long long seed = 0; seed < 50; seed++)                          \
         if (dls_simt_configure(1 + (int)(seed & 1), seed), 1)
+
+static inline dls_status synchronise()
+{
+    DLS_CUDA(cudaDeviceSynchronize());
+    return DLS_OK;
+}
+
+/* The device is broken by this error, with a message that contains these words. */
+static inline void check_broken(cudaError_t error, std::initializer_list<const char *> words)
+{
+    cr_assert_eq(synchronise(), DLS_ERR_DEVICE);
+    const char *message = dls_status_message();
+    for (const char *word : words)
+        cr_assert(strstr(message, word), "no \"%s\" in: %s", word, message);
+    cr_assert_eq((int)cudaDeviceSynchronize(), (int)error, "not sticky");
+}
 #else
 #define FOR_SEEDS(seed) for (unsigned long long seed = 0; seed < 1; seed++)
 #endif

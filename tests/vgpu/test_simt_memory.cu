@@ -82,10 +82,12 @@ __global__ void overrun(int n)
     s[n] = 1;
 }
 
-Test(vgpu, simt_shared_overrun_faults, .signal = SIGSEGV)
+Test(vgpu, simt_shared_overrun_faults)
 {
-    overrun<<<1, 1, 1024>>>(256);
-    cudaDeviceSynchronize();
+    overrun<<<1, 1, 1024>>>(258);
+    check_broken(cudaErrorIllegalAddress,
+                 {"kernel overrun", "thread (0,0,0)",
+                  ": 8 bytes past the end of the block's 1024 bytes of dynamic shared"});
 }
 
 #endif
@@ -150,10 +152,11 @@ __global__ void one_recurses(int *out, int depth)
     out[threadIdx.x] = dive(threadIdx.x == 20 ? depth : 1, &top);
 }
 
-Test(vgpu, simt_stack_overflow_faults, .signal = SIGSEGV)
+Test(vgpu, simt_stack_overflow_faults)
 {
     dls_simt_configure(1, 0);
     one_recurses<<<1, 64>>>(managed(64, 0), 400);
-    cudaDeviceSynchronize();
+    check_broken(cudaErrorIllegalAddress,
+                 {"thread (20,0,0)", "the stack of a thread has overflowed"});
 }
 #endif

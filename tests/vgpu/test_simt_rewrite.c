@@ -46,9 +46,18 @@ static const char *const CASES[][2] = {
     {"namespace n { extern __shared__ T s[]; }",
      "namespace n { static dls_simt_dynamic_array<T > s; }"},
     {"void f() { __shared__ float a[2][3], b; }",
-     "void f() { __shared__ float a[2][3], b; DLS_SIMT_SHARED(a) DLS_SIMT_SHARED(b) }"},
+     "void f() { typedef float dls_type_a[2][3], dls_type_b; DLS_SIMT_SHARED(a) "
+     "DLS_SIMT_SHARED(b) }"},
     {"void f() { static __shared__ pair<int, T> p; }",
-     "void f() {  __shared__ pair<int, T> p; DLS_SIMT_SHARED(p) }"},
+     "void f() {  typedef pair<int, T> dls_type_p; DLS_SIMT_SHARED(p) }"},
+    {"void f() { alignas(16) volatile float __shared__ x; }",
+     "void f() { __align__(16) volatile float typedef dls_type_x; "
+     "DLS_SIMT_SHARED(x) }"},
+    {"void f() { alignas(16) __shared__ struct { int a, b; } x[N]; }",
+     "void f() { __align__(16) typedef struct { int a, b; } dls_type_x[N]; "
+     "DLS_SIMT_SHARED(x) }"},
+    {"__shared__ alignas(64) int x;",
+     "typedef __align__(64) int dls_type_x; DLS_SIMT_SHARED_GLOBAL(x)"},
     {"#define S __shared__ int x;", NULL},
     {"#pragma unroll\n#pragma unroll 4\n#pragma unroll N\n#pragma nounroll\n#pragma once",
      "#pragma GCC unroll 16\n#pragma GCC unroll 4\n#pragma GCC unroll 8\n"

@@ -38,13 +38,13 @@ inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes)
 {
     return ::cudaMemsetAsync(to, value, bytes, nullptr);
 }
+extern "C" cudaError_t dls_simt_set_attribute(const void *kernel, int attribute,
+                                              int value);
 template <typename F>
-inline cudaError_t cudaFuncSetAttribute(F *, cudaFuncAttribute attribute, int value)
+inline cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttribute attribute, int value)
 {
-    if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize &&
-        (value < 0 || value > 227 * 1024))
-        return cudaErrorInvalidValue;
-    return cudaSuccess;
+    return dls_simt_set_attribute(reinterpret_cast<const void *>(kernel), attribute,
+                                  value);
 }
 
 #include "vgpu_device.h"

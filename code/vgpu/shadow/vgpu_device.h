@@ -82,14 +82,31 @@ template <class T> struct dls_simt_dynamic_array {
     }
 };
 
-#define DLS_SIMT_SHARED(array)                                                  \
-    {                                                                           \
-        static __thread unsigned dls_seen;                                      \
-        if (__builtin_expect(dls_seen != dls_simt_here.serial, 0)) {            \
-            dls_seen = dls_simt_here.serial;                                    \
-            dls_simt_shared_enter(#array, &array, sizeof array, __FILE__, __LINE__); \
+#define DLS_SIMT_SHARED_PLACE(name)                                             \
+    static const dls_simt_shared variable = {                                   \
+        #name, __FILE__, __LINE__, sizeof(dls_type_##name),                     \
+        alignof(dls_type_##name)};                                              \
+    static __thread dls_simt_slot slot;                                         \
+    if (__builtin_expect(slot.serial != dls_simt_here.serial, 0))               \
+        slot = dls_simt_shared_enter(&variable);                                \
+    return *static_cast<dls_type_##name *>(slot.address);
+
+/* Behind typedef T dls_type_x: makes x a reference into the block's arena. */
+#define DLS_SIMT_SHARED(name)                                                   \
+    dls_type_##name &name = []() -> dls_type_##name & {                         \
+        DLS_SIMT_SHARED_PLACE(name)                                             \
+    }();
+
+/* The same outside of functions: looks the place up at each use. */
+#define DLS_SIMT_SHARED_GLOBAL(name)                                            \
+    static struct {                                                             \
+        operator dls_type_##name &() const { DLS_SIMT_SHARED_PLACE(name) }      \
+        template <class U> dls_type_##name &operator=(const U &value) const     \
+        {                                                                       \
+            dls_type_##name &here = *this;                                      \
+            return here = value;                                                \
         }                                                                       \
-    }
+    } name;
 /* read caches and clocks */
 template <class T> static inline T __ldg(const T *p) { return *p; }
 template <class T> static inline T __ldcg(const T *p) { return *p; }
@@ -112,10 +129,10 @@ static inline long long clock64()
 #endif
 }
 /* launch a kernel */
-extern "C" cudaError_t dls_vgpu_enqueue_kernel(
-    const char *name, const unsigned int grid[3], const unsigned int block[3],
-    size_t shared, cudaStream_t stream, void (*run)(void *closure), void *closure,
+extern "C" cudaError_t dls_simt_enqueue_grid(
+    dls_simt_grid *grid, cudaStream_t stream, void (*run)(void *closure), void *closure,
     void (*destroy)(void *closure));
+extern "C" cudaError_t dls_simt_set_attribute(const void *kernel, int attribute, int value);
 
 /* A launch on its way through a stream: K is a function pointer or a callable object. */
 template <class K, class... P> struct dls_simt_closure {
@@ -156,9 +173,12 @@ static inline void dls_simt_enqueue(const dls_simt_grid &grid, cudaStream_t stre
     closure *c = new closure{grid, kernel, std::move(arguments)};
     c->grid.closure = c;
     c->grid.span = dls_simt_span<K, P...>;
-    dls_vgpu_enqueue_kernel(grid.name, grid.grid, grid.block, grid.shared_bytes, stream,
-                            dls_simt_run<closure>, c, dls_simt_destroy<closure>);
+    dls_simt_enqueue_grid(&c->grid, stream, dls_simt_run<closure>, c,
+                          dls_simt_destroy<closure>);
 }
+
+/* Stands for a kernel that has no address: an overloaded name. */
+static inline char dls_simt_anonymous[1];
 
 template <class... P> static inline auto dls_simt_address(int, void (*kernel)(P...))
 {
@@ -179,21 +199,22 @@ template <class A, class C> dls_simt_kernel(const char *, A, C) -> dls_simt_kern
         [&](auto zero) -> decltype(dls_simt_address(zero, __VA_ARGS__)) {         \
             return dls_simt_address(zero, __VA_ARGS__);                           \
         },                                                                        \
-        [=](auto... arguments) { __VA_ARGS__(arguments...); }                     \
+        [=](const auto &...arguments) { __VA_ARGS__(arguments...); }              \
     }
 
-template <class... P> struct dls_simt_typed_launcher {
+template <class C, class... P> struct dls_simt_typed_launcher {
     dls_simt_grid grid;
     cudaStream_t stream;
+    C call;
     void (*kernel)(P...);
     void operator()(P... arguments) const
     {
-        dls_simt_enqueue(grid, stream, kernel, std::tuple<P...>(std::move(arguments)...));
+        dls_simt_enqueue(grid, stream, call, std::tuple<P...>(std::move(arguments)...));
     }
 };
-template <class... P>
-dls_simt_typed_launcher(dls_simt_grid, cudaStream_t, void (*)(P...))
-    -> dls_simt_typed_launcher<P...>;
+template <class C, class... P>
+dls_simt_typed_launcher(dls_simt_grid, cudaStream_t, C, void (*)(P...))
+    -> dls_simt_typed_launcher<C, P...>;
 
 template <class C> struct dls_simt_deducing_launcher {
     dls_simt_grid grid;
@@ -215,10 +236,12 @@ static inline auto dls_simt_launch(dls_simt_kernel<A, C> kernel, dim3 grid, dim3
                                    int line = __builtin_LINE())
 {
     dls_simt_grid g = {kernel.name, file, line, {grid.x, grid.y, grid.z},
-                       {block.x, block.y, block.z}, shared, nullptr, nullptr};
-    if constexpr (std::is_invocable_v<A, int>)
-        return dls_simt_typed_launcher{g, stream, kernel.address(0)};
-    else
+                       {block.x, block.y, block.z}, shared, 0, dls_simt_anonymous,
+                       nullptr, nullptr};
+    if constexpr (std::is_invocable_v<A, int>) {
+        g.kernel = reinterpret_cast<const void *>(kernel.address(0));
+        return dls_simt_typed_launcher{g, stream, kernel.call, kernel.address(0)};
+    } else
         return dls_simt_deducing_launcher{g, stream, kernel.call};
 }
 /* copy to symbols */
