@@ -31,6 +31,7 @@ template <class T> static T *managed(size_t count, T value)
     for (unsigned long long seed = 0; seed < 50; seed++)                          \
         if (dls_simt_configure(1 + (int)(seed & 1), seed), 1)
 
+/* check a broken device */
 static inline dls_status synchronise()
 {
     DLS_CUDA(cudaDeviceSynchronize());
@@ -38,7 +39,8 @@ static inline dls_status synchronise()
 }
 
 /* The device is broken by this error, with a message that contains these words. */
-static inline void check_broken(cudaError_t error, std::initializer_list<const char *> words)
+static inline void check_broken(cudaError_t error,
+                                std::initializer_list<const char *> words)
 {
     cr_assert_eq(synchronise(), DLS_ERR_DEVICE);
     const char *message = dls_status_message();

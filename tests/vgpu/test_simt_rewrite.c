@@ -48,6 +48,7 @@ static const char *const CASES[][2] = {
     {"void f() { __shared__ float a[2][3], b; }",
      "void f() { typedef float dls_type_a[2][3], dls_type_b; DLS_SIMT_SHARED(a) "
      "DLS_SIMT_SHARED(b) }"},
+    /* texts with unusual shared variables */
     {"void f() { static __shared__ pair<int, T> p; }",
      "void f() {  typedef pair<int, T> dls_type_p; DLS_SIMT_SHARED(p) }"},
     {"void f() { alignas(16) volatile float __shared__ x; }",

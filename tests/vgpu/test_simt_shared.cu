@@ -188,7 +188,10 @@ static dls_simt_probe counting_probe()
     p.returned = [](unsigned) { seen.returned++; };
     p.arrived = [](unsigned, const void *) { seen.arrived++; };
     p.barrier = [](const char *, int) { seen.barriers++; };
-    p.met = [](unsigned, unsigned lanes, dls_warp_op) { seen.met++, seen.lanes ^= lanes; };
+    p.met = [](unsigned, unsigned lanes, dls_warp_op) {
+        seen.met++;
+        seen.lanes ^= lanes;
+    };
     p.shared_array = count_array;
     return p;
 }
