@@ -369,7 +369,8 @@ int dls_simt_run_grid(const dls_simt_grid *g)
     l.blocks = (unsigned long long)g->grid[0] * g->grid[1] * g->grid[2];
     l.number = atomic_fetch_add(&launches, 1);
     if (dls_me && dls_me->running) {
-        record_fault(&l, cudaErrorNotSupported, "a kernel can not launch a kernel on the virtual GPU");
+        record_fault(&l, cudaErrorNotSupported,
+                     "a kernel can not launch a kernel on the virtual GPU");
         return -1;
     }
     int have_pool = l.blocks > 1 && !dls_simt_probes && take_pool();
