@@ -56,7 +56,9 @@ typedef enum dls_gpu_kind {
 typedef struct dls_gpu_op {
     const char *name;    // static string
     dls_gpu_kind kind;
-    double flops, bytes; // for the cost model
+    dls_work work;       // kind of work, for the cost model
+    double flops, bytes; // the same
+    int planned;         // its time follows from these: run() leaves *finish alone
     int (*ready)(void *arg, double *earliest); // NULL: always. 1 yes, 0 no, <0 failed
     int (*run)(void *arg, double start, double *finish); // <0 failed; see below
     void (*describe)(void *arg, char *text, size_t size); // what it waits for
@@ -68,9 +70,12 @@ typedef struct dls_gpu_op {
 /* Annotates the next launch, cuBLAS call or enqueue of this thread. `name` is kept by
  * pointer: use a literal. Zero FLOPs or bytes leave what the operation itself knows. */
 #define dls_gpu_cost(name, flops, bytes) \
-    dls_gpu_cost_at((name), (flops), (bytes), __FILE__, __LINE__)
-void dls_gpu_cost_at(const char *name, double flops, double bytes, const char *file,
-                     int line);
+    dls_gpu_cost_of(DLS_WORK_OTHER, (name), (flops), (bytes))
+/* The same for a kind of work (cluster.h), which chooses the peak and the shares. */
+#define dls_gpu_cost_of(work, name, flops, bytes) \
+    dls_gpu_cost_at((work), (name), (flops), (bytes), __FILE__, __LINE__)
+void dls_gpu_cost_at(dls_work work, const char *name, double flops, double bytes,
+                     const char *file, int line);
 
 /* Puts an operation in a stream; `op` is copied, `arg` belongs to it from now on, and is
  * destroyed also when the call fails: without memory, or on a broken device. */
@@ -158,6 +163,7 @@ inline cudaError_t dls_gpu_host_launch(cudaStream_t stream, void (*fn)(P...), A.
         return cudaErrorMemoryAllocation;
     dls_gpu_op op = {};
     op.kind = DLS_GPU_COMPUTE;
+    op.planned = 1;
     op.run = call_type::run;
     op.destroy = call_type::destroy;
     return dls_gpu_enqueue(stream, &op, call);

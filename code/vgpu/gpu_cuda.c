@@ -247,11 +247,11 @@ static void collect_spans(void)
 }
 
 /* interpose launches */
-void dls_gpu_cost_at(const char *name, double flops, double bytes, const char *file,
-                     int line)
+void dls_gpu_cost_at(dls_work work, const char *name, double flops, double bytes,
+                     const char *file, int line)
 {
-    annotation = (dls_gpu_op){.name = name, .flops = flops, .bytes = bytes, .file = file,
-                              .line = line};
+    annotation = (dls_gpu_op){.name = name, .work = work, .flops = flops,
+                              .bytes = bytes, .file = file, .line = line};
 }
 
 #define LAUNCH(function, T)                                                     \

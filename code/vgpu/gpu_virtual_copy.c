@@ -73,15 +73,22 @@ static cudaError_t check_direction(end to, end from, cudaMemcpyKind kind)
 /* time a copy */
 static double copy_time(end to, end from, size_t bytes)
 {
-    const dls_device_spec *d = &dls_vgpu.cluster.device;
+    const dls_cluster *c = &dls_vgpu.cluster;
+    const dls_device_spec *d = &c->device;
+    double alpha, beta;
+    int first = dls_vgpu.options.rank / c->gpus_per_node * c->gpus_per_node; // our node's
     if (to.device >= 0 && to.device == from.device)
-        return dls_cluster_duration(d, 0, 0, 2.0 * (double)bytes);
-    if (to.device >= 0 && from.device >= 0)
-        return dls_vgpu.cluster.intra.alpha +
-               (double)bytes * dls_vgpu.cluster.intra.beta;
+        return dls_cluster_duration(d, DLS_WORK_COPY, 0, 2.0 * (double)bytes);
+    if (to.device >= 0 && from.device >= 0) {
+        dls_cluster_link(c, first + from.device, first + to.device, &alpha, &beta);
+        return alpha + (double)bytes * beta;
+    }
     if (to.device < 0 && from.device < 0)
         return 0; // the host's own memory: not the device's time
-    return d->host_latency + (double)bytes / d->host_bandwidth;
+    int device = to.device >= 0 ? to.device : from.device;
+    return d->host_latency +
+           (double)bytes / dls_cluster_host_bandwidth(c, first + device,
+                                                      dls_vgpu.options.world);
 }
 
 /* refuse pageable memory in a capture */
@@ -98,6 +105,14 @@ static const char *copy_name(end to, end from)
     if (to.device >= 0 && from.device >= 0)
         return to.device == from.device ? "copy on device" : "copy to peer";
     return to.device >= 0 ? "copy to device" : "copy to host";
+}
+
+static dls_work copy_work(end to, end from)
+{
+    if (to.device >= 0 && from.device >= 0)
+        return to.device == from.device ? DLS_WORK_COPY : DLS_WORK_PEER;
+    return to.device >= 0     ? DLS_WORK_UPLOAD
+           : from.device >= 0 ? DLS_WORK_DOWNLOAD : DLS_WORK_OTHER;
 }
 
 static cudaError_t enqueue_copy(void *to, const void *from, size_t bytes,
@@ -121,8 +136,9 @@ static cudaError_t enqueue_copy(void *to, const void *from, size_t bytes,
     if (stage)
         memcpy(c->staged, from, bytes);
     dls_gpu_op op = {.name = copy_name(target, source), .kind = DLS_GPU_COPY,
-                     .bytes = (double)bytes, .run = copy_run, .destroy = free};
-    error = dls_vgpu_launch(stream, &op, c, copy_time(target, source, bytes), 0);
+                     .work = copy_work(target, source), .bytes = (double)bytes,
+                     .run = copy_run, .destroy = free};
+    error = dls_vgpu_launch(stream, &op, c, copy_time(target, source, bytes));
     int late = target.device < 0 && !target.pinned; // must have arrived on return
     if (error == cudaSuccess && (wait || late))
         error = cudaStreamSynchronize(stream);
@@ -175,9 +191,9 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
     if (c == NULL)
         return dls_vgpu_leave(cudaErrorMemoryAllocation);
     *c = (copy){.to = to, .bytes = bytes, .value = value};
-    dls_gpu_op op = {.name = "memset", .kind = DLS_GPU_COPY, .bytes = (double)bytes,
-                     .run = copy_run, .destroy = free};
-    return dls_vgpu_leave(dls_vgpu_launch(stream, &op, c, -1, 0));
+    dls_gpu_op op = {.name = "memset", .kind = DLS_GPU_COPY, .work = DLS_WORK_COPY,
+                     .bytes = (double)bytes, .run = copy_run, .destroy = free};
+    return dls_vgpu_leave(dls_vgpu_launch(stream, &op, c, -1));
 }
 
 cudaError_t cudaMemset(void *to, int value, size_t bytes)

@@ -288,10 +288,10 @@ static cublasStatus_t enqueue_product(cublasHandle_t handle, product p, const vo
         return CUBLAS_STATUS_ALLOC_FAILED;
     *copy = p;
     dls_gpu_op op = product_op(&p);
-    const dls_device_spec *d = &dls_gpu_cluster()->device;
     int tf32 = handle->math_mode == CUBLAS_TF32_TENSOR_OP_MATH;
-    double peak = p.is_double ? d->f64 : tf32 ? d->tf32 : d->f32;
-    cudaError_t error = dls_vgpu_launch(handle->stream, &op, copy, -1, peak);
+    op.work = p.is_double ? DLS_WORK_GEMM_F64
+              : tf32 ? DLS_WORK_GEMM_TF32 : DLS_WORK_GEMM_F32;
+    cudaError_t error = dls_vgpu_launch(handle->stream, &op, copy, -1);
     return error ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;
 }
 

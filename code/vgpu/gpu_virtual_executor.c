@@ -63,7 +63,7 @@ static double duration(const dls_vgpu_operation *operation)
         return operation->duration;
     if (op->kind == DLS_GPU_HOST && op->flops == 0 && op->bytes == 0)
         return 0;
-    return dls_cluster_duration(&dls_vgpu.cluster.device, operation->peak, op->flops,
+    return dls_cluster_duration(&dls_vgpu.cluster.device, op->work, op->flops,
                                 op->bytes);
 }
 

@@ -249,19 +249,19 @@ static int mixed_is_valid(const mixed *p)
            p->b.ld >= least_ld(p->tb ? p->n : p->k) && p->c.ld >= least_ld(p->m);
 }
 
-/* FLOP/s of the virtual device for this product. */
-static double peak_of(const mixed *p, cublasComputeType_t compute, cublasMath_t math)
+/* The kind of work that the clock charges for this product. */
+static dls_work kind_of(const mixed *p, cublasComputeType_t compute, cublasMath_t math)
 {
-    const dls_device_spec *d = &dls_gpu_cluster()->device;
     if (p->work == WORK_F64)
-        return d->f64;
+        return DLS_WORK_GEMM_F64;
     if (p->work == WORK_I32)
-        return 2 * d->bf16;
+        return DLS_WORK_GEMM_INT8;
     if (size_of(p->a.type) == 2 || compute == CUBLAS_COMPUTE_32F_FAST_16F ||
         compute == CUBLAS_COMPUTE_32F_FAST_16BF)
-        return d->bf16;
+        return DLS_WORK_GEMM_BF16;
     int tf32 = math == CUBLAS_TF32_TENSOR_OP_MATH && compute == CUBLAS_COMPUTE_32F;
-    return tf32 || compute == CUBLAS_COMPUTE_32F_FAST_TF32 ? d->tf32 : d->f32;
+    return tf32 || compute == CUBLAS_COMPUTE_32F_FAST_TF32 ? DLS_WORK_GEMM_TF32
+                                                           : DLS_WORK_GEMM_F32;
 }
 
 /* enqueue a mixed product */
@@ -316,8 +316,8 @@ static cublasStatus_t enqueue_mixed(cublasHandle_t handle, mixed p, const void *
         return CUBLAS_STATUS_ALLOC_FAILED;
     *copy = p;
     dls_gpu_op op = mixed_op(&p);
-    cudaError_t error =
-        dls_vgpu_launch(stream, &op, copy, -1, peak_of(&p, compute, math));
+    op.work = kind_of(&p, compute, math);
+    cudaError_t error = dls_vgpu_launch(stream, &op, copy, -1);
     return error ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;
 }
 

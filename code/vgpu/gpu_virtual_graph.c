@@ -46,7 +46,7 @@ typedef struct entry {
     int after_work;     // some WORK comes before it: it starts after a gap
     dls_gpu_op op;
     void *arg;
-    double duration, peak;
+    double duration;
 } entry;
 
 struct CUgraph_st {
@@ -116,7 +116,7 @@ static void append(struct CUgraph_st *g, int lane, dls_vgpu_operation *o)
     struct lane *l = &g->lane[lane];
     entry *e = &g->entries[g->count];
     *e = (entry){.type = o->type, .lane = lane, .previous = l->last, .target = -1,
-                 .op = o->op, .arg = o->arg, .duration = o->duration, .peak = o->peak};
+                 .op = o->op, .arg = o->arg, .duration = o->duration};
     if (o->type == DLS_VGPU_WAIT) {
         e->target = o->awaited->entry;
         l->worked |= g->entries[e->target].after_work;
@@ -389,8 +389,6 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 }
 
 /* replay a graph */
-static const double graph_gap = 0.17e-6; // s; the derivation is in the chapter
-
 static cudaError_t replay(struct CUgraphExec_st *x, int i, struct CUstream_st *s,
                           dls_vgpu_mark **marks)
 {
@@ -402,8 +400,8 @@ static cudaError_t replay(struct CUgraphExec_st *x, int i, struct CUstream_st *s
     o->op.destroy = NULL;
     o->arg = e->arg;
     o->duration = e->duration;
-    o->peak = e->peak;
-    o->gap = e->after_work && e->type == DLS_VGPU_WORK ? graph_gap : 0;
+    o->gap = e->after_work && e->type == DLS_VGPU_WORK
+                 ? dls_vgpu.cluster.device.graph_gap : 0;
     if (e->type == DLS_VGPU_WAIT)
         o->awaited = dls_vgpu_hold(marks[e->target]);
     marks[i] = dls_vgpu_hold(o->mark);

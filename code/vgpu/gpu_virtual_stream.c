@@ -150,13 +150,13 @@ static cudaError_t order_with_legacy(struct CUstream_st *s)
 cudaError_t dls_vgpu_order(struct CUstream_st *s) { return order_with_legacy(s); }
 
 /* enqueue with a cost */
-static _Thread_local dls_gpu_op annotation; // name, flops, bytes, file, line
+static _Thread_local dls_gpu_op annotation; // name, work, flops, bytes, file, line
 
-void dls_gpu_cost_at(const char *name, double flops, double bytes, const char *file,
-                     int line)
+void dls_gpu_cost_at(dls_work work, const char *name, double flops, double bytes,
+                     const char *file, int line)
 {
-    annotation = (dls_gpu_op){.name = name, .flops = flops, .bytes = bytes,
-                              .file = file, .line = line};
+    annotation = (dls_gpu_op){.name = name, .work = work, .flops = flops,
+                              .bytes = bytes, .file = file, .line = line};
 }
 
 void dls_vgpu_take_cost(dls_gpu_op *op)
@@ -167,6 +167,8 @@ void dls_vgpu_take_cost(dls_gpu_op *op)
         op->flops = annotation.flops;
         op->bytes = annotation.bytes;
     }
+    if (annotation.work != DLS_WORK_OTHER)
+        op->work = annotation.work;
     if (annotation.file && op->file == NULL) {
         op->file = annotation.file;
         op->line = annotation.line;
@@ -190,8 +192,8 @@ static cudaError_t launch(cudaStream_t stream, dls_vgpu_operation *operation)
     return error;
 }
 
-cudaError_t dls_vgpu_launch(cudaStream_t stream, const dls_gpu_op *op, void *arg,
-                            double duration, double peak)
+static cudaError_t enqueue(cudaStream_t stream, const dls_gpu_op *op, void *arg,
+                           double duration)
 {
     cudaError_t error = dls_vgpu_enter();
     dls_vgpu_operation *operation = error ? NULL : dls_vgpu_operation_new(DLS_VGPU_WORK);
@@ -205,13 +207,20 @@ cudaError_t dls_vgpu_launch(cudaStream_t stream, const dls_gpu_op *op, void *arg
     operation->op = costed;
     operation->arg = arg;
     operation->duration = duration;
-    operation->peak = peak;
     return dls_vgpu_leave(launch(stream, operation));
+}
+
+cudaError_t dls_vgpu_launch(cudaStream_t stream, const dls_gpu_op *op, void *arg,
+                            double duration)
+{
+    dls_gpu_op planned = *op;
+    planned.planned = 1;
+    return enqueue(stream, &planned, arg, duration);
 }
 
 cudaError_t dls_gpu_enqueue(cudaStream_t stream, const dls_gpu_op *op, void *arg)
 {
-    return dls_vgpu_launch(stream, op, arg, -1, 0);
+    return enqueue(stream, op, arg, -1);
 }
 
 /* enqueue a kernel */
@@ -271,7 +280,7 @@ cudaError_t dls_vgpu_enqueue_kernel(const char *name, const unsigned int grid[3]
     *call = (kernel_call){run, destroy, closure};
     dls_gpu_op op = {.name = name, .kind = DLS_GPU_COMPUTE, .run = kernel_run,
                      .destroy = kernel_destroy};
-    return dls_gpu_enqueue(stream, &op, call);
+    return dls_vgpu_launch(stream, &op, call, -1);
 }
 
 /* create and destroy streams */
@@ -393,7 +402,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void 
     *call = (host_call){function, user};
     dls_gpu_op op = {.name = "host function", .kind = DLS_GPU_HOST, .run = host_run,
                      .destroy = free};
-    return dls_gpu_enqueue(stream, &op, call);
+    return dls_vgpu_launch(stream, &op, call, -1);
 }
 
 /* work with events */

@@ -34,7 +34,6 @@ typedef struct dls_vgpu_operation {
     void *arg;
     double enqueued;        // the host's clock (s)
     double duration;        // s, or < 0: from the cost model
-    double peak;            // FLOP/s for the cost model, 0: f32
     double gap;             // s after its predecessor in a graph
     int range;              // innermost trace range at the enqueue
     dls_vgpu_mark *awaited; // WAIT only
@@ -107,10 +106,10 @@ cudaError_t dls_vgpu_submit(struct CUstream_st *stream, dls_vgpu_operation *oper
 /* The pending annotation of this thread, folded into op and forgotten. */
 void dls_vgpu_take_cost(dls_gpu_op *op);
 
-/* dls_gpu_enqueue with a duration (s, < 0: from the cost model) and a peak rate of its
- * own (FLOP/s, 0: f32). Takes the lock itself. */
+/* dls_gpu_enqueue with a duration (s, < 0: from the cost model), for operations that the
+ * device may plan with. Takes the lock itself. */
 cudaError_t dls_vgpu_launch(cudaStream_t stream, const dls_gpu_op *op, void *arg,
-                            double duration, double peak);
+                            double duration);
 
 /* Runs one operation: 1 done, 0 none can run, -1 the device broke. */
 int dls_vgpu_step(void);

@@ -32,7 +32,12 @@ static inline const char *test_cluster(int nodes, int gpus_per_node)
           "  bf16_tflops: 10\n  f64_tflops: 10\n  memory_gb_s: 1000\n"
           "  flops_efficiency: 1\n  memory_efficiency: 1\n  launch_us: 1\n"
           "  launch_latency_us: 2\n  least_kernel_us: 1\n  host_gb_s: 50\n"
-          "  host_latency_us: 1\n  multiprocessors: 100\n  compute_capability: 9.0\n"
+          "  host_latency_us: 1\n  graph_gap_us: 0\n  multiprocessors: 100\n"
+          "  compute_capability: 9.0\n  clock_mhz: 1000\n  l2_mb: 50\n"
+          "  memory_bus_bits: 1024\n  copy_engines: 2\n  pcie_generation: 5\n"
+          "  pcie_lanes: 16\n  shared_kb_per_multiprocessor: 228\n"
+          "  shared_kb_per_block: 227\n  registers_per_multiprocessor: 65536\n"
+          "  threads_per_multiprocessor: 2048\n  blocks_per_multiprocessor: 32\n"
           "links:\n"
           "  intra: {alpha_us: 2, gb_s: 100, efficiency: 1}\n"
           "  inter: {alpha_us: 10, gb_s: 10, efficiency: 1}\n", f);

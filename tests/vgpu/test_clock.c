@@ -72,10 +72,13 @@ Test(vgpu, long_kernel_hides_launches)
 Test(vgpu, roofline_takes_the_slower)
 {
     dls_device_spec d = dls_gpu_cluster()->device;
-    near(dls_cluster_duration(&d, 0, 0, 0), 2 * US, "least kernel");
-    near(dls_cluster_duration(&d, 0, 53.6e12, 0), 1, "arithmetic");
-    near(dls_cluster_duration(&d, 0, 1, 3.015e12), 1, "traffic");
-    near(dls_cluster_duration(&d, 989.4e12, 53.6e12, 0), 53.6 / (989.4 * 0.8), "bf16");
+    near(dls_cluster_duration(&d, DLS_WORK_OTHER, 0, 0), 2 * US, "least kernel");
+    near(dls_cluster_duration(&d, DLS_WORK_NORM, 53.6e12, 0), 1, "arithmetic");
+    near(dls_cluster_duration(&d, DLS_WORK_OTHER, 1, 3.015e12), 1, "traffic");
+    near(dls_cluster_duration(&d, DLS_WORK_GEMM_BF16, 53.6e12, 0), 53.6 / (989.4 * 0.8),
+         "bf16");
+    near(dls_cluster_duration(&d, DLS_WORK_ATTENTION_BF16, 53.6e12, 0),
+         53.6 / (989.4 * 0.655), "attention");
 }
 
 /* test events on the clock */

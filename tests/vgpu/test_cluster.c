@@ -1,6 +1,7 @@
-/* tests/vgpu/test_cluster.c: from chapters/A-virtual-gpu.md. Edit the chapter, or edit here and run "make untangle". */
-/* Cluster files: the book's two, the built-in copy, links, and bad files. */
+/* tests/vgpu/test_cluster.c: from chapters/A-virtual-gpu-clusters.md. Edit the chapter, or edit here and run "make untangle". */
+/* Cluster files: the book's, the built-in copy, paths, sensitivity, and bad files. */
 #include <criterion/criterion.h>
+#include <glob.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,22 +13,35 @@
 #define OK(expr) cr_assert_eq((expr), 0, "%s: %s", #expr, dls_status_message())
 
 /* test the books clusters */
+static const char *const clusters[] = {
+    "dgx-h100", "two-dgx-h100", "hgx-h200", "dgx-a100", "dgx-a100-40gb", "dgx-b200",
+    "a100-pcie-pairs", "hgx-a100-4", "four-nodes-spine", "laptop-rtx-4060",
+};
+enum { CLUSTERS = sizeof clusters / sizeof *clusters };
+
+Test(vgpu, every_cluster_file_loads)
+{
+    glob_t found;
+    dls_cluster c;
+    cr_assert_eq(glob("code/vgpu/clusters/*.yaml", 0, NULL, &found), 0);
+    cr_assert_eq((int)found.gl_pathc, CLUSTERS, "list them above");
+    for (size_t i = 0; i < found.gl_pathc; i++)
+        OK(dls_cluster_load(found.gl_pathv[i], &c));
+    for (int i = 0; i < CLUSTERS; i++) {
+        OK(dls_cluster_load(clusters[i], &c));
+        cr_assert_str_eq(c.name, clusters[i]);
+    }
+    globfree(&found);
+}
+
 Test(vgpu, the_built_in_cluster_is_the_file)
 {
     dls_cluster built_in, file;
-    memset(&built_in, 0, sizeof built_in);
     memset(&file, 0, sizeof file);
     dls_cluster_default(&built_in);
     OK(dls_cluster_load("dgx-h100", &file));
-    cr_assert_str_eq(file.name, built_in.name);
     cr_assert_str_eq(file.device.name, built_in.device.name);
-    cr_assert_eq(file.nodes, built_in.nodes);
-    cr_assert_eq(file.gpus_per_node, built_in.gpus_per_node);
-    cr_assert_eq(memcmp(&file.device.memory_bytes, &built_in.device.memory_bytes,
-                        sizeof file.device -
-                            offsetof(dls_device_spec, memory_bytes)), 0);
-    cr_assert_eq(memcmp(&file.intra, &built_in.intra, sizeof file.intra), 0);
-    cr_assert_eq(memcmp(&file.inter, &built_in.inter, sizeof file.inter), 0);
+    cr_assert_eq(memcmp(&file, &built_in, sizeof file), 0);
 }
 
 /* test links */
@@ -49,24 +63,191 @@ Test(vgpu, links_know_the_nodes)
                      "expected 0 to 15 (2 node(s) of 8 GPUs)");
 }
 
-/* test bad cluster files */
-/* The good file with `old` replaced by `new`: the message of loading it. */
-static const char *message_of(const char *old, const char *new)
+/* test paths in a node */
+static void expect_link(const dls_cluster *c, int a, int b, double us, double gb_s)
 {
-    char path[] = "/tmp/cluster-XXXXXX", text[8192] = "", *at;
-    FILE *in = fopen("code/vgpu/clusters/dgx-h100.yaml", "r");
+    double alpha, beta;
+    OK(dls_cluster_link(c, a, b, &alpha, &beta));
+    cr_assert_float_eq(alpha * 1e6, us, 1e-9, "%s %d to %d: %g us", c->name, a, b,
+                       alpha * 1e6);
+    cr_assert_float_eq(1e-9 / beta, gb_s, 1e-6, "%s %d to %d: %g GB/s", c->name, a, b,
+                       1e-9 / beta);
+}
+
+Test(vgpu, paths_follow_the_shape_of_a_node)
+{
+    dls_cluster c;
+    OK(dls_cluster_load("a100-pcie-pairs", &c));
+    expect_link(&c, 0, 1, 3.4, 300 * 0.783);
+    expect_link(&c, 3, 2, 3.4, 300 * 0.783);
+    expect_link(&c, 1, 2, 5 * 2.85, 32 * 0.68);
+    OK(dls_cluster_load("hgx-a100-4", &c));
+    expect_link(&c, 3, 0, 3.4, 100 * 0.783);
+    OK(dls_cluster_load("dgx-a100", &c));
+    expect_link(&c, 0, 7, 3.4, 300 * 0.783);
+    c.shape = DLS_SHAPE_RING;
+    expect_link(&c, 7, 0, 3.4, 300 * 0.783);
+    expect_link(&c, 3, 4, 3.4, 300 * 0.783);
+    expect_link(&c, 0, 2, 4 * 2.85, 32 * 0.82);
+    c.shape = DLS_SHAPE_NONE;
+    expect_link(&c, 0, 1, 2 * 2.85, 32 * 0.82);
+    expect_link(&c, 0, 2, 4 * 2.85, 32 * 0.82);
+    expect_link(&c, 0, 4, 5 * 2.85, 32 * 0.68);
+}
+
+/* test paths between nodes */
+Test(vgpu, paths_between_nodes_know_rails_and_leaves)
+{
+    dls_cluster c;
+    OK(dls_cluster_load("four-nodes-spine", &c));
+    expect_link(&c, 0, 4, 9.6, 23);        // node 0 to 1, card 0 to card 0
+    expect_link(&c, 1, 4, 9.6, 23);        // GPU 1 uses card 0 as well
+    expect_link(&c, 0, 6, 10.6, 11.5);     // card 0 to card 1: another rail
+    expect_link(&c, 0, 8, 10.6, 11.5);     // node 0 to 2: another leaf
+    c.rails = 0;
+    expect_link(&c, 0, 6, 9.6, 23);
+    c.oversubscription = 1;
+    expect_link(&c, 0, 8, 10.6, 23);
+    OK(dls_cluster_load("laptop-rtx-4060", &c));
+    expect_link(&c, 0, 0, 0, 256 * 0.9 / 2);
+}
+
+/* test flows */
+Test(vgpu, rings_share_no_link)
+{
+    for (int i = 0; i < CLUSTERS; i++) {
+        dls_cluster c;
+        int flows[32][2], n;
+        OK(dls_cluster_load(clusters[i], &c));
+        n = c.nodes * c.gpus_per_node;
+        for (int r = 0; r < n; r++) {
+            flows[r][0] = r;
+            flows[r][1] = (r + 1) % n;
+        }
+        for (int r = 0; r < n; r++) {
+            double a, b, alone_a, alone_b;
+            OK(dls_cluster_flow(&c, (const int (*)[2])flows, n, r, &a, &b));
+            OK(dls_cluster_link(&c, r, (r + 1) % n, &alone_a, &alone_b));
+            cr_assert(a == alone_a && b == alone_b, "%s: %d", clusters[i], r);
+        }
+    }
+}
+
+Test(vgpu, flows_divide_what_they_share)
+{
+    dls_cluster c;
+    double alpha, beta;
+    const int across[2][2] = {{0, 2}, {1, 3}}, back[2][2] = {{0, 2}, {3, 1}};
+    int incast[7][2];
+    OK(dls_cluster_load("a100-pcie-pairs", &c));
+    OK(dls_cluster_flow(&c, across, 2, 1, &alpha, &beta));
+    cr_assert_float_eq(1e-9 / beta, 32 * 0.68 / 2, 1e-9);
+    OK(dls_cluster_flow(&c, back, 2, 1, &alpha, &beta));
+    cr_assert_float_eq(1e-9 / beta, 32 * 0.68, 1e-9, "directions are separate");
+    OK(dls_cluster_load("dgx-h100", &c));
+    for (int i = 0; i < 7; i++)
+        memcpy(incast[i], (int[2]){i, 7}, sizeof incast[i]);
+    OK(dls_cluster_flow(&c, (const int (*)[2])incast, 7, 3, &alpha, &beta));
+    cr_assert_float_eq(1e-9 / beta, 378.0 / 7, 1e-9);
+    OK(dls_cluster_load("dgx-a100", &c));
+    cr_assert_float_eq(dls_cluster_host_bandwidth(&c, 1, 1) / 1e9, 26.3, 1e-9);
+    cr_assert_float_eq(dls_cluster_host_bandwidth(&c, 1, 8) / 1e9, 26.24 / 2, 1e-9);
+    cr_assert_float_eq(dls_cluster_host_bandwidth(&c, 2, 3) / 1e9, 26.3, 1e-9);
+}
+
+/* test each number of the file */
+enum { GEMM, BF16, NORM, COPY, TINY, UPLOAD, NEAR, FAR, LAUNCH, WAIT, GAP, QUESTIONS };
+
+static void ask(const dls_cluster *c, double answer[QUESTIONS])
+{
+    const dls_device_spec *d = &c->device;
+    double alpha, beta;
+    answer[GEMM] = dls_cluster_duration(d, DLS_WORK_GEMM_F32, 1e12, 0);
+    answer[BF16] = dls_cluster_duration(d, DLS_WORK_GEMM_BF16, 1e12, 0);
+    answer[NORM] = dls_cluster_duration(d, DLS_WORK_NORM, 1, 1e9);
+    answer[COPY] = dls_cluster_duration(d, DLS_WORK_COPY, 0, 1e9);
+    answer[TINY] = dls_cluster_duration(d, DLS_WORK_NORM, 1, 1);
+    answer[UPLOAD] = d->host_latency + 1e8 / dls_cluster_host_bandwidth(c, 0, 1);
+    OK(dls_cluster_link(c, 0, 1, &alpha, &beta));
+    answer[NEAR] = alpha + 1e6 * beta;
+    OK(dls_cluster_link(c, 0, 8, &alpha, &beta));
+    answer[FAR] = alpha + 1e6 * beta;
+    answer[LAUNCH] = d->launch;
+    answer[WAIT] = d->launch_latency;
+    answer[GAP] = d->graph_gap;
+}
+
+static const char *replaced(const char *name, const char *old, const char *new);
+
+#define BIT(q) (1 << (q))
+
+static const struct { const char *old, *new; int moves; } cases[] = {
+    {"f32_tflops: 67 ", "f32_tflops: 33 ", BIT(GEMM)},
+    {"  tf32_tflops: 494.7", "  tf32_tflops: 100", 0},
+    {"bf16_tflops: 989.4", "bf16_tflops: 500", BIT(BF16)},
+    {"memory_gb_s: 3350", "memory_gb_s: 1675", BIT(NORM) | BIT(COPY)},
+    {"memory_gb: 80", "memory_gb: 40", 0},
+    {"flops_efficiency: 0.80", "flops_efficiency: 0.4", BIT(GEMM)},
+    {"memory_efficiency: 0.90", "memory_efficiency: 0.45", BIT(NORM) | BIT(COPY)},
+    {"gemm_bf16: {flops: 0.80}", "gemm_bf16: {flops: 0.4}", BIT(BF16)},
+    {"gemm_bf16: {flops: 0.80}", "norm: {memory: 0.4}", BIT(NORM)},
+    {"gemm_bf16: {flops: 0.80}", "copy: {memory: 0.4}", BIT(COPY)},
+    {"least_kernel_us: 2.0", "least_kernel_us: 4.0", BIT(TINY)},
+    {"host_gb_s: 55", "host_gb_s: 27", BIT(UPLOAD)},
+    {"host_latency_us: 8.0", "host_latency_us: 16", BIT(UPLOAD)},
+    {"launch_us: 3.8", "launch_us: 7.6", BIT(LAUNCH)},
+    {"launch_latency_us: 6.7", "launch_latency_us: 13", BIT(WAIT)},
+    {"graph_gap_us: 0.17", "graph_gap_us: 0.34", BIT(GAP)},
+    {"alpha_us: 3.4", "alpha_us: 6.8", BIT(NEAR)},
+    {"gb_s: 450", "gb_s: 225", BIT(NEAR)},
+    {"efficiency: 0.84", "efficiency: 0.42", BIT(NEAR)},
+    {"alpha_us: 9.6", "alpha_us: 19.2", BIT(FAR)},
+    {"    gb_s: 50 ", "    gb_s: 25 ", BIT(FAR)},
+    {"efficiency: 0.92", "efficiency: 0.46", BIT(FAR)},
+    {"shared_kb_per_block: 227", "shared_kb_per_block: 99", 0},
+};
+
+Test(vgpu, each_number_moves_its_times_and_no_other)
+{
+    double before[QUESTIONS], after[QUESTIONS];
+    dls_cluster c;
+    OK(dls_cluster_load("two-dgx-h100", &c));
+    ask(&c, before);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        OK(dls_cluster_load(replaced("two-dgx-h100", cases[i].old, cases[i].new), &c));
+        ask(&c, after);
+        for (int q = 0; q < QUESTIONS; q++)
+            cr_assert_eq(after[q] != before[q], (cases[i].moves >> q) & 1,
+                         "%s, question %d", cases[i].new, q);
+    }
+}
+
+/* test bad cluster files */
+/* The path of a copy of the named file with `old` replaced by `new`. */
+static const char *replaced(const char *name, const char *old, const char *new)
+{
+    static char path[64];
+    char from[128], text[8192] = "", *at;
+    snprintf(from, sizeof from, "code/vgpu/clusters/%s.yaml", name);
+    FILE *in = fopen(from, "r");
     cr_assert_not_null(in);
     size_t n = fread(text, 1, sizeof text - 1, in);
     fclose(in);
     cr_assert(n > 500 && (at = strstr(text, old)) != NULL, "'%s' is not there", old);
-    int fd = mkstemp(path);
-    FILE *out = fdopen(fd, "w");
+    snprintf(path, sizeof path, "/tmp/cluster-%d.yaml", (int)getpid());
+    FILE *out = fopen(path, "w");
     fprintf(out, "%.*s%s%s", (int)(at - text), text, new, at + strlen(old));
     fclose(out);
+    return path;
+}
+
+/* The message of loading the good file with `old` replaced by `new`. */
+static const char *message_of(const char *old, const char *new)
+{
+    const char *path = replaced("dgx-h100", old, new);
     dls_cluster c = {.name = "untouched"};
     cr_assert_eq(dls_cluster_load(path, &c), DLS_ERR_INPUT, "%s", new);
     cr_assert_str_eq(c.name, "untouched");
-    unlink(path);
     const char *message = dls_status_message();
     cr_assert(strncmp(message, path, strlen(path)) == 0, "no file in: %s", message);
     cr_assert_null(strchr(message, '\n'));
@@ -85,6 +266,11 @@ Test(vgpu, bad_cluster_files_name_the_key)
         {"gpus_per_node: 8", "gpus_per_node: 8.5", "gpus_per_node"},
         {"nodes: 1", "nodes: 1\ncolour: red", "colour"},
         {"gb_s: 450", "gb_s: .inf", "links.intra.gb_s"},
+        {"gemm_bf16: {", "gem_bf16: {", "device.efficiency.gem_bf16"},
+        {"fp8_tflops", "fp9_tflops", "device.fp9_tflops"},
+        {"shape: switch", "shape: star", "links.intra.shape"},
+        {"shape: switch", "shape: ring", "links.intra.shape"},
+        {"shared_kb_per_block: 227", "shared_kb_per_block: 0", "shared_kb_per_block"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *message = message_of(cases[i][0], cases[i][1]);
