@@ -82,7 +82,10 @@ CXXFLAGS = -std=c++17 $(COMMON) $(EXTRA)
 # The plain-C operations are the fast path of a CPU: let the compiler use all of it.
 HOST_KERNEL := -O3 -march=native -fopenmp-simd -fno-math-errno -ffp-contract=fast
 
-LIB_C := $(filter-out %/rewrite.c %/rewrite_text.c %/gpu_cuda.c build/src/code/cli/%, \
+PROBE_C := $(filter build/src/code/vgpu/probe%.c build/src/code/vgpu/profile%.c \
+                    build/src/code/vgpu/check%.c,$(SOURCES))
+LIB_C := $(filter-out %/rewrite.c %/rewrite_text.c %/gpu_cuda.c build/src/code/cli/% \
+           $(PROBE_C), \
            $(filter build/src/code/%.c,$(SOURCES)))
 LIB_CU := $(filter build/src/code/%.cu,$(SOURCES))
 LIB_OTHER := $(filter build/src/code/%.S build/src/code/%.cpp,$(SOURCES))
@@ -94,6 +97,8 @@ BENCH_C := $(foreach f,$(filter build/src/tests/%.c build/src/tests/%.cu,$(SOURC
 HOST_C := $(filter build/src/code/kernels/%_host.c,$(LIB_C))
 
 object = $(patsubst build/src/%,$(B)/%.o,$(1))
+probed = $(patsubst build/src/%,$(B)/%.probed.o,$(1))
+is_probed = $(findstring /probed_,$(1))
 HOST_O := $(patsubst build/src/%,$(B)/%.32.o,$(HOST_C)) \
           $(patsubst build/src/%,$(B)/%.64.o,$(HOST_C))
 
@@ -122,6 +127,23 @@ build/bin/vgpu-rewrite: $(REWRITER) build/src/code/vgpu/rewrite.h | build/setup.
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -g -O2 $(WARN) -Ibuild/src/code $(REWRITER) -o $@
+# A probed object: every access and basic block calls a hook (appendix A, probes).
+PROBE_PACKAGES := libdw capstone
+PROBE_LIBS := $(shell pkg-config --libs $(PROBE_PACKAGES) 2>/dev/null)
+PROBE_O := $(call object,$(PROBE_C))
+PROBE_A := $(B)/libdls-probe.a
+$(PROBE_A): $(PROBE_O)
+	@rm -f $@
+	@echo "  AR    $@"
+	$(Q)ar rcs $@ $(PROBE_O)
+$(B)/code/vgpu/probe_requests.c.o $(B)/code/vgpu/profile_count.c.o: EXTRA += $(HOST_KERNEL)
+$(B)/%.cu.probed.o: build/src/%.cu build/bin/vgpu-rewrite \
+                       code/vgpu/probed.flags code/vgpu/probed.names
+	@mkdir -p $(@D)
+	@build/bin/vgpu-rewrite $< -o $(@:.o=.cpp)
+	@echo "  CXX   $@"
+	$(Q)$(CXX) $(CXXFLAGS) @code/vgpu/probed.flags -Icode/vgpu/shadow -I$(dir $<) -c $(@:.o=.cpp) -o $@
+	$(Q)objcopy --redefine-syms=code/vgpu/probed.names $@
 $(B)/%.cu.o: build/src/%.cu build/bin/vgpu-rewrite
 	@mkdir -p $(@D)
 	@build/bin/vgpu-rewrite $< -o $(@:.o=.cpp)
@@ -151,8 +173,15 @@ $(B)/%.c.64.o: build/src/%.c | build/setup.stamp
 	$(Q)$(CC) $(CFLAGS) $(HOST_KERNEL) -DDLS_REAL=64 -c $< -o $@
 
 CLI_O := $(call object,$(CLI_C))
-TEST_O := $(call object,$(TEST_C) $(TEST_CU))
--include $(patsubst %.o,%.d,$(LIB_O) $(CLI_O) $(TEST_O))
+# Tests of the probes are probed in every program; the others in tests.probed.
+PROBED_TEST_CU := $(foreach f,$(TEST_CU),$(if $(call is_probed,$f),$f))
+PLAIN_TEST_CU := $(filter-out $(PROBED_TEST_CU),$(TEST_CU))
+TEST_O := $(call object,$(TEST_C) $(PLAIN_TEST_CU))
+ifneq ($(BACKEND),cuda)
+TEST_O += $(call probed,$(PROBED_TEST_CU))
+endif
+-include $(patsubst %.o,%.d,$(LIB_O) $(CLI_O) $(TEST_O) $(PROBE_O) \
+           $(call probed,$(LIB_CU) $(TEST_CU)))
 
 $(B)/libdls.a: $(LIB_O)
 	@rm -f $@
@@ -162,19 +191,34 @@ $(B)/bin/dls: $(CLI_O) $(B)/libdls.a
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	$(Q)$(CC) -o $@ $(CLI_O) $(B)/libdls.a $(LIBS)
-$(B)/bin/tests: $(TEST_O) $(B)/libdls.a
+$(B)/bin/tests: $(TEST_O) $(PROBE_A) $(B)/libdls.a
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
-	$(Q)$(CC) -o $@ $(TEST_O) $(B)/libdls.a -lcriterion $(LIBS)
+	$(Q)$(CC) -o $@ $(TEST_O) $(PROBE_A) $(B)/libdls.a -lcriterion $(PROBE_LIBS) $(LIBS)
+# The same programs with probes, beside them: dls check and dls profile run these.
+PROBED_O := $(call object,$(LIB_C) $(LIB_OTHER)) $(HOST_O) $(call probed,$(LIB_CU))
+$(B)/libdls.probed.a: $(PROBED_O) $(PROBE_O)
+	@rm -f $@
+	@echo "  AR    $@"
+	$(Q)ar rcs $@ $^
+$(B)/bin/dls.probed: $(CLI_O) $(B)/libdls.probed.a
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) -o $@ $(CLI_O) $(B)/libdls.probed.a $(PROBE_LIBS) $(LIBS)
+$(B)/bin/tests.probed: $(call object,$(TEST_C)) $(call probed,$(TEST_CU)) $(B)/libdls.probed.a
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) -o $@ $^ -lcriterion $(PROBE_LIBS) $(LIBS)
 # build/bin holds the programs of the backend that was built last.
-build/bin/dls build/bin/tests: build/bin/%: $(B)/bin/%
+build/bin/dls build/bin/tests build/bin/dls.probed build/bin/tests.probed: build/bin/%: \
+    $(B)/bin/%
 	@mkdir -p $(@D)
 	@cp $< $@.new && mv $@.new $@
 
 ifeq ($(BACKEND),cuda)
 lib: $(B)/bin/dls $(B)/bin/tests
 else
-lib: build/bin/dls build/bin/tests
+lib: build/bin/dls build/bin/tests build/bin/dls.probed
 endif
 
 # What a program is made of, but for line numbers: an edit of prose moves those, and must

@@ -6,7 +6,8 @@
 set -euo pipefail
 
 core=(gcc g++ make git pkg-config gdb gnuplot-nox pandoc libcmark-dev libyaml-dev
-      libjansson-dev libxxhash-dev libutf8proc-dev libcriterion-dev libdnnl-dev libjs-lunr)
+      libjansson-dev libxxhash-dev libutf8proc-dev libcriterion-dev libdnnl-dev libjs-lunr
+      libdw-dev libcapstone-dev binutils)
 book=(texlive-luatex texlive-latex-recommended fonts-texgyre fonts-texgyre-math
       fonts-dejavu-core librsvg2-bin)
 
@@ -22,7 +23,7 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
   if command -v pkg-config >/dev/null; then
-    for library in libcmark yaml-0.1 jansson libxxhash libutf8proc criterion; do
+    for library in libcmark yaml-0.1 jansson libxxhash libutf8proc criterion libdw capstone; do
       pkg-config --exists "$library" || missing+=("$library")
     done
   fi

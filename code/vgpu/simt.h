@@ -157,6 +157,7 @@ typedef struct dls_simt_probe {
     void (*launch_end)(const dls_simt_grid *grid, int failed);
     void (*block_begin)(unsigned long long block);
     void (*block_end)(void);
+    void (*run)(unsigned thread);      // goes on, or DLS_SIMT_MAX_THREADS: none yet
     void (*returned)(unsigned thread);
     void (*arrived)(unsigned thread, const void *pc); // at a barrier or warp operation
     void (*barrier)(const char *file, int line);      // it is complete
@@ -169,6 +170,15 @@ typedef struct dls_simt_probe {
 } dls_simt_probe;
 
 extern const dls_simt_probe *dls_simt_probes;
+
+/* Where the engine keeps what a kernel calls its own: stacks, and shared memory. */
+typedef struct dls_simt_regions {
+    void *stacks, *shared;
+    size_t stacks_size, shared_size;
+} dls_simt_regions;
+
+/* Host. Of this thread's worker; zeros without memory for one. */
+void dls_simt_get_regions(dls_simt_regions *out);
 
 #ifdef __cplusplus
 }

@@ -124,6 +124,8 @@ void dls_block_dispatch(dls_simt_worker *w, dls_fiber *self)
     self->index = threadIdx;
     w->running = f;
     threadIdx = f->index;
+    if (__builtin_expect(dls_simt_probes != NULL, 0))
+        dls_simt_probes->run(f->holds ? threadIdx.linear : DLS_SIMT_MAX_THREADS);
     dls_fiber_switch(&self->sp, f->sp);
 }
 /* release a barrier */
@@ -206,6 +208,8 @@ static void thread_returned(dls_simt_worker *w, dls_fiber *self)
 static void become_next_thread(void)
 {
     threadIdx = dls_simt_here.index[dls_simt_here.next++ ^ dls_simt_here.key];
+    if (__builtin_expect(dls_simt_probes != NULL, 0))
+        dls_simt_probes->run(threadIdx.linear);
 }
 
 int dls_simt_next_slow(void)

@@ -99,3 +99,15 @@ dls_simt_worker *dls_worker_of_this_thread(void)
     }
     return mine;
 }
+
+void dls_simt_get_regions(dls_simt_regions *out)
+{
+    const dls_simt_worker *w = dls_worker_of_this_thread();
+    *out = (dls_simt_regions){0};
+    if (!w)
+        return;
+    out->stacks = w->stacks;
+    out->stacks_size = (size_t)DLS_SIMT_MAX_THREADS * STRIDE + GUARD;
+    out->shared = w->shared_end - DLS_SHARED_ROOM;
+    out->shared_size = DLS_SHARED_ROOM;
+}

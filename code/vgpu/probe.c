@@ -1,0 +1,216 @@
+/* code/vgpu/probe.c: from chapters/A-virtual-gpu-probe.md. Edit the chapter, or edit here and run "make untangle". */
+/* Watching a launch: the engine's events, the logs, who is told. */
+#include "vgpu/probe_internal.h"
+#include "vgpu/simt_internal.h"
+
+#include <link.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+dls_probe_state dls_probe;
+
+static pthread_mutex_t one_launch = PTHREAD_MUTEX_INITIALIZER;
+
+/* tell all consumers */
+#define TELL(function, ...)                                                       \
+    for (int i = 0; i < DLS_PROBE_CONSUMERS; i++)                                 \
+        if (dls_probe.consumer[i] && dls_probe.consumer[i]->function)             \
+            dls_probe.consumer[i]->function(__VA_ARGS__)
+/* find the memory of the emulator */
+/* The thread-local variables of the program, which lie together. */
+static int find_tls(struct dl_phdr_info *info, size_t size, void *unused)
+{
+    (void)size, (void)unused;
+    for (int i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_TLS) {
+            dls_probe.tls = (uintptr_t)info->dlpi_tls_data;
+            dls_probe.tls_size = info->dlpi_phdr[i].p_memsz;
+        }
+    return 1;  // the first is the program itself
+}
+
+static void find_regions(const dls_simt_grid *grid)
+{
+    dls_simt_regions r;
+    dls_simt_get_regions(&r);
+    dl_iterate_phdr(find_tls, NULL);
+    dls_probe.stacks = (uintptr_t)r.stacks;
+    dls_probe.stacks_size = r.stacks_size;
+    dls_probe.shared = (uintptr_t)r.shared;
+    dls_probe.shared_size = r.shared_size;
+    dls_probe.closure = (uintptr_t)grid->closure;
+    dls_probe.closure_size = malloc_usable_size(grid->closure);
+}
+/* begin and end a launch */
+static void launch_begin(const dls_simt_grid *grid)
+{
+    pthread_mutex_lock(&one_launch);
+    if (!dls_probe.lane)
+        dls_probe.lane = aligned_alloc(64, sizeof(dls_probe_lane) * PROBE_THREADS);
+    find_regions(grid);
+    dls_probe.grid = grid;
+    dls_probe_forget_shapes();
+    TELL(launch_begin, grid, dls_probe.launches);
+    dls_probe.launches++;
+}
+
+static void launch_end(const dls_simt_grid *grid, int failed)
+{
+    if (failed)
+        dls_probe_flush();
+    dls_probe_now = NULL;
+    TELL(launch_end, grid, failed);
+    dls_probe.grid = NULL;
+    pthread_mutex_unlock(&one_launch);
+}
+/* begin and end a block */
+static void block_begin(unsigned long long block)
+{
+    const unsigned *b = dls_probe.grid->block;
+    unsigned threads = b[0] * b[1] * b[2], rest = threads % DLS_SIMT_WARP;
+    dls_probe.block = block;
+    dls_probe.warps = (threads + DLS_SIMT_WARP - 1) / DLS_SIMT_WARP;
+    dls_probe.epoch = dls_probe.meetings = 0;
+    memset(dls_probe.warp, 0, sizeof dls_probe.warp);
+    memset(dls_probe.met, 0, sizeof dls_probe.met);
+    if (rest)
+        dls_probe.warp[dls_probe.warps - 1].absent = ~0u << rest;
+    for (unsigned t = 0; t < dls_probe.warps * DLS_SIMT_WARP; t++)
+        dls_probe.lane[t].count = 0;
+    TELL(block_begin, block);
+}
+
+void dls_probe_flush(void)
+{
+    for (unsigned w = 0; w < dls_probe.warps; w++)
+        dls_probe_consume(w, 0);
+}
+
+static void block_end(void)
+{
+    dls_probe_now = NULL;
+    dls_probe_flush();
+    TELL(block_end, dls_probe.block);
+}
+/* follow the lanes */
+static void run(unsigned thread)
+{
+    dls_probe_now = thread < PROBE_THREADS ? &dls_probe.lane[thread] : NULL;
+}
+
+static void returned(unsigned thread)
+{
+    dls_probe_warp *w = &dls_probe.warp[thread / DLS_SIMT_WARP];
+    w->absent |= 1u << thread % DLS_SIMT_WARP;
+    dls_probe_now = NULL;
+    if (w->absent == ~0u)
+        dls_probe_consume(thread / DLS_SIMT_WARP, 0);
+}
+
+static void arrived(unsigned thread, const void *pc)
+{
+    dls_probe_lane *l = &dls_probe.lane[thread];
+    if (l->count >= PROBE_ROOM - 2 * PROBE_RESERVE)
+        dls_probe_full(l);
+    l->waits_at = pc;
+    dls_probe.warp[thread / DLS_SIMT_WARP].stopped |= 1u << thread % DLS_SIMT_WARP;
+}
+/* pass a barrier */
+static void barrier(const char *file, int line)
+{
+    dls_probe_flush();
+    for (unsigned w = 0; w < dls_probe.warps; w++)
+        dls_probe.warp[w].stopped = 0;
+    dls_probe.epoch++;
+    TELL(barrier, dls_probe.epoch, file, line);
+}
+
+static void met(unsigned warp, unsigned lanes, dls_warp_op op)
+{
+    uint64_t word = (uint64_t)dls_probe.meetings++ << 8 | (unsigned)op;
+    dls_probe.warp[warp].stopped &= ~lanes;
+    for (unsigned rest = lanes; rest; rest &= rest - 1) {
+        dls_probe_lane *l = &dls_probe.lane[warp * DLS_SIMT_WARP +
+                                            (unsigned)__builtin_ctz(rest)];
+        l->code[l->count] = dls_probe_code(l->waits_at, NOTE_SYNC);
+        l->address[l->count++] = word;
+    }
+}
+/* remember static shared arrays */
+enum { ARRAYS = 256 };
+
+static struct { uintptr_t start, size; } arrays[ARRAYS];
+static unsigned array_count;
+
+int dls_probe_is_shared_array(uint64_t address)
+{
+    for (unsigned i = 0; i < array_count; i++)
+        if (address - arrays[i].start < arrays[i].size)
+            return 1;
+    return 0;
+}
+
+static void shared_array(const char *name, void *array, size_t bytes, const char *file,
+                         int line)
+{
+    if (array_count < ARRAYS && !dls_probe_is_shared_array((uint64_t)array)) {
+        arrays[array_count].start = (uintptr_t)array;
+        arrays[array_count++].size = bytes;
+    }
+    TELL(shared_array, name, array, bytes, file, line);
+}
+/* make room in a full log */
+void dls_probe_full(dls_probe_lane *l)
+{
+    unsigned thread = (unsigned)(l - dls_probe.lane), warp = thread / DLS_SIMT_WARP;
+    for (unsigned turns = 0; l->count >= PROBE_ROOM - 2 * PROBE_RESERVE; turns++) {
+        uint32_t open = ~(dls_probe.warp[warp].absent | dls_probe.warp[warp].stopped);
+        uint32_t full = 0;
+        for (uint32_t rest = open; rest; rest &= rest - 1) {
+            unsigned i = (unsigned)__builtin_ctz(rest);
+            full |= (uint32_t)(dls_probe.lane[warp * DLS_SIMT_WARP + i].count >=
+                               PROBE_ROOM - 2 * PROBE_RESERVE) << i;
+        }
+        if (full == open || turns >= 64)
+            dls_probe_consume(warp, turns < 64 ? open : 0);
+        else
+            dls_simt_yield();
+    }
+}
+/* attach a consumer */
+static const dls_simt_probe table = {
+    launch_begin, launch_end, block_begin, block_end, run, returned, arrived, barrier, met,
+    shared_array, dls_probe_access, dls_probe_flops};
+
+int dls_probe_attach(const dls_probe_consumer *consumer)
+{
+    for (int i = 0; i < DLS_PROBE_CONSUMERS; i++)
+        if (!dls_probe.consumer[i]) {
+            dls_probe.consumer[i] = consumer;
+            dls_simt_probes = &table;
+            return i;
+        }
+    return -1;
+}
+
+void dls_probe_detach(int number)
+{
+    int any = 0;
+    if (number >= 0 && number < DLS_PROBE_CONSUMERS)
+        dls_probe.consumer[number] = NULL;
+    for (int i = 0; i < DLS_PROBE_CONSUMERS; i++)
+        any |= dls_probe.consumer[i] != NULL;
+    if (!any)
+        dls_simt_probes = NULL;
+}
+
+int dls_probe_here(unsigned *thread, unsigned long long *block)
+{
+    if (!dls_probe_now)
+        return 0;
+    *thread = (unsigned)(dls_probe_now - dls_probe.lane);
+    *block = dls_probe.block;
+    return 1;
+}

@@ -1,0 +1,110 @@
+/* code/vgpu/probe_atomics.c: from chapters/A-virtual-gpu-probe.md. Edit the chapter, or edit here and run "make untangle". */
+/* Atomic operations of probed code. gcc replaces each by a call, so that the call must do
+ * the operation, not only see it. They are done as the plain program would do them.
+ */
+#include "vgpu/probe_internal.h"
+
+/* note an atomic operation */
+static void note_atomic(unsigned what, const volatile void *p, unsigned size,
+                        const void *pc)
+{
+    dls_probe_lane *l = dls_probe_now;
+    if (!l)
+        return;
+    uint32_t n = l->count;
+    l->code[n] = dls_probe_code(pc, what);
+    l->address[n] = (uint64_t)p | (uint64_t)size << NOTE_SIZE_SHIFT;
+    l->count = n + 1;
+    if (n + 1 >= PROBE_ROOM - PROBE_RESERVE)
+        dls_probe_full(l);
+}
+
+/* Many atomics are a load and a compare-and-swap in a loop: the GPU has one instruction. */
+static void forget_load(const volatile void *p, unsigned size)
+{
+    dls_probe_lane *l = dls_probe_now;
+    if (l && l->count && (l->code[l->count - 1] & 31) == NOTE_ATOMIC_READ &&
+        l->address[l->count - 1] == ((uint64_t)p | (uint64_t)size << NOTE_SIZE_SHIFT))
+        l->count--;
+}
+/* load store and exchange */
+#define CALLER __builtin_return_address(0)
+#define LOADS_AND_STORES(T, bits)                                                 \
+    T __tsan_atomic##bits##_load(const volatile T *p, int order);                 \
+    T __tsan_atomic##bits##_load(const volatile T *p, int order)                  \
+    {                                                                             \
+        (void)order;                                                              \
+        note_atomic(NOTE_ATOMIC_READ, p, sizeof(T), CALLER);                      \
+        return __atomic_load_n(p, __ATOMIC_SEQ_CST);                              \
+    }                                                                             \
+    void __tsan_atomic##bits##_store(volatile T *p, T value, int order);          \
+    void __tsan_atomic##bits##_store(volatile T *p, T value, int order)           \
+    {                                                                             \
+        (void)order;                                                              \
+        note_atomic(NOTE_ATOMIC_WRITE, p, sizeof(T), CALLER);                     \
+        __atomic_store_n(p, value, __ATOMIC_SEQ_CST);                             \
+    }
+/* update by an operation */
+#define UPDATE(T, bits, name, builtin)                                            \
+    T __tsan_atomic##bits##_##name(volatile T *p, T value, int order);            \
+    T __tsan_atomic##bits##_##name(volatile T *p, T value, int order)             \
+    {                                                                             \
+        (void)order;                                                              \
+        note_atomic(NOTE_ATOMIC_UPDATE, p, sizeof(T), CALLER);                    \
+        return builtin(p, value, __ATOMIC_SEQ_CST);                               \
+    }
+#define UPDATES(T, bits)                                                          \
+    UPDATE(T, bits, exchange, __atomic_exchange_n)                                \
+    UPDATE(T, bits, fetch_add, __atomic_fetch_add)                                \
+    UPDATE(T, bits, fetch_sub, __atomic_fetch_sub)                                \
+    UPDATE(T, bits, fetch_and, __atomic_fetch_and)                                \
+    UPDATE(T, bits, fetch_or, __atomic_fetch_or)                                  \
+    UPDATE(T, bits, fetch_xor, __atomic_fetch_xor)                                \
+    UPDATE(T, bits, fetch_nand, __atomic_fetch_nand)
+/* compare and exchange */
+#define COMPARE(T, bits, name)                                                    \
+    int __tsan_atomic##bits##_##name(volatile T *p, T *expected, T value, int order, \
+                                     int failed);                                 \
+    int __tsan_atomic##bits##_##name(volatile T *p, T *expected, T value, int order, \
+                                     int failed)                                  \
+    {                                                                             \
+        (void)order, (void)failed;                                                \
+        forget_load(p, sizeof(T));                                                \
+        note_atomic(NOTE_ATOMIC_UPDATE, p, sizeof(T), CALLER);                    \
+        return __atomic_compare_exchange_n(p, expected, value, 0, __ATOMIC_SEQ_CST, \
+                                           __ATOMIC_SEQ_CST);                     \
+    }
+#define COMPARE_VALUE(T, bits)                                                    \
+    T __tsan_atomic##bits##_compare_exchange_val(volatile T *p, T expected, T value, \
+                                                 int order, int failed);          \
+    T __tsan_atomic##bits##_compare_exchange_val(volatile T *p, T expected, T value, \
+                                                 int order, int failed)           \
+    {                                                                             \
+        (void)order, (void)failed;                                                \
+        forget_load(p, sizeof(T));                                                \
+        note_atomic(NOTE_ATOMIC_UPDATE, p, sizeof(T), CALLER);                    \
+        __atomic_compare_exchange_n(p, &expected, value, 0, __ATOMIC_SEQ_CST,     \
+                                    __ATOMIC_SEQ_CST);                            \
+        return expected;                                                          \
+    }
+/* define the atomics of all sizes */
+#define ALL_ATOMICS(T, bits)                                                      \
+    LOADS_AND_STORES(T, bits)                                                     \
+    UPDATES(T, bits)                                                              \
+    COMPARE(T, bits, compare_exchange_strong)                                     \
+    COMPARE(T, bits, compare_exchange_weak)                                       \
+    COMPARE_VALUE(T, bits)
+ALL_ATOMICS(uint8_t, 8)
+ALL_ATOMICS(uint16_t, 16)
+ALL_ATOMICS(uint32_t, 32)
+ALL_ATOMICS(uint64_t, 64)
+
+void __tsan_atomic_thread_fence(int order);
+void __tsan_atomic_thread_fence(int order)
+{
+    (void)order;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+void __tsan_atomic_signal_fence(int order);
+void __tsan_atomic_signal_fence(int order) { (void)order; }

@@ -1,0 +1,82 @@
+/* code/vgpu/probe_internal.h: from chapters/A-virtual-gpu-probe.md. Edit the chapter, or edit here and run "make untangle". */
+/* Inside the probes: logs of lanes, the state of the launch that is being watched. */
+#ifndef DLS_VGPU_PROBE_INTERNAL_H
+#define DLS_VGPU_PROBE_INTERNAL_H
+
+#include "vgpu/probe.h"
+
+/* define the code of a note */
+/* A note's code: the place (27 bits, from the start of the program) and what happened. */
+enum {
+    NOTE_READ = 0, NOTE_WRITE = 5,              // + log2 of the size: 1, 2, 4, 8, 16
+    NOTE_READ_RANGE = 10, NOTE_WRITE_RANGE,     // size in the top 16 bits of the address
+    NOTE_ATOMIC_READ, NOTE_ATOMIC_WRITE, NOTE_ATOMIC_UPDATE,  // likewise
+    NOTE_BLOCK, NOTE_FLOPS, NOTE_SPECIAL, NOTE_SYNC,
+    NOTE_BITS = 5, NOTE_SIZE_SHIFT = 48
+};
+
+extern char __executable_start[];
+
+static inline uint32_t dls_probe_code(const void *pc, unsigned what)
+{
+    return (uint32_t)((uintptr_t)pc - (uintptr_t)__executable_start) << NOTE_BITS | what;
+}
+/* define the log of a lane */
+enum { PROBE_ROOM = 512, PROBE_RESERVE = 4, PROBE_THREADS = DLS_SIMT_MAX_THREADS,
+       PROBE_WARPS = PROBE_THREADS / DLS_SIMT_WARP };
+
+typedef struct dls_probe_lane {
+    uint32_t count;
+    const void *waits_at;  // the call in which the lane waits
+    __attribute__((aligned(64))) uint32_t code[PROBE_ROOM];
+    __attribute__((aligned(64))) uint64_t address[PROBE_ROOM];
+} dls_probe_lane;
+
+_Static_assert(sizeof(dls_probe_lane) / 64 % 2 == 1, "neighbours in different sets");
+/* declare the state of probes */
+typedef struct dls_probe_warp {
+    uint32_t absent;   // lanes that the block does not have, or that have returned
+    uint32_t stopped;  // lanes that wait in the engine
+} dls_probe_warp;
+
+typedef struct dls_probe_state {
+    dls_probe_lane *lane;  // (PROBE_THREADS), of the block that runs
+    const dls_simt_grid *grid;
+    unsigned long long block, launches;
+    unsigned warps, epoch, meetings;
+    uintptr_t stacks, stacks_size, shared, shared_size, tls, tls_size, closure,
+        closure_size;
+    dls_probe_warp warp[PROBE_WARPS];
+    unsigned met[PROBE_THREADS];
+    const dls_probe_consumer *consumer[DLS_PROBE_CONSUMERS];
+} dls_probe_state;
+
+extern dls_probe_state dls_probe;
+extern __thread dls_probe_lane *dls_probe_now;  // of the lane that runs, or NULL
+/* declare the internals of probes */
+void dls_probe_full(dls_probe_lane *lane);  // makes room; other lanes may run
+
+/* Hands the notes of a warp over. `open`: lanes that will go on, so that what comes next
+ * in their logs is not known. */
+void dls_probe_consume(unsigned warp, uint32_t open);
+void dls_probe_forget_shapes(void);  // of all sites: a launch begins
+
+int dls_probe_is_shared_array(uint64_t address);
+void dls_probe_access(const void *p, size_t size, int write, const void *pc);
+void dls_probe_flops(unsigned long long count, const void *pc);
+
+/* What a site's last request looked like. The site is the first member. */
+typedef struct dls_probe_shape {
+    dls_probe_site site;
+    uint32_t mask;
+    dls_probe_space space;
+    uint64_t first;
+    uint64_t rest[DLS_SIMT_WARP];  // address[i] - first
+} dls_probe_shape;
+
+static inline dls_probe_shape *dls_probe_shape_of(dls_probe_site *site)
+{
+    return (dls_probe_shape *)site;
+}
+
+#endif
