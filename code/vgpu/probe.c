@@ -138,27 +138,10 @@ static void met(unsigned warp, unsigned lanes, dls_warp_op op)
         l->address[l->count++] = word;
     }
 }
-/* remember static shared arrays */
-enum { ARRAYS = 256 };
-
-static struct { uintptr_t start, size; } arrays[ARRAYS];
-static unsigned array_count;
-
-int dls_probe_is_shared_array(uint64_t address)
-{
-    for (unsigned i = 0; i < array_count; i++)
-        if (address - arrays[i].start < arrays[i].size)
-            return 1;
-    return 0;
-}
 
 static void shared_array(const char *name, void *array, size_t bytes, const char *file,
                          int line)
 {
-    if (array_count < ARRAYS && !dls_probe_is_shared_array((uint64_t)array)) {
-        arrays[array_count].start = (uintptr_t)array;
-        arrays[array_count++].size = bytes;
-    }
     TELL(shared_array, name, array, bytes, file, line);
 }
 /* make room in a full log */

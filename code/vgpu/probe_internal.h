@@ -61,7 +61,6 @@ void dls_probe_full(dls_probe_lane *lane);  // makes room; other lanes may run
 void dls_probe_consume(unsigned warp, uint32_t open);
 void dls_probe_forget_shapes(void);  // of all sites: a launch begins
 
-int dls_probe_is_shared_array(uint64_t address);
 void dls_probe_access(const void *p, size_t size, int write, const void *pc);
 void dls_probe_flops(unsigned long long count, const void *pc);
 

@@ -107,7 +107,6 @@ void dls_probe_forget_shapes(void)
         dls_probe_shape_of(dls_probe_site_at(i))->mask = 0;
 }
 /* tell memory apart */
-/* Arrays declared with __shared__ that lie among the thread-local variables. */
 static int in(uint64_t address, uintptr_t start, uintptr_t size)
 {
     return address - start < size;
@@ -118,9 +117,8 @@ static int space_of(uint64_t address)
 {
     if (in(address, dls_probe.shared, dls_probe.shared_size))
         return DLS_PROBE_SHARED;
-    if (in(address, dls_probe.tls, dls_probe.tls_size))
-        return dls_probe_is_shared_array(address) ? DLS_PROBE_SHARED : -1;
-    if (in(address, dls_probe.stacks, dls_probe.stacks_size) ||
+    if (in(address, dls_probe.tls, dls_probe.tls_size) ||
+        in(address, dls_probe.stacks, dls_probe.stacks_size) ||
         in(address, dls_probe.closure, dls_probe.closure_size))
         return -1;
     return DLS_PROBE_GLOBAL;

@@ -108,6 +108,6 @@ void dls_simt_get_regions(dls_simt_regions *out)
         return;
     out->stacks = w->stacks;
     out->stacks_size = (size_t)DLS_SIMT_MAX_THREADS * STRIDE + GUARD;
-    out->shared = w->shared_end - DLS_SHARED_ROOM;
-    out->shared_size = DLS_SHARED_ROOM;
+    out->shared = w->arena.base;
+    out->shared_size = (size_t)(w->arena.end - w->arena.base);
 }
