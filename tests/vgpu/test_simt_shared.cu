@@ -185,6 +185,7 @@ static dls_simt_probe counting_probe()
     p.launch_end = [](const dls_simt_grid *, int) { seen.launches += 100; };
     p.block_begin = [](unsigned long long) { seen.blocks++; };
     p.block_end = [] { seen.blocks += 100; };
+    p.run = [](unsigned) {};
     p.returned = [](unsigned) { seen.returned++; };
     p.arrived = [](unsigned, const void *) { seen.arrived++; };
     p.barrier = [](const char *, int) { seen.barriers++; };
