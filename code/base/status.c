@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MESSAGE_BYTES = 1024, TRACE_BYTES = 2048 };
+enum { MESSAGE_BYTES = 2048, TRACE_BYTES = 2048 };
 
 static _Thread_local char message[MESSAGE_BYTES];
 static _Thread_local char trace[TRACE_BYTES];

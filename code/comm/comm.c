@@ -51,20 +51,21 @@ static dls_status join_world(dls_comm *comm)
 int dls_comm_give_up(dls_comm *comm)
 {
     char text[DLS_LOCAL_TEXT];
-    snprintf(text, sizeof text, "failed: %.800s", dls_status_message());
-    dls_local_fail(&comm->local, comm->rank, DLS_ERR_COMM, text);
+    snprintf(text, sizeof text, "failed: %.1700s", dls_status_message());
+    dls_local_fail(&comm->local, comm->rank, DLS_ERR_COMM, text, 0);
     return -DLS_ERR_COMM;
 }
 
-static void sleep_while_idle(void *arg)
+static int sleep_while_idle(void *arg)
 {
+#ifndef DLS_BACKEND_cuda
+    return dls_deadlock_sleep(arg);
+#else
     dls_comm *comm = arg;
-    char text[DLS_LOCAL_WAIT] = "waits for its device";
-    if (comm->host_waits[0])
-        snprintf(text, sizeof text, "%s", comm->host_waits);
-    if (comm->waiting)
-        dls_engine_describe(comm->waiting, text, sizeof text);
-    dls_local_sleep(&comm->local, text);
+    if (dls_local_quiet(&comm->local))
+        dls_local_sleep(&comm->local, 0.1);
+    return 0;
+#endif
 }
 
 static dls_status open_device(dls_comm *comm)
@@ -72,9 +73,6 @@ static dls_status open_device(dls_comm *comm)
     DLS_CUDA(cudaStreamCreateWithFlags(&comm->stream, cudaStreamNonBlocking));
     DLS_CUDA(dls_gpu_name_stream(comm->stream, "host waits"));
     dls_gpu_set_idle(sleep_while_idle, comm);
-#ifndef DLS_BACKEND_cuda
-    comm->local.watches = 1; // a rank with nothing to do has no kernel running either
-#endif
     return DLS_OK;
 }
 

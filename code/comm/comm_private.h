@@ -9,6 +9,7 @@
 #include "comm/comm.h"
 #include "comm/local.h"
 #include "comm/message.h"
+#include "vgpu/gpu.h"
 
 /* define a channel */
 typedef struct dls_channel {
@@ -20,6 +21,13 @@ typedef struct dls_channel {
 /* define the inside of a communicator */
 typedef struct dls_comm_op dls_comm_op;
 
+/* Questions answered with "not ready" because nothing could change the answer. */
+typedef struct dls_comm_patience {
+    uint64_t enqueued;   // operations at the last of them
+    unsigned in_vain;    // how many in a row, with nothing enqueued in between
+    double since;        // the first of these, real s
+} dls_comm_patience;
+
 struct dls_comm {
     int rank, world;
     dls_local local;                          // unused in a world of one
@@ -27,9 +35,10 @@ struct dls_comm {
     dls_channel in[DLS_LOCAL_MAX_RANKS];      // from each peer
     uint64_t collectives;                     // called so far
     uint64_t pages;                           // posted by the host all-gather
-    const dls_comm_op *waiting;               // the last one that could not go on
     char host_waits[DLS_LOCAL_WAIT];          // what the host thread waits for, or ""
     cudaStream_t stream;                      // for the waits of the host
+    dls_comm_patience patience;
+    int idle_rounds;                          // time-outs in a row
     pthread_mutex_t lock;                     // of the operations' progress
     dls_comm_statistics stats;
 };
@@ -63,6 +72,19 @@ dls_status dls_engine_enqueue(const dls_comm_op *op, cudaStream_t stream,
 
 /* What an operation waits for, in words. */
 void dls_engine_describe(const dls_comm_op *op, char *text, size_t size);
+
+/* The communication operation behind an operation of a stream; NULL: it is none, or
+ * complete. */
+const dls_comm_op *dls_engine_op(const dls_gpu_op *op, const void *arg);
+
+/* The peer from which it needs something; -1: none. *receives: a message, else room. */
+int dls_engine_awaited(const dls_comm_op *op, int *receives);
+
+/* The rank that a host all-gather waits for; -1: op is none. */
+int dls_host_awaited(const dls_gpu_op *op, const void *arg);
+
+/* The idle callback of the virtual GPU: sleeps, and finds deadlocks (deadlock.c). */
+int dls_deadlock_sleep(dls_comm *comm);
 
 /* Tells the other ranks that this one failed, as dls_status_message() says; returns what
  * an operation's ready() returns then. */

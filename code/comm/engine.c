@@ -186,6 +186,13 @@ static int awaited(const dls_comm_op *op)
     return op->to;
 }
 
+int dls_engine_awaited(const dls_comm_op *op, int *receives)
+{
+    *receives = op->from >= 0 && op->step.receives &&
+                (!op->heard || op->received < op->step.recv_count * op->element);
+    return awaited(op);
+}
+
 static int look_for_the_lost(dls_comm_op *op)
 {
     const dls_local *local = &op->comm->local;
@@ -218,8 +225,6 @@ static void finish(dls_comm_op *op)
     c->stats.operations++;
     c->stats.busy_seconds += op->now - op->start;
     op->done = 1;
-    if (c->waiting == op)
-        c->waiting = NULL;
 }
 
 static int make_progress(dls_comm_op *op)
@@ -233,7 +238,6 @@ static int make_progress(dls_comm_op *op)
         double wire = op->to >= 0 ? op->comm->out[op->to].free_at : 0;
         op->now = op->start = wire > op->start ? wire : op->start;
     }
-    op->comm->waiting = op;
     int moved = advance(op);
     if (moved == 0)
         moved = look_for_the_lost(op);
@@ -267,6 +271,12 @@ static int exchange_run(void *arg, double start, double *finish)
     return 0;
 }
 
+const dls_comm_op *dls_engine_op(const dls_gpu_op *op, const void *arg)
+{
+    const dls_comm_op *ours = arg;
+    return op->ready == exchange_ready && !ours->done ? ours : NULL;
+}
+
 static void exchange_describe(void *arg, char *text, size_t size)
 {
     dls_engine_describe(arg, text, size);
@@ -277,8 +287,6 @@ static void op_release(void *arg)
     dls_comm_op *op = arg;
     if (--op->references > 0)
         return;
-    if (op->comm->waiting == op)
-        op->comm->waiting = NULL;
     free(op);
 }
 

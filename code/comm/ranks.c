@@ -15,7 +15,7 @@ static void be_rank(dls_supervisor *s, int rank, dls_status (*fn)(int, void *), 
     dls_status status = fn(rank, arg);
     if (status != DLS_OK) {
         snprintf(text, sizeof text, "failed: %s", dls_status_message());
-        dls_local_fail(&s->local, rank, status, text);
+        dls_local_fail(&s->local, rank, status, text, 0);
     }
     fflush(NULL);
     _exit(status != DLS_OK);

@@ -103,7 +103,7 @@ static void note_end(dls_supervisor *s, int rank, int status)
         return;
     }
     describe_end(status, text, sizeof text);
-    dls_local_fail(&s->local, rank, DLS_ERR_COMM, text);
+    dls_local_fail(&s->local, rank, DLS_ERR_COMM, text, 0);
     if (s->first >= 0 || s->kill_at > 0)
         return; // a consequence, not the cause
     /* start the countdown */

@@ -82,8 +82,9 @@ void dls_gpu_cost_at(dls_work work, const char *name, double flops, double bytes
 cudaError_t dls_gpu_enqueue(cudaStream_t stream, const dls_gpu_op *op, void *arg);
 
 /* Called whenever no operation can run and at least one waits in `ready`: sleep there
- * until something outside may have changed, for at most about 100 ms. */
-void dls_gpu_set_idle(void (*idle)(void *arg), void *arg);
+ * until something outside may have changed, for at most about 100 ms. Returns 1 when
+ * nothing can change before the host goes on: then a cudaStreamQuery is answered. */
+void dls_gpu_set_idle(int (*idle)(void *arg), void *arg);
 
 /* The host thread's clock: virtual seconds since the first call (real ones on CUDA). */
 double dls_gpu_host_time(void);

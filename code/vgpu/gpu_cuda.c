@@ -31,7 +31,7 @@ static struct {
     dls_cluster cluster;
     double zero;      // real s of the first call
     double watchdog;  // real s
-    void (*idle)(void *arg);
+    int (*idle)(void *arg);
     void *idle_arg;
     cudaEvent_t base; // recorded at `base_time`
     double base_time;
@@ -100,7 +100,7 @@ double dls_gpu_host_time(void)
     return gpu.zero > 0 ? real_time() - gpu.zero : 0;
 }
 
-void dls_gpu_set_idle(void (*idle)(void *arg), void *arg)
+void dls_gpu_set_idle(int (*idle)(void *arg), void *arg)
 {
     gpu.idle = idle;
     gpu.idle_arg = arg;

@@ -52,6 +52,21 @@ static void drop_lock(void)
     pthread_mutex_unlock(&lock);
 }
 
+/* let go of the lock */
+int dls_gpu_unlock(void)
+{
+    int held = lock_depth;
+    while (lock_depth > 0)
+        drop_lock();
+    return held;
+}
+
+void dls_gpu_relock(int held)
+{
+    while (held-- > 0)
+        take_lock();
+}
+
 /* initialise the virtual gpus */
 static void refuse_after_fork(void)
 {
@@ -68,8 +83,8 @@ static dls_status initialise(const dls_gpu_options *options)
     const char *watchdog = getenv("DLS_WATCHDOG");
     dls_vgpu_state fresh = {.options = options ? *options : (dls_gpu_options){0}};
     DLS_TRY(dls_gpu_complete(&fresh.options, &fresh.cluster, &fresh.threads));
-    fresh.watchdog = watchdog ? atof(watchdog) : 120;
-    if (!(fresh.watchdog > 0))
+    fresh.watchdog = watchdog ? atof(watchdog) : 0;
+    if (watchdog && !(fresh.watchdog > 0))
         return DLS_FAIL(DLS_ERR_INPUT, "DLS_WATCHDOG=%s: expected seconds > 0", watchdog);
     if (fresh.threads == 0)
         fresh.threads = fresh.options.world > 1 ? 1 : (int)sysconf(_SC_NPROCESSORS_ONLN);
@@ -107,6 +122,7 @@ cudaError_t dls_vgpu_enter(void)
             return dls_vgpu.sticky;
         }
     }
+    dls_vgpu_register();
     if (dls_vgpu.executing)
         return cudaErrorNotPermitted;
     return dls_vgpu.sticky;
@@ -118,6 +134,8 @@ cudaError_t dls_vgpu_leave(cudaError_t error)
         last_error = error;
     if (last_error == error && error && lock_depth == 1 && dls_vgpu_observer)
         dls_vgpu_observer->failed(error);
+    if (lock_depth == 1)
+        dls_vgpu_site(NULL, NULL, 0); // it was this call's
     drop_lock();
     return error;
 }
@@ -170,7 +188,7 @@ int dls_gpu_local_rank(void) { return look()->options.local_rank; }
 const dls_cluster *dls_gpu_cluster(void) { return &look()->cluster; }
 double dls_gpu_host_time(void) { return look()->host_time; }
 
-void dls_gpu_set_idle(void (*idle)(void *arg), void *arg)
+void dls_gpu_set_idle(int (*idle)(void *arg), void *arg)
 {
     dls_vgpu_enter();
     dls_vgpu.idle = idle;

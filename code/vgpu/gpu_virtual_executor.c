@@ -169,11 +169,12 @@ static size_t add_waiting(char *text, size_t used, size_t size,
 
 static cudaError_t report_stall(const char *reason, dls_status status)
 {
-    char text[384] = "";
+    char text[DLS_VGPU_FAILURE - 64] = "";
     size_t used = 0;
     for (struct CUstream_st *s = dls_vgpu.streams; s; s = s->next)
         if (s->head)
             used = add_waiting(text, used, sizeof text, s);
+    dls_vgpu_host_describe(text, sizeof text);
     return dls_vgpu_break(cudaErrorLaunchTimeout, status, "%s: %s", reason, text);
 }
 
@@ -186,16 +187,16 @@ static double real_time(void)
 }
 
 /* Nothing could run since `since` (real s): sleep, or report. */
-static cudaError_t sleep_or_report(double since)
+static cudaError_t sleep_or_report(const dls_vgpu_mark *mark, double since)
 {
     char reason[64];
     if (dls_vgpu.idle == NULL)
         return report_stall("deadlock", DLS_ERR_STATE);
-    if (real_time() - since > dls_vgpu.watchdog) {
+    if (dls_vgpu.watchdog > 0 && real_time() - since > dls_vgpu.watchdog) {
         snprintf(reason, sizeof reason, "no progress for %g s", dls_vgpu.watchdog);
         return report_stall(reason, DLS_ERR_COMM);
     }
-    dls_vgpu.idle(dls_vgpu.idle_arg);
+    dls_vgpu_idle(mark, 0);
     return cudaSuccess;
 }
 
@@ -209,7 +210,7 @@ cudaError_t dls_vgpu_finish(dls_vgpu_mark *mark, int follow)
             continue;
         }
         since = since > 0 ? since : real_time();
-        sleep_or_report(since);
+        sleep_or_report(mark, since);
     }
     if (mark && follow)
         dls_vgpu.host_time = fmax(dls_vgpu.host_time, mark->time);
@@ -221,7 +222,14 @@ cudaError_t dls_vgpu_finish(dls_vgpu_mark *mark, int follow)
 
 cudaError_t dls_vgpu_finish_device(int device, int follow)
 {
-    for (struct CUstream_st *s = dls_vgpu.streams; s; s = s->next)
+    struct CUstream_st *s = dls_vgpu.streams;
+    while (s && dls_vgpu.sticky == cudaSuccess) {
+        int done = (device >= 0 && s->device != device) || !s->last || s->last->done;
+        if (!done) // which may let the lock go, and another thread destroy this stream
+            dls_vgpu_finish(s->last, 0);
+        s = done ? s->next : dls_vgpu.streams;
+    }
+    for (s = dls_vgpu.streams; s; s = s->next)
         if (device < 0 || s->device == device)
             dls_vgpu_finish(s->last, follow);
     return dls_vgpu.sticky;
@@ -229,15 +237,21 @@ cudaError_t dls_vgpu_finish_device(int device, int follow)
 
 cudaError_t dls_vgpu_poll(dls_vgpu_mark *mark)
 {
-    const double cost = 1e-6; // s of the host's time per question
+    const double cost = 1e-6, patience = 5; // s: the host's per question; real ones
+    double since = 0;
+    int settled = 0; // 1: the answer is the same in every run
     dls_vgpu_hold(mark);
-    while (mark && !mark->done && dls_vgpu_step() > 0)
-        ;
-    if (mark && !mark->done && dls_vgpu.idle && dls_vgpu.sticky == cudaSuccess)
-        dls_vgpu.idle(dls_vgpu.idle_arg);
-    int known = mark == NULL || mark->done;
-    int passed = known && (mark == NULL || mark->time <= dls_vgpu.host_time);
-    if (known && !passed)
+    while (!settled && dls_vgpu.sticky == cudaSuccess) {
+        settled = mark == NULL || mark->done;
+        if (settled || dls_vgpu_step() != 0)
+            continue;
+        since = since > 0 ? since : real_time();
+        if (dls_vgpu.idle == NULL || real_time() - since > patience)
+            break;
+        settled = dls_vgpu_idle(mark, 1);
+    }
+    int passed = mark == NULL || (mark->done && mark->time <= dls_vgpu.host_time);
+    if (settled && !passed)
         dls_vgpu.host_time += cost;
     if (mark && passed && dls_vgpu_observer)
         dls_vgpu_observer->host_waited(mark);

@@ -104,6 +104,8 @@ cudaError_t dls_vgpu_submit(struct CUstream_st *s, dls_vgpu_operation *operation
         s->head = operation;
     s->tail = operation;
     replace_mark(&s->last, operation->mark);
+    operation->mark->stream = s;
+    dls_vgpu.enqueued++;
     dls_vgpu.pending++;
     if (dls_vgpu_observer)
         dls_vgpu_observer->enqueued(s, operation);
@@ -120,6 +122,7 @@ static cudaError_t submit_wait(struct CUstream_st *s, dls_vgpu_mark *mark)
     if (operation == NULL)
         return cudaErrorMemoryAllocation;
     operation->op.name = "wait";
+    dls_vgpu_sited(&operation->op);
     operation->awaited = dls_vgpu_hold(mark);
     return dls_vgpu_submit(s, operation);
 }

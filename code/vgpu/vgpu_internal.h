@@ -8,6 +8,8 @@
 #ifndef DLS_VGPU_INTERNAL_H
 #define DLS_VGPU_INTERNAL_H
 
+#define DLS_VGPU_NO_SITES // the calls are defined here, not called: see vgpu_sites.h
+
 #include "vgpu/gpu.h"
 
 #ifdef __cplusplus
@@ -20,6 +22,7 @@ typedef struct dls_vgpu_mark {
     int done;
     double time; // virtual seconds; valid once done
     int capture, entry; // recorded while capturing a graph; 0: it was not
+    struct CUstream_st *stream; // whose operation completes it; valid until done
     unsigned observed;  // the observer's number for the operation
 } dls_vgpu_mark;
 
@@ -41,7 +44,7 @@ typedef struct dls_vgpu_operation {
 } dls_vgpu_operation;
 
 /* declare streams and the state */
-enum { DLS_VGPU_DEVICES = 64, DLS_VGPU_STREAM_NAME = 32 };
+enum { DLS_VGPU_DEVICES = 64, DLS_VGPU_STREAM_NAME = 32, DLS_VGPU_FAILURE = 2000 };
 
 struct CUstream_st {
     struct CUstream_st *next; // all streams of the process, in order of creation
@@ -67,18 +70,19 @@ typedef struct dls_vgpu_state {
     dls_cluster cluster;
     int threads;
     double host_time;        // s
-    double watchdog;         // s of real time without progress
+    double watchdog;         // s of real time without progress; 0: no limit
     struct CUstream_st *streams;
     struct CUstream_st *legacy[DLS_VGPU_DEVICES];
     int stream_count[DLS_VGPU_DEVICES];
     uint64_t random;
     int pending;             // operations enqueued and not yet run
+    uint64_t enqueued;       // so far
     int executing;           // inside an operation's functions
-    void (*idle)(void *arg);
+    int (*idle)(void *arg);
     void *idle_arg;
     cudaError_t sticky;      // what broke the device
     dls_status sticky_status;
-    char failure[448];       // the same in words
+    char failure[DLS_VGPU_FAILURE]; // the same in words
 } dls_vgpu_state;
 
 extern dls_vgpu_state dls_vgpu;
@@ -110,6 +114,16 @@ void dls_vgpu_take_cost(dls_gpu_op *op);
  * device may plan with. Takes the lock itself. */
 cudaError_t dls_vgpu_launch(cudaStream_t stream, const dls_gpu_op *op, void *arg,
                             double duration);
+
+/* Counts the calling thread among those that use the device. */
+void dls_vgpu_register(void);
+/* Sleeps in the idle callback on behalf of a thread that waits for the mark, or polls
+ * it; returns the callback's answer. The lock is held, and may be let go meanwhile. */
+int dls_vgpu_idle(const dls_vgpu_mark *mark, int polls);
+/* The noted call and its place become the operation's, if there is a note. */
+void dls_vgpu_sited(dls_gpu_op *op);
+/* Adds "the host waits in cudaStreamSynchronize (F:L)". */
+void dls_vgpu_host_describe(char *text, size_t size);
 
 /* Runs one operation: 1 done, 0 none can run, -1 the device broke. */
 int dls_vgpu_step(void);

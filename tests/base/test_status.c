@@ -47,7 +47,7 @@ Test(base, status_message_is_cut_not_overrun)
     memset(word, 'w', 5000);
     word[5000] = 0;
     inner(word);
-    cr_expect_eq(strlen(dls_status_message()), 1023);
+    cr_expect_eq(strlen(dls_status_message()), 2047);
     free(word);
 }
 

@@ -1,31 +1,8 @@
 /* tests/comm/test_faults.c: from chapters/04-data-parallelism-tests.md. Edit the chapter, or edit here and run "make untangle". */
-/* Killed ranks, mismatched calls, deadlocks: each an error with the right words. */
-#include "world.h"
+/* Killed ranks, mismatched calls, ranks that left: each an error with the right words. */
+#include "failure.h"
 
 #include <signal.h>
-#include <time.h>
-
-/* expect a failure of ranks */
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* The ranks must fail within 5 s, with all the words (NULL-terminated) in the message. */
-static void expect_failure(int n, dls_status (*fn)(int, void *), void *arg,
-                           const char *const words[])
-{
-    double start = seconds();
-    dls_status status = dls_run_ranks(n, fn, arg);
-    cr_assert_eq(status, DLS_ERR_COMM, "status %s: %s", dls_status_name(status),
-                 dls_status_message());
-    cr_assert_lt(seconds() - start, 5.0);
-    for (int i = 0; words[i]; i++)
-        cr_assert(strstr(dls_status_message(), words[i]), "no \"%s\" in: %s", words[i],
-                  dls_status_message());
-}
 
 /* kill a rank in the middle */
 static int notes[2];
@@ -117,46 +94,6 @@ Test(comm, unequal_host_gathers_are_reported)
 {
     const char *words[] = {"gathers 8", "gathers 9", "chapters/04", NULL};
     expect_failure(2, gather_unequal, NULL, words);
-}
-
-/* wait in a circle */
-enum { LARGE = 100000 };
-
-static dls_status wait_in_a_circle(int rank, void *arg)
-{
-    int how = *(int *)arg;
-    dls_comm *comm;
-    float *buf;
-    DLS_TRY(test_world(NULL, &comm));
-    DLS_TRY(test_buffer(&buf, LARGE * sizeof *buf));
-    memset(buf, 0, LARGE * sizeof *buf);
-    int n = dls_comm_size(comm), right = (rank + 1) % n;
-    if (how == 2 && rank == 1) {
-        DLS_TRY(dls_comm_barrier(comm));
-    } else if (how == 2) {
-        DLS_TRY(dls_comm_all_reduce(comm, buf, 7, DLS_F32, DLS_SUM, 0));
-    } else if (how == 1) { // larger than a mailbox: all send, nobody receives
-        DLS_TRY(dls_comm_send(comm, buf, LARGE, DLS_F32, right, 0));
-        DLS_TRY(dls_comm_recv(comm, buf, LARGE, DLS_F32, (rank + n - 1) % n, 0));
-    } else {
-        DLS_TRY(dls_comm_recv(comm, buf, 7, DLS_F32, (rank + n - 1) % n, 0));
-        DLS_TRY(dls_comm_send(comm, buf, 7, DLS_F32, right, 0));
-    }
-    DLS_CUDA(cudaDeviceSynchronize());
-    return DLS_OK;
-}
-
-Test(comm, deadlocks_are_reported_with_what_each_rank_waits_for)
-{
-    const char *words[3][8] = {
-        {"all ranks wait for each other", "rank 0 waits in recv of 7 f32",
-         "rank 1 waits in recv of 7 f32", "rank 2 waits in recv of 7 f32", NULL},
-        {"all ranks wait for each other", "rank 0 waits in send of 100000 f32",
-         "rank 2 waits in send of 100000 f32", NULL},
-        {"all ranks wait for each other", "rank 0 waits in all-reduce of 7 f32 (sum)",
-         "rank 1 waits in a barrier or host all-gather", NULL}};
-    for (int how = 0; how < 3; how++)
-        expect_failure(3, wait_in_a_circle, &how, words[how]);
 }
 
 /* leave early */

@@ -78,7 +78,6 @@ static dls_status hammer(int rank, void *arg)
     int n = *(int *)arg, moving;
     dls_local local;
     DLS_TRY(dls_local_attach(atoi(getenv("DLS_ARENA_FD")), rank, n, &local));
-    local.watches = 1;
     conversation out[16], in[16];
     for (int p = 0; p < n; p++) {
         out[p] = (conversation){&local, rank, p, p == rank ? RECORDS : 0, 0};
@@ -93,8 +92,8 @@ static dls_status hammer(int rank, void *arg)
             moving |= in[p].record < RECORDS || out[p].record < RECORDS;
         }
         DLS_TRY(dls_local_check(&local, "hammers"));
-        if (!moved && moving)
-            dls_local_sleep(&local, "hammers");
+        if (!moved && moving && dls_local_quiet(&local))
+            dls_local_sleep(&local, 0.1);
     } while (moving);
     return DLS_OK;
 }

@@ -49,4 +49,5 @@ inline cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttribute attribute, 
 
 #include "vgpu_device.h"
 #endif
+#include "vgpu_sites.h"
 #endif
