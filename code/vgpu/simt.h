@@ -46,7 +46,7 @@ typedef struct dls_simt_grid {
     int line;
     unsigned grid[3], block[3];
     size_t shared_bytes;         // dynamic shared memory per block
-    size_t shared_limit;         // to which it may grow by cudaFuncSetAttribute; 0: 48 KiB
+    size_t shared_limit;         // what cudaFuncSetAttribute allows; 0: 48 KiB
     const void *kernel;          // its address: what attributes are kept under
     void (*span)(void *closure); // while (dls_simt_next()) kernel(arguments);
     void *closure;
@@ -118,13 +118,26 @@ typedef enum dls_warp_op {
     DLS_WARP_SYNC, DLS_WARP_SHFL, DLS_WARP_UP, DLS_WARP_DOWN, DLS_WARP_XOR,
     DLS_WARP_ANY, DLS_WARP_ALL, DLS_WARP_BALLOT, DLS_WARP_MATCH_ANY, DLS_WARP_MATCH_ALL,
     DLS_WARP_ADD, DLS_WARP_AND, DLS_WARP_OR, DLS_WARP_BITXOR,
-    DLS_WARP_MIN, DLS_WARP_MAX, DLS_WARP_MIN_U, DLS_WARP_MAX_U
+    DLS_WARP_MIN, DLS_WARP_MAX, DLS_WARP_MIN_U, DLS_WARP_MAX_U,
+    DLS_WARP_MEET  // with operands of any size: dls_simt_meet
 } dls_warp_op;
 
 /* Waits for the lanes of `mask` that have not returned; returns this lane's result. A
  * shuffle from a lane that does not take part returns poison. */
 unsigned long long dls_simt_warp(dls_warp_op op, unsigned mask, unsigned long long value,
                                  int argument, int width, const char *file, int line);
+
+/* declare a meeting */
+/* A warp operation with operands of any size. What a lane brings begins with this; when
+ * the lanes have come, `complete` is called once and writes everybody's result. */
+typedef struct dls_simt_meeting {
+    const char *name;    // of the instruction
+    const void *caller;  // in the kernel
+    void (*complete)(struct dls_simt_meeting *const lane[DLS_SIMT_WARP]);
+} dls_simt_meeting;
+
+/* All 32 lanes of the warp must come. */
+void dls_simt_meet(dls_simt_meeting *own, const char *file, int line);
 /* declare shared memory calls */
 /* The block's dynamic shared memory, 128-byte aligned; a guard page follows its end. */
 void *dls_simt_dynamic_memory(void);
@@ -164,7 +177,8 @@ typedef struct dls_simt_probe {
     void (*met)(unsigned warp, unsigned lanes, dls_warp_op op); // complete, too
     void (*shared_array)(const char *name, void *array, size_t bytes, const char *file,
                          int line);
-    /* What a wrapper does for a lane, out of the hooks' sight. */
+    /* What a wrapper does for a lane, out of the hooks' sight. write: 0 a read, 1 a
+     * write, 2 a write that was told of before lands now (cp.async). */
     void (*access)(const void *address, size_t size, int write, const void *pc);
     void (*flops)(unsigned long long count, const void *pc);
 } dls_simt_probe;

@@ -202,7 +202,8 @@ static void run_blocks(dls_simt_launch *l)
 {
     dls_simt_worker *w = dls_me = dls_worker_of_this_thread();
     if (!w) {
-        record_fault(l, cudaErrorMemoryAllocation, "no memory for a worker of the virtual GPU");
+        record_fault(l, cudaErrorMemoryAllocation,
+                     "no memory for a worker of the virtual GPU");
         return;
     }
     reset_worker(w, l);

@@ -75,6 +75,8 @@ void dls_worker_free(dls_simt_worker *w)
     if (w->stacks)
         munmap(w->stacks, (size_t)DLS_SIMT_MAX_THREADS * STRIDE + GUARD);
     dls_arena_close(&w->arena);
+    if (w->copies)
+        w->free_copies(w->copies);
     free(w);
 }
 

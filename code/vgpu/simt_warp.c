@@ -100,6 +100,25 @@ static unsigned long long common_result(const dls_warp *warp, unsigned arrived, 
         return result;
     }
 }
+/* meet with payloads */
+static void complete_meeting(dls_simt_worker *w, const dls_warp *warp, unsigned arrived)
+{
+    dls_simt_meeting *lane[DLS_SIMT_WARP];
+    const dls_fiber *first = warp->lane[__builtin_ctz(arrived)];
+    if (arrived != ~0u)
+        dls_fault(w, "%s at %s:%d needs all 32 lanes of warp %u, and only 0x%08x are "
+                  "left", first->waits_for, first->file, first->line,
+                  first->index.linear / DLS_SIMT_WARP, arrived);
+    for (int i = 0; i < DLS_SIMT_WARP; i++) {
+        const dls_fiber *f = warp->lane[i];
+        lane[i] = (dls_simt_meeting *)(uintptr_t)f->value;
+        if (lane[i]->name != lane[0]->name)
+            dls_fault(w, "lanes of one warp meet in different instructions: %s at %s:%d "
+                      "and %s at %s:%d", lane[0]->name, warp->lane[0]->file,
+                      warp->lane[0]->line, lane[i]->name, f->file, f->line);
+    }
+    lane[0]->complete(lane);
+}
 /* complete a rendezvous */
 /* All lanes of the rendezvous led by `leader` are there: all but `self` become ready. */
 static void complete(dls_simt_worker *w, dls_warp *warp, dls_fiber *leader,
@@ -108,7 +127,11 @@ static void complete(dls_simt_worker *w, dls_warp *warp, dls_fiber *leader,
     unsigned arrived = leader->arrived;
     int op = leader->operation;
     int own = (op >= DLS_WARP_SHFL && op <= DLS_WARP_XOR) || op == DLS_WARP_MATCH_ANY;
-    unsigned long long common = own ? 0 : common_result(warp, arrived, op);
+    unsigned long long common = 0;
+    if (op == DLS_WARP_MEET)
+        complete_meeting(w, warp, arrived);
+    else if (!own)
+        common = common_result(warp, arrived, op);
     warp->leaders &= ~(1u << lane_of(leader));
     if (__builtin_expect(dls_simt_probes != NULL, 0))
         dls_simt_probes->met((unsigned)(warp - w->warp), arrived, (dls_warp_op)op);
@@ -192,14 +215,29 @@ static dls_fiber *join(dls_simt_worker *w, dls_warp *warp, dls_fiber *self)
     return self;
 }
 
-unsigned long long dls_simt_warp(dls_warp_op op, unsigned mask, unsigned long long value,
-                                 int argument, int width, const char *file, int line)
+static inline unsigned long long arrive(dls_simt_worker *w, dls_fiber *self,
+                                        const void *pc)
 {
-    dls_simt_worker *w = dls_me;
-    dls_fiber *self = w->running;
     if (!w->tracked)
         dls_block_track(w);
     self->index = threadIdx;
+    check_call(w, self);
+    if (__builtin_expect(dls_simt_probes != NULL, 0))
+        dls_simt_probes->arrived(threadIdx.linear, pc);
+    dls_warp *warp = &w->warp[threadIdx.linear / DLS_SIMT_WARP];
+    dls_fiber *leader = join(w, warp, self);
+    if (is_complete(warp, leader))
+        complete(w, warp, leader, self);
+    else
+        dls_block_dispatch(w, self);
+    return self->result;
+}
+
+
+unsigned long long dls_simt_warp(dls_warp_op op, unsigned mask, unsigned long long value,
+                                 int argument, int width, const char *file, int line)
+{
+    dls_fiber *self = dls_me->running;
     self->operation = op;
     self->waits_for = NAMES[op];
     self->mask = mask;
@@ -208,14 +246,18 @@ unsigned long long dls_simt_warp(dls_warp_op op, unsigned mask, unsigned long lo
     self->width = width;
     self->file = file;
     self->line = line;
-    check_call(w, self);
-    if (__builtin_expect(dls_simt_probes != NULL, 0))
-        dls_simt_probes->arrived(threadIdx.linear, __builtin_return_address(0));
-    dls_warp *warp = &w->warp[threadIdx.linear / DLS_SIMT_WARP];
-    dls_fiber *leader = join(w, warp, self);
-    if (is_complete(warp, leader))
-        complete(w, warp, leader, self);
-    else
-        dls_block_dispatch(w, self);
-    return self->result;
+    return arrive(dls_me, self, __builtin_return_address(0));
+}
+
+void dls_simt_meet(dls_simt_meeting *own, const char *file, int line)
+{
+    dls_fiber *self = dls_me->running;
+    self->operation = DLS_WARP_MEET;
+    self->waits_for = own->name;
+    self->mask = ~0u;
+    self->value = (uintptr_t)own;
+    self->width = DLS_SIMT_WARP;
+    self->file = file;
+    self->line = line;
+    arrive(dls_me, self, own->caller);
 }

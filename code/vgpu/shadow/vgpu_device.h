@@ -132,7 +132,8 @@ static inline long long clock64()
 extern "C" cudaError_t dls_simt_enqueue_grid(
     dls_simt_grid *grid, cudaStream_t stream, void (*run)(void *closure), void *closure,
     void (*destroy)(void *closure));
-extern "C" cudaError_t dls_simt_set_attribute(const void *kernel, int attribute, int value);
+extern "C" cudaError_t dls_simt_set_attribute(const void *kernel, int attribute,
+                                              int value);
 
 /* A launch on its way through a stream: K is a function pointer or a callable object. */
 template <class K, class... P> struct dls_simt_closure {
