@@ -174,6 +174,8 @@ void __ubsan_handle_out_of_bounds(bounds_data *data, uintptr_t index)
 void dls_probe_access(const void *p, size_t size, int write, const void *pc)
 {
     unsigned log2 = (unsigned)__builtin_ctzll(size | 32);
+    if (write == 2)
+        return;  // a cp.async lands; it was noted where it was issued
     if (size == (size_t)1 << log2 && ((uintptr_t)p & (size - 1)) == 0)
         note((write ? NOTE_WRITE : NOTE_READ) + log2, (uint64_t)p, pc);
     else
