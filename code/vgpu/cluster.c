@@ -291,10 +291,16 @@ double dls_cluster_peak(const dls_device_spec *d, dls_work work)
     return peak > 0 ? peak : d->f32;
 }
 
-double dls_cluster_duration(const dls_device_spec *d, dls_work work, double flops,
+double dls_cluster_roofline(const dls_device_spec *d, dls_work work, double flops,
                             double bytes)
 {
     double rate = dls_cluster_peak(d, work) * d->share[work].flops;
     double traffic = d->memory_bandwidth * d->share[work].memory;
-    return fmax(d->least_kernel, fmax(flops / rate, bytes / traffic));
+    return fmax(flops / rate, bytes / traffic);
+}
+
+double dls_cluster_duration(const dls_device_spec *d, dls_work work, double flops,
+                            double bytes)
+{
+    return fmax(d->least_kernel, dls_cluster_roofline(d, work, flops, bytes));
 }

@@ -98,7 +98,10 @@ const char *dls_work_name(dls_work work); // as in the file, "gemm_bf16"
 /* The peak that this work runs at (operations/s); f32's where the device has none. */
 double dls_cluster_peak(const dls_device_spec *device, dls_work work);
 
-/* The roofline: seconds that the work takes on an otherwise idle device. */
+/* The roofline: seconds that the work needs at its peak or from memory, and what it takes
+ * on an otherwise idle device, which is at least the shortest kernel. */
+double dls_cluster_roofline(const dls_device_spec *device, dls_work work, double flops,
+                            double bytes);
 double dls_cluster_duration(const dls_device_spec *device, dls_work work, double flops,
                             double bytes);
 

@@ -232,22 +232,22 @@ static void fill_properties(cudaDeviceProp *p, const dls_device_spec *d)
     memset(p, 0, sizeof *p);
     snprintf(p->name, sizeof p->name, "%s (virtual)", d->name);
     p->totalGlobalMem = (size_t)d->memory_bytes;
-    p->sharedMemPerBlock = 48 * 1024; // the limits of compute capability 9.0
-    p->sharedMemPerBlockOptin = 227 * 1024;
-    p->sharedMemPerMultiprocessor = 228 * 1024;
-    p->regsPerBlock = p->regsPerMultiprocessor = 65536;
+    p->sharedMemPerBlock = 48 * 1024; // of every capability; more by opting in
+    p->sharedMemPerBlockOptin = (size_t)d->shared_per_block;
+    p->sharedMemPerMultiprocessor = (size_t)d->shared_per_multiprocessor;
+    p->regsPerBlock = p->regsPerMultiprocessor = d->registers_per_multiprocessor;
     p->warpSize = 32;
     p->maxThreadsPerBlock = 1024;
-    p->maxThreadsPerMultiProcessor = 2048;
+    p->maxThreadsPerMultiProcessor = d->threads_per_multiprocessor;
     memcpy(p->maxThreadsDim, (int[3]){1024, 1024, 64}, sizeof p->maxThreadsDim);
     memcpy(p->maxGridSize, (int[3]){0x7fffffff, 65535, 65535}, sizeof p->maxGridSize);
     p->totalConstMem = 65536;
     p->major = d->compute_major;
     p->minor = d->compute_minor;
     p->multiProcessorCount = d->multiprocessors;
-    p->l2CacheSize = 50 << 20;
+    p->l2CacheSize = (int)d->l2_bytes;
     p->unifiedAddressing = p->managedMemory = p->concurrentKernels = 1;
-    p->asyncEngineCount = 3;
+    p->asyncEngineCount = d->copy_engines;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)

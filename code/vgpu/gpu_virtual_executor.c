@@ -45,16 +45,17 @@ static int can_run(const struct CUstream_st *s, double *earliest)
 }
 
 /* apply the laws of the clock */
-static double start_time(const struct CUstream_st *s, const dls_vgpu_operation *operation,
-                         double earliest)
+double dls_vgpu_start(const dls_vgpu_operation *operation, double finish, double awaited,
+                      double earliest)
 {
     if (operation->type == DLS_VGPU_WAIT)
-        return fmax(s->finish, operation->awaited->time);
+        return fmax(finish, awaited);
     double launched = operation->enqueued + dls_vgpu.cluster.device.launch_latency;
-    return fmax(fmax(s->finish + operation->gap, launched), earliest);
+    return fmax(fmax(fmax(finish + operation->gap, launched), earliest),
+                operation->not_before);
 }
 
-static double duration(const dls_vgpu_operation *operation)
+double dls_vgpu_duration(const dls_vgpu_operation *operation)
 {
     const dls_gpu_op *op = &operation->op;
     if (operation->type != DLS_VGPU_WORK)
@@ -97,8 +98,9 @@ static int fail_operation(const struct CUstream_st *s, const dls_gpu_op *op, int
 static int run_head(struct CUstream_st *s, double earliest)
 {
     dls_vgpu_operation *operation = s->head;
-    double start = start_time(s, operation, earliest);
-    double finish = start + duration(operation);
+    double awaited = operation->awaited ? operation->awaited->time : 0;
+    double start = dls_vgpu_start(operation, s->finish, awaited, earliest);
+    double finish = start + dls_vgpu_duration(operation);
     int code = 0;
     s->head = operation->next;
     dls_vgpu.pending--;
@@ -115,6 +117,9 @@ static int run_head(struct CUstream_st *s, double earliest)
     s->finish = fmax(start, finish);
     operation->mark->time = s->finish;
     operation->mark->done = 1;
+    if (code >= 0 && operation->mark->known != s->finish && !isnan(operation->mark->known))
+        code = -(int)DLS_FAIL(DLS_ERR_STATE, "planned for %.17g s, finished at %.17g",
+                              operation->mark->known, s->finish);
     if (code < 0)
         code = fail_operation(s, &operation->op, code);
     else
@@ -214,6 +219,8 @@ cudaError_t dls_vgpu_finish(dls_vgpu_mark *mark, int follow)
     }
     if (mark && follow)
         dls_vgpu.host_time = fmax(dls_vgpu.host_time, mark->time);
+    if (mark && mark->done)
+        mark->known = mark->time;
     if (mark && follow && mark->done && dls_vgpu_observer)
         dls_vgpu_observer->host_waited(mark);
     dls_vgpu_drop(mark);
@@ -253,6 +260,8 @@ cudaError_t dls_vgpu_poll(dls_vgpu_mark *mark)
     int passed = mark == NULL || (mark->done && mark->time <= dls_vgpu.host_time);
     if (settled && !passed)
         dls_vgpu.host_time += cost;
+    if (mark && passed)
+        mark->known = mark->time;
     if (mark && passed && dls_vgpu_observer)
         dls_vgpu_observer->host_waited(mark);
     dls_vgpu_drop(mark);

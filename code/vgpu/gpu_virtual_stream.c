@@ -98,6 +98,7 @@ cudaError_t dls_vgpu_submit(struct CUstream_st *s, dls_vgpu_operation *operation
         return dls_vgpu_capture_add(s, operation);
     operation->enqueued = dls_vgpu.host_time;
     operation->range = dls_trace_range_current();
+    dls_vgpu_plan(s, operation);
     if (s->head)
         s->tail->next = operation;
     else

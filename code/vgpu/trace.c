@@ -53,6 +53,12 @@ static int grow(void *array, int count, int *capacity, size_t size)
 void dls_trace_enable(int on) { trace.on = on; }
 int dls_trace_enabled(void) { return trace.on; }
 int dls_trace_count(void) { return trace.span_count; }
+
+const dls_trace_span *dls_trace_span_at(int i)
+{
+    return i >= 0 && i < trace.span_count ? &trace.spans[i] : NULL;
+}
+
 int dls_trace_range_current(void) { return open_range; }
 
 void dls_trace_set_rank(int rank, int world)

@@ -36,6 +36,7 @@ int dls_trace_range_current(void);
  * counted; dls_trace_save reports it. */
 void dls_trace_add(const dls_trace_span *span, const char *stream_name);
 int dls_trace_count(void);
+const dls_trace_span *dls_trace_span_at(int i); // NULL behind the last
 void dls_trace_clear(void);
 
 /* declare saving and merging */

@@ -21,6 +21,7 @@ typedef struct dls_vgpu_mark {
     int refs;
     int done;
     double time; // virtual seconds; valid once done
+    double known; // the same, when it follows from the program alone, else NAN
     int capture, entry; // recorded while capturing a graph; 0: it was not
     struct CUstream_st *stream; // whose operation completes it; valid until done
     unsigned observed;  // the observer's number for the operation
@@ -38,6 +39,7 @@ typedef struct dls_vgpu_operation {
     double enqueued;        // the host's clock (s)
     double duration;        // s, or < 0: from the cost model
     double gap;             // s after its predecessor in a graph
+    double not_before;      // s, when what it shares is free
     int range;              // innermost trace range at the enqueue
     dls_vgpu_mark *awaited; // WAIT only
     dls_vgpu_mark *mark;
@@ -124,6 +126,14 @@ int dls_vgpu_idle(const dls_vgpu_mark *mark, int polls);
 void dls_vgpu_sited(dls_gpu_op *op);
 /* Adds "the host waits in cudaStreamSynchronize (F:L)". */
 void dls_vgpu_host_describe(char *text, size_t size);
+
+/* The laws of the clock: when an operation starts behind `finish`, the time of what it
+ * awaits, and its input's; and how long it takes. */
+double dls_vgpu_start(const dls_vgpu_operation *operation, double finish, double awaited,
+                      double earliest);
+double dls_vgpu_duration(const dls_vgpu_operation *operation);
+/* Before an operation enters its queue: its place on what it shares with others. */
+void dls_vgpu_plan(struct CUstream_st *stream, dls_vgpu_operation *operation);
 
 /* Runs one operation: 1 done, 0 none can run, -1 the device broke. */
 int dls_vgpu_step(void);

@@ -4,10 +4,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "vgpu/gpu.h"
+#include "vgpu_child.h"
 
 #define US 1e-6
 #define OK(expr) cr_assert_eq((expr), 0, "%s", #expr)
@@ -165,34 +164,8 @@ static double random_program(uint64_t seed)
     return sum;
 }
 
-static double in_child(double (*program)(uint64_t), uint64_t seed)
-{
-    int ends[2], status;
-    double time = -1;
-    OK(pipe(ends));
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        double t = program(seed);
-        ssize_t written = write(ends[1], &t, sizeof t);
-        _exit(written == sizeof t ? 0 : 1);
-    }
-    close(ends[1]);
-    cr_assert_eq(read(ends[0], &time, sizeof time), (ssize_t)sizeof time);
-    close(ends[0]);
-    waitpid(child, &status, 0);
-    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    return time;
-}
-
 Test(vgpu, times_do_not_depend_on_the_seed)
 {
-    double expected = in_child(random_program, 1);
-    cr_assert(expected > 0);
-    for (uint64_t seed = 2; seed <= 50; seed++) {
-        double time = in_child(random_program, seed);
-        cr_assert_eq(memcmp(&time, &expected, sizeof time), 0,
-                     "seed %d: %.17g, not %.17g", (int)seed, time, expected);
-    }
+    expect_one_time(random_program, 50);
 }
 #endif
