@@ -35,7 +35,7 @@ static dls_status adamw(dls_ctx *ctx, real *p, const real *g, real *m, real *v, 
 {
     if (n == 0)
         return DLS_OK;
-    dls_gpu_cost("adamw", 15.0 * n, 7.0 * n * sizeof(real));
+    dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "adamw", 15.0 * n, 7.0 * n * sizeof(real));
     DLS_RUN_ON_HOST(ctx, dls_adamw, p, g, m, v, n, rates, coef);
     adamw_kernel<real>
         <<<dls_blocks(n, 256), 256, 0, ctx->stream>>>(p, g, m, v, n, rates, coef);

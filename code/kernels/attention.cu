@@ -122,6 +122,19 @@ struct attention_size {
           rows((double)B * T * C) {}
 };
 
+template <typename real>
+static void cost_of_product(const char *name, const attention_size &s, int D)
+{
+    dls_gpu_cost_of(DLS_WORK_ATTENTION_F32, name, 2 * s.pairs * D,
+                    (2 * s.rows + s.pairs) * sizeof(real));
+}
+
+template <typename real>
+static void cost_of_softmax(const char *name, const attention_size &s, int squares)
+{
+    dls_gpu_cost_of(DLS_WORK_ATTENTION_F32, name, 5 * s.pairs,
+                    (squares * s.pairs + s.square) * sizeof(real));
+}
 template <bool left_transposed, bool right_transposed, int range, typename real>
 static dls_status attention_product(dls_ctx *ctx, heads<real> out, heads<const real> left,
                                     heads<const real> right, int B, int H, int M, int N,
@@ -144,8 +157,11 @@ static dls_status attention_forward(dls_ctx *ctx, real *out, real *att, const re
     real scale = real(1 / sqrt((double)D));
     attention_size s(B, T, C, H);
     /* run the forward pass on the host */
-    dls_gpu_cost("attention forward", (4.0 * D + 5) * s.pairs,
-                 (4 * s.rows + 3 * s.pairs + s.square) * sizeof(real));
+    cost_of_product<real>("attention scores", s, D);
+    DLS_CHARGE_ON_HOST(ctx);
+    cost_of_softmax<real>("attention softmax", s, 1);
+    DLS_CHARGE_ON_HOST(ctx);
+    cost_of_product<real>("attention values", s, D);
     DLS_RUN_ON_HOST(ctx, dls_attention_forward, out, att, qkv, B, T, C, H);
     /* describe the forward arrays */
     size_t width = 3 * (size_t)C, square = (size_t)T * T;
@@ -156,17 +172,15 @@ static dls_status attention_forward(dls_ctx *ctx, real *out, real *att, const re
     heads<const real> a_const = {att, H * square, square, (size_t)T};
     heads<real> o = {out, (size_t)T * C, (size_t)D, (size_t)C};
     /* run the three forward kernels */
-    dls_gpu_cost("attention scores", 2 * s.pairs * D,
-                 (2 * s.rows + s.pairs) * sizeof(real));
+    cost_of_product<real>("attention scores", s, D);
     DLS_TRY((attention_product<false, true, SKIP_ABOVE_DIAGONAL>(ctx, a, q, k, B, H, T, T,
                                                                  D)));
     size_t rows = (size_t)B * H * T;
-    dls_gpu_cost("attention softmax", 5 * s.pairs, (s.pairs + s.square) * sizeof(real));
+    cost_of_softmax<real>("attention softmax", s, 1);
     attention_softmax_kernel<real>
         <<<dls_blocks(rows, 4), 128, 0, ctx->stream>>>(att, scale, T, rows);
     DLS_TRY(dls_launched());
-    dls_gpu_cost("attention values", 2 * s.pairs * D,
-                 (2 * s.rows + s.pairs) * sizeof(real));
+    cost_of_product<real>("attention values", s, D);
     return attention_product<false, false, STOP_AT_ROW>(ctx, o, a_const, v, B, H, T, D,
                                                         T);
 }
@@ -183,8 +197,15 @@ static dls_status attention_backward(dls_ctx *ctx, real *dqkv, real *scratch,
     real scale = real(1 / sqrt((double)D));
     attention_size s(B, T, C, H);
     /* run the backward pass on the host */
-    dls_gpu_cost("attention backward", (8.0 * D + 5) * s.pairs,
-                 (8 * s.rows + 6 * s.pairs + s.square) * sizeof(real));
+    cost_of_product<real>("attention backward weights", s, D);
+    DLS_CHARGE_ON_HOST(ctx);
+    cost_of_softmax<real>("attention backward softmax", s, 2);
+    DLS_CHARGE_ON_HOST(ctx);
+    cost_of_product<real>("attention backward queries", s, D);
+    DLS_CHARGE_ON_HOST(ctx);
+    cost_of_product<real>("attention backward keys", s, D);
+    DLS_CHARGE_ON_HOST(ctx);
+    cost_of_product<real>("attention backward values", s, D);
     DLS_RUN_ON_HOST(ctx, dls_attention_backward, dqkv, scratch, dout, qkv, att, B, T, C, H);
     /* describe the backward arrays */
     size_t width = 3 * (size_t)C, square = (size_t)T * T;
@@ -199,24 +220,22 @@ static dls_status attention_backward(dls_ctx *ctx, real *dqkv, real *scratch,
     heads<real> dk = {dqkv + C, T * width, (size_t)D, width};
     heads<real> dv = {dqkv + 2 * C, T * width, (size_t)D, width};
     /* make the gradient of the scores */
-    double flops = 2 * s.pairs * D, bytes = (2 * s.rows + s.pairs) * sizeof(real);
-    dls_gpu_cost("attention backward weights", flops, bytes);
+    cost_of_product<real>("attention backward weights", s, D);
     DLS_TRY((attention_product<false, true, SKIP_ABOVE_DIAGONAL>(ctx, ds, d_o, v, B, H, T,
                                                                  T, D)));
     size_t rows = (size_t)B * H * T;
-    dls_gpu_cost("attention backward softmax", 5 * s.pairs,
-                 (2 * s.pairs + s.square) * sizeof(real));
+    cost_of_softmax<real>("attention backward softmax", s, 2);
     attention_softmax_backward_kernel<real>
         <<<dls_blocks(rows, 4), 128, 0, ctx->stream>>>(scratch, att, scale, T, rows);
     DLS_TRY(dls_launched());
     /* multiply for the three gradients */
-    dls_gpu_cost("attention backward queries", flops, bytes);
+    cost_of_product<real>("attention backward queries", s, D);
     DLS_TRY((attention_product<false, false, STOP_AT_ROW>(ctx, dq, ds_const, k, B, H, T, D,
                                                           T)));
-    dls_gpu_cost("attention backward keys", flops, bytes);
+    cost_of_product<real>("attention backward keys", s, D);
     DLS_TRY((attention_product<true, false, START_AT_ROW>(ctx, dk, ds_const, q, B, H, T, D,
                                                           T)));
-    dls_gpu_cost("attention backward values", flops, bytes);
+    cost_of_product<real>("attention backward values", s, D);
     return attention_product<true, false, START_AT_ROW>(ctx, dv, a, d_o, B, H, T, D, T);
 }
 

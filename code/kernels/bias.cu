@@ -40,7 +40,8 @@ static dls_status bias_add(dls_ctx *ctx, real *x, const real *bias, int N, int C
     size_t count = (size_t)N * C;
     if (count == 0)
         return DLS_OK;
-    dls_gpu_cost("bias add", (double)count, (2.0 * count + C) * sizeof(real));
+    dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "bias add", (double)count,
+                    (2.0 * count + C) * sizeof(real));
     DLS_RUN_ON_HOST(ctx, dls_bias_add, x, bias, N, C);
     bias_add_kernel<real>
         <<<dls_blocks(count, 256), 256, 0, ctx->stream>>>(x, bias, C, count);
@@ -53,7 +54,8 @@ static dls_status bias_backward(dls_ctx *ctx, real *dbias, const real *dout, int
     double count = (double)N * C;
     if (count == 0)
         return DLS_OK;
-    dls_gpu_cost("bias backward", count, (count + 2.0 * C) * sizeof(real));
+    dls_gpu_cost_of(DLS_WORK_REDUCTION, "bias backward", count,
+                    (count + 2.0 * C) * sizeof(real));
     DLS_RUN_ON_HOST(ctx, dls_bias_backward, dbias, dout, N, C);
     bias_backward_kernel<real>
         <<<dls_blocks(C, 32), dim3(32, 8), 0, ctx->stream>>>(dbias, dout, N, C);

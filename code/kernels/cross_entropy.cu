@@ -58,8 +58,8 @@ static dls_status cross_entropy_forward(dls_ctx *ctx, real *losses, real *lse,
     double count = (double)N * V;
     if (count == 0)
         return DLS_OK;
-    dls_gpu_cost("cross-entropy forward", 4 * count,
-                 (count + 2.0 * N) * sizeof(real) + 4.0 * N);
+    dls_gpu_cost_of(DLS_WORK_NORM, "cross-entropy forward", 4 * count,
+                    (count + 2.0 * N) * sizeof(real) + 4.0 * N);
     DLS_RUN_ON_HOST(ctx, dls_cross_entropy_forward, losses, lse, logits, targets, N, V);
     cross_entropy_forward_kernel<real>
         <<<(unsigned)N, 256, 0, ctx->stream>>>(losses, lse, logits, targets, V);
@@ -74,8 +74,8 @@ static dls_status cross_entropy_backward(dls_ctx *ctx, real *dlogits, const real
     double count = (double)N * V;
     if (count == 0)
         return DLS_OK;
-    dls_gpu_cost("cross-entropy backward", 4 * count,
-                 (2 * count + N) * sizeof(real) + 4.0 * N);
+    dls_gpu_cost_of(DLS_WORK_NORM, "cross-entropy backward", 4 * count,
+                    (2 * count + N) * sizeof(real) + 4.0 * N);
     DLS_RUN_ON_HOST(ctx, dls_cross_entropy_backward, dlogits, logits, lse, targets, scale,
                     N, V);
     cross_entropy_backward_kernel<real>

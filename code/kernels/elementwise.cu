@@ -30,7 +30,7 @@ static dls_status add(dls_ctx *ctx, real *out, const real *a, const real *b, siz
 {
     if (n == 0)
         return DLS_OK;
-    dls_gpu_cost("add", 1.0 * n, 3.0 * n * sizeof(real));
+    dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "add", 1.0 * n, 3.0 * n * sizeof(real));
     DLS_RUN_ON_HOST(ctx, dls_add, out, a, b, n);
     add_kernel<real><<<dls_blocks(n, 256), 256, 0, ctx->stream>>>(out, a, b, n);
     return dls_launched();
@@ -41,7 +41,7 @@ static dls_status scale(dls_ctx *ctx, real *x, real alpha, size_t n)
 {
     if (n == 0)
         return DLS_OK;
-    dls_gpu_cost("scale", 1.0 * n, 2.0 * n * sizeof(real));
+    dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "scale", 1.0 * n, 2.0 * n * sizeof(real));
     DLS_RUN_ON_HOST(ctx, dls_scale, x, alpha, n);
     scale_kernel<real><<<dls_blocks(n, 256), 256, 0, ctx->stream>>>(x, alpha, n);
     return dls_launched();

@@ -70,8 +70,8 @@ static dls_status embedding_forward(dls_ctx *ctx, real *out, const int *tokens,
     size_t count = (size_t)B * T * C;
     if (count == 0)
         return DLS_OK;
-    dls_gpu_cost("embedding forward", (double)count,
-                 3.0 * count * sizeof(real) + 4.0 * B * T);
+    dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "embedding forward", (double)count,
+                    3.0 * count * sizeof(real) + 4.0 * B * T);
     DLS_RUN_ON_HOST(ctx, dls_embedding_forward, out, tokens, wte, wpe, B, T, C);
     embedding_forward_kernel<real><<<dls_blocks(count, 256), 256, 0, ctx->stream>>>(
         out, tokens, wte, wpe, T, C, count);
@@ -88,14 +88,20 @@ static dls_status embedding_backward(dls_ctx *ctx, real *dwte, real *dwpe,
         return DLS_OK;
     double table_bytes = (double)(N + 2 * rows) * C * sizeof(real) + 4.0 * N;
     double position_bytes = (double)(N + 2 * T) * C * sizeof(real);
-    dls_gpu_cost("embedding backward", 2.0 * N * C, table_bytes + position_bytes);
+    dls_gpu_cost_of(DLS_WORK_REDUCTION, "embedding backward table", (double)N * C,
+                    table_bytes);
+    DLS_CHARGE_ON_HOST(ctx);
+    dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "embedding backward position", (double)N * C,
+                    position_bytes);
     DLS_RUN_ON_HOST(ctx, dls_embedding_backward, dwte, dwpe, dout, tokens, B, T, C);
-    dls_gpu_cost("embedding backward table", (double)N * C, table_bytes);
+    dls_gpu_cost_of(DLS_WORK_REDUCTION, "embedding backward table", (double)N * C,
+                    table_bytes);
     embedding_backward_table_kernel<real>
         <<<dim3((unsigned)V, dls_blocks(C, 128)), 128, 0, ctx->stream>>>(
             dwte, dout, tokens, C, (int)N);
     DLS_TRY(dls_launched());
-    dls_gpu_cost("embedding backward position", (double)N * C, position_bytes);
+    dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "embedding backward position", (double)N * C,
+                    position_bytes);
     embedding_backward_position_kernel<real>
         <<<dls_blocks(plane, 256), 256, 0, ctx->stream>>>(dwpe, dout, B, plane);
     return dls_launched();

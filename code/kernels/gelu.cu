@@ -40,7 +40,8 @@ static dls_status gelu_forward(dls_ctx *ctx, real *out, const real *x, size_t n)
 {
     if (n == 0)
         return DLS_OK;
-    dls_gpu_cost("gelu forward", 10.0 * n, 2.0 * n * sizeof(real));
+    dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "gelu forward", 10.0 * n,
+                    2.0 * n * sizeof(real));
     DLS_RUN_ON_HOST(ctx, dls_gelu_forward, out, x, n);
     gelu_forward_kernel<real><<<dls_blocks(n, 256), 256, 0, ctx->stream>>>(out, x, n);
     return dls_launched();
@@ -52,7 +53,8 @@ static dls_status gelu_backward(dls_ctx *ctx, real *dx, const real *dout, const 
 {
     if (n == 0)
         return DLS_OK;
-    dls_gpu_cost("gelu backward", 21.0 * n, 3.0 * n * sizeof(real));
+    dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "gelu backward", 21.0 * n,
+                    3.0 * n * sizeof(real));
     DLS_RUN_ON_HOST(ctx, dls_gelu_backward, dx, dout, x, n);
     gelu_backward_kernel<real>
         <<<dls_blocks(n, 256), 256, 0, ctx->stream>>>(dx, dout, x, n);

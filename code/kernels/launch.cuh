@@ -22,6 +22,7 @@
 /* run on the host when asked */
 #ifdef __CUDACC__
 #define DLS_RUN_ON_HOST(ctx, name, ...) ((void)0)
+#define DLS_CHARGE_ON_HOST(ctx) ((void)0)
 #else
 #define DLS_RUN_ON_HOST(ctx, name, ...)                                              \
     do {                                                                             \
@@ -32,6 +33,14 @@
         else                                                                         \
             DLS_CUDA(dls_gpu_host_launch((ctx)->stream, name##_f64, __VA_ARGS__));   \
         return DLS_OK;                                                               \
+    } while (0)
+/* charge for a kernel on the host */
+#define DLS_CHARGE_ON_HOST(ctx)                                                      \
+    do {                                                                             \
+        dls_gpu_op empty_ = {};                                                      \
+        empty_.planned = 1;                                                          \
+        if (dls_gpu_use_host_kernels())                                              \
+            DLS_CUDA(dls_gpu_enqueue((ctx)->stream, &empty_, nullptr));              \
     } while (0)
 #endif
 

@@ -102,8 +102,8 @@ static dls_status layernorm_forward(dls_ctx *ctx, real *out, real *mean, real *r
     double count = (double)N * C;
     if (count == 0)
         return DLS_OK;
-    dls_gpu_cost("layernorm forward", 8 * count,
-                 (2 * count + 2.0 * C + 2.0 * N) * sizeof(real));
+    dls_gpu_cost_of(DLS_WORK_NORM, "layernorm forward", 8 * count,
+                    (2 * count + 2.0 * C + 2.0 * N) * sizeof(real));
     DLS_RUN_ON_HOST(ctx, dls_layernorm_forward, out, mean, rstd, x, weight, bias, N, C);
     layernorm_forward_kernel<real><<<dls_blocks(N, 4), 128, 0, ctx->stream>>>(
         out, mean, rstd, x, weight, bias, N, C);
@@ -119,8 +119,8 @@ static dls_status layernorm_backward_input(dls_ctx *ctx, real *dx, const real *d
     double count = (double)N * C;
     if (count == 0)
         return DLS_OK;
-    dls_gpu_cost("layernorm backward input", 12 * count,
-                 (3 * count + C + 2.0 * N) * sizeof(real));
+    dls_gpu_cost_of(DLS_WORK_NORM, "layernorm backward input", 12 * count,
+                    (3 * count + C + 2.0 * N) * sizeof(real));
     DLS_RUN_ON_HOST(ctx, dls_layernorm_backward_input, dx, dout, x, weight, mean, rstd, N,
                     C);
     layernorm_backward_input_kernel<real><<<dls_blocks(N, 4), 128, 0, ctx->stream>>>(
@@ -137,8 +137,8 @@ static dls_status layernorm_backward_weight(dls_ctx *ctx, real *dweight, real *d
     double count = (double)N * C;
     if (count == 0)
         return DLS_OK;
-    dls_gpu_cost("layernorm backward weight", 6 * count,
-                 (2 * count + 4.0 * C + 2.0 * N) * sizeof(real));
+    dls_gpu_cost_of(DLS_WORK_REDUCTION, "layernorm backward weight", 6 * count,
+                    (2 * count + 4.0 * C + 2.0 * N) * sizeof(real));
     DLS_RUN_ON_HOST(ctx, dls_layernorm_backward_weight, dweight, dbias, dout, x, mean,
                     rstd, N, C);
     layernorm_backward_weight_kernel<real>

@@ -53,17 +53,34 @@ static __global__ void clip_coefficient_kernel(double *coef, double *norm,
 }
 
 /* launch the reductions */
+static unsigned blocks_for(size_t n)
+{
+    unsigned blocks = dls_blocks(n, 4096);
+    return blocks < 1 ? 1 : blocks > MOST_BLOCKS ? MOST_BLOCKS : blocks;
+}
+
+template <typename real>
+static void cost_of_partial_sums(const char *name, bool squared, size_t n)
+{
+    dls_gpu_cost_of(DLS_WORK_REDUCTION, name, (squared ? 2.0 : 1.0) * n,
+                    (double)n * sizeof(real));
+}
+
+static void cost_of_finish(unsigned blocks)
+{
+    dls_gpu_cost_of(DLS_WORK_REDUCTION, "add partial sums", blocks, 8.0 * blocks);
+}
+
 template <typename real, bool squared, typename result>
 static dls_status reduce_on_device(dls_ctx *ctx, const char *name, result *out,
                                    const real *x, size_t n)
 {
     int slot = (int)(__sync_fetch_and_add(&turn, 1u) % SLOTS);
-    unsigned blocks = dls_blocks(n, 4096);
-    blocks = blocks < 1 ? 1 : blocks > MOST_BLOCKS ? MOST_BLOCKS : blocks;
-    dls_gpu_cost(name, (squared ? 2.0 : 1.0) * n, (double)n * sizeof(real));
+    unsigned blocks = blocks_for(n);
+    cost_of_partial_sums<real>(name, squared, n);
     partial_sum_kernel<real, squared><<<blocks, 256, 0, ctx->stream>>>(x, n, slot);
     DLS_TRY(dls_launched());
-    dls_gpu_cost("add partial sums", blocks, 8.0 * blocks);
+    cost_of_finish(blocks);
     finish_sum_kernel<result, squared>
         <<<1, 256, 0, ctx->stream>>>(out, slot, (int)blocks);
     return dls_launched();
@@ -72,7 +89,9 @@ static dls_status reduce_on_device(dls_ctx *ctx, const char *name, result *out,
 template <typename real>
 static dls_status sum(dls_ctx *ctx, real *out, const real *x, size_t n)
 {
-    dls_gpu_cost("sum", 1.0 * n, (double)n * sizeof(real));
+    cost_of_partial_sums<real>("sum", false, n);
+    DLS_CHARGE_ON_HOST(ctx);
+    cost_of_finish(blocks_for(n));
     DLS_RUN_ON_HOST(ctx, dls_sum, out, x, n);
     return reduce_on_device<real, false>(ctx, "sum", out, x, n);
 }
@@ -80,7 +99,9 @@ static dls_status sum(dls_ctx *ctx, real *out, const real *x, size_t n)
 template <typename real>
 static dls_status square_sum(dls_ctx *ctx, double *out, const real *x, size_t n)
 {
-    dls_gpu_cost("square sum", 2.0 * n, (double)n * sizeof(real));
+    cost_of_partial_sums<real>("square sum", true, n);
+    DLS_CHARGE_ON_HOST(ctx);
+    cost_of_finish(blocks_for(n));
     DLS_RUN_ON_HOST(ctx, dls_square_sum, out, x, n);
     return reduce_on_device<real, true>(ctx, "square sum", out, x, n);
 }

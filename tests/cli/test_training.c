@@ -71,8 +71,13 @@ Test(cli, simt_and_host_kernels_agree, .timeout = 120)
     const char *three_steps = "--set train.steps=3 --set train.checkpoint_every=0";
     char *host = train_small("DLS_KERNELS=host", 2, three_steps);
     char *simt = train_small("DLS_KERNELS=simt", 2, three_steps);
-    double difference = largest_difference(host, simt, 3);
+    double difference = largest_difference(host, simt, 3), x[64], y[64];
     cr_expect_lt(difference, 1e-5);
+    cr_assert_eq(read_column(host, "virtual_seconds", x, 64), 3);
+    cr_assert_eq(read_column(simt, "virtual_seconds", y, 64), 3);
+    cr_expect_arr_eq(x, y, 3 * sizeof *x, "%.12g s, %.12g s", x[2], y[2]);
+    outcome o = run_program("cmp %s/trace.json %s/trace.json", host, simt);
+    cr_expect_eq(o.exit_code, 0, "%s", o.output);
     free(host), free(simt);
 }
 
