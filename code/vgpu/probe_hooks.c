@@ -105,8 +105,6 @@ void __sanitizer_cov_trace_pc(void)
         note(NOTE_BLOCK, 0, CALLER);
 }
 
-void __tsan_init(void);
-void __tsan_init(void) {}
 void __tsan_vptr_update(void **p, void *value);
 void __tsan_vptr_update(void **p, void *value) { (void)p, (void)value; }
 void __tsan_vptr_read(void **p);
