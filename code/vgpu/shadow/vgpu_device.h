@@ -29,6 +29,11 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static __thread __attribute__((aligned(128)))
+#ifdef DLS_PROBED
+#define DLS_UNPROBED __attribute__((no_sanitize("thread"), no_sanitize_coverage))
+#else
+#define DLS_UNPROBED
+#endif
 /* declare the built in variables */
 extern "C" {
 extern __thread uint3 blockIdx;
@@ -93,14 +98,17 @@ template <class T> struct dls_simt_dynamic_array {
 
 /* Behind typedef T dls_type_x: makes x a reference into the block's arena. */
 #define DLS_SIMT_SHARED(name)                                                   \
-    dls_type_##name &name = []() -> dls_type_##name & {                         \
+    dls_type_##name &name = []() DLS_UNPROBED -> dls_type_##name & {            \
         DLS_SIMT_SHARED_PLACE(name)                                             \
     }();
 
 /* The same outside of functions: looks the place up at each use. */
 #define DLS_SIMT_SHARED_GLOBAL(name)                                            \
     static struct {                                                             \
-        operator dls_type_##name &() const { DLS_SIMT_SHARED_PLACE(name) }      \
+        DLS_UNPROBED operator dls_type_##name &() const                         \
+        {                                                                       \
+            DLS_SIMT_SHARED_PLACE(name)                                         \
+        }                                                                       \
         template <class U> dls_type_##name &operator=(const U &value) const     \
         {                                                                       \
             dls_type_##name &here = *this;                                      \
@@ -143,7 +151,7 @@ template <class K, class... P> struct dls_simt_closure {
 };
 
 template <class C, size_t... I>
-static void dls_simt_run_threads(const C *c, std::index_sequence<I...>)
+DLS_UNPROBED static void dls_simt_run_threads(const C *c, std::index_sequence<I...>)
 {
     unsigned at = ~0u;
     while (dls_simt_next(&at))
