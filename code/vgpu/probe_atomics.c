@@ -18,23 +18,14 @@ static void note_atomic(unsigned what, const volatile void *p, unsigned size,
     if (n + 1 >= PROBE_ROOM - PROBE_RESERVE)
         dls_probe_full(l);
 }
-
-/* Many atomics are a load and a compare-and-swap in a loop: the GPU has one instruction. */
-static void forget_load(const volatile void *p, unsigned size)
-{
-    dls_probe_lane *l = dls_probe_now;
-    if (l && l->count && (l->code[l->count - 1] & 31) == NOTE_ATOMIC_READ &&
-        l->address[l->count - 1] == ((uint64_t)p | (uint64_t)size << NOTE_SIZE_SHIFT))
-        l->count--;
-}
 /* load store and exchange */
 #define CALLER __builtin_return_address(0)
 #define LOADS_AND_STORES(T, bits)                                                 \
     T __tsan_atomic##bits##_load(const volatile T *p, int order);                 \
     T __tsan_atomic##bits##_load(const volatile T *p, int order)                  \
     {                                                                             \
-        (void)order;                                                              \
-        note_atomic(NOTE_ATOMIC_READ, p, sizeof(T), CALLER);                      \
+        if (order != __ATOMIC_RELAXED)                                            \
+            note_atomic(NOTE_ATOMIC_READ, p, sizeof(T), CALLER);                  \
         return __atomic_load_n(p, __ATOMIC_SEQ_CST);                              \
     }                                                                             \
     void __tsan_atomic##bits##_store(volatile T *p, T value, int order);          \
@@ -69,7 +60,6 @@ static void forget_load(const volatile void *p, unsigned size)
                                      int failed)                                  \
     {                                                                             \
         (void)order, (void)failed;                                                \
-        forget_load(p, sizeof(T));                                                \
         note_atomic(NOTE_ATOMIC_UPDATE, p, sizeof(T), CALLER);                    \
         return __atomic_compare_exchange_n(p, expected, value, 0, __ATOMIC_SEQ_CST, \
                                            __ATOMIC_SEQ_CST);                     \
@@ -81,7 +71,6 @@ static void forget_load(const volatile void *p, unsigned size)
                                                  int order, int failed)           \
     {                                                                             \
         (void)order, (void)failed;                                                \
-        forget_load(p, sizeof(T));                                                \
         note_atomic(NOTE_ATOMIC_UPDATE, p, sizeof(T), CALLER);                    \
         __atomic_compare_exchange_n(p, &expected, value, 0, __ATOMIC_SEQ_CST,     \
                                     __ATOMIC_SEQ_CST);                            \
