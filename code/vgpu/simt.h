@@ -72,8 +72,10 @@ void dls_simt_configure(int threads, unsigned long long seed);
 /* Host. The same, but only if nobody has. */
 void dls_simt_configure_once(int threads, unsigned long long seed);
 
-/* Host. Early exits before a barrier that were seen (each kernel warns once). */
+/* Host. Early exits before a barrier that were seen (each kernel warns once), and
+ * arrivals at a barrier while other threads of the block waited at another one. */
 unsigned long dls_simt_early_exits(void);
+unsigned long dls_simt_divergent_barriers(void);
 /* declare the thread loop */
 typedef struct dls_simt_cursor {
     unsigned next, end;           // threads handed out; where the fast path stops

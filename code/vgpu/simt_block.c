@@ -4,7 +4,7 @@
  * Invariants while a block is tracked (some thread has waited):
  *   active  = threads started and not returned = fibers with holds set
  *   each such fiber is running, or in ready, or in waiting, or in its warp's lane table
- *   a barrier is complete when all threads have been started and arrived == active
+ *   missing = threads not returned and not in waiting; at 0 the barrier is complete
  * Fibers of a block run on one OS thread, so none of this needs a lock.
  */
 #include "vgpu/simt_internal.h"
@@ -58,7 +58,9 @@ void dls_block_track(dls_simt_worker *w)
     }
     w->tracked = 1;
     w->active = 1;
+    w->missing = w->threads - (dls_simt_here.next ? dls_simt_here.next - 1 : 0);
     w->running->holds = 1;
+    w->running->index = threadIdx;
     dls_simt_here.end = 0;
 }
 /* name what everybody waits for */
@@ -82,7 +84,6 @@ static _Noreturn void report_deadlock(dls_simt_worker *w)
 {
     char text[1024] = "";
     size_t used = 0;
-    w->running->index = threadIdx;
     for (unsigned i = 0; i < w->fresh; i++) {
         const dls_fiber *f = &w->fibers[i];
         int seen = !f->holds;
@@ -96,13 +97,13 @@ static _Noreturn void report_deadlock(dls_simt_worker *w)
     dls_fault(w, "deadlock: every thread waits: %s", text);
 }
 /* choose who runs next */
-/* A fiber to go on with, or NULL when nobody can run. */
-static dls_fiber *take_next(dls_simt_worker *w)
+/* The same when threads may be left to start, or nobody is ready. */
+static __attribute__((noinline)) dls_fiber *look_for_next(dls_simt_worker *w)
 {
     int unstarted = dls_simt_here.next < w->threads;
-    int start_first = w->start_first | w->start_now;
-    w->start_now = 0;
-    if (w->ready.head && !(start_first && unstarted))
+    unsigned start = w->start;
+    w->start = unstarted ? start & 1 : 0;
+    if (w->ready.head && !(start && unstarted))
         return pop(&w->ready);
     if (!unstarted)
         return NULL;
@@ -114,41 +115,47 @@ static dls_fiber *take_next(dls_simt_worker *w)
     return f;
 }
 
-void dls_block_dispatch(dls_simt_worker *w, dls_fiber *self)
+/* A fiber to go on with, or NULL when nobody can run. */
+static inline dls_fiber *take_next(dls_simt_worker *w)
 {
-    dls_fiber *f = take_next(w);
+    if (__builtin_expect(w->ready.head && !w->start, 1))
+        return pop(&w->ready);
+    return look_for_next(w);
+}
+
+static inline void go_on_with(dls_simt_worker *w, dls_fiber *self, dls_fiber *f)
+{
     if (__builtin_expect(!f, 0))
         report_deadlock(w);
-    if (f == self)
-        return;
-    self->index = threadIdx;
     w->running = f;
     threadIdx = f->index;
     if (__builtin_expect(dls_simt_probes != NULL, 0))
         dls_simt_probes->run(f->holds ? threadIdx.linear : DLS_SIMT_MAX_THREADS);
     dls_fiber_switch(&self->sp, f->sp);
 }
-/* release a barrier */
-static int barrier_is_complete(const dls_simt_worker *w)
-{
-    return w->arrived == w->active && dls_simt_here.next == w->threads;
-}
 
+void dls_block_dispatch(dls_simt_worker *w, dls_fiber *self)
+{
+    dls_fiber *f = take_next(w);
+    if (f != self)
+        go_on_with(w, self, f);
+}
+/* release a barrier */
 static void tell_probes_of_barrier(const dls_simt_worker *w)
 {
     const dls_fiber *at = w->waiting.head ? w->waiting.head : w->running;
     dls_simt_probes->barrier(at->file, at->line);
 }
 
-static void release(dls_simt_worker *w, unsigned arrived)
+static void release(dls_simt_worker *w)
 {
-    if (__builtin_expect(arrived < w->threads, 0))
+    if (__builtin_expect(w->active < w->threads, 0))
         dls_block_warn_early_exit(w);
     if (__builtin_expect(dls_simt_probes != NULL, 0))
         tell_probes_of_barrier(w);
     w->epoch++;
     w->votes[w->epoch & 1] = 0;
-    w->arrived = 0;
+    w->missing = w->active;
     if (!w->waiting.head)
         return;
     if (w->ready.head)
@@ -159,27 +166,37 @@ static void release(dls_simt_worker *w, unsigned arrived)
     w->waiting.head = NULL;
 }
 /* wait at a barrier */
+static __attribute__((noinline)) void look_closely(dls_simt_worker *w, dls_fiber *self,
+                                                   const void *pc)
+{
+    const dls_fiber *other = w->waiting.head;
+    if (!w->tracked)
+        dls_block_track(w);
+    if (other && (other->line != self->line || strcmp(other->file, self->file)))
+        dls_block_warn_divergence(w, other, self);
+    if (dls_simt_probes)
+        dls_simt_probes->arrived(threadIdx.linear, pc);
+    w->line = dls_simt_probes ? 0 : self->line;
+}
+
 void dls_simt_barrier(const char *file, int line)
 {
     dls_simt_worker *w = dls_me;
     dls_fiber *self = w->running;
-    if (__builtin_expect(!w->tracked, 0))
-        dls_block_track(w);
     self->file = file;
     self->line = line;
     self->waits_for = "__syncthreads";
-    if (__builtin_expect(dls_simt_probes != NULL, 0))
-        dls_simt_probes->arrived(threadIdx.linear, __builtin_return_address(0));
-    w->arrived++;
-    if (barrier_is_complete(w)) {
-        release(w, w->arrived);
+    if (__builtin_expect(line != w->line, 0))
+        look_closely(w, self, __builtin_return_address(0));
+    if (--w->missing == 0) {
+        release(w);
         return;
     }
     if (w->dice >> (w->epoch & 63) & 1)
         push_front(&w->waiting, self);
     else
         dls_list_push(&w->waiting, self);
-    dls_block_dispatch(w, self);
+    go_on_with(w, self, take_next(w));
 }
 
 unsigned dls_simt_barrier_count(int predicate, const char *file, int line)
@@ -201,8 +218,8 @@ static void thread_returned(dls_simt_worker *w, dls_fiber *self)
         dls_simt_probes->returned(t);
     if (warp->leaders)
         dls_warp_recheck(w, warp);
-    if (w->arrived && barrier_is_complete(w))
-        release(w, w->arrived);
+    if (--w->missing == 0 && w->active > 0)
+        release(w);
 }
 
 static void become_next_thread(void)
@@ -221,6 +238,7 @@ int dls_simt_next_slow(void)
     for (;;) {
         if (w->tracked && dls_simt_here.next < w->threads) {
             become_next_thread();
+            self->index = threadIdx;
             self->holds = 1;
             w->active++;
             return 1;
@@ -231,6 +249,7 @@ int dls_simt_next_slow(void)
             if (!dls_block_begin(w))
                 return 0;
             become_next_thread();
+            self->index = threadIdx;
             return 1;
         }
         self->next = w->idle;
@@ -249,7 +268,7 @@ void dls_simt_yield(void)
     w->spins = 0;
     dls_fiber *self = w->running;
     self->waits_for = "a spin loop";
-    w->start_now = 1;
+    w->start |= 2;
     if (!w->ready.head && dls_simt_here.next == w->threads) {
         sched_yield();
     } else {

@@ -33,7 +33,7 @@ __thread dls_simt_dim blockIdx, blockDim, gridDim;
 
 static uint64_t seed;
 static int worker_count;         // 0: not yet decided
-static atomic_ulong early_exits;
+static atomic_ulong early_exits, divergences;
 static atomic_ullong launches;
 /* keep the pool of helpers */
 static struct pool {
@@ -168,10 +168,11 @@ int dls_block_begin(dls_simt_worker *w)
         wake_helpers_if_worth_it(l, block);
     set_position(l->grid, block);
     w->tracked = 0;
-    w->active = w->arrived = w->epoch = w->spins = 0;
+    w->active = w->epoch = w->spins = 0;
+    w->line = 0;
     w->votes[0] = w->votes[1] = 0;
     w->dice = seed ? dls_mix(seed ^ dls_mix(l->number ^ dls_mix(block))) : 0;
-    w->start_first = w->dice >> 63 & 1;
+    w->start = w->dice >> 63 & 1;
     dls_simt_here.serial++;
     dls_simt_here.next = 0;
     dls_simt_here.end = w->threads;
@@ -252,14 +253,14 @@ int dls_simt_take_fault(char *message, size_t room)
 /* warn of an early exit */
 static int first_time(const char *name)
 {
-    static const char *warned[64];
+    static char *warned[64];
     static unsigned count;
     pthread_mutex_lock(&fault_lock);
     int known = count >= 64;
     for (unsigned i = 0; i < count && !known; i++)
         known = !strcmp(warned[i], name);
-    if (!known)
-        warned[count++] = name;
+    if (!known && (warned[count] = strdup(name)))
+        count++;
     pthread_mutex_unlock(&fault_lock);
     return !known;
 }
@@ -277,12 +278,31 @@ void dls_block_warn_early_exit(dls_simt_worker *w)
     dls_log(DLS_LOG_WARN, "kernel %s, launched at %s:%d: block (%u,%u,%u): thread "
             "(%u,%u,%u) returned before the barrier at %s:%d, which %u reached", g->name,
             g->file, g->line, blockIdx.x, blockIdx.y, blockIdx.z, w->shape[t].x,
-            w->shape[t].y, w->shape[t].z, at->file, at->line, w->arrived);
+            w->shape[t].y, w->shape[t].z, at->file, at->line, w->active);
 }
 
 unsigned long dls_simt_early_exits(void)
 {
     return atomic_load(&early_exits);
+}
+
+void dls_block_warn_divergence(dls_simt_worker *w, const dls_fiber *a, const dls_fiber *b)
+{
+    const dls_simt_grid *g = w->launch->grid;
+    char mark[512];
+    atomic_fetch_add(&divergences, 1);
+    snprintf(mark, sizeof mark, "%s: divergent", g->name);
+    if (first_time(mark))
+        dls_log(DLS_LOG_WARN, "kernel %s, launched at %s:%d: block (%u,%u,%u): divergent "
+                "barrier: thread (%u,%u,%u) waits in %s at %s:%d, thread (%u,%u,%u) at "
+                "%s:%d", g->name, g->file, g->line, blockIdx.x, blockIdx.y, blockIdx.z,
+                a->index.x, a->index.y, a->index.z, a->waits_for, a->file, a->line,
+                b->index.x, b->index.y, b->index.z, b->file, b->line);
+}
+
+unsigned long dls_simt_divergent_barriers(void)
+{
+    return atomic_load(&divergences);
 }
 /* start the helpers */
 static void *help(void *unused)

@@ -60,12 +60,13 @@ typedef struct dls_simt_worker {
     dls_fiber *idle;
     unsigned threads;   // of this block
     unsigned active;    // fibers that hold a thread
-    unsigned arrived;   // of these, standing at the barrier
+    unsigned missing;   // threads that have neither returned nor come to the barrier
+    int line;           // of the barrier where a thread was last; 0: look closely
     unsigned epoch;     // barriers passed by this block
     unsigned votes[2];  // predicates counted for the barrier of an even or odd epoch
     int tracked;        // some thread of this block has waited
-    int start_first;    // prefer threads not yet started to those ready
-    int start_now;      // the same, for the next choice only
+    unsigned start;     // prefer threads not yet started to those ready: in this block
+                        // (1), for the next choice (2)
     unsigned spins;
     uint64_t dice;      // the state of this block's random choices
     void *home;         // the worker's own stack, while a fiber runs
@@ -103,6 +104,8 @@ void dls_block_dispatch(dls_simt_worker *w, dls_fiber *self);  // run somebody e
 void dls_list_push(dls_fiber_list *list, dls_fiber *f);
 int dls_block_begin(dls_simt_worker *w);         // 0: no block is left
 void dls_block_warn_early_exit(dls_simt_worker *w);
+void dls_block_warn_divergence(dls_simt_worker *w, const dls_fiber *a,
+                               const dls_fiber *b);
 void dls_warp_recheck(dls_simt_worker *w, dls_warp *warp);  // a lane has returned
 _Noreturn void dls_fault_as(dls_simt_worker *w, int error, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

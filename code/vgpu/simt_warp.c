@@ -220,7 +220,6 @@ static inline unsigned long long arrive(dls_simt_worker *w, dls_fiber *self,
 {
     if (!w->tracked)
         dls_block_track(w);
-    self->index = threadIdx;
     check_call(w, self);
     if (__builtin_expect(dls_simt_probes != NULL, 0))
         dls_simt_probes->arrived(threadIdx.linear, pc);

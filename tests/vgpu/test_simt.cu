@@ -194,6 +194,35 @@ Test(vgpu, simt_early_exit)
         }
 }
 #endif
+/* test divergent barriers */
+#ifdef DLS_VIRTUAL_GPU
+__global__ void wait_apart(int *out, int apart)
+{
+    int t = threadIdx.x;
+    for (int i = 0; i < 3; i++) {
+        if (apart && t % 2)
+            __syncthreads();
+        else
+            __syncthreads();
+        if (__syncthreads_or(t == i))
+            out[t]++;
+    }
+}
+
+Test(vgpu, simt_divergent_barriers)
+{
+    int *out = managed(50, 0);
+    FOR_SEEDS(seed)
+        for (int apart = 0; apart < 2; apart++) {
+            unsigned long before = dls_simt_divergent_barriers();
+            wait_apart<<<1, 50>>>(out, apart);
+            OK(cudaDeviceSynchronize());
+            unsigned long seen = dls_simt_divergent_barriers() - before;
+            cr_assert(apart ? seen >= 3 : seen == 0, "%lu with apart = %d", seen, apart);
+        }
+    cr_assert_eq(out[49], 3 * 2 * 50);
+}
+#endif
 /* test atomics */
 struct totals {
     int i, top, bottom, exchanged;
