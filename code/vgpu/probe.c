@@ -129,7 +129,8 @@ static void barrier(const char *file, int line)
 
 static void met(unsigned warp, unsigned lanes, dls_warp_op op)
 {
-    uint64_t word = (uint64_t)dls_probe.meetings++ << 8 | (unsigned)op;
+    uint64_t number = dls_probe.meetings++ & 0xffffff;
+    uint64_t word = (uint64_t)lanes << 32 | number << 8 | (unsigned)op;
     dls_probe.warp[warp].stopped &= ~lanes;
     for (unsigned rest = lanes; rest; rest &= rest - 1) {
         dls_probe_lane *l = &dls_probe.lane[warp * DLS_SIMT_WARP +
@@ -144,6 +145,23 @@ static void shared_array(const char *name, void *array, size_t bytes, const char
 {
     TELL(shared_array, name, array, bytes, file, line);
 }
+/* pass complaints on */
+static void diverged(const dls_simt_stop *one, const dls_simt_stop *other)
+{
+    TELL(diverged, one, other);
+}
+
+static void early_exit(unsigned thread, const dls_simt_stop *waits)
+{
+    TELL(early_exit, thread, waits);
+}
+
+static void source_lane(const dls_simt_stop *at, unsigned source)
+{
+    TELL(source_lane, at, source);
+}
+
+static void fault(const char *text) { TELL(fault, text); }
 /* make room in a full log */
 void dls_probe_full(dls_probe_lane *l)
 {
@@ -162,10 +180,27 @@ void dls_probe_full(dls_probe_lane *l)
             dls_simt_yield();
     }
 }
+/* cut the logs at a fence */
+void dls_probe_cut(dls_probe_lane *l)
+{
+    unsigned thread = (unsigned)(l - dls_probe.lane), warp = thread / DLS_SIMT_WARP;
+    dls_probe_warp *w = &dls_probe.warp[warp];
+    uint32_t mine = 1u << thread % DLS_SIMT_WARP;
+    w->fencing |= mine;
+    for (unsigned turns = 0; turns < 64 && (w->fencing & mine); turns++) {
+        if (!~(w->absent | w->stopped | w->fencing))
+            break;
+        dls_simt_yield();
+    }
+    if (w->fencing & mine)
+        dls_probe_consume(warp, 0);
+    w->fencing = 0;
+}
 /* attach a consumer */
 static const dls_simt_probe table = {
     launch_begin, launch_end, block_begin, block_end, run, returned, arrived, barrier, met,
-    shared_array, dls_probe_access, dls_probe_flops};
+    shared_array, dls_probe_access, dls_probe_flops, diverged, early_exit, source_lane,
+    fault};
 
 int dls_probe_attach(const dls_probe_consumer *consumer)
 {

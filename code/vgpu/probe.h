@@ -27,8 +27,8 @@ typedef enum dls_probe_kind {
     DLS_PROBE_BLOCK,    // a basic block was entered; no address
     DLS_PROBE_FLOPS,    // address[i]: operations that a wrapper did for lane i
     DLS_PROBE_SPECIAL,  // a call of a mathematical function; no address
-    DLS_PROBE_SYNC      // lanes met in a warp operation; address[i]: the number of the
-                        // meeting in its block << 8 | its dls_warp_op
+    DLS_PROBE_SYNC      // lanes met in a warp operation; address[i]: all its lanes << 32
+                        // | the number of the meeting in its block << 8 | dls_warp_op
 } dls_probe_kind;
 
 typedef enum dls_probe_space {
@@ -81,6 +81,15 @@ typedef struct dls_probe_consumer {
     void (*barrier)(unsigned epoch, const char *file, int line); // all warps consumed
     void (*shared_array)(const char *name, void *array, size_t bytes, const char *file,
                          int line);
+    /* At once, before the notes of the lane are handed over: an atomic or volatile
+     * access, and a fence, for which they have been. */
+    void (*sync)(unsigned thread, const void *address, int writes, int reads);
+    void (*fence)(unsigned thread, int device_wide);
+    /* The engine's own complaints. */
+    void (*diverged)(const dls_simt_stop *one, const dls_simt_stop *other);
+    void (*early_exit)(unsigned returned, const dls_simt_stop *waits);
+    void (*source_lane)(const dls_simt_stop *at, unsigned source);
+    void (*fault)(const char *text);
     /* Probed host code touches memory: at once, no request. */
     void (*host)(uintptr_t pc, const void *address, size_t size, int write);
     /* An index out of a local or shared array's bounds, before the access. */

@@ -44,11 +44,19 @@ static inline __attribute__((always_inline)) void note(unsigned what, uint64_t w
 #define HOOK(name, what)                                                          \
     void name(const void *p);                                                     \
     void name(const void *p) { note(what, (uint64_t)p, CALLER); }
+#define VOLATILE_HOOK(name, what, bytes)                                          \
+    void name(const void *p);                                                     \
+    void name(const void *p)                                                      \
+    {                                                                             \
+        note(what, (uint64_t)p | (uint64_t)(bytes) << NOTE_SIZE_SHIFT, CALLER);   \
+        if (dls_probe_now)                                                        \
+            dls_probe_tell_sync(dls_probe_now, p, what);                          \
+    }
 #define SIZED_HOOKS(bytes, log2)                                                  \
     HOOK(__tsan_read##bytes, NOTE_READ + log2)                                    \
     HOOK(__tsan_write##bytes, NOTE_WRITE + log2)                                  \
-    HOOK(__tsan_volatile_read##bytes, NOTE_READ + log2)                           \
-    HOOK(__tsan_volatile_write##bytes, NOTE_WRITE + log2)
+    VOLATILE_HOOK(__tsan_volatile_read##bytes, NOTE_ATOMIC_READ, bytes)           \
+    VOLATILE_HOOK(__tsan_volatile_write##bytes, NOTE_ATOMIC_WRITE, bytes)
 SIZED_HOOKS(1, 0)
 SIZED_HOOKS(2, 1)
 SIZED_HOOKS(4, 2)

@@ -37,6 +37,7 @@ _Static_assert(sizeof(dls_probe_lane) / 64 % 2 == 1, "neighbours in different se
 typedef struct dls_probe_warp {
     uint32_t absent;   // lanes that the block does not have, or that have returned
     uint32_t stopped;  // lanes that wait in the engine
+    uint32_t fencing;  // lanes that stand at a fence
 } dls_probe_warp;
 
 typedef struct dls_probe_state {
@@ -55,12 +56,14 @@ extern dls_probe_state dls_probe;
 extern __thread dls_probe_lane *dls_probe_now;  // of the lane that runs, or NULL
 /* declare the internals of probes */
 void dls_probe_full(dls_probe_lane *lane);  // makes room; other lanes may run
+void dls_probe_cut(dls_probe_lane *lane);   // hands over all that the lane has noted
 
 /* Hands the notes of a warp over. `open`: lanes that will go on, so that what comes next
  * in their logs is not known. */
 void dls_probe_consume(unsigned warp, uint32_t open);
 void dls_probe_forget_shapes(void);  // of all sites: a launch begins
 
+void dls_probe_tell_sync(const dls_probe_lane *l, const volatile void *p, unsigned what);
 void dls_probe_access(const void *p, size_t size, int write, const void *pc);
 void dls_probe_flops(unsigned long long count, const void *pc);
 

@@ -257,6 +257,32 @@ static void consume_equal(const view *v, uint32_t mask)
     }
 }
 /* consume diverged logs */
+static uint64_t word_at(const view *v, const uint32_t *at, int lane)
+{
+    return v->lane[lane].address[at[lane]];
+}
+
+/* A meeting comes after all that its lanes did before: it waits until they stand there. */
+static void hold_back_meetings(const view *v, const uint32_t *at, uint32_t *head)
+{
+    uint32_t here = 0, held = 0, some = 0;
+    for (int i = 0; i < LANES; i++) {
+        some |= (uint32_t)(head[i] != ~0u) << i;
+        here |= (uint32_t)(head[i] != ~0u && (head[i] & 31) == NOTE_SYNC) << i;
+    }
+    for (uint32_t rest = here; rest; rest &= rest - 1) {
+        int i = __builtin_ctz(rest);
+        for (uint32_t others = (uint32_t)(word_at(v, at, i) >> 32) & some; others;
+             others &= others - 1) {
+            int k = __builtin_ctz(others);
+            if (!(here >> k & 1) || word_at(v, at, k) != word_at(v, at, i))
+                held |= 1u << i;
+        }
+    }
+    for (uint32_t rest = held == some ? 0 : held; rest; rest &= rest - 1)
+        head[__builtin_ctz(rest)] = ~0u;
+}
+
 /* Until all are empty, or one that is in `open` is. at[i]: how far lane i was read. */
 static void consume_diverged(const view *v, uint32_t open, uint32_t *at)
 {
@@ -270,6 +296,7 @@ static void consume_diverged(const view *v, uint32_t open, uint32_t *at)
             if (!some && (open >> i & 1))
                 return;
         }
+        hold_back_meetings(v, at, head);
         for (int i = 0; i < LANES; i++)
             least = head[i] < least ? head[i] : least;
         if (least == ~0u)

@@ -167,6 +167,13 @@ dls_simt_slot dls_simt_shared_enter(const dls_simt_shared *variable);
 
 /* What the engine tells the probes (probe.h); NULL in a program without them. All calls
  * come on the one thread that runs the launch. */
+/* Where a thread stands. */
+typedef struct dls_simt_stop {
+    unsigned thread;  // in its block
+    const char *file;
+    int line;
+} dls_simt_stop;
+
 typedef struct dls_simt_probe {
     void (*launch_begin)(const dls_simt_grid *grid);
     void (*launch_end)(const dls_simt_grid *grid, int failed);
@@ -183,6 +190,12 @@ typedef struct dls_simt_probe {
      * write, 2 a write that was told of before lands now (cp.async). */
     void (*access)(const void *address, size_t size, int write, const void *pc);
     void (*flops)(unsigned long long count, const void *pc);
+    /* Complaints. Two threads stand at different barriers; one returned before another's
+     * barrier; a shuffle read a lane that did not take part; the launch is given up. */
+    void (*diverged)(const dls_simt_stop *one, const dls_simt_stop *other);
+    void (*early_exit)(unsigned returned, const dls_simt_stop *waits);
+    void (*source_lane)(const dls_simt_stop *at, unsigned source);
+    void (*fault)(const char *text);
 } dls_simt_probe;
 
 extern const dls_simt_probe *dls_simt_probes;

@@ -141,6 +141,11 @@ void dls_block_dispatch(dls_simt_worker *w, dls_fiber *self)
         go_on_with(w, self, f);
 }
 /* release a barrier */
+dls_simt_stop dls_stop_of(const dls_fiber *f)
+{
+    return (dls_simt_stop){f->index.linear, f->file, f->line};
+}
+
 static void tell_probes_of_barrier(const dls_simt_worker *w)
 {
     const dls_fiber *at = w->waiting.head ? w->waiting.head : w->running;

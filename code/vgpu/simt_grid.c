@@ -84,6 +84,8 @@ static void record_fault(dls_simt_launch *l, int error, const char *text)
     pthread_mutex_lock(&fault_lock);
     snprintf(fault_message, sizeof fault_message,
              "kernel %s, launched at %s:%d: %s", g->name, g->file, g->line, text);
+    if (dls_simt_probes)
+        dls_simt_probes->fault(text);
     fault_error = error;
     dls_log(DLS_LOG_ERROR, "%s", fault_message);
     pthread_mutex_unlock(&fault_lock);
@@ -269,12 +271,15 @@ void dls_block_warn_early_exit(dls_simt_worker *w)
 {
     const dls_simt_grid *g = w->launch->grid;
     atomic_fetch_add(&early_exits, 1);
-    if (!first_time(g->name))
-        return;
     const dls_fiber *at = w->waiting.head ? w->waiting.head : w->running;
+    const dls_simt_stop stop = dls_stop_of(at);
     unsigned t = 0;
     while (t < w->threads && !(w->warp[t / 32].gone >> t % 32 & 1))
         t++;
+    if (dls_simt_probes)
+        dls_simt_probes->early_exit(t, &stop);
+    if (!first_time(g->name))
+        return;
     dls_log(DLS_LOG_WARN, "kernel %s, launched at %s:%d: block (%u,%u,%u): thread "
             "(%u,%u,%u) returned before the barrier at %s:%d, which %u reached", g->name,
             g->file, g->line, blockIdx.x, blockIdx.y, blockIdx.z, w->shape[t].x,
@@ -290,7 +295,10 @@ void dls_block_warn_divergence(dls_simt_worker *w, const dls_fiber *a, const dls
 {
     const dls_simt_grid *g = w->launch->grid;
     char mark[512];
+    const dls_simt_stop one = dls_stop_of(a), other = dls_stop_of(b);
     atomic_fetch_add(&divergences, 1);
+    if (dls_simt_probes)
+        dls_simt_probes->diverged(&one, &other);
     snprintf(mark, sizeof mark, "%s: divergent", g->name);
     if (first_time(mark))
         dls_log(DLS_LOG_WARN, "kernel %s, launched at %s:%d: block (%u,%u,%u): divergent "

@@ -102,6 +102,7 @@ int dls_stack_guards(const dls_simt_worker *w, const void *p);  // is p below a 
 void dls_block_track(dls_simt_worker *w);        // some thread waits: fibers from now on
 void dls_block_dispatch(dls_simt_worker *w, dls_fiber *self);  // run somebody else
 void dls_list_push(dls_fiber_list *list, dls_fiber *f);
+dls_simt_stop dls_stop_of(const dls_fiber *f);   // for the probes
 int dls_block_begin(dls_simt_worker *w);         // 0: no block is left
 void dls_block_warn_early_exit(dls_simt_worker *w);
 void dls_block_warn_divergence(dls_simt_worker *w, const dls_fiber *a,

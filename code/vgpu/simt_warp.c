@@ -45,6 +45,9 @@ static unsigned long long shuffled(const dls_warp *warp, unsigned arrived,
     unsigned from = source_lane(f) % DLS_SIMT_WARP;
     if (arrived >> from & 1)
         return warp->lane[from]->value;
+    const dls_simt_stop at = dls_stop_of(f);
+    if (dls_simt_probes)
+        dls_simt_probes->source_lane(&at, from);
     return (unsigned long long)DLS_SIMT_POISON << 32 | DLS_SIMT_POISON;
 }
 /* compute a vote or reduction */
