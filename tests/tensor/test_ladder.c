@@ -2,7 +2,9 @@
 /* The steps of the ladder against the definition in float64, at awkward sizes and under
  * many orders of the threads. */
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <criterion/criterion.h>
 
@@ -85,6 +87,21 @@ static void *copy_to_device(const void *host, size_t bytes)
     return device;
 }
 
+static void *factor_to_device(const float *x, size_t count, int step)
+{
+    uint16_t *halves = malloc((count + 1) * sizeof *halves);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], 4);
+        halves[i] = (uint16_t)(bits >> 16);
+    }
+    int narrow = step == DLS_LADDER_TENSOR_CORE;
+    void *device = copy_to_device(narrow ? (const void *)halves : x,
+                                  count * (narrow ? 2 : 4));
+    free(halves);
+    return device;
+}
+
 static void climb(dls_ctx *ctx, int step, int M, int N, int K, float alpha, float beta)
 {
     struct climb c = prepare(M, N, K, alpha, beta);
@@ -93,8 +110,8 @@ static void climb(dls_ctx *ctx, int step, int M, int N, int K, float alpha, floa
     for (size_t i = 0; i < count + BEHIND; i++)
         result[i] = i < count ? c.C[i] : 4711;
     dls_ladder_product p = {M, N, K, alpha, beta, NULL, NULL, NULL};
-    p.A = copy_to_device(c.A, (size_t)M * (size_t)K * 4);
-    p.B = copy_to_device(c.B, (size_t)K * (size_t)N * 4);
+    p.A = factor_to_device(c.A, (size_t)M * (size_t)K, step);
+    p.B = factor_to_device(c.B, (size_t)K * (size_t)N, step);
     p.C = copy_to_device(result, (count + BEHIND) * 4);
     OK(dls_ladder_multiply(ctx, step, &p));
     OK(dls_ctx_sync(ctx));
@@ -140,6 +157,9 @@ LADDER_TEST(3)
 LADDER_TEST(4)
 LADDER_TEST(5)
 LADDER_TEST(6)
+LADDER_TEST(7)
+LADDER_TEST(8)
+LADDER_TEST(9)
 
 #ifdef DLS_BACKEND_virtual
 Test(ladder, fifty_orders_of_the_threads)

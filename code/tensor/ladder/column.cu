@@ -31,6 +31,7 @@ __global__ void __launch_bounds__(THREADS) ladder_column(dls_ladder_product p)
         }
         __syncthreads();
     }
+#pragma unroll
     for (int i = 0; i < EACH; i++)
         if (i0 + row + i < p.M && j0 + column < p.N)
             store(p.C, (size_t)(i0 + row + i) * p.N + j0 + column, p.alpha * sum[i],

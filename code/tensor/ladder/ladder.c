@@ -12,6 +12,9 @@ const dls_ladder_step dls_ladder[DLS_LADDER_STEPS + 1] = {
     [4] = {"column", 64, 64, 4 * 2 / 64.0, dls_ladder_column},
     [5] = {"square", 128, 128, 4 * 2 / 128.0, dls_ladder_square},
     [6] = {"vector", 128, 128, 4 * 2 / 128.0, dls_ladder_vector},
+    [7] = {"pipeline", 128, 128, 4 * 2 / 128.0, dls_ladder_pipeline},
+    [8] = {"warp", 128, 128, 4 * 2 / 128.0, dls_ladder_warp},
+    [9] = {"tensor core", 128, 128, 2 * 2 / 128.0, dls_ladder_tensor_core},
 };
 
 /* multiply by a step */

@@ -30,7 +30,7 @@ typedef struct dls_ladder_step {
     dls_status (*launch)(cudaStream_t stream, const dls_ladder_product *p);
 } dls_ladder_step;
 
-enum { DLS_LADDER_STEPS = 6 };
+enum { DLS_LADDER_STEPS = 9, DLS_LADDER_TENSOR_CORE = 9 };
 extern const dls_ladder_step dls_ladder[DLS_LADDER_STEPS + 1];  // from 1; [0] is empty
 
 /* Enqueues the product on ctx's stream by step 1 ... 9. A, B and C begin at multiples of

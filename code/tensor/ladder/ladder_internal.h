@@ -13,6 +13,7 @@ extern "C" {
 typedef dls_status dls_ladder_launch(cudaStream_t stream, const dls_ladder_product *p);
 dls_ladder_launch dls_ladder_naive, dls_ladder_coalesced, dls_ladder_shared;
 dls_ladder_launch dls_ladder_column, dls_ladder_square, dls_ladder_vector;
+dls_ladder_launch dls_ladder_pipeline, dls_ladder_warp, dls_ladder_tensor_core;
 
 #ifdef __cplusplus
 }

@@ -40,8 +40,10 @@ static __device__ inline void store_quad(float *C, int rows, int columns, int r,
     if (r >= rows || c >= columns)
         return;
     if (columns % 4 != 0) {
-        for (int e = 0; e < 4 && c + e < columns; e++)
-            store(at, e, alpha * sum[e], beta);
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            if (c + e < columns)
+                store(at, e, alpha * sum[e], beta);
         return;
     }
     float4 old = beta == 0 ? make_float4(0, 0, 0, 0) : as_quad(at);

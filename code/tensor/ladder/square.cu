@@ -44,7 +44,9 @@ __global__ void __launch_bounds__(THREADS) ladder_square(dls_ladder_product p)
         __syncthreads();
     }
     /* store one square */
+    #pragma unroll
     for (int i = 0; i < EACH; i++)
+    #pragma unroll
         for (int j = 0; j < EACH; j++)
             if (i0 + row + i < p.M && j0 + column + j < p.N)
                 store(p.C, (size_t)(i0 + row + i) * p.N + j0 + column + j,

@@ -47,7 +47,9 @@ __global__ void __launch_bounds__(THREADS) ladder_vector(dls_ladder_product p)
         __syncthreads();
     }
     /* store one square by quads */
+    #pragma unroll
     for (int i = 0; i < EACH; i++)
+    #pragma unroll
         for (int half = 0; half < 2; half++)
             store_quad(p.C, p.M, p.N, i0 + row + i, j0 + half * HALF + column, p.alpha,
                        &sum[i][half * 4], p.beta);
