@@ -19,7 +19,6 @@ static __device__ inline void fetch_16(T *to, const T *X, int rows, int columns,
         dls_cp_async_16(to, x);
         return;
     }
-#pragma unroll
     for (int e = 0; e < each; e++)
         to[e] = r < rows && c + e < columns ? x[e] : T(0);
 }

@@ -40,16 +40,19 @@ static __device__ inline void store_quad(float *C, int rows, int columns, int r,
     if (r >= rows || c >= columns)
         return;
     if (columns % 4 != 0) {
-#pragma unroll
         for (int e = 0; e < 4; e++)
             if (c + e < columns)
                 store(at, e, alpha * sum[e], beta);
         return;
     }
-    float4 old = beta == 0 ? make_float4(0, 0, 0, 0) : as_quad(at);
-    as_quad(at) =
-        make_float4(alpha * sum[0] + beta * old.x, alpha * sum[1] + beta * old.y,
-                    alpha * sum[2] + beta * old.z, alpha * sum[3] + beta * old.w);
+    float4 q = make_float4(alpha * sum[0], alpha * sum[1], alpha * sum[2],
+                           alpha * sum[3]);
+    if (beta != 0) {
+        float4 old = as_quad(at);
+        q = make_float4(q.x + beta * old.x, q.y + beta * old.y, q.z + beta * old.z,
+                        q.w + beta * old.w);
+    }
+    as_quad(at) = q;
 }
 
 #endif
