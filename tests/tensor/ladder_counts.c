@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-/* count the sectors of a request */
+/* add up the sectors of a request */
 typedef struct request {
     long last;     // the last sector so far, -1 at first
     long sectors;
@@ -36,7 +36,7 @@ static void close_request(ladder_traffic *t, const request *r, long times)
     t->pieces += r->sectors * times;
 }
 
-/* count the wavefronts of a request */
+/* add up the turns of a warp */
 /* Lanes that store one word of their piece: those of one group take turns. */
 static long turns(const int group[32], const char active[32], int from, int to)
 {
