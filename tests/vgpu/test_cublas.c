@@ -1,4 +1,4 @@
-/* tests/vgpu/test_cublas.c: from chapters/A-virtual-gpu-memory.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/vgpu/test_cublas.c: from chapters/A-virtual-gpu-blas-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* cuBLAS calls against the definition, in both precisions. */
 #include <criterion/criterion.h>
 #include <cublas_v2.h>

@@ -1,4 +1,4 @@
-/* tests/vgpu/test_gemm_ex.c: from chapters/A-virtual-gpu-numbers.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/vgpu/test_gemm_ex.c: from chapters/A-virtual-gpu-blas-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* cublasGemmEx and the batched products against the definition, on integers. */
 #include <criterion/criterion.h>
 #include <cublas_v2.h>
