@@ -23,9 +23,12 @@ typedef struct dls_comm_op dls_comm_op;
 
 /* Questions answered with "not ready" because nothing could change the answer. */
 typedef struct dls_comm_patience {
-    uint64_t enqueued;   // operations at the last of them
-    unsigned in_vain;    // how many in a row, with nothing enqueued in between
-    double since;        // the first of these, real s
+    unsigned in_vain;    // how many in a row, with nothing done in between
+    double since, now;   // of the first and the last of these, real s
+    int answered;        // the host has got an answer and may do something; until then:
+    uint64_t enqueued;   // operations
+    double worked, busy; // processor time of the thread, s; and between the questions
+    long pauses;         // voluntary context switches of the thread
 } dls_comm_patience;
 
 struct dls_comm {

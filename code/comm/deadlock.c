@@ -11,12 +11,15 @@
 #ifndef DLS_BACKEND_cuda // a real device may have kernels under way that we do not see
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
+#include "base/log.h"
 #include "comm/comm_private.h"
 #include "vgpu/waits.h"
 
 static const uint64_t BLOCKED = (uint64_t)1 << 32;
+static int is_hopeless(const dls_comm *comm);
 
 /* publish what we wait for */
 typedef struct publication { dls_comm *comm; dls_local_waits *waits; } publication;
@@ -62,7 +65,8 @@ static void describe_head(void *context, const dls_gpu_queued *q)
     if (!q->first || node_of(q->stream) == 0)
         return;
     *w = (dls_local_wait){.on = DLS_ON_NOTHING, .rank = peer};
-    snprintf(w->who, sizeof w->who, "stream \"%s\"", q->name);
+    int is_named = !strstr(q->name, "stream"); // or the default stream, or "stream 3"
+    snprintf(w->who, sizeof w->who, is_named ? "stream \"%s\"" : "%s", q->name);
     snprintf(w->what, sizeof w->what, "%s at %s:%d", q->op->name,
              q->op->file ? q->op->file : "?", q->op->line);
     if (exchange) {
@@ -75,7 +79,7 @@ static void describe_head(void *context, const dls_gpu_queued *q)
     }
 }
 
-static void publish(dls_comm *comm, const dls_gpu_host_wait *host, int hopeless)
+static void publish(dls_comm *comm, const dls_gpu_host_wait *host)
 {
     dls_local_waits *waits = &comm->local.ranks[comm->rank].waits;
     dls_local_wait *me = &waits->node[0], *stream = &waits->node[node_of(host->stream)];
@@ -94,7 +98,7 @@ static void publish(dls_comm *comm, const dls_gpu_host_wait *host, int hopeless)
     }
     waits->threads = host->threads;
     waits->polls = host->polls;
-    waits->hopeless = hopeless;
+    waits->hopeless = host->polls && is_hopeless(comm);
     waits->time = host->time;
 }
 
@@ -213,8 +217,8 @@ static void add_place(const dls_local *local, place at, char *text, size_t size)
     size_t used = strlen(text);
     char whom[100];
     name_next(local, at, whom, sizeof whom);
-    snprintf(text + used, size - used, "%s rank %d, %s: %s waits for %s",
-             text[used - 1] == ':' ? "" : ";", at.rank, w->who, w->what, whom);
+    snprintf(text + used, size - used, "%srank %d, %s: %s waits for %s",
+             used ? "; " : "", at.rank, w->who, w->what, whom);
 }
 
 static void put_into_words(const dls_local *local, const walk *w, char *text, size_t size)
@@ -223,7 +227,7 @@ static void put_into_words(const dls_local *local, const walk *w, char *text, si
     for (int i = from; i < w->count && w->end == INTO_A_CIRCLE; i++)
         if (w->at[i].rank < w->at[lowest].rank)
             lowest = i;
-    snprintf(text, size, "found a deadlock:");
+    text[0] = '\0';
     for (int i = from; i < w->count; i++) {
         int turned = lowest + i - from;
         if (turned >= w->count)
@@ -233,22 +237,33 @@ static void put_into_words(const dls_local *local, const walk *w, char *text, si
 }
 
 /* report a deadlock */
+/* Logs the places of the text, which are separated by semicolons. */
+static void log_places(char *text)
+{
+    char *rest = text;
+    for (char *end; (end = strstr(rest, "; rank ")) != NULL; rest = end + 2)
+        dls_log(DLS_LOG_ERROR, "deadlock: %.*s", (int)(end - rest), rest);
+    dls_log(DLS_LOG_ERROR, "deadlock: %s", rest);
+}
+
 static void report_deadlock(dls_comm *comm)
 {
     dls_local *local = &comm->local;
-    char text[DLS_LOCAL_TEXT];
+    char text[DLS_LOCAL_TEXT] = "found a deadlock: ";
+    const size_t prefix = strlen(text);
+    uint32_t nobody = 0;
     walk before, after;
-    if (atomic_load(&local->head->culprit))
-        return;
     walk_from(local, (place){comm->rank, 0}, &before);
-    if (!proves(local, &before))
+    if (atomic_load(&local->head->culprit) || !proves(local, &before))
         return;
-    put_into_words(local, &before, text, sizeof text);
+    put_into_words(local, &before, text + prefix, sizeof text - prefix);
     walk_from(local, (place){comm->rank, 0}, &after);
-    if (proves(local, &after) && before.stamp == after.stamp &&
-        before.count == after.count)
-        dls_local_fail(local, comm->rank, DLS_ERR_COMM, text,
-                       strlen("found a deadlock"));
+    if (!proves(local, &after) || before.stamp != after.stamp ||
+        before.count != after.count ||
+        !atomic_compare_exchange_strong(&local->head->finder, &nobody, 1))
+        return;
+    log_places(text + prefix);
+    dls_local_fail(local, comm->rank, DLS_ERR_COMM, text, strlen("found a deadlock"));
 }
 
 /* answer questions that nothing can answer */
@@ -276,33 +291,46 @@ static int must_answer(const dls_comm *comm)
     return after.end == INTO_A_CIRCLE && after.stamp == before.stamp;
 }
 
-static double real_time(void)
+static void look_at_the_clock(dls_comm_patience *p)
 {
     struct timespec t;
+    struct rusage used;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    p->worked = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    p->now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    getrusage(RUSAGE_THREAD, &used);
+    p->pauses = used.ru_nvcsw;
 }
 
-/* 1 if this question is one of many that nothing has come of. */
-static int is_hopeless(dls_comm *comm, const dls_gpu_host_wait *host)
+/* A host that has been answered asks again: has it done anything meanwhile? */
+static void judge(dls_comm *comm, const dls_gpu_host_wait *host)
 {
-    dls_comm_patience *p = &comm->patience;
-    if (p->enqueued != host->enqueued)
-        *p = (dls_comm_patience){.enqueued = host->enqueued};
-    if (p->in_vain == 0)
-        p->since = real_time();
-    return p->in_vain >= 1000 && real_time() - p->since > 1.5;
+    dls_comm_patience last = comm->patience, *p = &comm->patience;
+    look_at_the_clock(p);
+    p->answered = 0;
+    p->enqueued = host->enqueued;
+    p->busy += p->worked - last.worked;
+    p->in_vain++;
+    if (last.enqueued == p->enqueued && last.pauses == p->pauses &&
+        p->busy < 20e-6 * (p->in_vain + 50))
+        return;
+    p->since = p->now;
+    p->busy = p->in_vain = 0;
+}
+
+static int is_hopeless(const dls_comm *comm)
+{
+    const dls_comm_patience *p = &comm->patience;
+    return p->in_vain >= 100 && p->now - p->since > 1;
 }
 
 /* sleep and search */
 static int search(dls_comm *comm, const dls_gpu_host_wait *host)
 {
-    int hopeless = host->polls && is_hopeless(comm, host);
-    if (host->polls && !hopeless)
-        return must_answer(comm);
-    if (hopeless || comm->idle_rounds >= 2)
+    if (host->polls ? is_hopeless(comm) : comm->idle_rounds >= 2)
         report_deadlock(comm);
-    return hopeless;
+    return host->polls && must_answer(comm);
 }
 
 int dls_deadlock_sleep(dls_comm *comm)
@@ -311,13 +339,15 @@ int dls_deadlock_sleep(dls_comm *comm)
     dls_gpu_host_wait host = dls_gpu_host_waits();
     int answer = 0;
     if (!dls_local_quiet(&comm->local)) {
-        comm->patience.in_vain = 0;
+        comm->patience = (dls_comm_patience){.in_vain = 0};
         comm->idle_rounds = 0;
         return 0;
     }
+    if (host.polls && comm->patience.answered)
+        judge(comm, &host);
     /* mark the rank and sleep */
     if (host.awake == 0) {
-        publish(comm, &host, host.polls && is_hopeless(comm, &host));
+        publish(comm, &host);
         atomic_fetch_add(&me->sleeps, 1);
         atomic_store(&me->blocked, BLOCKED | dls_local_heard());
         answer = search(comm, &host);
@@ -329,7 +359,10 @@ int dls_deadlock_sleep(dls_comm *comm)
         comm->idle_rounds = silent ? comm->idle_rounds + 1 : 0;
     }
     atomic_store(&me->blocked, 0);
-    comm->patience.in_vain += (unsigned)answer;
+    if (answer) {
+        look_at_the_clock(&comm->patience);
+        comm->patience.answered = 1;
+    }
     return answer;
 }
 #endif

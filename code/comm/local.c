@@ -142,7 +142,7 @@ dls_status dls_local_check(const dls_local *local, const char *doing)
     if (!culprit)
         return DLS_OK;
     const dls_local_rank *first = &local->ranks[culprit - 1];
-    if ((int)culprit - 1 == local->rank)
+    if ((int)culprit - 1 == local->rank && first->quoted >= sizeof first->failure)
         return DLS_FAIL(DLS_ERR_COMM, "rank %d %s", local->rank, first->failure);
     return DLS_FAIL(DLS_ERR_COMM, "rank %d %.*s; this rank %s", (int)culprit - 1,
                     (int)first->quoted, first->failure, doing);

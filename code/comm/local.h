@@ -88,6 +88,7 @@ typedef struct dls_local_head {
     uint64_t magic;
     uint32_t world;
     _Atomic uint32_t culprit; // 1 + the rank that failed first; 0: none
+    _Atomic uint32_t finder;  // 1: a deadlock has been found and is being told
 } dls_local_head;
 
 typedef struct dls_local {
