@@ -35,6 +35,7 @@ static void begin(fixture *f, double clip)
                       &index));
     OK(dls_params_allocate(&f->params, &f->ctx));
     OK(dls_optimizer_create(&f->o, &f->ctx, &f->params, &options));
+    OK(dls_ctx_sync(&f->ctx)); // the zeros are in, before the default stream writes
     cudaMemcpy(f->params.values, start, sizeof start, cudaMemcpyHostToDevice);
 }
 
