@@ -44,11 +44,18 @@ static void find_regions(const dls_simt_grid *grid)
     dls_probe.closure_size = malloc_usable_size(grid->closure);
 }
 /* begin and end a launch */
+static void make_logs(void)
+{
+    dls_probe_lane *all = aligned_alloc(64, sizeof *all * PROBE_THREADS);
+    for (unsigned i = 0; all && i < PROBE_THREADS; i++)
+        dls_probe.spare[dls_probe.spares++] = &all[i];
+}
+
 static void launch_begin(const dls_simt_grid *grid)
 {
     pthread_mutex_lock(&one_launch);
-    if (!dls_probe.lane)
-        dls_probe.lane = aligned_alloc(64, sizeof(dls_probe_lane) * PROBE_THREADS);
+    if (!dls_probe.spares)
+        make_logs();
     find_regions(grid);
     dls_probe.grid = grid;
     dls_probe_forget_shapes();
@@ -77,8 +84,6 @@ static void block_begin(unsigned long long block)
     memset(dls_probe.met, 0, sizeof dls_probe.met);
     if (rest)
         dls_probe.warp[dls_probe.warps - 1].absent = ~0u << rest;
-    for (unsigned t = 0; t < dls_probe.warps * DLS_SIMT_WARP; t++)
-        dls_probe.lane[t].count = 0;
     TELL(block_begin, block);
 }
 
@@ -95,9 +100,20 @@ static void block_end(void)
     TELL(block_end, dls_probe.block);
 }
 /* follow the lanes */
+static dls_probe_lane *log_of(unsigned thread)
+{
+    dls_probe_lane *l = dls_probe.lane[thread];
+    if (!l) {
+        l = dls_probe.lane[thread] = dls_probe.spare[--dls_probe.spares];
+        l->thread = thread;
+        l->count = 0;
+    }
+    return l;
+}
+
 static void run(unsigned thread)
 {
-    dls_probe_now = thread < PROBE_THREADS ? &dls_probe.lane[thread] : NULL;
+    dls_probe_now = thread < PROBE_THREADS ? log_of(thread) : NULL;
 }
 
 static void returned(unsigned thread)
@@ -111,11 +127,14 @@ static void returned(unsigned thread)
 
 static void arrived(unsigned thread, const void *pc)
 {
-    dls_probe_lane *l = &dls_probe.lane[thread];
-    if (l->count >= PROBE_ROOM - 2 * PROBE_RESERVE)
-        dls_probe_full(l);
-    l->waits_at = pc;
-    dls_probe.warp[thread / DLS_SIMT_WARP].stopped |= 1u << thread % DLS_SIMT_WARP;
+    enum { WORTH_IT = 16 };
+    dls_probe_warp *w = &dls_probe.warp[thread / DLS_SIMT_WARP];
+    if (dls_probe_now->count >= PROBE_ROOM - 2 * PROBE_RESERVE)
+        dls_probe_full(dls_probe_now);
+    dls_probe.waits_at[thread] = pc;
+    w->stopped |= 1u << thread % DLS_SIMT_WARP;
+    if ((w->absent | w->stopped) == ~0u && dls_probe_now->count >= WORTH_IT)
+        dls_probe_consume(thread / DLS_SIMT_WARP, 0);
 }
 /* pass a barrier */
 static void barrier(const char *file, int line)
@@ -133,9 +152,9 @@ static void met(unsigned warp, unsigned lanes, dls_warp_op op)
     uint64_t word = (uint64_t)lanes << 32 | number << 8 | (unsigned)op;
     dls_probe.warp[warp].stopped &= ~lanes;
     for (unsigned rest = lanes; rest; rest &= rest - 1) {
-        dls_probe_lane *l = &dls_probe.lane[warp * DLS_SIMT_WARP +
-                                            (unsigned)__builtin_ctz(rest)];
-        l->code[l->count] = dls_probe_code(l->waits_at, NOTE_SYNC);
+        unsigned thread = warp * DLS_SIMT_WARP + (unsigned)__builtin_ctz(rest);
+        dls_probe_lane *l = log_of(thread);
+        l->code[l->count] = dls_probe_code(dls_probe.waits_at[thread], NOTE_SYNC);
         l->address[l->count++] = word;
     }
 }
@@ -163,19 +182,29 @@ static void source_lane(const dls_simt_stop *at, unsigned source)
 
 static void fault(const char *text) { TELL(fault, text); }
 /* make room in a full log */
+/* Those of `lanes` whose logs have no room either. */
+static uint32_t full_lanes(unsigned warp, uint32_t lanes)
+{
+    uint32_t full = 0;
+    for (uint32_t rest = lanes; rest; rest &= rest - 1) {
+        unsigned i = (unsigned)__builtin_ctz(rest);
+        const dls_probe_lane *l = dls_probe.lane[warp * DLS_SIMT_WARP + i];
+        full |= (uint32_t)(l && l->count >= PROBE_ROOM - 2 * PROBE_RESERVE) << i;
+    }
+    return full;
+}
+
 void dls_probe_full(dls_probe_lane *l)
 {
-    unsigned thread = (unsigned)(l - dls_probe.lane), warp = thread / DLS_SIMT_WARP;
-    for (unsigned turns = 0; l->count >= PROBE_ROOM - 2 * PROBE_RESERVE; turns++) {
+    enum { PATIENCE = 64 };
+    unsigned warp = l->thread / DLS_SIMT_WARP;
+    for (unsigned turns = 0; dls_probe_now->count >= PROBE_ROOM - 2 * PROBE_RESERVE;
+         turns++) {
         uint32_t open = ~(dls_probe.warp[warp].absent | dls_probe.warp[warp].stopped);
-        uint32_t full = 0;
-        for (uint32_t rest = open; rest; rest &= rest - 1) {
-            unsigned i = (unsigned)__builtin_ctz(rest);
-            full |= (uint32_t)(dls_probe.lane[warp * DLS_SIMT_WARP + i].count >=
-                               PROBE_ROOM - 2 * PROBE_RESERVE) << i;
-        }
-        if (full == open || turns >= 64)
-            dls_probe_consume(warp, turns < 64 ? open : 0);
+        if (turns >= PATIENCE)
+            dls_probe_consume(warp, 0);
+        else if (full_lanes(warp, open) == open)
+            dls_probe_consume(warp, open);
         else
             dls_simt_yield();
     }
@@ -228,7 +257,7 @@ int dls_probe_here(unsigned *thread, unsigned long long *block)
 {
     if (!dls_probe_now)
         return 0;
-    *thread = (unsigned)(dls_probe_now - dls_probe.lane);
+    *thread = dls_probe_now->thread;
     *block = dls_probe.block;
     return 1;
 }

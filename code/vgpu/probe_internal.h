@@ -26,8 +26,7 @@ enum { PROBE_ROOM = 512, PROBE_RESERVE = 4, PROBE_THREADS = DLS_SIMT_MAX_THREADS
        PROBE_WARPS = PROBE_THREADS / DLS_SIMT_WARP };
 
 typedef struct dls_probe_lane {
-    uint32_t count;
-    const void *waits_at;  // the call in which the lane waits
+    uint32_t count, thread;
     __attribute__((aligned(64))) uint32_t code[PROBE_ROOM];
     __attribute__((aligned(64))) uint64_t address[PROBE_ROOM];
 } dls_probe_lane;
@@ -41,7 +40,10 @@ typedef struct dls_probe_warp {
 } dls_probe_warp;
 
 typedef struct dls_probe_state {
-    dls_probe_lane *lane;  // (PROBE_THREADS), of the block that runs
+    dls_probe_lane *lane[PROBE_THREADS];   // of the block's threads; NULL: nothing noted
+    dls_probe_lane *spare[PROBE_THREADS];  // logs that nobody has
+    unsigned spares;
+    const void *waits_at[PROBE_THREADS];   // the call in which a thread waits
     const dls_simt_grid *grid;
     unsigned long long block, launches;
     unsigned warps, epoch, meetings;

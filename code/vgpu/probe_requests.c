@@ -17,7 +17,7 @@ enum { LANES = DLS_SIMT_WARP, AHEAD = 8 };
 typedef uint64_t four __attribute__((vector_size(32)));
 
 typedef struct view {  // a warp whose logs are read
-    dls_probe_lane *lane;  // (32)
+    dls_probe_lane *lane[LANES];
     unsigned number;
     const unsigned *met;   // (32)
 } view;
@@ -239,12 +239,12 @@ static inline void turn(uint64_t (*to)[LANES], const uint64_t *const *from)
 static void consume_equal(const view *v, uint32_t mask)
 {
     _Alignas(64) uint64_t address[AHEAD][LANES];
-    const dls_probe_lane *first = &v->lane[__builtin_ctz(mask)];
+    const dls_probe_lane *first = v->lane[__builtin_ctz(mask)];
     const uint64_t *from[LANES];
     for (unsigned p = 0; p < first->count; p += AHEAD) {
         unsigned n = first->count - p < AHEAD ? first->count - p : AHEAD;
         for (int i = 0; i < LANES; i++)
-            from[i] = (mask >> i & 1 ? &v->lane[i] : first)->address + p;
+            from[i] = (mask >> i & 1 ? v->lane[i] : first)->address + p;
         for (int i = 0; i < LANES; i += 4) {
             uint64_t(*to)[LANES] = (uint64_t(*)[LANES])&address[0][i];
             turn(to, from + i);
@@ -291,8 +291,8 @@ static void consume_diverged(const view *v, uint32_t open, uint32_t *at)
     for (;;) {
         uint32_t least = ~0u, mask = 0;
         for (int i = 0; i < LANES; i++) {
-            int some = at[i] < v->lane[i].count;
-            head[i] = some ? v->lane[i].code[at[i]] : ~0u;
+            int some = at[i] < v->lane[i]->count;
+            head[i] = some ? v->lane[i]->code[at[i]] : ~0u;
             if (!some && (open >> i & 1))
                 return;
         }
@@ -306,7 +306,7 @@ static void consume_diverged(const view *v, uint32_t open, uint32_t *at)
         unsigned first = (unsigned)__builtin_ctz(mask);
         for (unsigned i = 0; i < LANES; i++) {
             unsigned from = mask >> i & 1 ? i : first;
-            address[i] = v->lane[from].address[at[from]];
+            address[i] = v->lane[from]->address[at[from]];
         }
         for (int i = 0; i < LANES; i++)
             at[i] += mask >> i & 1;
@@ -317,9 +317,9 @@ static void consume_diverged(const view *v, uint32_t open, uint32_t *at)
 /* Have all lanes of the mask noted the same codes? */
 static int are_equal(const view *v, uint32_t mask)
 {
-    const dls_probe_lane *first = &v->lane[__builtin_ctz(mask)];
+    const dls_probe_lane *first = v->lane[__builtin_ctz(mask)];
     for (uint32_t rest = mask & (mask - 1); rest; rest &= rest - 1) {
-        const dls_probe_lane *l = &v->lane[__builtin_ctz(rest)];
+        const dls_probe_lane *l = v->lane[__builtin_ctz(rest)];
         if (l->count != first->count ||
             memcmp(l->code, first->code, first->count * sizeof *first->code) != 0)
             return 0;
@@ -334,29 +334,38 @@ static void keep_rest(dls_probe_lane *l, uint32_t read)
     memmove(l->address, l->address + read, l->count * sizeof *l->address);
 }
 
-static void consume(unsigned warp, uint32_t open)
+static void consume(const view *v, uint32_t open)
 {
-    const view v = {dls_probe.lane + warp * LANES, warp, dls_probe.met + warp * LANES};
     uint32_t mask = 0, at[LANES] = {0};
     for (int i = 0; i < LANES; i++)
-        mask |= (uint32_t)(v.lane[i].count > 0) << i;
+        mask |= (uint32_t)(v->lane[i]->count > 0) << i;
     if (!mask || (open & ~mask))
         return;
-    if (are_equal(&v, mask)) {
-        consume_equal(&v, mask);
+    if (are_equal(v, mask)) {
+        consume_equal(v, mask);
+        for (uint32_t rest = mask; rest; rest &= rest - 1)
+            v->lane[__builtin_ctz(rest)]->count = 0;
+    } else {
+        consume_diverged(v, open, at);
         for (int i = 0; i < LANES; i++)
-            v.lane[i].count = 0;
-        return;
+            if (at[i])
+                keep_rest(v->lane[i], at[i]);
     }
-    consume_diverged(&v, open, at);
-    for (int i = 0; i < LANES; i++)
-        keep_rest(&v.lane[i], at[i]);
 }
 
 void dls_probe_consume(unsigned warp, uint32_t open)
 {
-    dls_probe_lane *now = dls_probe_now;
+    static dls_probe_lane nothing;
+    dls_probe_lane *now = dls_probe_now, **lane = &dls_probe.lane[warp * LANES];
+    view v = {.number = warp, .met = dls_probe.met + warp * LANES};
+    for (int i = 0; i < LANES; i++)
+        v.lane[i] = lane[i] ? lane[i] : &nothing;
     dls_probe_now = NULL;  // a consumer's own accesses are nobody's
-    consume(warp, open);
+    consume(&v, open);
     dls_probe_now = now;
+    for (int i = 0; i < LANES; i++)
+        if (lane[i] && lane[i] != now && lane[i]->count == 0) {
+            dls_probe.spare[dls_probe.spares++] = lane[i];
+            lane[i] = NULL;
+        }
 }
