@@ -212,7 +212,7 @@ void dls_probe_full(dls_probe_lane *l)
 /* cut the logs at a fence */
 void dls_probe_cut(dls_probe_lane *l)
 {
-    unsigned thread = (unsigned)(l - dls_probe.lane), warp = thread / DLS_SIMT_WARP;
+    unsigned thread = l->thread, warp = thread / DLS_SIMT_WARP;
     dls_probe_warp *w = &dls_probe.warp[warp];
     uint32_t mine = 1u << thread % DLS_SIMT_WARP;
     w->fencing |= mine;

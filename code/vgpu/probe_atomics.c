@@ -8,7 +8,7 @@
 /* Notes are read later; who was first, and thereby who waited for whom, is known now. */
 void dls_probe_tell_sync(const dls_probe_lane *l, const volatile void *p, unsigned what)
 {
-    unsigned thread = (unsigned)(l - dls_probe.lane);
+    unsigned thread = l->thread;
     for (int i = 0; i < DLS_PROBE_CONSUMERS; i++)
         if (dls_probe.consumer[i] && dls_probe.consumer[i]->sync)
             dls_probe.consumer[i]->sync(thread, (const void *)p,
@@ -28,7 +28,7 @@ static void note_atomic(unsigned what, const volatile void *p, unsigned size,
     l->count = n + 1;
     if (n + 1 >= PROBE_ROOM - PROBE_RESERVE)
         dls_probe_full(l);
-    dls_probe_tell_sync(l, p, what);
+    dls_probe_tell_sync(dls_probe_now, p, what);
 }
 /* load store and exchange */
 #define CALLER __builtin_return_address(0)
@@ -108,7 +108,7 @@ void __tsan_atomic_thread_fence(int order)
         dls_probe_cut(l);
     for (int i = 0; l && i < DLS_PROBE_CONSUMERS; i++)
         if (dls_probe.consumer[i] && dls_probe.consumer[i]->fence)
-            dls_probe.consumer[i]->fence((unsigned)(l - dls_probe.lane),
+            dls_probe.consumer[i]->fence(dls_probe_now->thread,
                                          order == __ATOMIC_SEQ_CST);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }

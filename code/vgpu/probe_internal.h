@@ -6,7 +6,7 @@
 #include "vgpu/probe.h"
 
 /* define the code of a note */
-/* A note's code: the place (27 bits, from the start of the program) and what happened. */
+/* A note's code: the place (27 bits of it) and what happened. */
 enum {
     NOTE_READ = 0, NOTE_WRITE = 5,              // + log2 of the size: 1, 2, 4, 8, 16
     NOTE_READ_RANGE = 10, NOTE_WRITE_RANGE,     // size in the top 16 bits of the address
@@ -19,7 +19,13 @@ extern char __executable_start[];
 
 static inline uint32_t dls_probe_code(const void *pc, unsigned what)
 {
-    return (uint32_t)((uintptr_t)pc - (uintptr_t)__executable_start) << NOTE_BITS | what;
+    return (uint32_t)(uintptr_t)pc << NOTE_BITS | what;
+}
+
+/* The same, counted from the start of the program: ordered as the code is. */
+static inline uint32_t dls_probe_offset(uint32_t code)
+{
+    return code - ((uint32_t)(uintptr_t)__executable_start << NOTE_BITS);
 }
 /* define the log of a lane */
 enum { PROBE_ROOM = 512, PROBE_RESERVE = 4, PROBE_THREADS = DLS_SIMT_MAX_THREADS,

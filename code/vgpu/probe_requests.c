@@ -253,13 +253,13 @@ static void consume_equal(const view *v, uint32_t mask)
             turn(to + 4, from + i);
         }
         for (unsigned k = 0; k < n; k++)
-            make_request(v, first->code[p + k], mask, address[k]);
+            make_request(v, dls_probe_offset(first->code[p + k]), mask, address[k]);
     }
 }
 /* consume diverged logs */
 static uint64_t word_at(const view *v, const uint32_t *at, int lane)
 {
-    return v->lane[lane].address[at[lane]];
+    return v->lane[lane]->address[at[lane]];
 }
 
 /* A meeting comes after all that its lanes did before: it waits until they stand there. */
@@ -292,7 +292,7 @@ static void consume_diverged(const view *v, uint32_t open, uint32_t *at)
         uint32_t least = ~0u, mask = 0;
         for (int i = 0; i < LANES; i++) {
             int some = at[i] < v->lane[i]->count;
-            head[i] = some ? v->lane[i]->code[at[i]] : ~0u;
+            head[i] = some ? dls_probe_offset(v->lane[i]->code[at[i]]) : ~0u;
             if (!some && (open >> i & 1))
                 return;
         }
