@@ -111,7 +111,7 @@ NVFLAGS := -std=c++17 -O3 -g -lineinfo $(GENCODE) -Ibuild/src/code \
 LIB_C := $(filter-out $(HOST_C) build/src/code/vgpu/gpu_virtual% \
            build/src/code/vgpu/simt%,$(LIB_C)) \
          build/src/code/vgpu/gpu_cuda.c
-LIBS += -L$(CUDA_HOME)/lib64 -lcudart -lcublas -lstdc++
+LIBS += -L$(CUDA_HOME)/lib64 -lcudart -lcublas -lcublasLt -lstdc++
 LIB_O := $(call object,$(LIB_C) $(LIB_CU))
 $(B)/%.cu.o: build/src/%.cu
 	@mkdir -p $(@D)
