@@ -13,6 +13,7 @@
 
 #include "comm/comm_private.h"
 #include "vgpu/gpu.h"
+#include "vgpu/trace.h"
 
 /* describe what an operation waits for */
 static int awaited(const dls_comm_op *op);
@@ -138,6 +139,13 @@ static void end_step(dls_comm_op *op)
         dls_cluster_link(cluster, op->from, op->comm->rank, &alpha, &beta);
         arrival = op->theirs.departure + (alpha + beta * (double)op->received);
     }
+    /* leave the ends of arrows */
+    if (op->step.sends)
+        dls_trace_message(1, op->comm->rank, op->to, op->out_ticket, op->messages_out,
+                          op->now);
+    if (op->step.receives)
+        dls_trace_message(0, op->from, op->comm->rank, op->in_ticket, op->messages_in,
+                          arrival);
     if (op->step.finish && op->reduce == DLS_AVG)
         dls_comm_divide(op->buffer + op->step.recv_first * op->element,
                         op->step.recv_count,

@@ -38,6 +38,7 @@ static int can_run(const struct CUstream_st *s, double *earliest)
         return operation->awaited->done;
     if (operation->op.ready == NULL)
         return 1;
+    dls_trace_place(s->device, s->index);
     dls_vgpu.executing++;
     int ready = operation->op.ready(operation->arg, earliest);
     dls_vgpu.executing--;
@@ -72,8 +73,12 @@ double dls_vgpu_duration(const dls_vgpu_operation *operation)
 static void record_span(const struct CUstream_st *s, const dls_vgpu_operation *operation,
                         double start, double finish)
 {
-    if (operation->type != DLS_VGPU_WORK || !dls_trace_enabled())
+    if (operation->type != DLS_VGPU_WORK)
         return;
+    if (!dls_trace_enabled()) {
+        dls_trace_forget(s->device, s->index);
+        return;
+    }
     dls_trace_span span = {
         .device = s->device, .stream = s->index, .kind = operation->op.kind,
         .name = operation->op.name, .start = start, .finish = finish,
@@ -116,7 +121,12 @@ static int run_head(struct CUstream_st *s, double earliest)
         dls_vgpu_observer->ended(s, operation);
     s->finish = fmax(start, finish);
     operation->mark->time = s->finish;
+    operation->mark->on_device = s->device;
+    operation->mark->in_stream = s->index;
     operation->mark->done = 1;
+    if (operation->type == DLS_VGPU_WAIT)
+        dls_trace_wait(operation->awaited->on_device, operation->awaited->in_stream,
+                       awaited, s->device, s->index, s->finish);
     if (code >= 0 && operation->mark->known != s->finish && !isnan(operation->mark->known))
         code = -(int)DLS_FAIL(DLS_ERR_STATE, "planned for %.17g s, finished at %.17g",
                               operation->mark->known, s->finish);

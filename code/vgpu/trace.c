@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "vgpu/trace_internal.h"
 
 /* keep the spans */
 typedef struct range {
@@ -34,8 +35,7 @@ static struct {
 
 static _Thread_local int open_range = -1;
 
-/* Room for one more element of `size` bytes in *array; 0 without memory. */
-static int grow(void *array, int count, int *capacity, size_t size)
+int dls_trace_grow(void *array, int count, int *capacity, size_t size)
 {
     void **slot = array;
     if (count < *capacity)
@@ -70,12 +70,13 @@ void dls_trace_set_rank(int rank, int world)
 void dls_trace_clear(void)
 {
     trace.span_count = trace.lost = 0; // ranges stay: open ones are known by index
+    dls_trace_arrows_clear();
 }
 
 void dls_trace_range_push(const char *name)
 {
-    if (!trace.on || !grow(&trace.ranges, trace.range_count, &trace.range_capacity,
-                           sizeof *trace.ranges))
+    if (!trace.on || !dls_trace_grow(&trace.ranges, trace.range_count,
+                                     &trace.range_capacity, sizeof *trace.ranges))
         return;
     trace.ranges[trace.range_count] = (range){.name = name, .outer = open_range,
                                               .start = -1};
@@ -96,8 +97,8 @@ static void name_stream(int device, int stream, const char *name)
             snprintf(trace.streams[i].name, sizeof trace.streams[i].name, "%s", name);
             return;
         }
-    if (!grow(&trace.streams, trace.stream_count, &trace.stream_capacity,
-              sizeof *trace.streams))
+    if (!dls_trace_grow(&trace.streams, trace.stream_count, &trace.stream_capacity,
+                        sizeof *trace.streams))
         return;
     stream_name *s = &trace.streams[trace.stream_count++];
     s->device = device;
@@ -109,12 +110,13 @@ void dls_trace_add(const dls_trace_span *span, const char *stream_name)
 {
     if (!trace.on)
         return;
-    if (!grow(&trace.spans, trace.span_count, &trace.span_capacity,
-              sizeof *trace.spans)) {
+    if (!dls_trace_grow(&trace.spans, trace.span_count, &trace.span_capacity,
+                        sizeof *trace.spans)) {
         trace.lost++;
         return;
     }
-    trace.spans[trace.span_count++] = *span;
+    trace.spans[trace.span_count] = *span;
+    dls_trace_fasten(&trace.spans[trace.span_count++]);
     name_stream(span->device, span->stream, stream_name);
 }
 
@@ -143,8 +145,7 @@ static int by_place(const void *left, const void *right)
     return a->device != b->device ? a->device - b->device : a->stream - b->stream;
 }
 
-/* In one process with several devices each device is drawn as a rank of its own. */
-static int process_of(int device)
+int dls_trace_process(int device)
 {
     return trace.world > 1 ? trace.rank : device;
 }
@@ -157,16 +158,28 @@ static json_t *span_json(const dls_trace_span *s)
     if (s->range >= 0 && s->range < trace.range_count)
         json_object_set_new(args, "range", json_string(trace.ranges[s->range].name));
     return json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:o}", "ph", "X", "name",
-                     s->name, "cat", kind_names[s->kind], "pid", process_of(s->device),
+                     s->name, "cat", kind_names[s->kind], "pid",
+                     dls_trace_process(s->device),
                      "tid", s->stream, "ts", microseconds(s->start), "dur",
                      microseconds(s->finish - s->start), "args", args);
 }
 
-static json_t *stream_json(const stream_name *s)
+static json_t *name_json(const char *what, int pid, int tid, const char *name)
 {
-    return json_pack("{s:s, s:s, s:i, s:i, s:{s:s}}", "ph", "M", "name", "thread_name",
-                     "pid", process_of(s->device), "tid", s->stream, "args", "name",
-                     s->name);
+    return json_pack("{s:s, s:s, s:i, s:i, s:{s:s}}", "ph", "M", "name", what, "pid", pid,
+                     "tid", tid, "args", "name", name);
+}
+
+/* The names of a stream's row, and of its process when it is the first of its device. */
+static void write_names(json_t *events, int i)
+{
+    const stream_name *s = &trace.streams[i];
+    int pid = dls_trace_process(s->device);
+    char rank[24];
+    snprintf(rank, sizeof rank, "rank %d", pid);
+    if (i == 0 || dls_trace_process(s[-1].device) != pid)
+        json_array_append_new(events, name_json("process_name", pid, 0, rank));
+    json_array_append_new(events, name_json("thread_name", pid, s->stream, s->name));
 }
 
 /* write ranges as json */
@@ -205,13 +218,19 @@ static int depth_of(int i)
     return depth;
 }
 
-static json_t *range_json(int i)
+static void write_range(json_t *events, int i)
 {
     const range *r = &trace.ranges[i];
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f}", "ph", "X", "name", r->name,
-                     "cat", "range", "pid", process_of(r->device), "tid",
-                     -1 - depth_of(i), "ts", microseconds(r->start), "dur",
-                     microseconds(r->finish - r->start));
+    int depth = depth_of(i), pid = dls_trace_process(r->device);
+    int tid = DLS_TRACE_RANGES + depth;
+    json_array_append_new(events, json_pack(
+        "{s:s, s:s, s:s, s:i, s:i, s:f, s:f}", "ph", "X", "name", r->name, "cat", "range",
+        "pid", pid, "tid", tid, "ts", microseconds(r->start), "dur",
+        microseconds(r->finish - r->start)));
+    json_array_append_new(events, name_json("thread_name", pid, tid, "ranges"));
+    json_array_append_new(events, json_pack(
+        "{s:s, s:s, s:i, s:i, s:{s:i}}", "ph", "M", "name", "thread_sort_index", "pid",
+        pid, "tid", tid, "args", "sort_index", depth - 64));
 }
 
 /* save a trace */
@@ -220,12 +239,14 @@ static json_t *trace_json(void)
     json_t *events = json_array();
     put_in_order();
     for (int i = 0; i < trace.stream_count; i++)
-        json_array_append_new(events, stream_json(&trace.streams[i]));
+        write_names(events, i);
     for (int i = 0; i < trace.range_count; i++)
         if (trace.ranges[i].start >= 0)
-            json_array_append_new(events, range_json(i));
+            write_range(events, i);
     for (int i = 0; i < trace.span_count; i++)
         json_array_append_new(events, span_json(&trace.spans[i]));
+    dls_trace_arrows_json(events, trace.spans, trace.span_count);
+    dls_trace_counters_json(events, trace.spans, trace.span_count);
     return json_pack("{s:s, s:o}", "displayTimeUnit", "ns", "traceEvents", events);
 }
 

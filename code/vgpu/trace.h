@@ -39,6 +39,23 @@ int dls_trace_count(void);
 const dls_trace_span *dls_trace_span_at(int i); // NULL behind the last
 void dls_trace_clear(void);
 
+/* declare arrows */
+
+/* The stream whose operation is asked or run next on this thread; the backend says so.
+ * When that operation is over, its span is added, or it is forgotten. */
+void dls_trace_place(int device, int stream);
+void dls_trace_forget(int device, int stream);
+
+/* One end of a message, at the place: `out` where it departs from rank `from`, else where
+ * it arrives at rank `to`. Both ends give the same number of operation and message. */
+void dls_trace_message(int out, int from, int to, uint64_t operation, unsigned message,
+                       double time);
+
+/* An event recorded in one stream was passed at `passed`; another stream waited for it
+ * and goes on at `time`. */
+void dls_trace_wait(int from_device, int from_stream, double passed, int device,
+                    int stream, double time);
+
 /* declare saving and merging */
 
 /* Writes this process's spans and ranges. */

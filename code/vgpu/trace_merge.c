@@ -43,6 +43,34 @@ static int kind_of(const char *category)
     return -1;
 }
 
+/* Rows of ranges are numbered -1, -2 ... in the chart, outermost first. */
+static int row_of(int tid, const char *category)
+{
+    int range = category && strcmp(category, "range") == 0;
+    return range && tid >= DLS_TRACE_RANGES ? DLS_TRACE_RANGES - 1 - tid : tid;
+}
+
+static void add_flow(dls_trace_chart *chart, json_t *event, char phase)
+{
+    dls_trace_flow f = {.from = NAN, .to = NAN, .id = -1};
+    const char *category = "";
+    double time = NAN;
+    int pid = 0, tid = 0;
+    json_unpack(event, "{s?s s?I s?i s?i s?F}", "cat", &category, "id", &f.id, "pid",
+                &pid, "tid", &tid, "ts", &time);
+    f.kind = strcmp(category, "message") != 0;
+    if (phase == 's') {
+        f.from_pid = pid;
+        f.from_tid = tid;
+        f.from = time;
+    } else {
+        f.pid = pid;
+        f.tid = tid;
+        f.to = time;
+    }
+    chart->flows[chart->flow_count++] = f;
+}
+
 static dls_status add_event(dls_trace_chart *chart, json_t *event, const char *path,
                             size_t number)
 {
@@ -54,6 +82,8 @@ static dls_status add_event(dls_trace_chart *chart, json_t *event, const char *p
                 &length, "args", "name", &stream);
     if (strcmp(phase, "M") == 0 && strcmp(name, "thread_name") == 0)
         chart->rows[chart->row_count++] = (dls_trace_row){pid, tid, stream};
+    if (strcmp(phase, "s") == 0 || strcmp(phase, "f") == 0)
+        add_flow(chart, event, *phase);
     if (strcmp(phase, "X") != 0)
         return DLS_OK;
     if (!isfinite(start) || !isfinite(length) || length < 0)
@@ -62,7 +92,8 @@ static dls_status add_event(dls_trace_chart *chart, json_t *event, const char *p
     if (length == 0)
         return DLS_OK;
     chart->bars[chart->bar_count++] =
-        (dls_trace_bar){pid, tid, kind_of(category), name, start, start + length};
+        (dls_trace_bar){pid, row_of(tid, category), kind_of(category), name, start,
+                        start + length};
     return DLS_OK;
 }
 
@@ -77,7 +108,11 @@ static dls_status add_events(dls_trace_chart *chart, json_t *root, const char *p
     void *grown_rows = realloc(chart->rows, (rows + 1) * sizeof *chart->rows);
     if (grown_rows)
         chart->rows = grown_rows;
-    if (grown_bars == NULL || grown_rows == NULL)
+    size_t flows = (size_t)chart->flow_count + n;
+    void *grown_flows = realloc(chart->flows, (flows + 1) * sizeof *chart->flows);
+    if (grown_flows)
+        chart->flows = grown_flows;
+    if (grown_bars == NULL || grown_rows == NULL || grown_flows == NULL)
         return DLS_FAIL(DLS_ERR_MEMORY, "%s: no memory for %zu events", path, n);
     json_array_foreach(events, i, event)
         DLS_TRY(add_event(chart, event, path, i));
@@ -103,11 +138,40 @@ static int by_row(const void *left, const void *right)
     return a->tid < b->tid ? -1 : a->tid > b->tid;
 }
 
+static int by_number(const void *left, const void *right)
+{
+    const dls_trace_flow *a = left, *b = right;
+    if (a->kind != b->kind)
+        return a->kind - b->kind;
+    if (a->id != b->id)
+        return a->id < b->id ? -1 : 1;
+    return isnan(a->from) - isnan(b->from); // the start first
+}
+
+/* Joins the ends of arrows; chart->flows has the complete ones afterwards. */
+static void join_flows(dls_trace_chart *chart)
+{
+    dls_trace_flow *f = chart->flows;
+    int joined = 0;
+    qsort(f, (size_t)chart->flow_count, sizeof *f, by_number);
+    for (int i = 0; i + 1 < chart->flow_count; i++) {
+        const dls_trace_flow *to = &f[i + 1];
+        if (f[i].kind != to->kind || f[i].id != to->id || !isfinite(f[i].from) ||
+            !isfinite(to->to))
+            continue;
+        f[joined++] = (dls_trace_flow){f[i].kind, f[i].from_pid, f[i].from_tid, to->pid,
+                                       to->tid, f[i].from, to->to, to->id};
+        i++;
+    }
+    chart->flow_count = joined;
+}
+
 static void sort_chart(dls_trace_chart *chart, double from_s, double to_s)
 {
     double first = INFINITY, last = 0;
     qsort(chart->bars, (size_t)chart->bar_count, sizeof *chart->bars, by_row_and_time);
     qsort(chart->rows, (size_t)chart->row_count, sizeof *chart->rows, by_row);
+    join_flows(chart);
     for (int i = 0; i < chart->bar_count; i++) {
         first = fmin(first, chart->bars[i].start);
         last = fmax(last, chart->bars[i].finish);
@@ -160,5 +224,6 @@ done:
     free(roots);
     free(chart.bars);
     free(chart.rows);
+    free(chart.flows);
     return status;
 }

@@ -24,10 +24,18 @@ enum {
     GROUP_GAP = 10, AXIS = 30
 };
 
+enum { PLACES = 256 };
+
+typedef struct places { // where the rows are, for the arrows
+    int count, pid[PLACES], tid[PLACES];
+    double y[PLACES];
+} places;
+
 typedef struct pen {
     FILE *out;
     const dls_trace_chart *chart;
     double scale; // pixels per microsecond
+    places *rows;
 } pen;
 
 static double x_of(const pen *p, double us)
@@ -57,9 +65,10 @@ static void put_theme(FILE *out, const char *scope, const char *ground, const ch
                       const char *ink, const char *faint, const char *band)
 {
     fprintf(out, "%s .ground{fill:%s;stroke:%s}%s .band{fill:%s}%s .grid{stroke:%s}"
-            "%s text{fill:%s}%s .soft{fill:%s}%s .range{fill:%s;stroke:%s}\n",
+            "%s text{fill:%s}%s .soft{fill:%s}%s .range{fill:%s;stroke:%s}"
+            "%s .arrow{stroke:%s}%s .head{fill:%s}\n",
             scope, ground, edge, scope, band, scope, edge, scope, ink, scope, faint,
-            scope, edge, ground);
+            scope, edge, ground, scope, ink, scope, ink);
 }
 
 static void put_styles(FILE *out)
@@ -68,7 +77,9 @@ static void put_styles(FILE *out)
           "font-size:11px}\n", out);
     put_theme(out, ".gantt", "#ffffff", "#d5dae1", "#1f2933", "#5f6b7a", "#f4f6f8");
     fputs(".gantt .k0{fill:#35699f}.gantt .k1{fill:#8a6a12}.gantt .k2{fill:#b9482f}"
-          ".gantt .k3{fill:#6a5a8c}\n.gantt text.on{fill:#ffffff;font-size:10px}\n"
+          ".gantt .k3{fill:#6a5a8c}.gantt .arrow{fill:none;stroke-width:0.8;"
+          "stroke-opacity:0.75}.gantt .event{stroke-dasharray:3 2}\n"
+          ".gantt text.on{fill:#ffffff;font-size:10px}\n"
           "@media (prefers-color-scheme: dark){\n", out);
     put_theme(out, ".gantt", "#161b22", "#36404c", "#e3e9f0", "#9aa7b5", "#1c232c");
     fputs(".gantt text.on{fill:#ffffff}\n}\n", out);
@@ -224,6 +235,12 @@ static double draw_rank(const pen *p, int first, int last, double y)
             if (!is_range(bar->tid))
                 draw_label(p, row_name(p->chart, bar->pid, bar->tid), y, ROW);
             draw_row(p, starts[row], ends[row], y);
+            if (p->rows->count < PLACES) {
+                int i = p->rows->count++;
+                p->rows->pid[i] = bar->pid;
+                p->rows->tid[i] = bar->tid;
+                p->rows->y[i] = y;
+            }
         }
         y += row_height(bar->tid) + (is_range(bar->tid) ? 2 : ROW_GAP);
     }
@@ -233,7 +250,7 @@ static double draw_rank(const pen *p, int first, int last, double y)
 static double draw_ranks(const pen *p, double y)
 {
     const dls_trace_chart *c = p->chart;
-    pen measure = {NULL, c, p->scale};
+    pen measure = {NULL, c, p->scale, NULL};
     for (int i = 0, last; i < c->bar_count; i = last) {
         for (last = i; last < c->bar_count && c->bars[last].pid == c->bars[i].pid; last++)
             ;
@@ -250,12 +267,55 @@ static double draw_ranks(const pen *p, double y)
     return y;
 }
 
+/* draw the arrows */
+enum { ARROWS = 100 };
+
+static int place_of(const pen *p, int pid, int tid)
+{
+    for (int i = 0; i < p->rows->count; i++)
+        if (p->rows->pid[i] == pid && p->rows->tid[i] == tid)
+            return i;
+    return -1;
+}
+
+static int visible(const pen *p, const dls_trace_flow *f)
+{
+    return f->from >= p->chart->from && f->to <= p->chart->to &&
+           place_of(p, f->from_pid, f->from_tid) >= 0 && place_of(p, f->pid, f->tid) >= 0;
+}
+
+static void draw_arrow(const pen *p, const dls_trace_flow *f)
+{
+    double y = p->rows->y[place_of(p, f->from_pid, f->from_tid)];
+    double to = p->rows->y[place_of(p, f->pid, f->tid)];
+    double a = x_of(p, f->from), b = x_of(p, f->to), up = to < y ? -1 : 1;
+    y += ROW / 2;
+    to += up > 0 ? 1 : ROW - 1;
+    double length = hypot(b - a, to - y), dx = (b - a) / length, dy = (to - y) / length;
+    fprintf(p->out, "<path class=\"arrow%s\" d=\"M%.1f %.1fL%.1f %.1f\"/>"
+            "<path class=\"head\" d=\"M%.1f %.1fL%.1f %.1fL%.1f %.1fz\"/>\n",
+            f->kind ? " event" : "", a, y, b, to, b, to, b - 5 * dx - 2 * dy,
+            to - 5 * dy + 2 * dx, b - 5 * dx + 2 * dy, to - 5 * dy - 2 * dx);
+}
+
+static void draw_arrows(const pen *p)
+{
+    const dls_trace_chart *c = p->chart;
+    int count = 0;
+    for (int i = 0; i < c->flow_count; i++)
+        count += visible(p, &c->flows[i]);
+    for (int i = 0; i < c->flow_count && count <= ARROWS; i++)
+        if (visible(p, &c->flows[i]))
+            draw_arrow(p, &c->flows[i]);
+}
+
 /* draw the chart */
 dls_status dls_trace_draw(const dls_trace_chart *chart, const char *path)
 {
     char *text = NULL;
     size_t size = 0;
-    pen p = {NULL, chart, (WIDTH - LEFT - RIGHT) / (chart->to - chart->from)};
+    places rows = {0};
+    pen p = {NULL, chart, (WIDTH - LEFT - RIGHT) / (chart->to - chart->from), &rows};
     double bottom = draw_ranks(&p, TOP + 8);
     p.out = open_memstream(&text, &size);
     if (p.out == NULL)
@@ -270,6 +330,7 @@ dls_status dls_trace_draw(const dls_trace_chart *chart, const char *path)
     draw_axis(&p, TOP, bottom);
     draw_legend(&p);
     draw_ranks(&p, TOP + 8);
+    draw_arrows(&p);
     fputs("</svg>\n", p.out);
     int failed = fclose(p.out) != 0;
     dls_status status = failed ? DLS_FAIL(DLS_ERR_MEMORY, "%s: no memory", path)

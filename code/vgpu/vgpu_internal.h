@@ -22,6 +22,7 @@ typedef struct dls_vgpu_mark {
     int done;
     double time; // virtual seconds; valid once done
     double known; // the same, when it follows from the program alone, else NAN
+    int on_device, in_stream; // numbers of where it was passed; valid once done
     int capture, entry; // recorded while capturing a graph; 0: it was not
     struct CUstream_st *stream; // whose operation completes it; valid until done
     unsigned observed;  // the observer's number for the operation

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../vgpu/trace_check.h"
 #include "program.h"
 
 #define DLS "build/bin/dls"
@@ -69,6 +70,8 @@ Test(cli, ranks_agree_on_the_losses)
 Test(cli, simt_and_host_kernels_agree, .timeout = 120)
 {
     const char *three_steps = "--set train.steps=3 --set train.checkpoint_every=0";
+    char path[512];
+    int messages, waits;
     char *host = train_small("DLS_KERNELS=host", 2, three_steps);
     char *simt = train_small("DLS_KERNELS=simt", 2, three_steps);
     double difference = largest_difference(host, simt, 3), x[64], y[64];
@@ -78,6 +81,10 @@ Test(cli, simt_and_host_kernels_agree, .timeout = 120)
     cr_expect_arr_eq(x, y, 3 * sizeof *x, "%.12g s, %.12g s", x[2], y[2]);
     outcome o = run_program("cmp %s/trace.json %s/trace.json", host, simt);
     cr_expect_eq(o.exit_code, 0, "%s", o.output);
+    snprintf(path, sizeof path, "%s/trace.json", host);
+    check_trace(path, &messages, &waits);
+    cr_expect_gt(messages, 0);
+    cr_expect_gt(waits, 0);
     free(host), free(simt);
 }
 

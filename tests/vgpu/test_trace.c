@@ -9,7 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../comm/world.h"
 #include "base/file.h"
+#include "trace_check.h"
 #include "vgpu/gpu.h"
 #include "vgpu/trace.h"
 
@@ -131,7 +133,7 @@ Test(vgpu, trace_has_the_spans)
     json_t *inner = find(events, 2, "layer 2", 0);
     cr_assert_float_eq(number(range, "ts"), 6.7, 1e-6);
     cr_assert_float_eq(number(range, "dur"), 480, 1e-6);
-    cr_assert_eq(number(inner, "tid"), -2);
+    cr_assert_eq(number(inner, "tid"), 1000001);
     cr_assert_float_eq(number(inner, "ts"), 246.7, 1e-6);
 }
 
@@ -273,6 +275,137 @@ Test(vgpu, long_traces_make_small_drawings)
     cr_assert_lt(strlen(text), 200000, "%zu bytes", strlen(text));
     free(text);
     free(json);
+}
+
+/* test the arrows */
+static int exchange(void *arg, double *earliest)
+{
+    int rank = *(int *)arg;
+    dls_trace_message(1, rank, 1 - rank, 7, 0, 10e-6);
+    dls_trace_message(0, 1 - rank, rank, 7, 0, rank ? 30e-6 : 60e-6);
+    *earliest = 0;
+    return 1;
+}
+
+static int exchanged(void *arg, double start, double *finish)
+{
+    (void)arg;
+    (void)start;
+    *finish = 60e-6;
+    return 0;
+}
+
+static void trace_exchange(int rank, const char *path)
+{
+    int status;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        dls_gpu_options o = {.rank = rank, .local_rank = rank, .world = 2};
+        dls_gpu_op op = {.name = "exchange", .kind = DLS_GPU_COMMUNICATION,
+                         .ready = exchange, .run = exchanged};
+        OK(dls_gpu_init(&o));
+        dls_trace_enable(1);
+        OK(dls_gpu_enqueue(NULL, &op, &rank));
+        OK(cudaDeviceSynchronize());
+        OK(dls_trace_save(path));
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+Test(vgpu, arrows_join_causes_and_effects)
+{
+    const char *files[2] = {in_folder("0.json"), in_folder("1.json")};
+    const char *merged = in_folder("merged.json"), *svg = in_folder("arrows.svg");
+    int messages, waits;
+    char *text;
+    size_t size;
+    trace_rank(0, 1, 1, files[0]);
+    check_trace(files[0], &messages, &waits);
+    cr_assert_eq(waits, LAYERS);
+    cr_assert_eq(messages, 0);
+    trace_exchange(0, files[0]);
+    trace_exchange(1, files[1]);
+    OK(dls_trace_merge(files, 2, merged, svg, 0, 0));
+    check_trace(merged, &messages, &waits);
+    cr_assert_eq(messages, 2);
+    cr_assert_eq(waits, 0);
+    OK(dls_file_read(svg, &text, &size));
+    cr_assert_eq(occurrences(text, "class=\"arrow\""), 2);
+    cr_assert_eq(occurrences(text, "class=\"head\""), 2);
+    free(text);
+}
+
+static char ring_files[4][256];
+
+static dls_status ring_rank(int rank, void *arg)
+{
+    const double us[4] = {10, 20, 60, 30};
+    cudaStream_t compute, comm_stream;
+    dls_comm *comm;
+    float *buffer;
+    (void)arg;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(test_buffer(&buffer, 1 << 20));
+    DLS_CUDA(cudaStreamCreateWithFlags(&compute, cudaStreamNonBlocking));
+    DLS_CUDA(cudaStreamCreateWithFlags(&comm_stream, cudaStreamNonBlocking));
+    DLS_CUDA(dls_gpu_name_stream(compute, "compute"));
+    DLS_CUDA(dls_gpu_name_stream(comm_stream, "ring"));
+    dls_trace_enable(1);
+    dls_gpu_op op = {.name = "compute", .flops = us[rank] * 1e-6 * 53.6e12};
+    cudaEvent_t ready;
+    DLS_CUDA(cudaEventCreate(&ready));
+    DLS_CUDA(dls_gpu_enqueue(compute, &op, NULL));
+    DLS_CUDA(cudaEventRecord(ready, compute));
+    DLS_CUDA(cudaStreamWaitEvent(comm_stream, ready, 0));
+    DLS_TRY(dls_comm_all_reduce(comm, buffer, 1 << 18, DLS_F32, DLS_SUM, comm_stream));
+    DLS_CUDA(cudaDeviceSynchronize());
+    DLS_TRY(dls_trace_save(ring_files[rank]));
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(vgpu, messages_of_a_ring_are_drawn)
+{
+    const char *figures = getenv("DLS_FIGURES"), *files[4];
+    const char *merged = in_folder("merged.json");
+    char svg[512], *text;
+    int messages, waits;
+    size_t size;
+    for (int rank = 0; rank < 4; rank++) {
+        snprintf(ring_files[rank], sizeof ring_files[rank], "%s/ring-%d", folder, rank);
+        files[rank] = ring_files[rank];
+    }
+    OK(dls_run_ranks(4, ring_rank, NULL));
+    snprintf(svg, sizeof svg, "%s/ring.svg", figures ? figures : folder);
+    OK(dls_trace_merge(files, 4, merged, svg, 0, 0));
+    check_trace(merged, &messages, &waits);
+    cr_assert_eq(messages, 2 * 3 * 4);
+    cr_assert_eq(waits, 4);
+    OK(dls_file_read(svg, &text, &size));
+    cr_assert_eq(occurrences(text, "class=\"arrow\""), 24);
+    cr_assert_eq(occurrences(text, "class=\"arrow event\""), 4);
+    free(text);
+}
+
+Test(vgpu, counters_follow_the_spans)
+{
+    const char *file = in_folder("rank.json");
+    double value = -1, last = -1;
+    size_t i;
+    json_t *e;
+    trace_rank(0, 1, 1, file);
+    json_array_foreach(load(file), i, e) {
+        if (strcmp(event_text(e, "ph"), "C") != 0 ||
+            strcmp(event_text(e, "name"), "arithmetic") != 0)
+            continue;
+        last = json_number_value(json_object_get(json_object_get(e, "args"), "TFLOP/s"));
+        value = event_number(e, "ts") <= 200 ? last : value;
+    }
+    cr_assert_float_eq(value, 53.6, 1e-6);
+    cr_assert_eq(last, 0);
 }
 
 /* test bad traces */
