@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "vgpu/accounts.h"
+#include "vgpu/waits.h"
 
 /* keep the blocks of the pools */
 typedef struct block {
@@ -48,8 +49,10 @@ static void unlink_block(block **link)
 }
 
 /* return blocks to the system */
-static int passed(const dls_vgpu_mark *mark)
+static int passed(dls_vgpu_mark *mark)
 {
+    if (dls_gpu_host_waits().threads == 1) // else our lists may change while it sleeps
+        dls_vgpu_settle(mark);
     while (!mark->done && dls_vgpu_step() > 0)
         ;
     return mark->done && mark->time <= dls_vgpu.host_time;

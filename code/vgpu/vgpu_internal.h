@@ -143,6 +143,9 @@ int dls_vgpu_step(void);
 cudaError_t dls_vgpu_finish(dls_vgpu_mark *mark, int follow);
 /* All streams of a device, or of all devices when device < 0. */
 cudaError_t dls_vgpu_finish_device(int device, int follow);
+/* Runs, and waits for messages, until it is known when the mark is done, or that it can
+ * not be done before the host goes on. 1: the same in every run. */
+int dls_vgpu_settle(dls_vgpu_mark *mark);
 /* cudaSuccess when the mark has passed on the host's clock, else cudaErrorNotReady. */
 cudaError_t dls_vgpu_poll(dls_vgpu_mark *mark);
 /* Makes the error sticky, with one line of explanation, and empties all queues. */
