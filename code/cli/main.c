@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/suggest.h"
 #include "cli/command.h"
+#include "tensor/ladder/command.h"
 
 /* list the commands */
 static const command commands[] = {
@@ -20,6 +21,7 @@ static const command commands[] = {
     {"sample", "let a trained model write", command_sample},
     {"metrics", "print columns of a metrics.jsonl as a table", command_metrics},
     {"memory", "print what each rank's memory went to", command_memory},
+    {"ladder", "multiply by the kernels of chapter 2", dls_ladder_command},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -14,7 +14,7 @@ Test(cli, help_lists_every_command)
 {
     outcome o = run_program(DLS " --help");
     cr_expect_eq(o.exit_code, 0);
-    const char *names[] = {"run", "train", "sample", "metrics", "memory"};
+    const char *names[] = {"run", "train", "sample", "metrics", "memory", "ladder"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         cr_expect(strstr(o.output, names[i]), "no %s in:\n%s", names[i], o.output);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {

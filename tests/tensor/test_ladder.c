@@ -33,7 +33,8 @@ static float *numbers(size_t count, unsigned stream)
 {
     float *x = malloc((count + 1) * sizeof *x);
     for (size_t i = 0; i < count; i++)
-        x[i] = (float)(floor(256 * dls_rng_uniform(13, stream, i)) - 127.5) / 128;
+        x[i] = (float)dls_precision_round(&dls_bf16,
+                                          2 * dls_rng_uniform(13, stream, i) - 1);
     return x;
 }
 
