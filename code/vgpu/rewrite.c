@@ -228,6 +228,25 @@ static void rewrite_pragma(size_t at)
     int count = off ? 1 : literal ? atoi(src + number) : number < end ? 8 : 16;
     add_edit(i, end - i, "GCC unroll %d", count);
 }
+/* rewrite launch bounds */
+/* `at` is a __launch_bounds__. */
+static void rewrite_bounds(size_t at)
+{
+    size_t open = skip_forward(at + 17), close;
+    if (src[open] != '(' || (close = match_forward(open)) == len)
+        return;
+    for (size_t i = close + 1; i < len && src[i] != ';'; i++) {
+        if (kind[i] != CODE)
+            continue;
+        if (src[i] == '(')
+            i = match_forward(i);
+        else if (src[i] == '{') {
+            add_edit(i + 1, 0, " DLS_SIMT_BOUNDS%.*s", (int)(close + 1 - open),
+                     src + open);
+            return;
+        }
+    }
+}
 /* scan the source for edits */
 static void scan(void)
 {
@@ -248,6 +267,8 @@ static void scan(void)
             i = (named ? i + 3 : rewrite_launch(i)) - 1;
         } else if (kind[i] == CODE && src[i] == '_' && word_at(i, "__shared__")) {
             i = rewrite_shared(i, body[depth]) - 1;
+        } else if (kind[i] == CODE && src[i] == '_' && word_at(i, "__launch_bounds__")) {
+            rewrite_bounds(i);
         }
     }
 }

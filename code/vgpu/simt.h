@@ -81,6 +81,7 @@ typedef struct dls_simt_cursor {
     unsigned next, end;           // threads handed out; where the fast path stops
     unsigned key;                 // the order: position i runs thread i ^ key of `index`
     unsigned serial;              // changes with every block this worker begins
+    unsigned threads;             // of the block
     const dls_simt_index *index;  // (threads)
 } dls_simt_cursor;
 

@@ -177,7 +177,7 @@ int dls_block_begin(dls_simt_worker *w)
     w->start = w->dice >> 63 & 1;
     dls_simt_here.serial++;
     dls_simt_here.next = 0;
-    dls_simt_here.end = w->threads;
+    dls_simt_here.end = dls_simt_here.threads = w->threads;
     choose_order(w);
     if (__builtin_expect(dls_simt_probes != NULL, 0))
         begin_probed_block(w, block);

@@ -59,6 +59,9 @@ static const char *const CASES[][2] = {
      "DLS_SIMT_SHARED(x) }"},
     {"__shared__ alignas(64) int x;",
      "typedef __align__(64) int dls_type_x; DLS_SIMT_SHARED_GLOBAL(x)"},
+    {"void __launch_bounds__(N, 2) k(int a); void __launch_bounds__(4) k(f(x)) { y; }",
+     "void __launch_bounds__(N, 2) k(int a); void __launch_bounds__(4) k(f(x)) { "
+     "DLS_SIMT_BOUNDS(4) y; }"},
     {"#define S __shared__ int x;", NULL},
     {"#pragma unroll\n#pragma unroll 4\n#pragma unroll N\n#pragma nounroll\n#pragma once",
      "#pragma GCC unroll 16\n#pragma GCC unroll 4\n#pragma GCC unroll 8\n"

@@ -98,14 +98,7 @@ template <class T> static inline T atomicXor(T *p, dls_as<T> v)
     return dls_atomic_update(p, [v](T old) { return old ^ v; });
 }
 /* define exchange and compare */
-template <class T> static inline T atomicExch(T *p, dls_as<T> v)
-{
-    static_assert(dls_is_one_of<T, int, unsigned, dls_ull, float, double>,
-                  "atomicExch: int, unsigned, unsigned long long or float");
-    return dls_atomic_update(p, [v](T) { return v; });
-}
-
-template <class T> static inline T atomicCAS(T *p, dls_as<T> expected, dls_as<T> v)
+template <class T> static inline T dls_cas(T *p, T expected, T v)
 {
     static_assert(dls_is_one_of<T, int, unsigned, dls_ull, unsigned short>,
                   "atomicCAS: int, unsigned, unsigned long long or unsigned short");
@@ -115,5 +108,67 @@ template <class T> static inline T atomicCAS(T *p, dls_as<T> expected, dls_as<T>
         dls_simt_spin();
     return seen;
 }
+
+/* Exchanges *p for v if it equals *expected, or always if that is NULL; 1 if it did. */
+extern "C" int dls_simt_exchange_16(void *p, const void *expected, const void *v,
+                                    void *seen);
+
+template <class T> static inline T atomicCAS(T *p, dls_as<T> expected, dls_as<T> v)
+{
+    if constexpr (sizeof(T) == 16) {
+        T seen;
+        if (!dls_simt_exchange_16(p, &expected, &v, &seen))
+            dls_simt_spin();
+        return seen;
+    } else {
+        return dls_cas(p, expected, v);
+    }
+}
+
+template <class T> static inline T atomicExch(T *p, dls_as<T> v)
+{
+    if constexpr (sizeof(T) == 16) {
+        T seen;
+        dls_simt_exchange_16(p, nullptr, &v, &seen);
+        return seen;
+    } else {
+        static_assert(dls_is_one_of<T, int, unsigned, dls_ull, float, double>,
+                      "atomicExch: int, unsigned, unsigned long long or float");
+        return dls_atomic_update(p, [v](T) { return v; });
+    }
+}
+/* name the scoped atomics */
+static inline float2 atomicAdd(float2 *p, float2 v)
+{
+    return make_float2(atomicAdd(&p->x, v.x), atomicAdd(&p->y, v.y));
+}
+
+static inline float4 atomicAdd(float4 *p, float4 v)
+{
+    return make_float4(atomicAdd(&p->x, v.x), atomicAdd(&p->y, v.y),
+                       atomicAdd(&p->z, v.z), atomicAdd(&p->w, v.w));
+}
+
+#define DLS_SCOPED_AS(name, scoped)                                               \
+    template <class T, class... A> static inline T scoped(T *p, A... a)           \
+    {                                                                             \
+        return name(p, a...);                                                     \
+    }
+#define DLS_SCOPED(name)                                                          \
+    DLS_SCOPED_AS(name, name##_block)                                             \
+    DLS_SCOPED_AS(name, name##_system)
+DLS_SCOPED(atomicAdd)
+DLS_SCOPED(atomicSub)
+DLS_SCOPED(atomicMin)
+DLS_SCOPED(atomicMax)
+DLS_SCOPED(atomicInc)
+DLS_SCOPED(atomicDec)
+DLS_SCOPED(atomicAnd)
+DLS_SCOPED(atomicOr)
+DLS_SCOPED(atomicXor)
+DLS_SCOPED(atomicExch)
+DLS_SCOPED(atomicCAS)
+#undef DLS_SCOPED
+#undef DLS_SCOPED_AS
 
 #endif

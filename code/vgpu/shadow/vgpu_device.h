@@ -119,8 +119,13 @@ template <class T> struct dls_simt_dynamic_array {
 template <class T> static inline T __ldg(const T *p) { return *p; }
 template <class T> static inline T __ldcg(const T *p) { return *p; }
 template <class T> static inline T __ldcs(const T *p) { return *p; }
+template <class T> static inline T __ldca(const T *p) { return *p; }
+template <class T> static inline T __ldlu(const T *p) { return *p; }
+template <class T> static inline T __ldcv(const T *p) { return *p; }
 template <class T> static inline void __stcg(T *p, T v) { *p = v; }
 template <class T> static inline void __stcs(T *p, T v) { *p = v; }
+template <class T> static inline void __stwb(T *p, T v) { *p = v; }
+template <class T> static inline void __stwt(T *p, T v) { *p = v; }
 
 static inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 /* The weaker order tells the probes that only the block is meant. */
@@ -137,6 +142,23 @@ static inline long long clock64()
     return ticks += 4;
 #endif
 }
+/* stop a kernel */
+extern "C" void dls_simt_trap(const char *file, int line);
+extern "C" void dls_simt_bounds_exceeded(unsigned most);
+
+static inline void __trap(const char *file = __builtin_FILE(),
+                          int line = __builtin_LINE())
+{
+    dls_simt_trap(file, line);
+}
+
+template <class... Hints> static inline void dls_simt_bounds(unsigned most, Hints...)
+{
+    if (__builtin_expect(dls_simt_here.threads > most, 0))
+        dls_simt_bounds_exceeded(most);
+}
+#define DLS_SIMT_BOUNDS(...) dls_simt_bounds(__VA_ARGS__);
+#define __builtin_assume(condition) ((void)0)
 /* launch a kernel */
 extern "C" cudaError_t dls_simt_enqueue_grid(
     dls_simt_grid *grid, cudaStream_t stream, void (*run)(void *closure), void *closure,
@@ -281,6 +303,8 @@ template <class T> static inline cudaError_t cudaGetSymbolAddress(void **p, T &s
 
 #include "vgpu_atomics.h"
 #include "vgpu_math.h"
+#include "vgpu_integer.h"
+#include "vgpu_rounding.h"
 #include "vgpu_warp.h"
 
 #endif

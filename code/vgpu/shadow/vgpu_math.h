@@ -46,27 +46,37 @@ inline float __cosf(float x) noexcept { return cosf(x); }
 inline float __tanf(float x) noexcept { return tanf(x); }
 inline float __tanhf(float x) noexcept { return tanhf(x); }
 inline float __fdividef(float a, float b) noexcept { return a / b; }
+inline void __sincosf(float x, float *s, float *c) noexcept
+{
+    *s = sinf(x);
+    *c = cosf(x);
+}
+inline float sinpif(float x) noexcept { return (float)sin(M_PI * fmod((double)x, 2)); }
+inline float cospif(float x) noexcept { return (float)cos(M_PI * fmod((double)x, 2)); }
+inline double sinpi(double x) noexcept { return sin(M_PI * fmod(x, 2)); }
+inline double cospi(double x) noexcept { return cos(M_PI * fmod(x, 2)); }
+inline double normcdf(double x) noexcept { return 0.5 * erfc(-x * M_SQRT1_2); }
+inline float rhypotf(float x, float y) noexcept { return 1.0f / hypotf(x, y); }
+inline float norm3df(float x, float y, float z) noexcept
+{
+    return (float)sqrt((double)x * x + (double)y * y + (double)z * z);
+}
 inline float __saturatef(float x) noexcept { return x > 0 ? (x < 1 ? x : 1.0f) : 0.0f; }
 /* define rounded arithmetic */
-inline float __fadd_rn(float a, float b) noexcept { volatile float r = a + b; return r; }
-inline float __fsub_rn(float a, float b) noexcept { volatile float r = a - b; return r; }
-inline float __fmul_rn(float a, float b) noexcept { volatile float r = a * b; return r; }
-inline float __fdiv_rn(float a, float b) noexcept { return a / b; }
+#define DLS_NEAREST(T, prefix)                                                    \
+    inline T __##prefix##add_rn(T a, T b) noexcept { volatile T r = a + b; return r; } \
+    inline T __##prefix##sub_rn(T a, T b) noexcept { volatile T r = a - b; return r; } \
+    inline T __##prefix##mul_rn(T a, T b) noexcept { volatile T r = a * b; return r; } \
+    inline T __##prefix##div_rn(T a, T b) noexcept { volatile T r = a / b; return r; } \
+    inline T __##prefix##rcp_rn(T a) noexcept { volatile T r = 1 / a; return r; }
+DLS_NEAREST(float, f)
+DLS_NEAREST(double, d)
+#undef DLS_NEAREST
 inline float __fmaf_rn(float a, float b, float c) noexcept { return fmaf(a, b, c); }
-inline float __fsqrt_rn(float x) noexcept { return sqrtf(x); }
-inline float __frcp_rn(float x) noexcept { return 1.0f / x; }
-inline float __frsqrt_rn(float x) noexcept { return (float)(1.0 / sqrt((double)x)); }
-inline double __dadd_rn(double a, double b) noexcept
-{
-    volatile double r = a + b;
-    return r;
-}
-inline double __dmul_rn(double a, double b) noexcept
-{
-    volatile double r = a * b;
-    return r;
-}
 inline double __fma_rn(double a, double b, double c) noexcept { return fma(a, b, c); }
+inline float __fsqrt_rn(float x) noexcept { return sqrtf(x); }
+inline double __dsqrt_rn(double x) noexcept { return sqrt(x); }
+inline float __frsqrt_rn(float x) noexcept { return (float)(1.0 / sqrt((double)x)); }
 /* reinterpret bits as numbers */
 template <class To, class From> static inline To dls_bits(From from)
 {
@@ -82,28 +92,6 @@ static inline float __int_as_float(int x) { return dls_bits<float>(x); }
 static inline float __uint_as_float(unsigned x) { return dls_bits<float>(x); }
 static inline long long __double_as_longlong(double x) { return dls_bits<long long>(x); }
 static inline double __longlong_as_double(long long x) { return dls_bits<double>(x); }
-/* convert with rounding */
-static inline int dls_to_int(double x)
-{
-    return x != x ? 0 : x >= 2147483647.0 ? 2147483647
-                      : x <= -2147483648.0 ? -2147483647 - 1 : (int)x;
-}
-
-static inline unsigned dls_to_uint(double x)
-{
-    return !(x > 0) ? 0u : x >= 4294967295.0 ? 4294967295u : (unsigned)x;
-}
-
-static inline int __float2int_rn(float x) { return dls_to_int(rint((double)x)); }
-static inline int __float2int_rz(float x) { return dls_to_int((double)x); }
-static inline int __float2int_rd(float x) { return dls_to_int(floor((double)x)); }
-static inline int __float2int_ru(float x) { return dls_to_int(ceil((double)x)); }
-static inline unsigned __float2uint_rn(float x) { return dls_to_uint(rint((double)x)); }
-static inline unsigned __float2uint_rz(float x) { return dls_to_uint((double)x); }
-static inline float __int2float_rn(int x) { return (float)x; }
-static inline float __uint2float_rn(unsigned x) { return (float)x; }
-static inline float __double2float_rn(double x) { return (float)x; }
-static inline int __double2int_rn(double x) { return dls_to_int(rint(x)); }
 /* count bits */
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __popcll(dls_ull x) { return __builtin_popcountll(x); }

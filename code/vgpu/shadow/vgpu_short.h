@@ -33,6 +33,8 @@ struct __attribute__((aligned(4))) DLS_T2 {
     DLS_T2() = default;
     DLS_T2(const DLS_T &low, const DLS_T &high) : x(low), y(high) {}
 };
+template <> constexpr bool dls_is_number<DLS_T> = true; // for shuffles
+template <> constexpr bool dls_is_number<DLS_T2> = true;
 #else
 typedef struct DLS_T { unsigned short __x; } DLS_T;
 typedef struct __attribute__((aligned(4))) DLS_T2 { DLS_T x, y; } DLS_T2;

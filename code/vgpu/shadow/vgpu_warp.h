@@ -6,15 +6,17 @@
 #define DLS_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 /* define the shuffles */
+template <class T> constexpr bool dls_is_number = std::is_arithmetic_v<T>;
+
 template <class T>
 static inline T dls_shuffle(dls_warp_op op, unsigned mask, T v, int argument, int width,
                             const char *file, int line)
 {
-    static_assert(std::is_arithmetic_v<T> && sizeof(T) <= 8, "shuffles move numbers");
+    static_assert(dls_is_number<T> && sizeof(T) <= 8, "shuffles move numbers");
     unsigned long long bits = 0;
     memcpy(&bits, &v, sizeof v);
     bits = dls_simt_warp(op, mask, bits, argument, width, file, line);
-    memcpy(&v, &bits, sizeof v);
+    memcpy((void *)&v, &bits, sizeof v);
     return v;
 }
 
