@@ -38,6 +38,8 @@ typedef struct run {
     int die_at;                 /* rank 1 is killed after this step; 0: never */
 } run;
 
+static int traced;              /* 1: the first two steps of each run are */
+
 /* make the test corpus */
 static void make_corpus(void)
 {
@@ -72,7 +74,10 @@ static dls_status load_settings(const run *r, dls_config **cfg, dls_train_config
     DLS_TRY(dls_config_override(*cfg, text));
     for (int i = 0; r->changes[i]; i++)
         DLS_TRY(dls_config_override(*cfg, r->changes[i]));
-    return dls_train_config_load(*cfg, c);
+    DLS_TRY(dls_train_config_load(*cfg, c));
+    c->trace_from = traced;
+    c->trace_to = 2 * traced;
+    return DLS_OK;
 }
 
 static dls_status train_and_die(const dls_train_config *c, dls_comm *comm, int at)

@@ -23,7 +23,7 @@ static int is_ready(void *arg, double *earliest)
     return *(int *)arg;
 }
 
-/* Enqueues what is not ready, and expects the given call to wait for it at `line`. */
+/* Enqueues what is not ready until somebody has slept for it. */
 static void block(cudaStream_t s, int *ready)
 {
     dls_gpu_op op = {.name = "late", .ready = is_ready};
@@ -40,6 +40,7 @@ static void expect_site(const char *call, int line)
     cr_assert_eq(seen.awake, 0);
     cr_assert_eq(seen.threads, 1);
 }
+
 
 #define EXPECT_SITE(call, expression)                    \
     block(s, &ready);                                    \
@@ -77,8 +78,8 @@ static double short_and_long(uint64_t seed)
     cudaStream_t a, b;
     cudaEvent_t from, to;
     float ms = 0;
-    if (dls_gpu_init(&options) != DLS_OK || cudaStreamCreate(&a) || cudaStreamCreate(&b) ||
-        cudaEventCreate(&from) || cudaEventCreate(&to))
+    if (dls_gpu_init(&options) != DLS_OK || cudaStreamCreate(&a) ||
+        cudaStreamCreate(&b) || cudaEventCreate(&from) || cudaEventCreate(&to))
         return -1;
     cudaEventRecord(from, a);
     dls_gpu_enqueue(a, &brief, NULL);
