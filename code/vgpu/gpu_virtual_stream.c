@@ -501,8 +501,11 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEve
     if (error == cudaSuccess && (!start || !end || !start->mark || !end->mark ||
                                  ((start->flags | end->flags) & cudaEventDisableTiming)))
         error = cudaErrorInvalidResourceHandle;
-    if (error == cudaSuccess && dls_vgpu_settle(start->mark) && dls_vgpu_settle(end->mark))
+    if (error == cudaSuccess) {
+        dls_vgpu_settle(start->mark);
+        dls_vgpu_settle(end->mark);
         error = dls_vgpu.sticky;
+    }
     if (error == cudaSuccess && (!start->mark->done || !end->mark->done ||
                                  end->mark->time > dls_vgpu.host_time ||
                                  start->mark->time > dls_vgpu.host_time))
