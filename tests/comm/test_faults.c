@@ -81,6 +81,37 @@ Test(comm, mismatched_collectives_are_reported_with_both_sites)
         }
 }
 
+static dls_status disagree_on_a_message(int rank, void *arg)
+{
+    int how = *(int *)arg;
+    dls_comm *comm;
+    float *buf;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(test_buffer(&buf, 4096));
+    memset(buf, 0, 4096);
+    if (rank == 1)
+        DLS_TRY(dls_comm_recv(comm, buf, 8, DLS_F32, 0, 0));
+    else if (how == 2)
+        DLS_TRY(dls_comm_all_reduce(comm, buf, 8, DLS_F32, DLS_SUM, 0));
+    else
+        DLS_TRY(dls_comm_send(comm, buf, how ? 8 : 7, how ? DLS_COMM_I32 : DLS_F32, 1,
+                              0));
+    DLS_CUDA(cudaDeviceSynchronize());
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(comm, mismatched_messages_are_reported_with_both_sites)
+{
+    const char *sent[] = {"send of 7 f32 at chapters/04", "send of 8 i32 at chapters/04",
+                          "all-reduce of 8 f32 (sum) at chapters/04"};
+    for (int how = 0; how < 3; how++) {
+        const char *words[] = {"rank 1 calls recv of 8 f32 at chapters/04",
+                               "but rank 0 calls", sent[how], NULL};
+        expect_failure(2, disagree_on_a_message, &how, words);
+    }
+}
+
 static dls_status gather_unequal(int rank, void *arg)
 {
     (void)arg;
