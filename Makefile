@@ -229,11 +229,11 @@ build/code.id: $(CLEAN_CODE)
 	@cat $(CLEAN_CODE) | sha256sum > $@
 build/tests.id: $(CLEAN_CODE) $(CLEAN_TESTS)
 	@cat $(CLEAN_CODE) $(CLEAN_TESTS) | sha256sum > $@
-build/bin/dls.id build/virtual/libdls.a.id: build/code.id
+build/bin/dls.id build/bin/dls.probed.id build/virtual/libdls.a.id: build/code.id
 	@mkdir -p $(@D) && cp $< $@
 build/bin/tests.id: build/tests.id
 	@mkdir -p $(@D) && cp $< $@
-IDS := build/bin/dls.id build/bin/tests.id build/virtual/libdls.a.id
+IDS := build/bin/dls.id build/bin/dls.probed.id build/bin/tests.id build/virtual/libdls.a.id
 
 # --- test -------------------------------------------------------------------
 test: check lib html
@@ -272,7 +272,7 @@ tour: build/tour/done
 
 # The .run blocks of the chapters; tangle reruns those whose command or needs changed.
 runs: build/run/stamp
-build/run/stamp: build/bin/dls build/bin/tests $(IDS) build/tour/done build/sources.mk \
+build/run/stamp: build/bin/dls build/bin/dls.probed build/bin/tests $(IDS) build/tour/done build/sources.mk \
                  $(wildcard chapters/*.md)
 	@mkdir -p $(@D)
 	build/bin/tangle run --slow

@@ -13,8 +13,11 @@ __global__ void ladder_naive(dls_ladder_product p)
     if (i >= p.M || j >= p.N)
         return;
     float sum = 0;
-    for (int l = 0; l < p.K; l++)
-        sum += A[(size_t)i * p.K + l] * B[(size_t)l * p.N + j];
+    for (int l = 0; l < p.K; l++) {
+        float a = A[(size_t)i * p.K + l];
+        float b = B[(size_t)l * p.N + j];
+        sum += a * b;
+    }
     store(p.C, (size_t)i * p.N + j, p.alpha * sum, p.beta);
 }
 
