@@ -141,6 +141,43 @@ Test(comm, ring_over_two_nodes_takes_the_simulated_time)
     unlink(w.cluster);
 }
 
+typedef struct shaped { const char *cluster; double even, odd, empty; } shaped; // us
+
+static dls_status shaped_ring(int rank, void *arg)
+{
+    const shaped *s = arg;
+    double busy[2];
+    dls_comm *comm;
+    float *buf;
+    DLS_TRY(test_world(s->cluster, &comm));
+    DLS_TRY(test_buffer(&buf, 1000000 * sizeof *buf));
+    memset(buf, 0, 1000000 * sizeof *buf);
+    for (int i = 0; i < 2; i++) {
+        DLS_TRY(compute_until(0, START * (i + 1)));
+        double before = dls_comm_stats(comm).busy_seconds;
+        DLS_TRY(dls_comm_all_reduce(comm, buf, i ? 1000000 : 0, DLS_F32, DLS_SUM, 0));
+        DLS_CUDA(cudaDeviceSynchronize());
+        busy[i] = 1e6 * (dls_comm_stats(comm).busy_seconds - before);
+    }
+    double want = rank % 2 ? s->odd : s->even;
+    EXPECT(fabs(busy[0] - s->empty) < 1e-6, "empty: %.9g us", busy[0]);
+    EXPECT(fabs(busy[1] - want) < 1e-6, "%.9g us instead of %.9g", busy[1], want);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(comm, the_shape_of_a_node_changes_the_time_of_a_ring)
+{
+    const double fast = 1e3 / 234.9, slow = 1e3 / 21.76, mesh = 1e3 / 78.3; // us per part
+    shaped shapes[] = {
+        {"dgx-a100", 6 * (3.4 + fast), 6 * (3.4 + fast), 6 * 3.4},
+        {"hgx-a100-4", 6 * (3.4 + mesh), 6 * (3.4 + mesh), 6 * 3.4},
+        {"a100-pcie-pairs", 6 * slow + 14.25, 6 * slow, 3 * 14.25 + 3 * 3.4},
+    };
+    for (int i = 0; i < 3; i++)
+        expect_ranks(4, shaped_ring, &shapes[i]);
+}
+
 /* test the times of the chain */
 enum { BLOCK = 128 << 10, BLOCKS = 5 };
 

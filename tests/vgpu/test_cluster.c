@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vgpu/gpu.h"
@@ -155,72 +156,196 @@ Test(vgpu, flows_divide_what_they_share)
     cr_assert_float_eq(dls_cluster_host_bandwidth(&c, 2, 3) / 1e9, 26.3, 1e-9);
 }
 
-/* test each number of the file */
-enum { GEMM, BF16, NORM, COPY, TINY, UPLOAD, NEAR, FAR, LAUNCH, WAIT, GAP, QUESTIONS };
+/* ask a cluster */
+enum { F64, F32, TF32, BF16, FP8, INT8, NORM, TINY, WAIT, LAUNCH, GAP, COPY, UPLOAD,
+       DOWNLOAD, SECOND, PEER, FAR, QUESTIONS };
 
-static void ask(const dls_cluster *c, double answer[QUESTIONS])
+static int note_start(void *start_of, double start, double *finish)
 {
-    const dls_device_spec *d = &c->device;
-    double alpha, beta;
-    answer[GEMM] = dls_cluster_duration(d, DLS_WORK_GEMM_F32, 1e12, 0);
-    answer[BF16] = dls_cluster_duration(d, DLS_WORK_GEMM_BF16, 1e12, 0);
-    answer[NORM] = dls_cluster_duration(d, DLS_WORK_NORM, 1, 1e9);
-    answer[COPY] = dls_cluster_duration(d, DLS_WORK_COPY, 0, 1e9);
-    answer[TINY] = dls_cluster_duration(d, DLS_WORK_NORM, 1, 1);
-    answer[UPLOAD] = d->host_latency + 1e8 / dls_cluster_host_bandwidth(c, 0, 1);
-    OK(dls_cluster_link(c, 0, 1, &alpha, &beta));
-    answer[NEAR] = alpha + 1e6 * beta;
-    OK(dls_cluster_link(c, 0, 8, &alpha, &beta));
-    answer[FAR] = alpha + 1e6 * beta;
-    answer[LAUNCH] = d->launch;
-    answer[WAIT] = d->launch_latency;
-    answer[GAP] = d->graph_gap;
+    (void)finish;
+    *(double *)start_of = start;
+    return 0;
 }
 
+/* The time that an operation of this kind takes; *wait: from the call to its start. */
+static double kernel_takes(dls_work work, double flops, double bytes, double *wait)
+{
+    double called = dls_gpu_host_time(), start;
+    dls_gpu_op op = {.work = work, .flops = flops, .bytes = bytes, .run = note_start};
+    OK(dls_gpu_enqueue(NULL, &op, &start));
+    OK(cudaDeviceSynchronize());
+    *wait = start - called;
+    return dls_gpu_host_time() - start;
+}
+
+static void ask_for_kernels(double *answer)
+{
+    static const dls_work works[] = {DLS_WORK_GEMM_F64, DLS_WORK_GEMM_F32,
+                                     DLS_WORK_GEMM_TF32, DLS_WORK_GEMM_BF16,
+                                     DLS_WORK_GEMM_FP8, DLS_WORK_GEMM_INT8};
+    for (int q = F64; q <= INT8; q++)
+        answer[q] = kernel_takes(works[q], 1e12, 0, &answer[WAIT]);
+    answer[NORM] = kernel_takes(DLS_WORK_NORM, 0, 1e9, &answer[WAIT]);
+    answer[TINY] = kernel_takes(DLS_WORK_OTHER, 0, 0, &answer[WAIT]);
+}
+
+static void nothing(void *unused) { (void)unused; }
+
+static void ask_for_launches(double *answer)
+{
+    double start[2], before = dls_gpu_host_time();
+    dls_gpu_op op = {.flops = 1e9, .run = note_start};
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    cudaStream_t s;
+    OK(cudaLaunchHostFunc(NULL, nothing, NULL));
+    answer[LAUNCH] = dls_gpu_host_time() - before;
+    OK(cudaStreamCreate(&s));
+    OK(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal));
+    OK(dls_gpu_enqueue(s, &op, &start[0]));
+    OK(dls_gpu_enqueue(s, &op, &start[1]));
+    OK(cudaStreamEndCapture(s, &graph));
+    OK(cudaGraphInstantiate(&exec, graph, 0));
+    OK(cudaGraphLaunch(exec, s));
+    OK(cudaStreamSynchronize(s));
+    answer[GAP] = start[1] - start[0] - (dls_gpu_host_time() - start[1]);
+}
+
+static double copy_takes(void *to, const void *from, cudaStream_t stream)
+{
+    double before = dls_gpu_host_time();
+    OK(cudaMemcpyAsync(to, from, 8 << 20, cudaMemcpyDefault, stream));
+    OK(cudaDeviceSynchronize());
+    return dls_gpu_host_time() - before;
+}
+
+static void ask_for_copies(double *answer)
+{
+    char *host, *there, *device;
+    cudaStream_t s[2];
+    OK(cudaMalloc((void **)&device, 16 << 20));
+    OK(cudaMallocHost((void **)&host, 16 << 20));
+    for (int i = 0; i < 2; i++)
+        OK(cudaStreamCreateWithFlags(&s[i], cudaStreamNonBlocking));
+    answer[COPY] = copy_takes(device, device + (8 << 20), s[0]);
+    answer[UPLOAD] = copy_takes(device, host, s[0]);
+    answer[DOWNLOAD] = copy_takes(host, device, s[0]);
+    OK(cudaMemcpyAsync(device, host, 8 << 20, cudaMemcpyDefault, s[0]));
+    answer[SECOND] = copy_takes(host + (8 << 20), device + (8 << 20), s[1]);
+    if (dls_gpu_cluster()->gpus_per_node < 2)
+        return;
+    OK(cudaSetDevice(1));
+    OK(cudaMalloc((void **)&there, 8 << 20));
+    OK(cudaSetDevice(0));
+    answer[PEER] = copy_takes(there, device, s[0]);
+}
+
+static void ask(const char *file, uint64_t seed, double answer[QUESTIONS])
+{
+    double alpha = 0, beta = 0;
+    int ends[2], status;
+    OK(pipe(ends));
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        dls_gpu_options o = {.cluster_file = file, .world = 1, .seed = seed};
+        memset(answer, 0, QUESTIONS * sizeof *answer);
+        OK(dls_gpu_init(&o));
+        const dls_cluster *c = dls_gpu_cluster();
+        ask_for_kernels(answer);
+        ask_for_launches(answer);
+        ask_for_copies(answer);
+        if (c->nodes > 1)
+            OK(dls_cluster_link(c, 0, c->gpus_per_node, &alpha, &beta));
+        answer[FAR] = alpha + 1e6 * beta;
+        ssize_t n = write(ends[1], answer, QUESTIONS * sizeof *answer);
+        _exit(n == QUESTIONS * sizeof *answer ? 0 : 1);
+    }
+    close(ends[1]);
+    cr_assert_eq(read(ends[0], answer, QUESTIONS * sizeof *answer),
+                 (ssize_t)(QUESTIONS * sizeof *answer));
+    close(ends[0]);
+    waitpid(child, &status, 0);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* test each number of the file */
 static const char *replaced(const char *name, const char *old, const char *new);
 
+Test(vgpu, every_cluster_gives_one_time)
+{
+    double one[QUESTIONS], two[QUESTIONS];
+    for (int i = 0; i < CLUSTERS; i++) {
+        ask(clusters[i], 1, one);
+        ask(clusters[i], 77, two);
+        cr_assert_eq(memcmp(one, two, sizeof one), 0, "%s", clusters[i]);
+    }
+}
+
 #define BIT(q) (1 << (q))
+#define COPIES (BIT(COPY) | BIT(UPLOAD) | BIT(DOWNLOAD) | BIT(SECOND) | BIT(PEER))
+#define HOST (BIT(UPLOAD) | BIT(DOWNLOAD) | BIT(SECOND))
 
 static const struct { const char *old, *new; int moves; } cases[] = {
-    {"f32_tflops: 67 ", "f32_tflops: 33 ", BIT(GEMM)},
-    {"  tf32_tflops: 494.7", "  tf32_tflops: 100", 0},
+    {"f64_tflops: 67 ", "f64_tflops: 33 ", BIT(F64)},
+    {"  f32_tflops: 67 ", "  f32_tflops: 33 ", BIT(F32)},
+    {"tf32_tflops: 494.7", "tf32_tflops: 100", BIT(TF32)},
     {"bf16_tflops: 989.4", "bf16_tflops: 500", BIT(BF16)},
+    {"fp8_tflops: 1978.9", "fp8_tflops: 1000", BIT(FP8)},
+    {"int8_tops: 1978.9", "int8_tops: 1000", BIT(INT8)},
     {"memory_gb_s: 3350", "memory_gb_s: 1675", BIT(NORM) | BIT(COPY)},
-    {"memory_gb: 80", "memory_gb: 40", 0},
-    {"flops_efficiency: 0.80", "flops_efficiency: 0.4", BIT(GEMM)},
+    {"flops_efficiency: 0.80", "flops_efficiency: 0.4",
+     BIT(F64) | BIT(F32) | BIT(TF32) | BIT(FP8) | BIT(INT8)},
     {"memory_efficiency: 0.90", "memory_efficiency: 0.45", BIT(NORM) | BIT(COPY)},
     {"gemm_bf16: {flops: 0.80}", "gemm_bf16: {flops: 0.4}", BIT(BF16)},
     {"gemm_bf16: {flops: 0.80}", "norm: {memory: 0.4}", BIT(NORM)},
     {"gemm_bf16: {flops: 0.80}", "copy: {memory: 0.4}", BIT(COPY)},
     {"least_kernel_us: 2.0", "least_kernel_us: 4.0", BIT(TINY)},
-    {"host_gb_s: 55", "host_gb_s: 27", BIT(UPLOAD)},
-    {"host_latency_us: 8.0", "host_latency_us: 16", BIT(UPLOAD)},
     {"launch_us: 3.8", "launch_us: 7.6", BIT(LAUNCH)},
-    {"launch_latency_us: 6.7", "launch_latency_us: 13", BIT(WAIT)},
+    {"launch_latency_us: 6.7", "launch_latency_us: 13", BIT(WAIT) | COPIES},
     {"graph_gap_us: 0.17", "graph_gap_us: 0.34", BIT(GAP)},
-    {"alpha_us: 3.4", "alpha_us: 6.8", BIT(NEAR)},
-    {"gb_s: 450", "gb_s: 225", BIT(NEAR)},
-    {"efficiency: 0.84", "efficiency: 0.42", BIT(NEAR)},
+    {"host_gb_s: 55", "host_gb_s: 27", HOST},
+    {"host_latency_us: 8.0", "host_latency_us: 16", HOST},
+    {"copy_engines: 3", "copy_engines: 2", 0},
+    {"copy_engines: 3", "copy_engines: 1", BIT(SECOND)},
+    {"alpha_us: 3.4", "alpha_us: 6.8", BIT(PEER)},
+    {"gb_s: 450", "gb_s: 225", BIT(PEER)},
+    {"efficiency: 0.84", "efficiency: 0.42", BIT(PEER)},
     {"alpha_us: 9.6", "alpha_us: 19.2", BIT(FAR)},
     {"    gb_s: 50 ", "    gb_s: 25 ", BIT(FAR)},
     {"efficiency: 0.92", "efficiency: 0.46", BIT(FAR)},
+    {"memory_gb: 80", "memory_gb: 40", 0},
     {"shared_kb_per_block: 227", "shared_kb_per_block: 99", 0},
 };
 
 Test(vgpu, each_number_moves_its_times_and_no_other)
 {
     double before[QUESTIONS], after[QUESTIONS];
-    dls_cluster c;
-    OK(dls_cluster_load("two-dgx-h100", &c));
-    ask(&c, before);
+    ask("two-dgx-h100", 1, before);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        OK(dls_cluster_load(replaced("two-dgx-h100", cases[i].old, cases[i].new), &c));
-        ask(&c, after);
+        ask(replaced("two-dgx-h100", cases[i].old, cases[i].new), 1, after);
         for (int q = 0; q < QUESTIONS; q++)
-            cr_assert_eq(after[q] != before[q], (cases[i].moves >> q) & 1,
-                         "%s, question %d", cases[i].new, q);
+            cr_assert_eq(fabs(after[q] - before[q]) > 1e-9 * before[q],
+                         (cases[i].moves >> q) & 1, "%s, question %d: %.12g, %.12g s",
+                         cases[i].new, q, before[q], after[q]);
     }
 }
+
+#ifdef DLS_VIRTUAL_GPU
+Test(vgpu, properties_come_from_the_file)
+{
+    dls_gpu_options o = {.cluster_file = "dgx-a100", .world = 1};
+    cudaDeviceProp p;
+    OK(dls_gpu_init(&o));
+    OK(cudaGetDeviceProperties(&p, 0));
+    cr_assert_eq(p.sharedMemPerBlockOptin, 163 * 1024);
+    cr_assert_eq(p.sharedMemPerMultiprocessor, 164 * 1024);
+    cr_assert_eq(p.multiProcessorCount, 108);
+    cr_assert_eq(p.l2CacheSize, 41943040);
+    cr_assert_eq(p.asyncEngineCount, 3);
+    cr_assert(p.major == 8 && p.minor == 0);
+}
+#endif
 
 /* test bad cluster files */
 /* The path of a copy of the named file with `old` replaced by `new`. */
