@@ -20,6 +20,7 @@ dls_status command_train(int argc, char **argv, int *exit_code);
 dls_status command_sample(int argc, char **argv, int *exit_code);
 dls_status command_metrics(int argc, char **argv, int *exit_code);
 dls_status command_memory(int argc, char **argv, int *exit_code);
+dls_status command_cluster(int argc, char **argv, int *exit_code);
 
 /* The command of that name, or NULL. */
 const command *command_find(const char *name);

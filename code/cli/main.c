@@ -22,6 +22,7 @@ static const command commands[] = {
     {"metrics", "print columns of a metrics.jsonl as a table", command_metrics},
     {"memory", "print what each rank's memory went to", command_memory},
     {"ladder", "multiply by the kernels of chapter 2", dls_ladder_command},
+    {"cluster", "print or draw what the clock knows of a cluster", command_cluster},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -187,13 +187,13 @@ static dls_status read_node(dls_config *cfg, dls_cluster *c)
 static dls_status read_network(dls_config *cfg, dls_cluster *c)
 {
     int64_t gpus, nodes;
-    c->oversubscription = 1;
+    c->oversubscription = c->gpus_per_nic = 1;
+    c->nodes_per_leaf = c->nodes;
     if (c->nodes == 1 && !dls_config_has(cfg, "links.inter.alpha_us"))
         return DLS_OK;
     DLS_TRY(read_link(cfg, "inter", &c->inter));
     DLS_TRY(dls_config_int_or(cfg, "links.inter.gpus_per_nic", 1, 64, 1, &gpus));
     c->gpus_per_nic = (int)gpus;
-    c->nodes_per_leaf = c->nodes;
     if (!dls_config_has(cfg, "links.spine.alpha_us"))
         return DLS_OK;
     DLS_TRY(dls_config_int_or(cfg, "links.spine.nodes_per_leaf", 1, 100000, c->nodes,

@@ -7,6 +7,8 @@
 #ifndef DLS_VGPU_CLUSTER_H
 #define DLS_VGPU_CLUSTER_H
 
+#include <stddef.h>
+
 #include "base/status.h"
 
 #ifdef __cplusplus
@@ -122,6 +124,9 @@ typedef struct dls_hop {
 
 enum { DLS_HOPS = 6 };
 
+/* In words, "switch 1". */
+void dls_hop_end(const dls_hop *hop, int end, char *text, size_t size);
+
 /* The hops from rank a to rank b, 0 for a == b. DLS_ERR_INPUT: no such rank. */
 dls_status dls_cluster_path(const dls_cluster *cluster, int a, int b,
                             dls_hop hops[DLS_HOPS], int *count);
@@ -138,6 +143,9 @@ dls_status dls_cluster_flow(const dls_cluster *cluster, const int (*flows)[2], i
 
 /* bytes/s between host and device of a rank, when `world` ranks copy at once. */
 double dls_cluster_host_bandwidth(const dls_cluster *cluster, int rank, int world);
+
+/* Draws the shape (topology_svg.c). DLS_ERR_IO. */
+dls_status dls_cluster_draw(const dls_cluster *cluster, const char *path);
 
 #ifdef __cplusplus
 }

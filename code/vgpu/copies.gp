@@ -1,5 +1,5 @@
 # Draws what copies take by their size: gnuplot code/vgpu/copies.gp > copies.svg
-field(name) = real(system(sprintf("awk '$1==\"%s:\"{print $2; exit}' %s", name, \
+field(name) = real(system(sprintf("awk '$1==\"%s:\" && $2+0{print $2; exit}' %s", name, \
     "code/vgpu/clusters/dgx-h100.yaml")))
 memory = 1e3 * field("memory_gb_s") * field("memory_efficiency")  # bytes per us
 host = 1e3 * field("host_gb_s")

@@ -10,6 +10,7 @@
 #include "vgpu/cluster.h"
 
 #include <math.h>
+#include <stdio.h>
 
 /* collect hops */
 typedef struct path { dls_hop *hops; int count; } path;
@@ -73,6 +74,19 @@ static void over_pcie(const dls_cluster *c, int a, int b, path *p)
         add(p, DLS_HOP_PCIE, down, to, l->alpha, l->beta);
     }
     add(p, DLS_HOP_PCIE, to, gpus + b, l->alpha, l->beta);
+}
+
+void dls_hop_end(const dls_hop *hop, int end, char *text, size_t size)
+{
+    int gpu = hop->kind <= DLS_HOP_NVLINK, card = hop->kind >= DLS_HOP_NIC;
+    if (end < 0)
+        snprintf(text, size, "%s", card ? "leaf" : "NVSwitch");
+    else if (gpu || card)
+        snprintf(text, size, "%s %d", gpu ? "GPU" : "card", end);
+    else if (end >= 2 * SOCKETS)
+        snprintf(text, size, "GPU %d", end - 2 * SOCKETS);
+    else
+        snprintf(text, size, "%s %d", end >= SOCKETS ? "CPU" : "switch", end % SOCKETS);
 }
 
 /* go over the network */

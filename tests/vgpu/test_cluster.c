@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "vgpu/gpu.h"
 
 #define OK(expr) cr_assert_eq((expr), 0, "%s: %s", #expr, dls_status_message())
@@ -405,6 +406,40 @@ Test(vgpu, bad_cluster_files_name_the_key)
     cr_assert_eq(dls_cluster_load("dgx-h1000", &c), DLS_ERR_INPUT);
     cr_assert(strstr(dls_status_message(), "no cluster called 'dgx-h1000'"));
     cr_assert_eq(dls_cluster_load("/none/such.yaml", &c), DLS_ERR_IO);
+}
+
+/* test the pictures */
+static int count(const char *text, const char *what)
+{
+    int n = 0;
+    while ((text = strstr(text, what)) != NULL) {
+        text += strlen(what);
+        n++;
+    }
+    return n;
+}
+
+Test(vgpu, clusters_are_drawn_from_their_files)
+{
+    static const struct { const char *name; int gpus, nvlinks; } want[] = {
+        {"dgx-a100", 8, 8 + 1}, {"hgx-a100-4", 4, 6 + 1}, {"a100-pcie-pairs", 4, 2 + 1},
+        {"four-nodes-spine", 16, 4 * 6 + 1}, {"laptop-rtx-4060", 1, 0},
+    };
+    for (int i = 0; i < 5; i++) {
+        char path[64], *text;
+        size_t size;
+        dls_cluster c;
+        snprintf(path, sizeof path, "/tmp/shape-%d.svg", (int)getpid());
+        OK(dls_cluster_load(want[i].name, &c));
+        OK(dls_cluster_draw(&c, path));
+        OK(dls_file_read(path, &text, &size));
+        cr_expect_eq(count(text, "class=\"gpu\""), want[i].gpus, "%s", want[i].name);
+        cr_expect_eq(count(text, "class=\"nvlink\""), want[i].nvlinks, "%s: %d",
+                     want[i].name, count(text, "class=\"nvlink\""));
+        cr_expect_eq(count(text, "nan") + count(text, "inf"), 0);
+        free(text);
+        unlink(path);
+    }
 }
 
 /* test bad options */
