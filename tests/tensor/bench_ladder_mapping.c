@@ -1,4 +1,4 @@
-/* tests/tensor/bench_ladder_mapping.c: from chapters/02-gemm-ladder.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/tensor/bench_ladder_mapping.c: from chapters/02-gemm-ladder-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* Draws which elements of a block's tile of C belong to warp 0 and to its first two
  * threads, for each step of the ladder: an SVG on standard output. */
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* tests/tensor/ladder_counts.c: from chapters/02-gemm-ladder.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/tensor/ladder_counts.c: from chapters/02-gemm-ladder-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* The sums of ladder_counts.h. A request's sectors are counted from spans: runs of
  * neighbouring elements of one row, in ascending order of address. */
 #include "ladder_counts.h"

@@ -1,4 +1,4 @@
-/* tests/tensor/ladder_counts.h: from chapters/02-gemm-ladder.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/tensor/ladder_counts.h: from chapters/02-gemm-ladder-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* What each step of the ladder must ask of memory, for any size: derived by hand. */
 #ifndef DLS_TESTS_LADDER_COUNTS_H
 #define DLS_TESTS_LADDER_COUNTS_H

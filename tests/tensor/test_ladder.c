@@ -1,4 +1,4 @@
-/* tests/tensor/test_ladder.c: from chapters/02-gemm-ladder.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/tensor/test_ladder.c: from chapters/02-gemm-ladder-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* The steps of the ladder against the definition in float64, at awkward sizes and under
  * many orders of the threads. */
 #include <math.h>
@@ -170,7 +170,7 @@ Test(ladder, fifty_orders_of_the_threads)
     for (unsigned long long seed = 0; seed < 50; seed++)
         for (int step = 1; step <= DLS_LADDER_STEPS; step++) {
             dls_simt_configure(1 + (int)(seed & 1), seed);
-            climb(&ctx, step, 35, 20, 20, 1, 0);
+            climb(&ctx, step, 35, 24, 72, 1, 0);
         }
     dls_ctx_destroy(&ctx);
 }

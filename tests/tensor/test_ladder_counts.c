@@ -1,4 +1,4 @@
-/* tests/tensor/test_ladder_counts.c: from chapters/02-gemm-ladder.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/tensor/test_ladder_counts.c: from chapters/02-gemm-ladder-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* The counts by hand: the sums agree with the formulas of the chapter. */
 #include <criterion/criterion.h>
 

@@ -1,4 +1,4 @@
-/* code/tensor/ladder/command.c: from chapters/02-gemm-ladder.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/tensor/ladder/command.c: from chapters/02-gemm-ladder-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* dls ladder: one product by the kernels of chapter 2, timed and compared with f64. */
 #include "tensor/ladder/command.h"
 

@@ -1,4 +1,4 @@
-/* code/tensor/ladder/command.h: from chapters/02-gemm-ladder.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/tensor/ladder/command.h: from chapters/02-gemm-ladder-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* The command `dls ladder`. */
 #ifndef DLS_TENSOR_LADDER_COMMAND_H
 #define DLS_TENSOR_LADDER_COMMAND_H
