@@ -136,6 +136,16 @@ static void arrived(unsigned thread, const void *pc)
     if ((w->absent | w->stopped) == ~0u && dls_probe_now->count >= WORTH_IT)
         dls_probe_consume(thread / DLS_SIMT_WARP, 0);
 }
+/* answer for the built in variables */
+extern __thread dls_simt_dim blockIdx, blockDim, gridDim;
+
+#define BUILT_IN(name, variable)                                                  \
+    unsigned name(int axis);                                                      \
+    unsigned name(int axis) { return (&variable.x)[axis]; }
+BUILT_IN(dls_probed_thread, threadIdx)
+BUILT_IN(dls_probed_block, blockIdx)
+BUILT_IN(dls_probed_block_size, blockDim)
+BUILT_IN(dls_probed_grid_size, gridDim)
 /* pass a barrier */
 static void barrier(const char *file, int line)
 {

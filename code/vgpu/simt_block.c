@@ -177,7 +177,8 @@ static __attribute__((noinline)) void look_closely(dls_simt_worker *w, dls_fiber
     const dls_fiber *other = w->waiting.head;
     if (!w->tracked)
         dls_block_track(w);
-    if (other && (other->line != self->line || strcmp(other->file, self->file)))
+    if (other && (other->line != self->line ||
+                  (other->file != self->file && strcmp(other->file, self->file))))
         dls_block_warn_divergence(w, other, self);
     if (dls_simt_probes)
         dls_simt_probes->arrived(threadIdx.linear, pc);

@@ -41,6 +41,21 @@ extern __thread dim3 blockDim, gridDim;
 }
 
 constexpr int warpSize = 32;
+#ifdef DLS_PROBED
+extern "C" {
+__attribute__((const)) unsigned dls_probed_thread(int axis), dls_probed_block(int axis),
+    dls_probed_block_size(int axis), dls_probed_grid_size(int axis);
+}
+#define DLS_PROBED_AXES(of) {dls_probed_##of(0), dls_probed_##of(1), dls_probed_##of(2)}
+static inline dls_simt_index dls_probed_thread_index()
+{
+    return {DLS_PROBED_AXES(thread), dls_probed_thread(3)};
+}
+#define threadIdx dls_probed_thread_index()
+#define blockIdx uint3 DLS_PROBED_AXES(block)
+#define blockDim dim3 DLS_PROBED_AXES(block_size)
+#define gridDim dim3 DLS_PROBED_AXES(grid_size)
+#endif
 /* wait for the block */
 static inline void __syncthreads(const char *file = __builtin_FILE(),
                                  int line = __builtin_LINE())
