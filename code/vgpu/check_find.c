@@ -246,7 +246,8 @@ static const char *race_hint(const dls_check_access *a, dls_record other,
         return "blocks run in any order: let each write its own element, use atomics, or "
                "split the kernel; a flag needs __threadfence() before it is set";
     if (same_warp)
-        return "lanes do not run in step: put __syncwarp() between the two";
+        return "put __syncthreads() between the two; __syncwarp() is enough where only "
+               "lanes of one warp meet";
     return "put __syncthreads() between the two, where all threads of the block come by";
 }
 

@@ -102,7 +102,8 @@ dls_check_block *dls_check_block_at(uint64_t address); // the nearest at or belo
 unsigned dls_check_block_count(void);
 dls_check_block *dls_check_block_number(unsigned i); // 1 ...
 void dls_check_record_trace(dls_check_trace *out);
-void *dls_check_allocate(size_t bytes, int device); // these four for the observer
+/* These four for the observer. */
+void *dls_check_allocate(size_t bytes, int device, const void *caller);
 void *dls_check_renew(void *start);
 void dls_check_managed(void *start);
 void dls_check_release(void *start);

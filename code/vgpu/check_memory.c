@@ -160,7 +160,19 @@ static void set_valid(const char *start, size_t bytes, int valid)
     }
 }
 
-void *dls_check_allocate(size_t bytes, int device)
+/* The frames from the caller on. Tail calls may have hidden it from the trace. */
+static void begin_at(dls_check_trace *t, const void *caller)
+{
+    unsigned i = 0;
+    while (i < t->count && t->pc[i] != (uintptr_t)caller)
+        i++;
+    if (i == t->count)
+        *t = (dls_check_trace){.count = 1, .pc = {(uintptr_t)caller}};
+    else
+        memmove(t->pc, t->pc + i, (t->count -= i) * sizeof *t->pc);
+}
+
+void *dls_check_allocate(size_t bytes, int device, const void *caller)
 {
     size_t gap = bytes < LARGEST_GAP ? bytes : LARGEST_GAP;
     size_t room = (bytes + gap + PAGE_GAP + DLS_CHUNK - 1) / DLS_CHUNK * DLS_CHUNK;
@@ -173,6 +185,8 @@ void *dls_check_allocate(size_t bytes, int device)
     b->bytes = bytes;
     b->device = device;
     dls_check_record_trace(&b->allocated);
+    if (caller)
+        begin_at(&b->allocated, caller);
     arena_used += room;
     set_valid(b->start, bytes, 1);
     if (bytes <= TOUCH_LIMIT)
@@ -183,7 +197,7 @@ void *dls_check_allocate(size_t bytes, int device)
 void *dls_check_renew(void *start)
 {
     const dls_check_block *old = dls_check_block_at((uint64_t)(uintptr_t)start);
-    return old ? dls_check_allocate(old->bytes, old->device) : NULL;
+    return old ? dls_check_allocate(old->bytes, old->device, NULL) : NULL;
 }
 
 void dls_check_managed(void *start)

@@ -17,7 +17,7 @@ static void *system_allocate(const dls_account_block *want)
 {
     size_t bytes = want->bytes;
     if (dls_vgpu_observer)
-        return dls_vgpu_observer->allocate(bytes, want->device);
+        return dls_vgpu_observer->allocate(bytes, want->device, want->caller);
     if (want->kind == DLS_MEMORY_DEVICE)
         return dls_space_take(want->device, bytes);
     if (bytes > TOUCH_LIMIT) {

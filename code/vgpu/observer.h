@@ -12,7 +12,7 @@
 /* declare what the runtime tells */
 typedef struct dls_vgpu_observer_table {
     /* memory; device < 0: pinned host memory. NULL: there is no more. */
-    void *(*allocate)(size_t bytes, int device);
+    void *(*allocate)(size_t bytes, int device, const void *caller);
     void (*release)(void *start);      // freed: any access from now on is wrong
     void *(*renew)(void *start);       // the pool hands a block out again: a new address
     void (*managed)(void *start);      // the host may touch this allocation, too
