@@ -247,6 +247,41 @@ static void rewrite_bounds(size_t at)
         }
     }
 }
+/* rewrite a launch by pointer */
+/* The position behind a cast to (const) void * at i; i if there is none. */
+static size_t skip_cast(size_t i)
+{
+    if (src[i] != '(')
+        return i;
+    size_t word = skip_forward(i + 1);
+    if (word_at(word, "const"))
+        word = skip_forward(word + 5);
+    if (!word_at(word, "void"))
+        return i;
+    size_t star = skip_forward(word + 4), close = skip_forward(star + 1);
+    return src[star] == '*' && src[close] == ')' ? skip_forward(close + 1) : i;
+}
+
+/* `at` is a cudaLaunchKernel or cudaLaunchCooperativeKernel of `length` bytes. */
+static void rewrite_call(size_t at, size_t length)
+{
+    size_t open = skip_forward(at + length), first = skip_forward(open + 1), i;
+    int angle = 0;
+    if (src[open] != '(')
+        return;
+    size_t kernel = skip_cast(first);
+    for (i = kernel; i < len && !(angle == 0 && (src[i] == ',' || src[i] == ')')); i++) {
+        if (kind[i] == NOT_CODE)
+            continue;
+        angle += (src[i] == '<') - (src[i] == '>');
+        if (strchr("([{", src[i]))
+            i = match_forward(i);
+    }
+    if (i < len && src[i] == ',') {
+        add_edit(first, kernel - first, "DLS_SIMT_NAMED(");
+        add_edit(i, 0, ")");
+    }
+}
 /* scan the source for edits */
 static void scan(void)
 {
@@ -269,6 +304,11 @@ static void scan(void)
             i = rewrite_shared(i, body[depth]) - 1;
         } else if (kind[i] == CODE && src[i] == '_' && word_at(i, "__launch_bounds__")) {
             rewrite_bounds(i);
+        } else if (kind[i] == CODE && src[i] == 'c' && word_at(i, "cudaLaunchKernel")) {
+            rewrite_call(i, strlen("cudaLaunchKernel"));
+        } else if (kind[i] == CODE && src[i] == 'c' &&
+                   word_at(i, "cudaLaunchCooperativeKernel")) {
+            rewrite_call(i, strlen("cudaLaunchCooperativeKernel"));
         }
     }
 }

@@ -48,6 +48,7 @@ typedef struct dls_simt_grid {
     size_t shared_bytes;         // dynamic shared memory per block
     size_t shared_limit;         // what cudaFuncSetAttribute allows; 0: 48 KiB
     const void *kernel;          // its address: what attributes are kept under
+    int cooperative;             // all blocks must run together
     void (*span)(void *closure); // while (dls_simt_next()) kernel(arguments);
     void *closure;
 } dls_simt_grid;
@@ -108,8 +109,17 @@ static inline int dls_simt_next(unsigned *at)
 /* Waits until every thread of the block that has not returned is here. */
 void dls_simt_barrier(const char *file, int line);
 
+/* The same for all blocks of a cooperative launch; in another launch, a fault. */
+void dls_simt_grid_barrier(const char *file, int line);
+
 /* The same; returns how many of them came with a `predicate` that is not 0. */
 unsigned dls_simt_barrier_count(int predicate, const char *file, int line);
+
+/* The lanes of this warp that ask at the same place, as far as that can be told. */
+unsigned dls_simt_active_mask(const char *file, int line);
+
+/* Is this a cooperative launch? */
+int dls_simt_is_cooperative(void);
 
 /* Lets the other threads of the block run; the engine also calls it in spin loops. */
 void dls_simt_yield(void);

@@ -96,6 +96,50 @@ static _Noreturn void report_deadlock(dls_simt_worker *w)
     }
     dls_fault(w, "deadlock: every thread waits: %s", text);
 }
+/* answer who is here */
+/* Answers lane `self` and all that ask at the same place in its warp, and takes them off
+ * the list. */
+static void answer_place(dls_simt_worker *w, dls_fiber *self)
+{
+    dls_fiber_list rest = {NULL, NULL}, here = {NULL, NULL};
+    unsigned mask = 0, warp = self->index.linear / DLS_SIMT_WARP;
+    w->dice = w->dice ? dls_mix(w->dice) : 0;
+    unsigned cut = (w->dice & 3) == 1 ? ~0u << (w->dice >> 8 & 31) : 0;
+    for (dls_fiber *f = w->asking.head, *next; f; f = next) {
+        int same = f->index.linear / DLS_SIMT_WARP == warp && f->line == self->line &&
+                   f->file == self->file;
+        next = f->next;
+        mask |= same ? 1u << f->index.linear % DLS_SIMT_WARP : 0;
+        dls_list_push(same ? &here : &rest, f);
+    }
+    for (dls_fiber *f = here.head, *next; f; f = next) {
+        unsigned side = cut >> f->index.linear % DLS_SIMT_WARP & 1 ? cut : ~cut;
+        next = f->next;
+        f->result = mask & side;
+        dls_list_push(&w->ready, f);
+    }
+    w->asking = rest;
+}
+
+static void answer_all(dls_simt_worker *w)
+{
+    while (w->asking.head)
+        answer_place(w, w->asking.head);
+}
+
+unsigned dls_simt_active_mask(const char *file, int line)
+{
+    dls_simt_worker *w = dls_me;
+    dls_fiber *self = w->running;
+    if (!w->tracked)
+        dls_block_track(w);
+    self->file = file;
+    self->line = line;
+    self->waits_for = "__activemask";
+    dls_list_push(&w->asking, self);
+    dls_block_dispatch(w, self);
+    return (unsigned)self->result;
+}
 /* choose who runs next */
 /* The same when threads may be left to start, or nobody is ready. */
 static __attribute__((noinline)) dls_fiber *look_for_next(dls_simt_worker *w)
@@ -103,6 +147,8 @@ static __attribute__((noinline)) dls_fiber *look_for_next(dls_simt_worker *w)
     int unstarted = dls_simt_here.next < w->threads;
     unsigned start = w->start;
     w->start = unstarted ? start & 1 : 0;
+    if (!w->ready.head && !unstarted)
+        answer_all(w);
     if (w->ready.head && !(start && unstarted))
         return pop(&w->ready);
     if (!unstarted)
@@ -272,10 +318,14 @@ void dls_simt_yield(void)
     if (!w->tracked)
         dls_block_track(w);
     w->spins = 0;
+    answer_all(w);
     dls_fiber *self = w->running;
     self->waits_for = "a spin loop";
     w->start |= 2;
-    if (!w->ready.head && dls_simt_here.next == w->threads) {
+    int alone = !w->ready.head && dls_simt_here.next == w->threads;
+    if (w->together && (alone || ++w->rests % 64 == 0)) {
+        dls_block_rest(w);
+    } else if (alone) {
         sched_yield();
     } else {
         dls_list_push(&w->ready, self);

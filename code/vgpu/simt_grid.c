@@ -18,23 +18,14 @@
 #include <string.h>
 #include <time.h>
 
-/* define a launch */
-struct dls_simt_launch {
-    const dls_simt_grid *grid;
-    atomic_ullong next;          // the block to be taken next
-    unsigned long long blocks;
-    unsigned long long number;   // of this launch in the process: part of the seed
-    double started;              // host time, for the decision to wake helpers
-    int may_wake;                // the launching thread has the pool, helpers still sleep
-    atomic_int failed;
-};
-
+/* keep the state of the engine */
 __thread dls_simt_dim blockIdx, blockDim, gridDim;
 
 static uint64_t seed;
 static int worker_count;         // 0: not yet decided
 static atomic_ulong early_exits, divergences;
 static atomic_ullong launches;
+static __thread unsigned serials;  // blocks begun on this OS thread
 /* keep the pool of helpers */
 static struct pool {
     pthread_mutex_t lock;
@@ -145,7 +136,7 @@ static void choose_order(dls_simt_worker *w)
         write_out_order(w);
 }
 /* begin a block */
-static void set_position(const dls_simt_grid *g, unsigned long long block)
+void dls_set_position(const dls_simt_grid *g, unsigned long long block)
 {
     blockIdx.x = (unsigned)(block % g->grid[0]);
     block /= g->grid[0];
@@ -163,19 +154,19 @@ static void begin_probed_block(dls_simt_worker *w, unsigned long long block)
 int dls_block_begin(dls_simt_worker *w)
 {
     dls_simt_launch *l = w->launch;
-    unsigned long long block = atomic_fetch_add(&l->next, 1);
+    unsigned long long block = dls_next_block(w);
     if (block >= l->blocks || atomic_load(&l->failed))
         return 0;
     if (__builtin_expect(l->may_wake, 0))
         wake_helpers_if_worth_it(l, block);
-    set_position(l->grid, block);
+    dls_set_position(l->grid, block);
     w->tracked = 0;
     w->active = w->epoch = w->spins = 0;
     w->line = 0;
     w->votes[0] = w->votes[1] = 0;
     w->dice = seed ? dls_mix(seed ^ dls_mix(l->number ^ dls_mix(block))) : 0;
     w->start = w->dice >> 63 & 1;
-    dls_simt_here.serial++;
+    dls_simt_here.serial = ++serials;
     dls_simt_here.next = 0;
     dls_simt_here.end = dls_simt_here.threads = w->threads;
     choose_order(w);
@@ -185,20 +176,21 @@ int dls_block_begin(dls_simt_worker *w)
     return 1;
 }
 /* run blocks on this thread */
-static void reset_worker(dls_simt_worker *w, dls_simt_launch *l)
+void dls_worker_reset(dls_simt_worker *w, dls_simt_launch *l)
 {
     const dls_simt_grid *g = l->grid;
-    const dls_simt_dim shape = {g->block[0], g->block[1], g->block[2]};
-    if (memcmp(&blockDim, &shape, sizeof shape) != 0)
+    if (memcmp(w->shape_of, g->block, sizeof w->shape_of) != 0)
         lay_out_shape(w, g->block);
-    blockDim = shape;
+    memcpy(w->shape_of, g->block, sizeof w->shape_of);
+    blockDim = (dls_simt_dim){g->block[0], g->block[1], g->block[2]};
     gridDim = (dls_simt_dim){g->grid[0], g->grid[1], g->grid[2]};
     w->launch = l;
     w->grid = g;
     w->fresh = 0;
     w->idle = NULL;
-    w->ready.head = w->waiting.head = NULL;
+    w->ready.head = w->waiting.head = w->asking.head = NULL;
     w->tracked = 0;
+    w->grid_passed = w->rests = 0;
 }
 
 static void run_blocks(dls_simt_launch *l)
@@ -209,7 +201,7 @@ static void run_blocks(dls_simt_launch *l)
                      "no memory for a worker of the virtual GPU");
         return;
     }
-    reset_worker(w, l);
+    dls_worker_reset(w, l);
     w->running = dls_fiber_fresh(w);
     if (w->running)
         dls_fiber_switch(&w->home, w->running->sp);
@@ -240,6 +232,16 @@ _Noreturn void dls_fault_as(dls_simt_worker *w, int error, const char *fmt, ...)
     record_fault(w->launch, error, text);
     dls_fiber_switch(&abandoned, w->home);
     __builtin_unreachable();
+}
+
+void dls_launch_failed(dls_simt_launch *l, int error, const char *fmt, ...)
+{
+    char text[1200];
+    va_list list;
+    va_start(list, fmt);
+    vsnprintf(text, sizeof text, fmt, list);
+    va_end(list);
+    record_fault(l, error, text);
 }
 
 int dls_simt_take_fault(char *message, size_t room)
@@ -390,6 +392,18 @@ static void give_pool_back(void)
     pthread_mutex_unlock(&pool.lock);
 }
 
+/* A cooperative launch, out of the sight of probes. */
+static void run_unwatched(dls_simt_launch *l)
+{
+    const dls_simt_probe *watching = dls_simt_probes;
+    if (watching)
+        dls_log(DLS_LOG_WARN, "kernel %s, launched at %s:%d: a cooperative launch is run "
+                "but not watched", l->grid->name, l->grid->file, l->grid->line);
+    dls_simt_probes = NULL;
+    dls_run_together(l, seed);
+    dls_simt_probes = watching;
+}
+
 int dls_simt_run_grid(const dls_simt_grid *g)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -402,11 +416,14 @@ int dls_simt_run_grid(const dls_simt_grid *g)
                      "a kernel can not launch a kernel on the virtual GPU");
         return -1;
     }
-    int have_pool = l.blocks > 1 && !dls_simt_probes && take_pool();
+    int have_pool = l.blocks > 1 && !dls_simt_probes && !g->cooperative && take_pool();
     l.may_wake = have_pool;
     if (dls_simt_probes)
         dls_simt_probes->launch_begin(g);
-    run_blocks(&l);
+    if (g->cooperative)
+        run_unwatched(&l);
+    else
+        run_blocks(&l);
     if (dls_simt_probes)
         dls_simt_probes->launch_end(g, atomic_load(&l.failed));
     if (have_pool)

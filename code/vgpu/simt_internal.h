@@ -6,9 +6,20 @@
 #include "vgpu/simt.h"
 #include "vgpu/shadow/driver_types.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 typedef struct dls_simt_launch dls_simt_launch;
+/* define a launch */
+struct dls_simt_launch {
+    const dls_simt_grid *grid;
+    atomic_ullong next;          // the block to be taken next
+    unsigned long long blocks;
+    unsigned long long number;   // of this launch in the process: part of the seed
+    double started;              // host time, for the decision to wake helpers
+    int may_wake;                // the launching thread has the pool, helpers still sleep
+    atomic_int failed;
+};
 
 /* define a fiber */
 typedef struct dls_fiber {
@@ -56,7 +67,7 @@ enum { DLS_SIMT_WARPS = DLS_SIMT_MAX_THREADS / DLS_SIMT_WARP };
 
 typedef struct dls_simt_worker {
     dls_fiber *running;
-    dls_fiber_list ready, waiting;
+    dls_fiber_list ready, waiting, asking;
     dls_fiber *idle;
     unsigned threads;   // of this block
     unsigned active;    // fibers that hold a thread
@@ -72,6 +83,11 @@ typedef struct dls_simt_worker {
     void *home;         // the worker's own stack, while a fiber runs
     dls_simt_launch *launch;
     const dls_simt_grid *grid;
+    unsigned long long block;  // its number in the grid
+    unsigned shape_of[3];      // the block that `shape` was made for
+    int together, taken, state;  // of a cooperative launch: simt_cooperative.c
+    unsigned grid_passed, rests;
+    dls_simt_cursor cursor;
     unsigned opened, fresh;  // stacks made; fibers in use in this launch
     char *stacks;
     dls_arena arena;    // shared memory
@@ -91,7 +107,15 @@ void *dls_fiber_prepare(void *bottom, void *top);
 void dls_fiber_main(void);
 dls_fiber *dls_fiber_fresh(dls_simt_worker *w);
 dls_simt_worker *dls_worker_of_this_thread(void);
+dls_simt_worker *dls_worker_new(void);           // NULL: no memory
+void dls_worker_reset(dls_simt_worker *w, dls_simt_launch *l);
 void dls_worker_free(dls_simt_worker *w);
+void dls_set_position(const dls_simt_grid *g, unsigned long long block);  // blockIdx
+unsigned long long dls_next_block(dls_simt_worker *w);  // >= launch->blocks: none
+void dls_run_together(dls_simt_launch *l, uint64_t seed);
+void dls_block_rest(dls_simt_worker *w);         // others of its launch go on
+void dls_launch_failed(dls_simt_launch *l, int error, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 void *dls_reserve(size_t bytes);                 // address space without access, or NULL
 int dls_arena_open(dls_arena *a);                // 0: no memory
 void dls_arena_close(dls_arena *a);

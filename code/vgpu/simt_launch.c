@@ -1,6 +1,7 @@
 /* code/vgpu/simt_launch.c: from chapters/A-virtual-gpu-simt-memory.md. Edit the chapter, or edit here and run "make untangle". */
 /* Between the runtime (streams, errors, options) and the SIMT engine: refuses launches
  * that hardware would refuse, runs the others, and breaks the device when one faults. */
+#include "vgpu/occupancy.h"
 #include "vgpu/simt.h"
 #include "vgpu/vgpu_internal.h"
 
@@ -51,6 +52,16 @@ cudaError_t dls_simt_set_attribute(const void *kernel, int attribute, int value)
     return dls_vgpu_leave(error);
 }
 /* refuse a launch */
+static int fit_together(const dls_simt_grid *g)
+{
+    enum { ASSUMED_REGISTERS = 32 };
+    int threads = (int)(g->block[0] * g->block[1] * g->block[2]);
+    unsigned long long blocks = 1ull * g->grid[0] * g->grid[1] * g->grid[2];
+    int each = dls_gpu_occupancy(threads, ASSUMED_REGISTERS, g->shared_bytes);
+    return blocks <= 1ull * (unsigned)each *
+                     (unsigned)dls_vgpu.cluster.device.multiprocessors;
+}
+
 /* What the device would answer; *why says it in words. */
 static cudaError_t judge(const dls_simt_grid *g, const char **why)
 {
@@ -69,7 +80,11 @@ static cudaError_t judge(const dls_simt_grid *g, const char **why)
     if (n[0] > 0x7fffffff || n[1] > 65535 || n[2] > 65535)
         return cudaErrorInvalidConfiguration;
     *why = "too much dynamic shared memory: 48 KiB, or what cudaFuncSetAttribute allowed";
-    return g->shared_bytes > limit ? cudaErrorInvalidValue : cudaSuccess;
+    if (g->shared_bytes > limit)
+        return cudaErrorInvalidValue;
+    *why = "a cooperative launch has no more blocks than fit on the device together";
+    return g->cooperative && !fit_together(g) ? cudaErrorCooperativeLaunchTooLarge
+                                              : cudaSuccess;
 }
 /* enqueue a grid */
 /* What a launch does on the host. The closure is destroyed in any case. */

@@ -21,7 +21,8 @@ static int open_stack(dls_simt_worker *w)
 {
     unsigned n = w->opened;
     char *base = w->stacks + (size_t)n * STRIDE + GUARD;
-    if (mprotect(base, STACK, PROT_READ | PROT_WRITE) != 0)
+    size_t guard = w->together && n ? GUARD : 0;  // too many mappings
+    if (mprotect(base - guard, STACK + guard, PROT_READ | PROT_WRITE) != 0)
         return 0;
     w->fibers[n].bottom = base;
     w->fibers[n].top = base + STACK - (n % STAGGERS) * STAGGER;
@@ -53,7 +54,7 @@ void *dls_reserve(size_t bytes)
     return p == MAP_FAILED ? NULL : p;
 }
 
-static dls_simt_worker *make_worker(void)
+dls_simt_worker *dls_worker_new(void)
 {
     dls_simt_worker *w = aligned_alloc(128, (sizeof *w + 127) / 128 * 128);
     if (!w)
@@ -94,7 +95,7 @@ static void make_key(void)
 
 dls_simt_worker *dls_worker_of_this_thread(void)
 {
-    if (!mine && (mine = make_worker())) {
+    if (!mine && (mine = dls_worker_new())) {
         pthread_once(&worker_once, make_key);
         pthread_setspecific(worker_key, mine);
         dls_catch_signals(mine);

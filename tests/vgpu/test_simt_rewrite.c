@@ -59,6 +59,11 @@ static const char *const CASES[][2] = {
      "DLS_SIMT_SHARED(x) }"},
     {"__shared__ alignas(64) int x;",
      "typedef __align__(64) int dls_type_x; DLS_SIMT_SHARED_GLOBAL(x)"},
+    /* texts with bounds and calls */
+    {"f(cudaLaunchCooperativeKernel((const void*) k<2, 3>, g(1, 2), b, args));",
+     "f(cudaLaunchCooperativeKernel(DLS_SIMT_NAMED(k<2, 3>), g(1, 2), b, args));"},
+    {"x = cudaLaunchKernel(k, 1, 2, a);",
+     "x = cudaLaunchKernel(DLS_SIMT_NAMED(k), 1, 2, a);"},
     {"void __launch_bounds__(N, 2) k(int a); void __launch_bounds__(4) k(f(x)) { y; }",
      "void __launch_bounds__(N, 2) k(int a); void __launch_bounds__(4) k(f(x)) { "
      "DLS_SIMT_BOUNDS(4) y; }"},

@@ -213,15 +213,15 @@ template <class C> static void dls_simt_destroy(void *closure)
 }
 
 template <class K, class... P>
-static inline void dls_simt_enqueue(const dls_simt_grid &grid, cudaStream_t stream,
-                                    K kernel, std::tuple<P...> arguments)
+static inline cudaError_t dls_simt_enqueue(const dls_simt_grid &grid, cudaStream_t stream,
+                                           K kernel, std::tuple<P...> arguments)
 {
     using closure = dls_simt_closure<K, P...>;
     closure *c = new closure{grid, kernel, std::move(arguments)};
     c->grid.closure = c;
     c->grid.span = dls_simt_span<K, P...>;
-    dls_simt_enqueue_grid(&c->grid, stream, dls_simt_run<closure>, c,
-                          dls_simt_destroy<closure>);
+    return dls_simt_enqueue_grid(&c->grid, stream, dls_simt_run<closure>, c,
+                                 dls_simt_destroy<closure>);
 }
 
 /* Stands for a kernel that has no address: an overloaded name. */
@@ -284,13 +284,49 @@ static inline auto dls_simt_launch(dls_simt_kernel<A, C> kernel, dim3 grid, dim3
 {
     dls_simt_grid g = {kernel.name, file, line, {grid.x, grid.y, grid.z},
                        {block.x, block.y, block.z}, shared, 0, dls_simt_anonymous,
-                       nullptr, nullptr};
+                       0, nullptr, nullptr};
     if constexpr (std::is_invocable_v<A, int>) {
         g.kernel = reinterpret_cast<const void *>(kernel.address(0));
         return dls_simt_typed_launcher{g, stream, kernel.call, kernel.address(0)};
     } else
         return dls_simt_deducing_launcher{g, stream, kernel.call};
 }
+/* launch by a pointer */
+template <class... P> struct dls_simt_named {
+    const char *name;
+    void (*kernel)(P...);
+};
+template <class... P>
+dls_simt_named(const char *, void (*)(P...)) -> dls_simt_named<P...>;
+#define DLS_SIMT_NAMED(...) dls_simt_named{#__VA_ARGS__, __VA_ARGS__}
+
+template <class... P, size_t... I>
+static inline cudaError_t dls_simt_launch_packed(dls_simt_grid g, cudaStream_t stream,
+                                                 void (*kernel)(P...), void **arguments,
+                                                 std::index_sequence<I...>)
+{
+    g.kernel = reinterpret_cast<const void *>(kernel);
+    (void)arguments;
+    return dls_simt_enqueue(g, stream, kernel,
+                            std::tuple<P...>(*static_cast<P *>(arguments[I])...));
+}
+
+#define DLS_LAUNCH_BY_POINTER(function, cooperative)                              \
+    template <class... P>                                                         \
+    static inline cudaError_t function(                                           \
+        dls_simt_named<P...> k, dim3 grid, dim3 block, void **arguments,          \
+        size_t shared = 0, cudaStream_t stream = nullptr,                         \
+        const char *file = __builtin_FILE(), int line = __builtin_LINE())         \
+    {                                                                             \
+        dls_simt_grid g = {k.name, file, line, {grid.x, grid.y, grid.z},          \
+                           {block.x, block.y, block.z}, shared, 0, nullptr,       \
+                           cooperative, nullptr, nullptr};                        \
+        return dls_simt_launch_packed(g, stream, k.kernel, arguments,             \
+                                      std::index_sequence_for<P...>());           \
+    }
+DLS_LAUNCH_BY_POINTER(cudaLaunchKernel, 0)
+DLS_LAUNCH_BY_POINTER(cudaLaunchCooperativeKernel, 1)
+#undef DLS_LAUNCH_BY_POINTER
 /* copy to symbols */
 template <class T>
 static inline cudaError_t cudaMemcpyToSymbol(T &symbol, const void *from, size_t bytes,

@@ -59,9 +59,9 @@ static inline unsigned __ballot_sync(unsigned mask, int predicate, DLS_HERE)
     return (unsigned)dls_simt_warp(DLS_WARP_BALLOT, mask, predicate != 0, 0, 32, file,
                                    line);
 }
-static inline unsigned __activemask()
+static inline unsigned __activemask(DLS_HERE)
 {
-    return 1u << threadIdx.linear % 32;
+    return dls_simt_active_mask(file, line);
 }
 
 template <class T> static inline unsigned long long dls_widen(T v)
