@@ -227,63 +227,6 @@ cudaError_t cudaGetDevice(int *device)
     return dls_vgpu_leave(error);
 }
 
-static void fill_properties(cudaDeviceProp *p, const dls_device_spec *d)
-{
-    memset(p, 0, sizeof *p);
-    snprintf(p->name, sizeof p->name, "%s (virtual)", d->name);
-    p->totalGlobalMem = (size_t)d->memory_bytes;
-    p->sharedMemPerBlock = 48 * 1024; // of every capability; more by opting in
-    p->sharedMemPerBlockOptin = (size_t)d->shared_per_block;
-    p->sharedMemPerMultiprocessor = (size_t)d->shared_per_multiprocessor;
-    p->regsPerBlock = p->regsPerMultiprocessor = d->registers_per_multiprocessor;
-    p->warpSize = 32;
-    p->maxThreadsPerBlock = 1024;
-    p->maxThreadsPerMultiProcessor = d->threads_per_multiprocessor;
-    memcpy(p->maxThreadsDim, (int[3]){1024, 1024, 64}, sizeof p->maxThreadsDim);
-    memcpy(p->maxGridSize, (int[3]){0x7fffffff, 65535, 65535}, sizeof p->maxGridSize);
-    p->totalConstMem = 65536;
-    p->major = d->compute_major;
-    p->minor = d->compute_minor;
-    p->multiProcessorCount = d->multiprocessors;
-    p->l2CacheSize = (int)d->l2_bytes;
-    p->unifiedAddressing = p->managedMemory = p->concurrentKernels = 1;
-    p->asyncEngineCount = d->copy_engines;
-}
-
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
-{
-    cudaError_t error = dls_vgpu_enter();
-    if (error == cudaSuccess && properties == NULL)
-        error = cudaErrorInvalidValue;
-    if (error == cudaSuccess && (device < 0 || device >= dls_vgpu.cluster.gpus_per_node))
-        error = cudaErrorInvalidDevice;
-    if (error == cudaSuccess)
-        fill_properties(properties, &dls_vgpu.cluster.device);
-    return dls_vgpu_leave(error);
-}
-
-cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer)
-{
-    cudaError_t error = dls_vgpu_enter();
-    int count = dls_vgpu.cluster.gpus_per_node;
-    if (error == cudaSuccess &&
-        (device < 0 || device >= count || peer < 0 || peer >= count))
-        error = cudaErrorInvalidDevice;
-    if (error == cudaSuccess)
-        *can = device != peer;
-    return dls_vgpu_leave(error);
-}
-
-cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned int flags)
-{
-    cudaError_t error = dls_vgpu_enter();
-    if (error == cudaSuccess && (flags != 0 || peer == dls_vgpu_device()))
-        error = cudaErrorInvalidValue;
-    if (error == cudaSuccess && (peer < 0 || peer >= dls_vgpu.cluster.gpus_per_node))
-        error = cudaErrorInvalidDevice;
-    return dls_vgpu_leave(error);
-}
-
 cudaError_t cudaDeviceSynchronize(void)
 {
     cudaError_t error = dls_vgpu_enter();
@@ -332,49 +275,6 @@ cudaError_t cudaPeekAtLastError(void)
         dls_vgpu_observer->looked();
     drop_lock();
     return error;
-}
-
-#define ERRORS(X)                                                                    \
-    X(cudaSuccess, "no error")                                                       \
-    X(cudaErrorInvalidValue, "invalid argument")                                     \
-    X(cudaErrorMemoryAllocation, "out of device memory")                             \
-    X(cudaErrorInitializationError, "the virtual GPU could not be initialised")      \
-    X(cudaErrorInvalidConfiguration, "invalid launch configuration")                 \
-    X(cudaErrorInvalidDevicePointer, "invalid device pointer")                       \
-    X(cudaErrorInvalidMemcpyDirection, "invalid direction of a copy")                \
-    X(cudaErrorNoDevice, "no device")                                                \
-    X(cudaErrorInvalidDevice, "no device with this number")                          \
-    X(cudaErrorInvalidResourceHandle, "not a live stream or event")                  \
-    X(cudaErrorNotReady, "not finished yet")                                         \
-    X(cudaErrorIllegalAddress, "illegal memory access")                              \
-    X(cudaErrorLaunchOutOfResources, "launch needs more resources than there are")   \
-    X(cudaErrorInvalidDeviceFunction, "not a kernel of this program")                \
-    X(cudaErrorAssert, "an assertion in a kernel failed")                            \
-    X(cudaErrorMisalignedAddress, "misaligned memory access")                        \
-    X(cudaErrorCooperativeLaunchTooLarge, "more blocks than can run at once")        \
-    X(cudaErrorLaunchTimeout, "an operation waits for something that does not come") \
-    X(cudaErrorLaunchFailure, "an operation failed")                                 \
-    X(cudaErrorNotPermitted, "not permitted inside an operation")                    \
-    X(cudaErrorNotSupported, "not supported")
-
-const char *cudaGetErrorString(cudaError_t error)
-{
-    switch (error) {
-#define X(code, text) case code: return text;
-        ERRORS(X)
-#undef X
-    default: return dls_vgpu_capture_error(error, 1);
-    }
-}
-
-const char *cudaGetErrorName(cudaError_t error)
-{
-    switch (error) {
-#define X(code, text) case code: return #code;
-        ERRORS(X)
-#undef X
-    default: return dls_vgpu_capture_error(error, 0);
-    }
 }
 
 /* turn errors into statuses */

@@ -79,14 +79,15 @@ static double copy_time(end to, end from, size_t bytes)
     int first = dls_vgpu.options.rank / c->gpus_per_node * c->gpus_per_node; // our node's
     if (to.device >= 0 && to.device == from.device)
         return dls_cluster_duration(d, DLS_WORK_COPY, 0, 2.0 * (double)bytes);
-    if (to.device >= 0 && from.device >= 0) {
+    if (to.device >= 0 && from.device >= 0 && dls_vgpu_is_peer(to.device, from.device)) {
         dls_cluster_link(c, first + from.device, first + to.device, &alpha, &beta);
         return alpha + (double)bytes * beta;
     }
     if (to.device < 0 && from.device < 0)
         return 0; // the host's own memory: not the device's time
     int device = to.device >= 0 ? to.device : from.device;
-    return d->host_latency +
+    int staged = to.device >= 0 && from.device >= 0; // through the host, overlapped
+    return (1 + staged) * d->host_latency +
            (double)bytes / dls_cluster_host_bandwidth(c, first + device,
                                                       dls_vgpu.options.world);
 }

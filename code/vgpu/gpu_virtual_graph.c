@@ -13,29 +13,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* name the errors of capture */
-#define CAPTURE_ERRORS(X)                                                            \
-    X(cudaErrorIllegalState, "the stream is not capturing, or is already")           \
-    X(cudaErrorStreamCaptureUnsupported, "not possible while a stream is capturing") \
-    X(cudaErrorStreamCaptureInvalidated, "an earlier error spoiled this capture")    \
-    X(cudaErrorStreamCaptureMerge, "an event would join two captures")               \
-    X(cudaErrorStreamCaptureUnmatched, "the capture began in another stream")        \
-    X(cudaErrorStreamCaptureUnjoined, "a captured stream was not joined again")      \
-    X(cudaErrorStreamCaptureIsolation, "a capture can not wait for what is outside") \
-    X(cudaErrorStreamCaptureImplicit, "the default stream would wait for a capture") \
-    X(cudaErrorCapturedEvent, "the event was recorded during a capture")             \
-    X(cudaErrorStreamCaptureWrongThread, "the capture began in another thread")
-
-const char *dls_vgpu_capture_error(cudaError_t error, int text)
-{
-    switch (error) {
-#define X(code, words) case code: return text ? words : #code;
-        CAPTURE_ERRORS(X)
-#undef X
-    default: return text ? "unknown error" : "cudaErrorUnknown";
-    }
-}
-
 /* keep the entries of a graph */
 enum { LANES = 32 };
 

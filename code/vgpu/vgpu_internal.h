@@ -152,6 +152,7 @@ cudaError_t dls_vgpu_poll(dls_vgpu_mark *mark);
 cudaError_t dls_vgpu_break(cudaError_t error, dls_status status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void dls_vgpu_memory_reset(int device);
+int dls_vgpu_is_peer(int device, int peer); // does either look into the other's memory?
 
 /* declare the seam to the emulator */
 /* A kernel launch under emulation. grid, block: x, y, z; shared: dynamic bytes.
@@ -171,7 +172,6 @@ cudaError_t dls_vgpu_capture_implicit(int device);
 /* Before s waits for the mark: s may thereby become part of a capture. */
 cudaError_t dls_vgpu_capture_join(struct CUstream_st *s, const dls_vgpu_mark *mark);
 cudaError_t dls_vgpu_captured(const dls_vgpu_mark *mark); // an error if it is
-const char *dls_vgpu_capture_error(cudaError_t error, int text); // else its name
 cudaError_t dls_vgpu_order(struct CUstream_st *s); // behind the default stream
 
 /* Stream-ordered memory (gpu_virtual_pool.c). */

@@ -5,6 +5,7 @@
 
 #include "driver_types.h"
 #include "vector_types.h"
+#include "vgpu_devices.h"
 #include "vgpu_graphs.h"
 
 #define CUDART_VERSION 13000
