@@ -238,6 +238,7 @@ static void ask_for_copies(double *answer)
     OK(cudaSetDevice(1));
     OK(cudaMalloc((void **)&there, 8 << 20));
     OK(cudaSetDevice(0));
+    OK(cudaDeviceEnablePeerAccess(1, 0)); // else the copy is staged through the host
     answer[PEER] = copy_takes(there, device, s[0]);
 }
 
