@@ -41,7 +41,10 @@ dls_status dls_ladder_multiply(dls_ctx *ctx, int step, const dls_ladder_product 
         return DLS_OK;
     if (p->alpha == 0)
         q.K = 0;
-    dls_gpu_cost(dls_ladder[step].name, 2 * products,
-                 products * dls_ladder[step].traffic + results * (p->beta == 0 ? 4 : 8));
+    dls_gpu_cost_of(step == DLS_LADDER_TENSOR_CORE ? DLS_WORK_GEMM_BF16
+                                                   : DLS_WORK_GEMM_F32,
+                    dls_ladder[step].name, 2 * products,
+                    products * dls_ladder[step].traffic +
+                        results * (p->beta == 0 ? 4 : 8));
     return dls_ladder[step].launch(ctx->stream, &q);
 }
