@@ -69,12 +69,16 @@ static inline void keep_reader(const look *l, dls_record r[2])
     r[at] = l->mine;
 }
 
+static inline int nobody_wrote(const look *l, dls_record w)
+{
+    return w == 0 || (l->access.space == DLS_PROBE_SHARED &&
+                      dls_time_of(w) < dls_checker.first); // left by an earlier block
+}
+
 static inline void look_at_read(const look *l, dls_record w, dls_record r[2])
 {
     if (__builtin_expect(!is_safe(l, w), 0)) {
-        int stale = l->access.space == DLS_PROBE_SHARED &&
-                    dls_time_of(w) < dls_checker.first;
-        if (w == 0 || stale)
+        if (nobody_wrote(l, w))
             dls_check_found_bad(DLS_CHECK_UNINITIALISED, &l->access);
         else if (w & DLS_RECORD_PENDING)
             dls_check_found_bad(DLS_CHECK_ASYNC_COPY, &l->access);
@@ -87,8 +91,12 @@ static inline void look_at_read(const look *l, dls_record w, dls_record r[2])
 /* look at a write */
 static inline void look_at_write(const look *l, dls_record *w, dls_record r[2])
 {
-    if (__builtin_expect(!is_safe(l, *w), 0) && conflicts(l, *w))
-        dls_check_found_race(&l->access, *w, 1);
+    if (__builtin_expect(!is_safe(l, *w), 0)) {
+        if (l->access.write == 2 && nobody_wrote(l, *w)) // an update reads, too
+            dls_check_found_bad(DLS_CHECK_UNINITIALISED, &l->access);
+        else if (conflicts(l, *w))
+            dls_check_found_race(&l->access, *w, 1);
+    }
     if (r) {
         if (conflicts(l, r[0]))
             dls_check_found_race(&l->access, r[0], 0);

@@ -53,14 +53,31 @@ static void set_stop(dls_check_party *p, const char *did, const dls_simt_stop *a
     dls_check_name_thread(p->what, sizeof p->what, did, dls_checker.block, at->thread);
 }
 
-/* "... at FILE:LINE ..." in the engine's words becomes a place. */
+/* Paths below the working directory are shown without it, as the compiler writes them. */
+static const char *shortened(const char *file)
+{
+    char here[1024];
+    size_t n = getcwd(here, sizeof here) ? strlen(here) : 0;
+    return n && !strncmp(file, here, n) && file[n] == '/' ? file + n + 1 : file;
+}
+
+/* "block B: thread T: ... at FILE:LINE: 588 bytes past ..." in the engine's words becomes
+ * a thread, a place, and what is said of the memory. */
 static void take_place_from(dls_check_report *r, const char *text)
 {
-    char file[160];
+    char file[160], block[48], thread[48];
+    int used = 0;
     snprintf(r->here.what, sizeof r->here.what, "%s", text);
     for (const char *at = strstr(text, " at "); at; at = strstr(at + 1, " at "))
-        if (sscanf(at, " at %159[^: ]:%d", file, &r->here.line) == 2) {
-            r->here.file = strdup(file);
+        if (sscanf(at, " at %159[^: ]:%d%n", file, &r->here.line, &used) == 2) {
+            r->here.file = strdup(shortened(file));
+            if (sscanf(text, "block %47[^:]: thread %47[^:]: illegal access", block,
+                       thread) != 2)
+                return;
+            snprintf(r->here.what, sizeof r->here.what, "by thread %s of block %s",
+                     thread, block);
+            if (!strncmp(at + used, ": ", 2))
+                snprintf(r->memory, sizeof r->memory, "%s", at + used + 2);
             return;
         }
 }
@@ -114,6 +131,8 @@ static void fault(const char *text)
         {"mask", DLS_CHECK_MASK, "the mask of a warp operation is wrong"},
         {"different", DLS_CHECK_MASK, "lanes of a warp meet in different operations"},
         {"width", DLS_CHECK_MASK, "the width of a shuffle is wrong"},
+        {"shared memory", DLS_CHECK_SHARED_BOUNDS,
+         "access outside of the block's shared memory"},
         {"illegal access", DLS_CHECK_GLOBAL_BOUNDS, "access outside of every allocation"},
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
@@ -180,8 +199,12 @@ static void refused_free(const void *pointer, int is_host)
 
 static void failed(cudaError_t error)
 {
+    static cudaError_t broke; // the first call that told it; all later ones repeat it
     dls_check_trace t;
     char title[120];
+    if (dls_vgpu.sticky != cudaSuccess && broke == dls_vgpu.sticky)
+        return;
+    broke = dls_vgpu.sticky;
     dls_check_record_trace(&t);
     snprintf(title, sizeof title, "a CUDA call returned %s (%s)", cudaGetErrorName(error),
              cudaGetErrorString(error));
@@ -226,7 +249,8 @@ static void report_leak(const dls_check_block *b)
 
 void dls_check_look_at_the_end(void)
 {
-    for (unsigned i = 0; i < dls_check_block_count(); i++)
+    int broken = dls_vgpu.sticky != cudaSuccess; // nothing can be freed any more
+    for (unsigned i = 0; i < dls_check_block_count() && !broken; i++)
         if (!dls_check_block_number(i)->freed)
             report_leak(dls_check_block_number(i));
     if (unseen.error == cudaSuccess)
