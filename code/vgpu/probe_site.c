@@ -60,6 +60,7 @@ static const char *kept(const char *text)
 static int is_hidden(const char *file)
 {
     return strstr(file, "vgpu/shadow/") || strstr(file, "vgpu/ptx.cuh") ||
+           strstr(file, "virtual-gpu-simt-tensor-cores.md") ||  // ptx.cuh, in the book
            !strncmp(file, "/usr/", 5);
 }
 
