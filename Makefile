@@ -90,10 +90,11 @@ LIB_C := $(filter-out %/rewrite.c %/rewrite_text.c %/gpu_cuda.c build/src/code/c
 LIB_CU := $(filter build/src/code/%.cu,$(SOURCES))
 LIB_OTHER := $(filter build/src/code/%.S build/src/code/%.cpp,$(SOURCES))
 CLI_C := $(filter build/src/code/cli/%.c,$(SOURCES))
-is_bench = $(findstring /bench_,$(1))
+# Benchmarks are programs of their own; homework is compiled by dls cc, in its test.
+is_bench = $(findstring /bench_,$(1))$(findstring /homework/,$(1))
 TEST_C := $(foreach f,$(filter build/src/tests/%.c,$(SOURCES)),$(if $(call is_bench,$f),,$f))
 TEST_CU := $(foreach f,$(filter build/src/tests/%.cu,$(SOURCES)),$(if $(call is_bench,$f),,$f))
-BENCH_C := $(foreach f,$(filter build/src/tests/%.c build/src/tests/%.cu,$(SOURCES)),$(if $(call is_bench,$f),$f))
+BENCH_C := $(foreach f,$(filter build/src/tests/%.c build/src/tests/%.cu,$(SOURCES)),$(if $(findstring /bench_,$f),$f))
 HOST_C := $(filter build/src/code/kernels/%_host.c,$(LIB_C))
 
 object = $(patsubst build/src/%,$(B)/%.o,$(1))
@@ -173,6 +174,8 @@ $(B)/%.c.64.o: build/src/%.c | build/setup.stamp
 	$(Q)$(CC) $(CFLAGS) $(HOST_KERNEL) -DDLS_REAL=64 -c $< -o $@
 
 CLI_O := $(call object,$(CLI_C))
+$(B)/code/cli/toolchain.c.o: EXTRA += -DDLS_LINK_PLAIN='"$(LIBS)"' \
+                                       -DDLS_LINK_PROBED='"$(PROBE_LIBS)"'
 # Tests of the probes are probed in every program; the others in tests.probed.
 PROBED_TEST_CU := $(foreach f,$(TEST_CU),$(if $(call is_probed,$f),$f))
 PLAIN_TEST_CU := $(filter-out $(PROBED_TEST_CU),$(TEST_CU))

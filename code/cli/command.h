@@ -21,6 +21,9 @@ dls_status command_sample(int argc, char **argv, int *exit_code);
 dls_status command_metrics(int argc, char **argv, int *exit_code);
 dls_status command_memory(int argc, char **argv, int *exit_code);
 dls_status command_cluster(int argc, char **argv, int *exit_code);
+dls_status command_cc(int argc, char **argv, int *exit_code);
+dls_status command_check(int argc, char **argv, int *exit_code);
+dls_status command_profile(int argc, char **argv, int *exit_code);
 
 /* The command of that name, or NULL. */
 const command *command_find(const char *name);

@@ -23,6 +23,9 @@ static const command commands[] = {
     {"memory", "print what each rank's memory went to", command_memory},
     {"ladder", "multiply by the kernels of chapter 2", dls_ladder_command},
     {"cluster", "print or draw what the clock knows of a cluster", command_cluster},
+    {"cc", "compile your own CUDA files for the virtual GPU", command_cc},
+    {"check", "look for wrong accesses and races in a program", command_check},
+    {"profile", "count what a program's kernels do, line by line", command_profile},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
