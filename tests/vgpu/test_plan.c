@@ -127,6 +127,24 @@ Test(vgpu, a_copy_that_is_ready_does_not_wait_for_one_that_is_not)
     near(span_start("copy to device", 1), t + 6.7 + 500, "the first one, when ready");
 }
 
+Test(vgpu, a_gap_has_to_be_long_enough)
+{
+    cudaStream_t s[2];
+    char *host, *device;
+    note n;
+    dls_trace_enable(1);
+    streams(s, 2);
+    OK(cudaMallocHost((void **)&host, 16 << 20));
+    OK(cudaMalloc((void **)&device, 16 << 20));
+    double t = dls_gpu_host_time() / US;
+    kernel(s[0], &n, 100);
+    OK(cudaMemcpyAsync(device, host, 1000000, cudaMemcpyHostToDevice, s[0]));
+    OK(cudaMemcpyAsync(device + (1 << 20), host, 8000000, cudaMemcpyHostToDevice, s[1]));
+    OK(cudaDeviceSynchronize());
+    near(span_start("copy to device", 0), t + 106.7, "the short one");
+    near(span_start("copy to device", 1), t + 106.7 + 8 + 1e6 / 55e3, "behind it");
+}
+
 static double span_start(const char *name, int k)
 {
     double start[16];
