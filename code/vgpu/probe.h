@@ -46,9 +46,10 @@ typedef struct dls_probe_site {
     dls_probe_kind kind;
     unsigned size;           // bytes per lane
     uintptr_t pc;            // where the hook returns to
-    const char *function;    // these three after dls_probe_locate()
+    const char *function;    // these four after dls_probe_locate()
     const char *file;
     int line;
+    int inlined;             // the code stands in a header of the virtual GPU
     void *slot[DLS_PROBE_CONSUMERS];  // for consumer number i, NULL at first
 } dls_probe_site;
 

@@ -74,7 +74,7 @@ static const char *without_folder(const char *file, Dwarf_Die *unit)
 /* climb out of inlined functions */
 typedef struct place {
     const char *function, *file;
-    int line;
+    int line, hidden;  // hidden: the code itself stands in a hidden file
 } place;
 
 static const char *call_file(Dwarf_Die *inlined, Dwarf_Die *unit)
@@ -130,6 +130,7 @@ static int find_place(uintptr_t pc, place *at)
         return 0;
     Dwarf_Die *inner = NULL, *outer = NULL;
     at->function = NULL;
+    at->hidden = is_hidden(at->file);
     int count = dwarf_getscopes(unit, pc - bias, &inner);
     if (count > 0)
         count = dwarf_getscopes_die(&inner[0], &outer);
@@ -142,7 +143,8 @@ static int find_place(uintptr_t pc, place *at)
     return 1;
 }
 /* answer for a place */
-int dls_probe_place(uintptr_t pc, const char **function, const char **file, int *line)
+/* 0: not found; 2: found, in a function that counts as its caller's line; else 1. */
+static int locate(uintptr_t pc, const char **function, const char **file, int *line)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     place at;
@@ -152,11 +154,16 @@ int dls_probe_place(uintptr_t pc, const char **function, const char **file, int 
     *function = found ? at.function : "?";
     *file = found ? at.file : "?";
     *line = found ? at.line : 0;
-    return found;
+    return found && at.hidden ? 2 : found;
+}
+
+int dls_probe_place(uintptr_t pc, const char **function, const char **file, int *line)
+{
+    return locate(pc, function, file, line) != 0;
 }
 
 void dls_probe_locate(dls_probe_site *site)
 {
     if (!site->file)
-        dls_probe_place(site->pc, &site->function, &site->file, &site->line);
+        site->inlined = locate(site->pc, &site->function, &site->file, &site->line) == 2;
 }

@@ -73,12 +73,6 @@ static void block_end(unsigned long long block)
     measuring_shared = 0;
 }
 /* tell the emulators own blocks */
-static int is_emulators(dls_probe_site *site)
-{
-    dls_probe_locate(site);
-    return strstr(site->file, "vgpu/shadow/") != NULL || !strncmp(site->file, "/usr/", 5);
-}
-
 static void add_flops(void *total, uintptr_t pc, unsigned flops)
 {
     (void)pc;
@@ -93,7 +87,8 @@ static dls_profile_counters harvest(dls_probe_site *site)
         return s->c;
     if (!s->known) {
         s->known = 1;
-        s->emulators = is_emulators(site);
+        dls_probe_locate(site);
+        s->emulators = site->inlined;
         dls_profile_flops(site->pc, add_flops, &s->flops);
     }
     dls_profile_counters c = s->c;
