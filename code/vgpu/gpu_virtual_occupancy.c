@@ -11,16 +11,18 @@ static int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
 int dls_gpu_occupancy(int threads, int registers, size_t shared)
 {
-    enum { WARPS = 64, BLOCKS = 32, QUARTER = 16384, SHARED = 228 * 1024,
-           RESERVED = 1024, SHARED_UNIT = 128, REGISTER_UNIT = 256 };
+    enum { RESERVED = 1024, SHARED_UNIT = 128, REGISTER_UNIT = 256 };
+    const dls_device_spec *d = &dls_gpu_cluster()->device;
     if (threads < 1 || threads > 1024 || registers < 1 || registers > 255 ||
-        shared > SHARED - RESERVED)
+        shared > (size_t)d->shared_per_multiprocessor - RESERVED)
         return 0;
-    int warps = (threads + 31) / 32;
-    int by_warps = WARPS / warps;
-    int by_registers = 4 * (QUARTER / round_up(32 * registers, REGISTER_UNIT)) / warps;
-    int by_shared = SHARED / round_up((int)shared + RESERVED, SHARED_UNIT);
-    return smaller(smaller(by_warps, BLOCKS), smaller(by_registers, by_shared));
+    int warps = (threads + 31) / 32, quarter = d->registers_per_multiprocessor / 4;
+    int by_warps = d->threads_per_multiprocessor / 32 / warps;
+    int by_registers = 4 * (quarter / round_up(32 * registers, REGISTER_UNIT)) / warps;
+    int by_shared = d->shared_per_multiprocessor /
+                    round_up((int)shared + RESERVED, SHARED_UNIT);
+    return smaller(smaller(by_warps, d->blocks_per_multiprocessor),
+                   smaller(by_registers, by_shared));
 }
 
 /* answer the cuda question of occupancy */

@@ -258,7 +258,7 @@ static int valid_launch(const unsigned int grid[3], const unsigned int block[3],
     return grid[0] >= 1 && grid[1] >= 1 && grid[2] >= 1 && threads >= 1 &&
            threads <= 1024 && block[0] <= 1024 && block[1] <= 1024 && block[2] <= 64 &&
            grid[0] <= 0x7fffffff && grid[1] <= 65535 && grid[2] <= 65535 &&
-           shared <= 227 * 1024;
+           shared <= (size_t)dls_gpu_cluster()->device.shared_per_block;
 }
 
 cudaError_t dls_vgpu_enqueue_kernel(const char *name, const unsigned int grid[3],

@@ -1,5 +1,5 @@
 /* code/vgpu/occupancy.h: from chapters/A-virtual-gpu-graphs.md. Edit the chapter, or edit here and run "make untangle". */
-/* How many blocks of a kernel fit on one multiprocessor (compute capability 9.0). */
+/* How many blocks of a kernel fit on one multiprocessor of the cluster's device. */
 #ifndef DLS_VGPU_OCCUPANCY_H
 #define DLS_VGPU_OCCUPANCY_H
 

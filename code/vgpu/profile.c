@@ -131,7 +131,8 @@ static void describe_launch(dls_profiled_kernel *k, const dls_simt_grid *grid)
     memcpy(k->block, grid->block, sizeof k->block);
     k->dynamic_shared = grid->shared_bytes;
     k->static_shared = shared_seen - grid->shared_bytes;
-    k->occupancy = dls_gpu_occupancy(threads, 1, shared_seen) * warps / 64.0;
+    k->occupancy = dls_gpu_occupancy(threads, 1, shared_seen) * warps * 32.0 /
+                   dls_vgpu.cluster.device.threads_per_multiprocessor;
     k->launches++;
 }
 

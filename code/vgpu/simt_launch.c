@@ -29,7 +29,7 @@ static kernel_attributes *find(const void *kernel)
 static cudaError_t set_shared_limit(const void *kernel, int bytes)
 {
     kernel_attributes *k = find(kernel);
-    if (bytes < 0 || bytes > 227 * 1024)
+    if (bytes < 0 || bytes > dls_gpu_cluster()->device.shared_per_block)
         return cudaErrorInvalidValue;
     if (!k && (k = calloc(1, sizeof *k))) {
         k->kernel = kernel;

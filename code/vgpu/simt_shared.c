@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "vgpu/vgpu_internal.h"
+
 enum { GUARD = 4096 * 4, ROOM = DLS_STATIC_ROOM + DLS_DYNAMIC_ROOM, BANKS = 128 };
 
 /* open an arena */
@@ -65,7 +67,8 @@ static void count_declared(dls_simt_worker *w, const dls_simt_shared *v)
 {
     dls_arena *a = &w->arena;
     const size_t unit = 48 * 1024, opted = w->grid->shared_limit;
-    const size_t limit = opted ? 227 * 1024 : unit;
+    const size_t most = (size_t)dls_vgpu.cluster.device.shared_per_block;
+    const size_t limit = opted ? most : unit;
     a->declared = round_up(a->declared, v->align) + v->bytes;
     if (a->declared > unit)
         dls_fault_as(w, cudaErrorInvalidValue, "the static shared arrays up to '%s' "

@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "vgpu/gpu.h"
+#include "vgpu/occupancy.h"
 
 #define OK(expr) cr_assert_eq((expr), 0, "%s: %s", #expr, dls_status_message())
 
@@ -345,6 +346,8 @@ Test(vgpu, properties_come_from_the_file)
     cr_assert_eq(p.multiProcessorCount, 108);
     cr_assert_eq(p.l2CacheSize, 41943040);
     cr_assert_eq(p.asyncEngineCount, 3);
+    cr_assert_eq(dls_gpu_occupancy(128, 32, 100 * 1024), 1, "164 KB hold one block");
+    cr_assert_eq(dls_gpu_occupancy(1024, 32, 0), 2);
     cr_assert(p.major == 8 && p.minor == 0);
 }
 #endif
