@@ -7,8 +7,8 @@ work=build/ladder
 mkdir -p $work
 sed 's/l2_mb:.*/l2_mb: 0.001/' code/vgpu/clusters/dgx-h100.yaml > $work/uncached.yaml
 profile() {  # STEP CLUSTER -> the kernel's counters, "name value" in each line
-    DLS_CLUSTER=$2 DLS_PROFILE=quiet DLS_PROFILE_JSON=$work/profile.json \
-        build/bin/dls.probed ladder --step "$1" > $work/table.txt
+    DLS_CLUSTER=$2 build/bin/dls profile --json $work/profile.json \
+        ladder --step "$1" > $work/table.txt 2>&1
     sed -n '/"lines"/q; s/^ *"\([a-z_]*\)": \([0-9]*\),*$/\1 \2/p' $work/profile.json
 }
 for step in 1 2 3 4 5 6 7 8 9; do

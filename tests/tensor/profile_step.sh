@@ -2,7 +2,7 @@
 # tests/tensor/profile_step.sh: from chapters/02-gemm-ladder.md. Edit the chapter, or edit here and run "make untangle".
 # The hottest lines of a step of the ladder at M = N = K = 256, with their counts:
 # profile_step.sh STEP [LINES]
-DLS_PROFILE=1 build/bin/dls.probed ladder --step "$1" 2>&1 >/dev/null |
+build/bin/dls profile ladder --step "$1" 2>&1 >/dev/null |
     awk -F '  +' -v most="${2:-3}" '
         !on && /^line / { on = 1
                           print " requests sect/req   shared wave/req    FLOPs  source" }

@@ -17,9 +17,8 @@ static json_t *profile(int step, int M, int N, int K, const char *environment)
 {
     char *directory = fresh_directory("ladder"), path[300];
     snprintf(path, sizeof path, "%s/profile.json", directory);
-    outcome o = run_program("%s DLS_PROFILE=quiet DLS_PROFILE_JSON=%s "
-                            "build/bin/dls.probed ladder --step %d --m %d --n %d --k %d",
-                            environment, path, step, M, N, K);
+    outcome o = run_program("%s build/bin/dls profile --json %s ladder --step %d --m %d "
+                            "--n %d --k %d", environment, path, step, M, N, K);
     cr_assert_eq(o.exit_code, 0, "%s", o.output);
     json_t *root = json_load_file(path, 0, NULL);
     json_t *kernels = json_object_get(root, "kernels");
@@ -101,8 +100,8 @@ Test(ladder_profile, traffic_of_a_device_without_a_cache)
 /* test that the checker is silent */
 static void expect_silence(int M, int N, int K, int seed)
 {
-    outcome o = run_program("DLS_CHECK=1 DLS_SEED=%d build/bin/dls.probed ladder --m %d "
-                            "--n %d --k %d", seed, M, N, K);
+    outcome o = run_program("DLS_SEED=%d build/bin/dls check ladder --m %d --n %d --k %d",
+                            seed, M, N, K);
     cr_expect_eq(o.exit_code, 0, "%s", o.output);
     cr_expect(strstr(o.output, "0 errors, 0 warnings"), "seed %d: %s", seed, o.output);
 }
