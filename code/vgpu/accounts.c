@@ -61,9 +61,15 @@ const dls_account_block *dls_account_at(const void *address)
 const dls_account_block *dls_account_any(int device)
 {
     for (size_t i = 0; i < block_count; i++)
-        if (blocks[i].device == device)
+        if (blocks[i].device == device && blocks[i].kind != DLS_MEMORY_SYMBOL)
             return &blocks[i];
     return NULL;
+}
+
+int dls_account_overlaps(const void *start, size_t bytes)
+{
+    size_t n = blocks_up_to((const char *)start + bytes - 1);
+    return n > 0 && blocks[n - 1].start + blocks[n - 1].bytes > (const char *)start;
 }
 
 /* add and remove blocks */
@@ -82,7 +88,7 @@ int dls_account_add(dls_account_block block)
     blocks[at] = block;
     blocks[at].purpose = current_purpose;
     block_count++;
-    if (block.device >= 0)
+    if (block.device >= 0 && block.kind != DLS_MEMORY_SYMBOL)
         count(&blocks[at]);
     return 0;
 }

@@ -9,7 +9,8 @@ enum { DLS_ACCOUNT_DEVICES = 64 };
 
 typedef enum dls_memory_kind {
     DLS_MEMORY_DEVICE, DLS_MEMORY_MANAGED, // of a device, counted
-    DLS_MEMORY_PINNED, DLS_MEMORY_REGISTERED // of the host, not counted
+    DLS_MEMORY_PINNED, DLS_MEMORY_REGISTERED, // of the host, not counted
+    DLS_MEMORY_SYMBOL // a variable of the program, on the device, not counted
 } dls_memory_kind;
 
 typedef struct dls_account_block {
@@ -27,7 +28,9 @@ typedef struct dls_account_block {
 int dls_account_add(dls_account_block block);
 /* The block that contains this address, or NULL. */
 const dls_account_block *dls_account_at(const void *address);
-/* Any block of the device, or NULL. */
+/* Does any block share a byte with this range? */
+int dls_account_overlaps(const void *start, size_t bytes);
+/* Any block of the device that was allocated, or NULL. */
 const dls_account_block *dls_account_any(int device);
 void dls_account_remove(const dls_account_block *block);
 void dls_account_get(int device, dls_gpu_memory *out); // all but the capacity

@@ -16,25 +16,51 @@
 
 /* describe a copy */
 typedef struct copy {
-    void *to;
-    const void *from;
-    size_t bytes;
+    dls_vgpu_box box;
     int value;        // memset's
     char staged[];    // the private copy of pageable memory
 } copy;
+
+static void copy_rows(const dls_vgpu_box *b, int value)
+{
+    for (size_t z = 0; z < b->depth; z++)
+        for (size_t y = 0; y < b->height; y++) {
+            char *to = (char *)b->to + z * b->to_slice + y * b->to_pitch;
+            if (b->from)
+                memmove(to, (const char *)b->from + z * b->from_slice +
+                            y * b->from_pitch, b->width);
+            else
+                memset(to, value, b->width);
+        }
+}
 
 static int copy_run(void *arg, double start, double *finish)
 {
     (void)start;
     (void)finish;
     copy *c = arg;
-    dls_vgpu_touched(0, c->from, c->bytes, c->bytes, 1);
-    dls_vgpu_touched(1, c->to, c->bytes, c->bytes, 1);
-    if (c->from)
-        memmove(c->to, c->from, c->bytes);
-    else
-        memset(c->to, c->value, c->bytes);
+    const dls_vgpu_box *b = &c->box;
+    for (size_t z = 0; z < b->depth; z++) {
+        const char *from = b->from;
+        dls_vgpu_touched(0, from ? from + z * b->from_slice : NULL, b->width,
+                         b->from_pitch, b->height);
+        dls_vgpu_touched(1, (char *)b->to + z * b->to_slice, b->width, b->to_pitch,
+                         b->height);
+    }
+    copy_rows(b, c->value);
     return 0;
+}
+
+static dls_vgpu_box one_row(void *to, const void *from, size_t bytes)
+{
+    return (dls_vgpu_box){to, from, bytes, 1, 1, bytes, bytes, bytes, bytes};
+}
+
+static size_t bytes_of(const dls_vgpu_box *b) { return b->width * b->height * b->depth; }
+
+static size_t span_of(const dls_vgpu_box *b, size_t pitch, size_t slice)
+{
+    return (b->depth - 1) * slice + (b->height - 1) * pitch + b->width;
 }
 
 typedef struct end {
@@ -61,8 +87,6 @@ static cudaError_t check_direction(end to, end from, cudaMemcpyKind kind)
 {
     if (kind == cudaMemcpyDefault)
         return cudaSuccess;
-    if ((int)kind < 0 || kind > cudaMemcpyDefault)
-        return cudaErrorInvalidMemcpyDirection;
     int to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
     int from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     return (to.either || to_device == (to.device >= 0)) &&
@@ -116,33 +140,55 @@ static dls_work copy_work(end to, end from)
            : from.device >= 0 ? DLS_WORK_DOWNLOAD : DLS_WORK_OTHER;
 }
 
-static cudaError_t enqueue_copy(void *to, const void *from, size_t bytes,
-                                cudaMemcpyKind kind, cudaStream_t stream, int wait)
+static void stage(copy *c)
+{
+    dls_vgpu_box packed = c->box;
+    packed.to = c->staged;
+    packed.to_pitch = c->box.width;
+    packed.to_slice = c->box.width * c->box.height;
+    copy_rows(&packed, 0);
+    c->box.from = c->staged;
+    c->box.from_pitch = packed.to_pitch;
+    c->box.from_slice = packed.to_slice;
+}
+
+static cudaError_t enqueue(const dls_vgpu_box *box, end target, end source,
+                           cudaStream_t stream, int wait)
+{
+    size_t bytes = bytes_of(box);
+    int staged = source.device < 0 && !source.pinned && !wait;
+    copy *c = malloc(sizeof *c + (staged ? bytes : 0));
+    if (c == NULL)
+        return cudaErrorMemoryAllocation;
+    *c = (copy){.box = *box};
+    if (staged)
+        stage(c);
+    dls_gpu_op op = {.name = copy_name(target, source), .kind = DLS_GPU_COPY,
+                     .work = copy_work(target, source), .bytes = (double)bytes,
+                     .run = copy_run, .destroy = free};
+    cudaError_t error = dls_vgpu_launch(stream, &op, c, copy_time(target, source, bytes));
+    int late = target.device < 0 && !target.pinned; // must have arrived on return
+    if (error == cudaSuccess && (wait || late))
+        error = cudaStreamSynchronize(stream);
+    return error;
+}
+
+cudaError_t dls_vgpu_copy(dls_vgpu_box box, cudaMemcpyKind kind, cudaStream_t stream,
+                          int wait)
 {
     end target, source;
-    if (bytes == 0)
+    if (bytes_of(&box) == 0)
         return cudaSuccess;
-    if (!look_at(to, bytes, &target) || !look_at(from, bytes, &source))
+    if ((int)kind < 0 || kind > cudaMemcpyDefault)
+        return cudaErrorInvalidMemcpyDirection;
+    if (!look_at(box.to, span_of(&box, box.to_pitch, box.to_slice), &target) ||
+        !look_at(box.from, span_of(&box, box.from_pitch, box.from_slice), &source))
         return cudaErrorInvalidValue;
     cudaError_t error = check_direction(target, source, kind);
     if (error == cudaSuccess)
         error = refuse_pageable(stream, target, source);
-    if (error != cudaSuccess)
-        return error;
-    int stage = source.device < 0 && !source.pinned && !wait;
-    copy *c = malloc(sizeof *c + (stage ? bytes : 0));
-    if (c == NULL)
-        return cudaErrorMemoryAllocation;
-    *c = (copy){.to = to, .from = stage ? c->staged : from, .bytes = bytes};
-    if (stage)
-        memcpy(c->staged, from, bytes);
-    dls_gpu_op op = {.name = copy_name(target, source), .kind = DLS_GPU_COPY,
-                     .work = copy_work(target, source), .bytes = (double)bytes,
-                     .run = copy_run, .destroy = free};
-    error = dls_vgpu_launch(stream, &op, c, copy_time(target, source, bytes));
-    int late = target.device < 0 && !target.pinned; // must have arrived on return
-    if (error == cudaSuccess && (wait || late))
-        error = cudaStreamSynchronize(stream);
+    if (error == cudaSuccess)
+        error = enqueue(&box, target, source, stream, wait);
     return error;
 }
 
@@ -152,7 +198,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes,
 {
     cudaError_t error = dls_vgpu_enter();
     if (error == cudaSuccess)
-        error = enqueue_copy(to, from, bytes, kind, stream, 0);
+        error = dls_vgpu_copy(one_row(to, from, bytes), kind, stream, 0);
     return dls_vgpu_leave(error);
 }
 
@@ -160,8 +206,8 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind 
 {
     cudaError_t error = dls_vgpu_enter();
     if (error == cudaSuccess)
-        error = enqueue_copy(to, from, bytes, kind, NULL,
-                             kind != cudaMemcpyDeviceToDevice);
+        error = dls_vgpu_copy(one_row(to, from, bytes), kind, NULL,
+                              kind != cudaMemcpyDeviceToDevice);
     return dls_vgpu_leave(error);
 }
 
@@ -175,26 +221,35 @@ cudaError_t cudaMemcpyPeerAsync(void *to, int to_device, const void *from,
          target.device != to_device || source.device != from_device))
         error = cudaErrorInvalidValue;
     if (error == cudaSuccess)
-        error = enqueue_copy(to, from, bytes, cudaMemcpyDeviceToDevice, stream, 0);
+        error = dls_vgpu_copy(one_row(to, from, bytes), cudaMemcpyDeviceToDevice, stream,
+                              0);
     return dls_vgpu_leave(error);
 }
 
 /* set memory */
-cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
+cudaError_t dls_vgpu_set(dls_vgpu_box box, int value, cudaStream_t stream)
 {
     end target;
-    cudaError_t error = dls_vgpu_enter();
-    if (error != cudaSuccess || bytes == 0)
-        return dls_vgpu_leave(error);
-    if (!look_at(to, bytes, &target) || (target.device < 0 && !target.pinned))
-        return dls_vgpu_leave(cudaErrorInvalidValue);
+    if (bytes_of(&box) == 0)
+        return cudaSuccess;
+    if (!look_at(box.to, span_of(&box, box.to_pitch, box.to_slice), &target) ||
+        (target.device < 0 && !target.pinned))
+        return cudaErrorInvalidValue;
     copy *c = malloc(sizeof *c);
     if (c == NULL)
-        return dls_vgpu_leave(cudaErrorMemoryAllocation);
-    *c = (copy){.to = to, .bytes = bytes, .value = value};
+        return cudaErrorMemoryAllocation;
+    *c = (copy){.box = box, .value = value};
     dls_gpu_op op = {.name = "memset", .kind = DLS_GPU_COPY, .work = DLS_WORK_COPY,
-                     .bytes = (double)bytes, .run = copy_run, .destroy = free};
-    return dls_vgpu_leave(dls_vgpu_launch(stream, &op, c, -1));
+                     .bytes = (double)bytes_of(&box), .run = copy_run, .destroy = free};
+    return dls_vgpu_launch(stream, &op, c, -1);
+}
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
+{
+    cudaError_t error = dls_vgpu_enter();
+    if (error == cudaSuccess)
+        error = dls_vgpu_set(one_row(to, NULL, bytes), value, stream);
+    return dls_vgpu_leave(error);
 }
 
 cudaError_t cudaMemset(void *to, int value, size_t bytes)

@@ -82,7 +82,7 @@ static cudaError_t release(void *pointer, int is_host)
     const dls_account_block *block = dls_account_at(pointer);
     if (block == NULL || block->start != pointer ||
         (block->kind == DLS_MEMORY_PINNED) != is_host ||
-        block->kind == DLS_MEMORY_REGISTERED) {
+        block->kind >= DLS_MEMORY_REGISTERED) {
         if (dls_vgpu_observer)
             dls_vgpu_observer->refused_free(pointer, is_host);
         return cudaErrorInvalidValue;

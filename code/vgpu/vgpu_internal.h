@@ -154,6 +154,19 @@ cudaError_t dls_vgpu_break(cudaError_t error, dls_status status, const char *fmt
 void dls_vgpu_memory_reset(int device);
 int dls_vgpu_is_peer(int device, int peer); // does either look into the other's memory?
 
+/* Rows of `width` bytes, `height` of them in a slice, `depth` slices; steps in bytes. */
+typedef struct dls_vgpu_box {
+    void *to;
+    const void *from; // NULL: set, not copied
+    size_t width, height, depth;
+    size_t to_pitch, to_slice, from_pitch, from_slice;
+} dls_vgpu_box;
+
+/* cudaMemcpy and cudaMemset of a box; `wait`: as the synchronous forms. */
+cudaError_t dls_vgpu_copy(dls_vgpu_box box, cudaMemcpyKind kind, cudaStream_t stream,
+                          int wait);
+cudaError_t dls_vgpu_set(dls_vgpu_box box, int value, cudaStream_t stream);
+
 /* declare the seam to the emulator */
 /* A kernel launch under emulation. grid, block: x, y, z; shared: dynamic bytes.
  * run(closure) is called when the operation executes, destroy(closure) once in any case.

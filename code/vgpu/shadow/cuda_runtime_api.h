@@ -7,6 +7,7 @@
 #include "vector_types.h"
 #include "vgpu_devices.h"
 #include "vgpu_graphs.h"
+#include "vgpu_memory.h"
 
 #define CUDART_VERSION 13000
 #define CUDART_CB

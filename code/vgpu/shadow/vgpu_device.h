@@ -329,12 +329,39 @@ DLS_LAUNCH_BY_POINTER(cudaLaunchCooperativeKernel, 1)
 #undef DLS_LAUNCH_BY_POINTER
 /* copy to symbols */
 template <class T>
+static inline cudaError_t
+cudaMemcpyToSymbolAsync(T &symbol, const void *from, size_t bytes, size_t offset,
+                        cudaMemcpyKind kind, cudaStream_t stream = nullptr)
+{
+    cudaError_t error = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyHostToHost
+                            ? cudaErrorInvalidMemcpyDirection : cudaSuccess;
+    if (error == cudaSuccess)
+        error = dls_vgpu_symbol(&symbol, sizeof symbol, bytes, offset);
+    char *to = (char *)&symbol + offset;
+    return error ? error : cudaMemcpyAsync(to, from, bytes, kind, stream);
+}
+
+template <class T>
+static inline cudaError_t
+cudaMemcpyFromSymbolAsync(void *to, const T &symbol, size_t bytes, size_t offset,
+                          cudaMemcpyKind kind, cudaStream_t stream = nullptr)
+{
+    cudaError_t error = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyHostToHost
+                            ? cudaErrorInvalidMemcpyDirection : cudaSuccess;
+    if (error == cudaSuccess)
+        error = dls_vgpu_symbol(&symbol, sizeof symbol, bytes, offset);
+    const char *from = (const char *)&symbol + offset;
+    return error ? error : cudaMemcpyAsync(to, from, bytes, kind, stream);
+}
+
+template <class T>
 static inline cudaError_t cudaMemcpyToSymbol(T &symbol, const void *from, size_t bytes,
                                              size_t offset = 0,
                                              cudaMemcpyKind kind = cudaMemcpyHostToDevice)
 {
-    (void)kind;
-    return cudaMemcpy((char *)&symbol + offset, from, bytes, cudaMemcpyDefault);
+    cudaError_t error = cudaMemcpyToSymbolAsync(symbol, from, bytes, offset, kind);
+    return error || kind == cudaMemcpyDeviceToDevice ? error
+                                                     : cudaStreamSynchronize(nullptr);
 }
 
 template <class T>
@@ -342,13 +369,26 @@ static inline cudaError_t
 cudaMemcpyFromSymbol(void *to, const T &symbol, size_t bytes, size_t offset = 0,
                      cudaMemcpyKind kind = cudaMemcpyDeviceToHost)
 {
-    (void)kind;
-    return cudaMemcpy(to, (const char *)&symbol + offset, bytes, cudaMemcpyDefault);
+    cudaError_t error = cudaMemcpyFromSymbolAsync(to, symbol, bytes, offset, kind);
+    return error || kind == cudaMemcpyDeviceToDevice ? error
+                                                     : cudaStreamSynchronize(nullptr);
 }
 
-template <class T> static inline cudaError_t cudaGetSymbolAddress(void **p, T &symbol)
+template <class P, class T>
+static inline cudaError_t cudaGetSymbolAddress(P **p, T &symbol)
 {
-    *p = (void *)&symbol;
+    cudaError_t error = p ? dls_vgpu_symbol(&symbol, sizeof symbol, 0, 0)
+                          : cudaErrorInvalidValue;
+    if (error == cudaSuccess)
+        *p = (P *)(void *)&symbol;
+    return error;
+}
+
+template <class T> static inline cudaError_t cudaGetSymbolSize(size_t *size, T &symbol)
+{
+    if (size == nullptr)
+        return cudaErrorInvalidValue;
+    *size = sizeof symbol;
     return cudaSuccess;
 }
 
