@@ -109,7 +109,9 @@ static double worst_error(const problem *q)
     double worst = 0;
     for (int64_t i = 0; i < q->M * q->N; i++) {
         double error = fabs(q->C[i] - q->exact[i]);
-        worst = fmax(worst, error / dls_gemm_bound(&dot, q->size[i], 1, 0, 0));
+        double share = error / dls_gemm_bound(&dot, q->size[i], 1, 0, 0);
+        if (!(share <= worst))  // also when it is NaN, and then for good
+            worst = isnan(share) ? INFINITY : share;
     }
     return worst;
 }
