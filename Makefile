@@ -143,7 +143,7 @@ $(B)/%.cu.probed.o: build/src/%.cu build/bin/vgpu-rewrite \
 	@mkdir -p $(@D)
 	@build/bin/vgpu-rewrite $< -o $(@:.o=.cpp)
 	@echo "  CXX   $@"
-	$(Q)$(CXX) $(CXXFLAGS) @code/vgpu/probed.flags -Icode/vgpu/shadow -I$(dir $<) -c $(@:.o=.cpp) -o $@
+	$(Q)$(CXX) -Icode/vgpu/shadow $(CXXFLAGS) @code/vgpu/probed.flags -I$(dir $<) -c $(@:.o=.cpp) -o $@
 	$(Q)objcopy --redefine-syms=code/vgpu/probed.names $@
 $(B)/%.cu.o: build/src/%.cu build/bin/vgpu-rewrite
 	@mkdir -p $(@D)
@@ -252,6 +252,11 @@ $(B)/bench/%: $(B)/tests/%.cu.o $(B)/libdls.a
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	$(Q)$(CC) -o $@ $< $(B)/libdls.a $(LIBS)
+$(B)/bench/%.probed: $(B)/tests/%.cu.probed.o $(B)/libdls.probed.a
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) -o $@ $< $(B)/libdls.probed.a $(PROBE_LIBS) $(LIBS)
+$(B)/bench/vgpu/bench_probe: $(B)/bench/vgpu/bench_probe.probed
 bench: $(BENCH)
 	@for b in $(BENCH); do echo "== $$b"; $$b || exit; done
 bench-vgpu: $(filter $(B)/bench/vgpu/%,$(BENCH))
