@@ -49,7 +49,7 @@ typedef struct dls_probe_site {
     const char *function;    // these four after dls_probe_locate()
     const char *file;
     int line;
-    int inlined;             // the code stands in a header of the virtual GPU
+    int hidden;              // no line of the program: the emulator's own code
     void *slot[DLS_PROBE_CONSUMERS];  // for consumer number i, NULL at first
 } dls_probe_site;
 

@@ -74,7 +74,7 @@ static const char *without_folder(const char *file, Dwarf_Die *unit)
 /* climb out of inlined functions */
 typedef struct place {
     const char *function, *file;
-    int line, hidden;  // hidden: the code itself stands in a hidden file
+    int line, hidden;
 } place;
 
 static const char *call_file(Dwarf_Die *inlined, Dwarf_Die *unit)
@@ -130,12 +130,12 @@ static int find_place(uintptr_t pc, place *at)
         return 0;
     Dwarf_Die *inner = NULL, *outer = NULL;
     at->function = NULL;
-    at->hidden = is_hidden(at->file);
     int count = dwarf_getscopes(unit, pc - bias, &inner);
     if (count > 0)
         count = dwarf_getscopes_die(&inner[0], &outer);
     if (count > 0)
         climb(outer, count, unit, at);
+    at->hidden = is_hidden(at->file);
     at->file = kept(without_folder(at->file, unit));
     at->function = kept(at->function ? at->function : "?");
     free(inner);
@@ -143,7 +143,7 @@ static int find_place(uintptr_t pc, place *at)
     return 1;
 }
 /* answer for a place */
-/* 0: not found; 2: found, in a function that counts as its caller's line; else 1. */
+/* 0: not found; 2: found, but in code of the emulator that nobody inlined; else 1. */
 static int locate(uintptr_t pc, const char **function, const char **file, int *line)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -165,5 +165,5 @@ int dls_probe_place(uintptr_t pc, const char **function, const char **file, int 
 void dls_probe_locate(dls_probe_site *site)
 {
     if (!site->file)
-        site->inlined = locate(site->pc, &site->function, &site->file, &site->line) == 2;
+        site->hidden = locate(site->pc, &site->function, &site->file, &site->line) == 2;
 }

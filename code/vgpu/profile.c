@@ -88,7 +88,7 @@ static dls_profile_counters harvest(dls_probe_site *site)
     if (!s->known) {
         s->known = 1;
         dls_probe_locate(site);
-        s->emulators = site->inlined;
+        s->emulators = site->hidden;
         dls_profile_flops(site->pc, add_flops, &s->flops);
     }
     dls_profile_counters c = s->c;
