@@ -4,7 +4,7 @@
  * A worker (an OS thread) takes one block at a time. The threads of the block are
  * iterations of a plain loop until one of them waits; from then on each waiting thread
  * keeps its own stack (a fiber) and the worker switches between them. A block never moves
- * to another worker, so thread-local storage is the block's shared memory.
+ * to another worker, whose arena holds its shared memory.
  *
  * Everything here may be called from inside a kernel unless it says "host".
  */
