@@ -1,12 +1,15 @@
 /* code/vgpu/simt_launch.c: from chapters/A-virtual-gpu-simt-memory.md. Edit the chapter, or edit here and run "make untangle". */
 /* Between the runtime (streams, errors, options) and the SIMT engine: refuses launches
  * that hardware would refuse, runs the others, and breaks the device when one faults. */
+#include "vgpu/accounts.h"
+#include "vgpu/observer.h"
 #include "vgpu/occupancy.h"
 #include "vgpu/simt.h"
 #include "vgpu/vgpu_internal.h"
 
 #include "base/log.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 
 /* keep the attributes of kernels */
@@ -111,12 +114,26 @@ cudaError_t dls_simt_enqueue_grid(dls_simt_grid *g, cudaStream_t stream,
     destroy(closure);
     return error;
 }
+/* assume what was written */
+static void assume_written(const dls_simt_grid *grid)
+{
+    void *const *word = grid->closure;
+    size_t words = malloc_usable_size(grid->closure) / sizeof *word;
+    for (size_t i = 0; i < words; i++) {
+        const dls_account_block *b = dls_account_at(word[i]);
+        if (b)
+            dls_vgpu_touched(1, b->start, b->bytes, b->bytes, 1);
+    }
+}
 /* run a launch */
 void dls_simt_run_launch(const dls_simt_grid *grid)
 {
     char message[1536];
     dls_simt_configure_once(dls_vgpu.threads, dls_vgpu.options.seed);
-    if (dls_simt_run_grid(grid) == 0)
+    int failed = dls_simt_run_grid(grid);
+    if (grid->cooperative)
+        assume_written(grid);
+    if (!failed)
         return;
     int error = dls_simt_take_fault(message, sizeof message);
     dls_vgpu_break(error ? (cudaError_t)error : cudaErrorLaunchFailure, DLS_ERR_DEVICE,
