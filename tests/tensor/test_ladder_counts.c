@@ -37,6 +37,32 @@ Test(ladder_counts, sums_are_the_formulas)
     }
 }
 
+static const long at_odd[10][7] = {
+    [1] = {9045, 103950, 3015, 0, 0, 202005, 26880},
+    [2] = {8978, 20636, 493, 0, 0, 202005, 26880},
+    [3] = {600, 1512, 493, 25344, 25344, 789447, 26880},
+    [4] = {351, 1051, 493, 11840, 11840, 658375, 26880},
+    [5] = {431, 809, 3015, 5440, 15680, 1313735, 26880},
+    [6] = {357, 2471, 1641, 1480, 5440, 1313735, 26880},
+    [7] = {357, 2471, 1641, 1600, 6400, 1313735, 26880},
+    [8] = {325, 2471, 1907, 1280, 5120, 1313735, 26880},
+    [9] = {325, 2009, 1354, 704, 2816, 2100167, 19488},
+};
+
+Test(ladder_counts, the_table_of_the_odd_size)
+{
+    for (int step = 1; step <= 9; step++) {
+        ladder_counts n = ladder_count(step, 67, 45, 33);
+        const long row[7] = {n.load.requests + n.store.requests, n.load.pieces,
+                             n.store.pieces,
+                             n.shared_load.requests + n.shared_store.requests,
+                             n.shared_load.pieces + n.shared_store.pieces, n.flops,
+                             n.cold};
+        for (int i = 0; i < 7; i++)
+            cr_expect_eq(row[i], at_odd[step][i], "step %d, column %d", step, i + 1);
+    }
+}
+
 /* test the sums at an odd size */
 Test(ladder_counts, a_row_of_odd_length)
 {
