@@ -85,8 +85,15 @@ static inline void look_at_read(const look *l, dls_record w, dls_record r[2])
         else if (conflicts(l, w))
             dls_check_found_race(&l->access, w, 1);
     }
-    if (r)
+    if (!r)
+        return;
+    if (r[1] & DLS_RECORD_KEPT) {
+        if (conflicts(l, r[1]))
+            dls_check_found_race(&l->access, r[1], 1);
+        r[0] = l->mine;
+    } else {
         keep_reader(l, r);
+    }
 }
 /* look at a write */
 static inline void look_at_write(const look *l, dls_record *w, dls_record r[2])
@@ -101,8 +108,12 @@ static inline void look_at_write(const look *l, dls_record *w, dls_record r[2])
         if (conflicts(l, r[0]))
             dls_check_found_race(&l->access, r[0], 0);
         else if (conflicts(l, r[1]))
-            dls_check_found_race(&l->access, r[1], 0);
-        r[0] = r[1] = 0;
+            dls_check_found_race(&l->access, r[1], (r[1] & DLS_RECORD_KEPT) != 0);
+        r[0] = 0;
+        if (!is_atomic(l->mine))
+            r[1] = 0;
+        else if (*w && !is_atomic(*w))
+            r[1] = *w | DLS_RECORD_KEPT;
     }
     *w = l->mine;
 }
@@ -209,11 +220,24 @@ static void begin_look(look *l, unsigned warp, dls_probe_space space)
         l->floor = c->launch_floor;
 }
 
+/* Several meetings may stand in one request: parts of a warp met at the same line. */
+static void look_at_meetings(const dls_probe_request *q)
+{
+    uint32_t rest = q->mask;
+    while (rest) {
+        uint64_t word = q->address[__builtin_ctz(rest)];
+        dls_check_lanes_met(q->warp, (uint32_t)(word >> 32));
+        for (uint32_t others = rest; others; others &= others - 1)
+            if (q->address[__builtin_ctz(others)] == word)
+                rest &= ~(1u << __builtin_ctz(others));
+    }
+}
+
 void dls_check_request(const dls_probe_request *q)
 {
     look l;
     if (q->kind == DLS_PROBE_SYNC) {
-        dls_check_lanes_met(q->warp, (uint32_t)(q->address[__builtin_ctz(q->mask)] >> 32));
+        look_at_meetings(q);
         return;
     }
     if (q->kind > DLS_PROBE_ATOMIC_UPDATE)

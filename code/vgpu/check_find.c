@@ -78,7 +78,7 @@ int dls_check_is_ours(uintptr_t pc)
     for (size_t i = 0; function && i < sizeof prefixes / sizeof prefixes[0]; i++)
         if (!strncmp(function, prefixes[i], strlen(prefixes[i])))
             return 1;
-    return function == NULL;
+    return 0;
 }
 /* keep reports */
 enum { MOST_REPORTS = 256 };
@@ -113,20 +113,83 @@ static dls_check_report *new_report(key k, dls_check_severity severity)
     return r;
 }
 
-/* Takes a report back: a better one explains it. */
-static void drop_report(dls_check_class kind, unsigned here)
+static void drop_number(unsigned i)
 {
-    unsigned i = 0;
-    while (i < report_count && (keys[i].kind != kind || keys[i].here != here))
-        i++;
-    if (i == report_count)
-        return;
     report_count--;
     memmove(&keys[i], &keys[i + 1], (report_count - i) * sizeof keys[0]);
     memmove(&reports[i], &reports[i + 1], (report_count - i) * sizeof reports[0]);
 }
 
-unsigned dls_check_count(void) { return report_count; }
+/* Takes a report back: a better one explains it. */
+static void drop_report(dls_check_class kind, unsigned here)
+{
+    for (unsigned i = 0; i < report_count; i++)
+        if (keys[i].kind == kind && keys[i].here == here)
+            drop_number(i--);
+}
+
+/* The compiler's own check of the index has spoken of this line already. */
+static int index_was_reported(const dls_check_report *r)
+{
+    for (unsigned i = 0; r->here.file && i < report_count; i++)
+        if (reports[i].kind == DLS_CHECK_LOCAL_BOUNDS &&
+            reports[i].here.line == r->here.line &&
+            !strcmp(reports[i].here.file, r->here.file))
+            return 1;
+    return 0;
+}
+
+static void settle_party(dls_check_party *p)
+{
+    if (p->place >= DLS_PLACE_FIRST && !p->line)
+        dls_check_place_of(p->place, &p->function, &p->file, &p->line);
+}
+
+static int same_line(const dls_check_party *a, const dls_check_party *b)
+{
+    return a->line == b->line && a->file && b->file && !strcmp(a->file, b->file);
+}
+
+/* Is an earlier race between the same two lines? Then it counts there. */
+static int merged_before(unsigned i)
+{
+    const dls_check_report *r = &reports[i];
+    for (unsigned k = 0; k < i && r->there.line; k++) {
+        dls_check_report *e = &reports[k];
+        if (e->kind == r->kind && ((same_line(&e->here, &r->here) &&
+                                    same_line(&e->there, &r->there)) ||
+                                   (same_line(&e->here, &r->there) &&
+                                    same_line(&e->there, &r->here)))) {
+            e->count += r->count;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Finds the lines, which needs more stack than a thread of a kernel has; and drops what
+ * the compiler's own check of an index has said already. */
+static void settle(void)
+{
+    for (unsigned i = 0; i < report_count; i++) {
+        settle_party(&reports[i].here);
+        settle_party(&reports[i].there);
+        settle_party(&reports[i].origin[0]);
+        settle_party(&reports[i].origin[1]);
+    }
+    for (unsigned i = 0; i < report_count; i++)
+        if ((reports[i].kind == DLS_CHECK_SHARED_BOUNDS &&
+             index_was_reported(&reports[i])) || merged_before(i))
+            drop_number(i--);
+}
+
+unsigned dls_check_count(void)
+{
+    settle();
+    return report_count;
+}
+
+unsigned dls_check_unsettled_count(void) { return report_count; }
 const dls_check_report *dls_check_report_number(unsigned i) { return &reports[i]; }
 void dls_check_forget(void) { report_count = 0; }
 /* describe who */
@@ -141,7 +204,7 @@ static void name_thread(char *out, size_t room, uint32_t block, unsigned thread)
 }
 
 /* Who made the access of a record: a thread of this launch, an operation, the host. */
-static void name_owner(char *out, size_t room, dls_record r)
+static void name_owner(char *out, size_t room, dls_record r, int in_stream)
 {
     dls_check_owner o = dls_check_owner_of(dls_time_of(r));
     const dls_check_op *op = dls_check_op_number(o.op);
@@ -149,7 +212,9 @@ static void name_owner(char *out, size_t room, dls_record r)
     if (o.op == 0) {
         snprintf(out, room, "the host");
     } else if (o.op == dls_checker.op && o.block != DLS_NO_BLOCK && dls_checker.grid) {
-        name_thread(out, room, o.block, dls_thread_of(r));
+        name_thread(thread, sizeof thread, o.block, dls_thread_of(r));
+        snprintf(out, room, in_stream ? "%s of '%s' in %s" : "%s", thread, op->name,
+                 op->stream);
     } else {
         if (o.block != DLS_NO_BLOCK)
             snprintf(thread, sizeof thread, "thread %u of block %u of ", dls_thread_of(r),
@@ -161,20 +226,20 @@ static void name_owner(char *out, size_t room, dls_record r)
 static void set_place(dls_check_party *p, unsigned where, uint32_t time)
 {
     const dls_check_op *op = dls_check_op_number(dls_check_owner_of(time).op);
-    dls_check_place_of(where, &p->function, &p->file, &p->line);
+    p->place = where;
     if (where == DLS_PLACE_OPERATION && op->file) {
         p->file = op->file;
         p->line = op->line;
     }
 }
 
-static void set_here(dls_check_party *p, const dls_check_access *a)
+static void set_here(dls_check_party *p, const dls_check_access *a, int in_stream)
 {
     static const char *const did[] = {"read", "written", "updated atomically"};
     char who[120];
     unsigned thread = a->thread;
     dls_record r = dls_record_of(dls_checker.now, thread, a->place);
-    name_owner(who, sizeof who, r);
+    name_owner(who, sizeof who, r, in_stream);
     SAY(p->what, "%s by %s", did[a->write], who);
     set_place(p, a->place, dls_checker.now);
 }
@@ -183,7 +248,7 @@ static void set_trace(dls_check_party *p, const char *what, const dls_check_trac
 {
     SAY(p->what, "%s", what);
     if (t->count)
-        dls_probe_place(t->pc[0], &p->function, &p->file, &p->line);
+        p->place = dls_check_place(t->pc[0], NULL);
 }
 
 static void describe_shared(dls_check_report *r, const dls_check_access *a)
@@ -205,22 +270,41 @@ static void describe_shared(dls_check_report *r, const dls_check_access *a)
     r->origin[0].line = array->line;
 }
 
+/* The block that contains the address, or the one whose end or start is nearest. */
+static const dls_check_block *nearest_block(uint64_t address)
+{
+    const dls_check_block *b = dls_check_block_at(address), *next = b ? b + 1 : NULL;
+    const dls_check_block *last = dls_check_block_count()
+        ? dls_check_block_number(dls_check_block_count() - 1) : NULL;
+    if (!dls_check_in_arena(address) || !last)
+        return NULL;
+    if (!b)
+        return dls_check_block_number(0);
+    uint64_t end = (uint64_t)(uintptr_t)b->start + b->bytes;
+    if (next > last || address < end)
+        return b;
+    return (uint64_t)(uintptr_t)next->start - address < address - end ? next : b;
+}
+
 static void describe_memory(dls_check_report *r, const dls_check_access *a)
 {
     if (a->space == DLS_PROBE_SHARED) {
         describe_shared(r, a);
         return;
     }
-    const dls_check_block *b = dls_check_block_at(a->address);
+    const dls_check_block *b = nearest_block(a->address);
     if (!b) {
-        SAY(r->memory, "a variable of the program, at 0x%llx",
-            (unsigned long long)a->address);
+        SAY(r->memory, "%s, at 0x%llx", a->address < 4096 ? "a null pointer"
+            : "a variable of the program", (unsigned long long)a->address);
         return;
     }
     const char *kind = b->device < 0 ? "pinned host memory"
                        : b->managed ? "managed memory" : "device memory";
     size_t off = a->address - (uint64_t)(uintptr_t)b->start;
-    if (off < b->bytes)
+    if (a->address < (uint64_t)(uintptr_t)b->start)
+        SAY(r->memory, "%zu bytes before the start of %zu bytes of %s", -off, b->bytes,
+            kind);
+    else if (off < b->bytes)
         SAY(r->memory, "byte %zu of %zu bytes of %s%s", off, b->bytes, kind,
             b->freed ? ", freed" : "");
     else
@@ -273,8 +357,8 @@ void dls_check_found_race(const dls_check_access *a, dls_record other, int other
         both ? "two writes, and nothing says which is the last"
         : other_writes ? "a read of what another writes, and nothing orders the two"
                        : "a write of what another reads, and nothing orders the two");
-    set_here(&r->here, a);
-    name_owner(who, sizeof who, other);
+    set_here(&r->here, a, kind == DLS_CHECK_STREAM_RACE);
+    name_owner(who, sizeof who, other, kind == DLS_CHECK_STREAM_RACE);
     SAY(r->there.what, "%s by %s", other & DLS_RECORD_ATOMIC ? "updated atomically"
         : other_writes ? "written" : "read", who);
     set_place(&r->there, dls_place_of(other), dls_time_of(other));
@@ -319,9 +403,9 @@ static dls_check_class refine(dls_check_class kind, const dls_check_access *a)
     const dls_check_block *b = dls_check_block_at(a->address);
     if (kind != DLS_CHECK_GLOBAL_BOUNDS)
         return kind;
-    if (!b)
-        return DLS_CHECK_HOST_MEMORY;
-    return b->freed && a->address - (uint64_t)(uintptr_t)b->start < b->bytes
+    if (!dls_check_in_arena(a->address))
+        return a->address < 4096 ? kind : DLS_CHECK_HOST_MEMORY;
+    return b && b->freed && a->address - (uint64_t)(uintptr_t)b->start < b->bytes
                ? DLS_CHECK_AFTER_FREE : kind;
 }
 
@@ -330,10 +414,11 @@ int dls_check_is_wrong(uint64_t address)
 {
     uint64_t top = (uint64_t)(uintptr_t)sbrk(0);
     extern char _end;
-    if (dls_check_chunk(address) && dls_check_block_at(address))
+    if (dls_check_in_arena(address) || address < 4096)
         return 1;
-    return address < 4096 || (address >= (uint64_t)(uintptr_t)&_end && address < top &&
-                              !dls_account_at((const void *)(uintptr_t)address));
+    int heap = address >= (uint64_t)(uintptr_t)&_end && address < top;
+    int stack = address - dls_checker.stack < dls_checker.stack_bytes;
+    return (heap || stack) && !dls_account_at((const void *)(uintptr_t)address);
 }
 
 void dls_check_found_bad(dls_check_class kind, const dls_check_access *a)
@@ -348,7 +433,7 @@ void dls_check_found_bad(dls_check_class kind, const dls_check_access *a)
         return;
     SAY(r->title, "%s", wrong[kind].title);
     SAY(r->hint, "%s", wrong[kind].hint);
-    set_here(&r->here, a);
+    set_here(&r->here, a, 0);
     if (kind == DLS_CHECK_MISALIGNED)
         SAY(r->memory, "%u bytes at 0x%llx, which is a multiple of %u only", a->size,
             (unsigned long long)a->address, 1u << __builtin_ctzll(a->address));

@@ -22,7 +22,8 @@
 typedef uint64_t dls_record;  // 0: no access
 
 #define DLS_RECORD_ATOMIC (1ull << 62)   // atomic or volatile
-#define DLS_RECORD_PENDING (1ull << 63)  // a copy that nobody has waited for
+#define DLS_RECORD_PENDING (1ull << 63)  // in w: a copy that nobody has waited for
+#define DLS_RECORD_KEPT (1ull << 63)     // in r[1]: the write before the atomic one in w
 
 static inline uint32_t dls_time_of(dls_record r) { return (uint32_t)r; }
 static inline unsigned dls_thread_of(dls_record r) { return r >> 32 & 1023; }
@@ -83,6 +84,7 @@ typedef struct dls_check_state {
     uint32_t launch_floor;   // the grid's last barrier, or 0
     uint32_t block;
     const dls_simt_grid *grid;
+    uint64_t stack, stack_bytes;  // of the host's thread
     uint32_t full[32];       // per warp: the last meeting of all its lanes, or bar
     uint32_t last[32];       // the last meeting of any
     uint32_t met[32][32][32];  // [warp][a][b]: lane a knows what b did before ...
@@ -94,6 +96,7 @@ extern dls_check_state dls_checker;
 /* declare the parts of the checker */
 /* check_memory.c */
 int dls_check_arena(void);                        // reserves it: 0, or -1
+int dls_check_in_arena(uint64_t address);
 dls_chunk *dls_check_chunk(uint64_t address);     // NULL: not memory of the device
 dls_chunk *dls_check_shared_chunk(uint64_t address);
 void dls_check_split(dls_chunk *c, unsigned shift);
@@ -164,6 +167,7 @@ typedef struct dls_check_access {
 
 void dls_check_found_race(const dls_check_access *a, dls_record other, int other_writes);
 void dls_check_found_bad(dls_check_class kind, const dls_check_access *a);
+unsigned dls_check_unsettled_count(void);       // of reports; needs little stack
 int dls_check_is_wrong(uint64_t address);       // outside of the device's memory
 /* Others: NULL when it was known. `what` and the class tell findings apart. */
 dls_check_report *dls_check_found(dls_check_class kind, dls_check_severity severity,

@@ -46,6 +46,11 @@ int dls_check_arena(void)
     return 0;
 }
 /* find a chunk */
+int dls_check_in_arena(uint64_t address)
+{
+    return address - (uint64_t)(uintptr_t)arena < ARENA;
+}
+
 dls_chunk *dls_check_chunk(uint64_t address)
 {
     uint64_t off = address - (uint64_t)(uintptr_t)arena;

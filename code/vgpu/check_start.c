@@ -8,43 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* follow a launch */
-static void launch_begin(const dls_simt_grid *grid, unsigned long long number)
-{
-    (void)number;
-    dls_checker.grid = grid;
-    dls_check_op_number(dls_checker.op)->seen = 1;
-    dls_check_sync_reset();
-}
-
-static void block_begin(unsigned long long block)
-{
-    dls_check_block_began((uint32_t)block);
-}
-
-static void block_end(unsigned long long block)
-{
-    (void)block;
-}
-
-static void sync_access(unsigned thread, const void *address, int writes, int reads)
-{
-    dls_check_sync_access((uint64_t)(uintptr_t)address, thread, writes, reads);
-}
-
-static void launch_end(const dls_simt_grid *grid, int failed)
-{
-    (void)grid, (void)failed;
-    dls_checker.block = DLS_NO_BLOCK;
-    dls_checker.grid = NULL;
-    dls_check_own(dls_checker.op, DLS_NO_BLOCK);
-}
-
-static void barrier(unsigned epoch, const char *file, int line)
-{
-    (void)epoch, (void)file, (void)line;
-    dls_check_barrier_passed();
-}
 /* understand a fault */
 static void set_stop(dls_check_party *p, const char *did, const dls_simt_stop *at)
 {
@@ -67,12 +30,13 @@ static void take_place_from(dls_check_report *r, const char *text)
 {
     char file[160], block[48], thread[48];
     int used = 0;
-    snprintf(r->here.what, sizeof r->here.what, "%s", text);
+    snprintf(r->here.what, sizeof r->here.what, "%.*s", (int)sizeof r->here.what - 1,
+             text);
     for (const char *at = strstr(text, " at "); at; at = strstr(at + 1, " at "))
         if (sscanf(at, " at %159[^: ]:%d%n", file, &r->here.line, &used) == 2) {
             r->here.file = strdup(shortened(file));
-            if (sscanf(text, "block %47[^:]: thread %47[^:]: illegal access", block,
-                       thread) != 2)
+            if (!strstr(text, ": illegal access") ||
+                sscanf(text, "block %47[^:]: thread %47[^:]", block, thread) != 2)
                 return;
             snprintf(r->here.what, sizeof r->here.what, "by thread %s of block %s",
                      thread, block);
@@ -119,8 +83,15 @@ static void source_lane(const dls_simt_stop *at, unsigned source)
     snprintf(r->memory, sizeof r->memory, "lane %u was asked", source);
 }
 
-/* A fault that ends the launch; the access that caused it may have been reported. */
+static char fault_text[512];
+
+/* Kept until the logs have been read: the access that caused it may be in them. */
 static void fault(const char *text)
+{
+    snprintf(fault_text, sizeof fault_text, "%s", text);
+}
+
+static void explain_fault(const char *text, int accesses)
 {
     static const struct {
         const char *word;
@@ -138,6 +109,8 @@ static void fault(const char *text)
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (!strstr(text, known[i].word))
             continue;
+        if (i >= 4 && accesses)
+            return; // that was it
         dls_check_report *r = dls_check_found(known[i].kind, DLS_CHECK_ERROR, known[i].word,
                                               known[i].title, "");
         if (r)
@@ -166,11 +139,55 @@ static void bounds(uintptr_t pc, const char *file, int line, int column, long lo
         dls_check_name_thread(r->here.what, sizeof r->here.what, "indexed by",
                               (uint32_t)block, thread);
 }
+/* follow a launch */
+static unsigned reports_before;
+
+static void launch_begin(const dls_simt_grid *grid, unsigned long long number)
+{
+    reports_before = dls_check_unsettled_count();
+    (void)number;
+    dls_checker.grid = grid;
+    dls_check_op_number(dls_checker.op)->seen = 1;
+    dls_check_sync_reset();
+}
+
+static void block_begin(unsigned long long block)
+{
+    dls_check_block_began((uint32_t)block);
+}
+
+static void block_end(unsigned long long block)
+{
+    (void)block;
+}
+
+static void sync_access(unsigned thread, const void *address, int writes, int reads)
+{
+    dls_check_sync_access((uint64_t)(uintptr_t)address, thread, writes, reads);
+}
+
+static void launch_end(const dls_simt_grid *grid, int failed)
+{
+    (void)grid;
+    if (failed && fault_text[0])
+        explain_fault(fault_text, dls_check_unsettled_count() > reports_before);
+    fault_text[0] = 0;
+    dls_checker.block = DLS_NO_BLOCK;
+    dls_checker.grid = NULL;
+    dls_check_own(dls_checker.op, DLS_NO_BLOCK);
+}
+
+static void barrier(unsigned epoch, const char *file, int line)
+{
+    (void)epoch, (void)file, (void)line;
+    dls_check_barrier_passed();
+}
 /* follow errors */
 static struct {
     char kernel[64];
-    cudaError_t error;
-    dls_check_trace at;
+    const char *file;
+    int line;
+    cudaError_t error, now; // now: the call that told of it has not returned
 } unseen; // a launch that failed, and nobody has asked
 
 static void refused_free(const void *pointer, int is_host)
@@ -202,6 +219,10 @@ static void failed(cudaError_t error)
     static cudaError_t broke; // the first call that told it; all later ones repeat it
     dls_check_trace t;
     char title[120];
+    int launch = unseen.now != cudaSuccess;
+    unseen.now = cudaSuccess;
+    if (launch)
+        return; // a launch has nobody to return it to
     if (dls_vgpu.sticky != cudaSuccess && broke == dls_vgpu.sticky)
         return;
     broke = dls_vgpu.sticky;
@@ -214,11 +235,13 @@ static void failed(cudaError_t error)
         dls_check_set_caller(&r->here, "called here", &t);
 }
 
-static void launch_failed(const char *kernel, cudaError_t error)
+static void launch_failed(const char *kernel, const char *file, int line,
+                          cudaError_t error)
 {
     snprintf(unseen.kernel, sizeof unseen.kernel, "%s", kernel);
-    unseen.error = error;
-    dls_check_record_trace(&unseen.at);
+    unseen.error = unseen.now = error;
+    unseen.file = file;
+    unseen.line = line;
 }
 
 static void looked(void) { unseen.error = cudaSuccess; }
@@ -259,10 +282,13 @@ void dls_check_look_at_the_end(void)
     snprintf(title, sizeof title, "the launch of %s failed with %s, and nobody asked",
              unseen.kernel, cudaGetErrorName(unseen.error));
     dls_check_report *r = dls_check_found(
-        DLS_CHECK_LAUNCH_ERROR, DLS_CHECK_WARNING, (const void *)unseen.at.pc[0], title,
-        "a launch returns nothing: call cudaGetLastError() after it");
-    if (r)
-        dls_check_set_caller(&r->here, "launched here", &unseen.at);
+        DLS_CHECK_LAUNCH_ERROR, DLS_CHECK_WARNING, (const void *)(unseen.file +
+        unseen.line), title, "a launch returns nothing: call cudaGetLastError() after it");
+    if (r) {
+        snprintf(r->here.what, sizeof r->here.what, "launched here");
+        r->here.file = unseen.file;
+        r->here.line = unseen.line;
+    }
     unseen.error = cudaSuccess;
 }
 /* attach the checker */
@@ -284,6 +310,19 @@ static const dls_probe_consumer consumer = {
     .early_exit = early_exit, .source_lane = source_lane, .fault = fault,
 };
 
+static void find_stack(void)
+{
+    pthread_attr_t a;
+    void *start = NULL;
+    size_t bytes = 0;
+    if (pthread_getattr_np(pthread_self(), &a) != 0)
+        return;
+    pthread_attr_getstack(&a, &start, &bytes);
+    pthread_attr_destroy(&a);
+    dls_checker.stack = (uint64_t)(uintptr_t)start;
+    dls_checker.stack_bytes = bytes;
+}
+
 int dls_check_start(void)
 {
     if (dls_vgpu_observer)
@@ -293,6 +332,8 @@ int dls_check_start(void)
     if (dls_check_arena() != 0 || (dls_checker.slot = dls_probe_attach(&consumer)) < 0)
         return -1;
     mallopt(M_MMAP_MAX, 0); // the host's heap is one range of addresses
+    find_stack();
+    dls_check_is_ours((uintptr_t)dls_check_start + 1); // opens the debugging information
     dls_vgpu_observer = &observer;
     dls_check_tick();
     return 0;

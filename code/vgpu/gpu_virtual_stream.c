@@ -277,8 +277,6 @@ cudaError_t dls_vgpu_enqueue_kernel(const char *name, const unsigned int grid[3]
         cudaError_t error = dls_vgpu_enter();
         if (error == cudaSuccess)
             error = valid ? cudaErrorMemoryAllocation : cudaErrorInvalidConfiguration;
-        if (dls_vgpu_observer)
-            dls_vgpu_observer->launch_failed(name, error);
         return dls_vgpu_leave(error);
     }
     *call = (kernel_call){run, destroy, closure};

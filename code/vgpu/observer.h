@@ -27,7 +27,8 @@ typedef struct dls_vgpu_observer_table {
                     size_t rows);
     /* errors: returned by a call; of a launch, which returns nothing; and looked at */
     void (*failed)(cudaError_t error);
-    void (*launch_failed)(const char *kernel, cudaError_t error);
+    void (*launch_failed)(const char *kernel, const char *file, int line,
+                          cudaError_t error);
     void (*looked)(void);
 } dls_vgpu_observer_table;
 

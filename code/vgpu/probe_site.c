@@ -64,6 +64,13 @@ static int is_hidden(const char *file)
            !strncmp(file, "/usr/", 5);
 }
 
+/* atomicAdd, __shfl_sync and the like, and what they are made of here. */
+static int is_intrinsic(const char *function)
+{
+    return function && (!strncmp(function, "atomic", 6) || !strncmp(function, "__", 2) ||
+                        !strncmp(function, "dls_atomic", 10));
+}
+
 static const char *without_folder(const char *file, Dwarf_Die *unit)
 {
     Dwarf_Attribute a;
@@ -109,7 +116,7 @@ static void climb(Dwarf_Die *scope, int count, Dwarf_Die *unit, place *at)
             return;
         if (tag != DW_TAG_inlined_subroutine)
             continue;
-        int hidden = is_hidden(at->file) ||
+        int hidden = is_hidden(at->file) || is_intrinsic(at->function) ||
                      dwarf_attr_integrate(&scope[i], DW_AT_artificial, &a);
         const char *file = hidden ? call_file(&scope[i], unit) : NULL;
         if (!file)

@@ -5,7 +5,6 @@
 #include "vgpu/observer.h"
 #include "vgpu/occupancy.h"
 #include "vgpu/simt.h"
-#include "vgpu/vgpu_internal.h"
 
 #include "base/log.h"
 
@@ -105,7 +104,10 @@ cudaError_t dls_simt_enqueue_grid(dls_simt_grid *g, cudaStream_t stream,
                 "(%u,%u,%u), %zu>>>: %s", g->name, g->file, g->line, g->grid[0],
                 g->grid[1], g->grid[2], g->block[0], g->block[1], g->block[2],
                 g->shared_bytes, why);
-    error = dls_vgpu_leave(error ? error : refused);
+    error = error ? error : refused;
+    if (error && dls_vgpu_observer)
+        dls_vgpu_observer->launch_failed(g->name, g->file, g->line, error);
+    dls_vgpu_leave(error);
     if (!error)
         return dls_vgpu_enqueue_kernel(g->name, g->grid, g->block, g->shared_bytes,
                                        stream, run, closure, destroy);

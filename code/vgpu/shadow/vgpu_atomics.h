@@ -15,7 +15,7 @@ template <class T> using dls_as = typename dls_same<T>::type;
 
 typedef unsigned long long dls_ull;
 /* update a value atomically */
-template <class T, class F> static inline T dls_atomic_update(T *p, F change)
+template <class T, class F> static __forceinline__ T dls_atomic_update(T *p, F change)
 {
     using bits = std::conditional_t<sizeof(T) == 8, dls_ull, unsigned>;
     static_assert(sizeof(T) == sizeof(bits), "atomics are for 32 and 64 bits");
@@ -33,7 +33,7 @@ template <class T, class F> static inline T dls_atomic_update(T *p, F change)
     return before;
 }
 /* define the arithmetic atomics */
-template <class T> static inline T atomicAdd(T *p, dls_as<T> v)
+template <class T> static __forceinline__ T atomicAdd(T *p, dls_as<T> v)
 {
     static_assert(dls_is_one_of<T, int, unsigned, dls_ull, float, double>,
                   "atomicAdd: int, unsigned, unsigned long long, float or double");
@@ -46,59 +46,59 @@ template <class T> static inline T atomicAdd(T *p, dls_as<T> v)
     }
 }
 
-template <class T> static inline T atomicSub(T *p, dls_as<T> v)
+template <class T> static __forceinline__ T atomicSub(T *p, dls_as<T> v)
 {
     static_assert(dls_is_one_of<T, int, unsigned>, "atomicSub: int or unsigned");
     return atomicAdd(p, (T)(0u - (unsigned)v));
 }
 
-template <class T> static inline T atomicMax(T *p, dls_as<T> v)
+template <class T> static __forceinline__ T atomicMax(T *p, dls_as<T> v)
 {
     static_assert(dls_is_one_of<T, int, unsigned, long long, dls_ull>,
                   "atomicMax: int, unsigned or (unsigned) long long");
     return dls_atomic_update(p, [v](T old) { return old > v ? old : v; });
 }
 
-template <class T> static inline T atomicMin(T *p, dls_as<T> v)
+template <class T> static __forceinline__ T atomicMin(T *p, dls_as<T> v)
 {
     static_assert(dls_is_one_of<T, int, unsigned, long long, dls_ull>,
                   "atomicMin: int, unsigned or (unsigned) long long");
     return dls_atomic_update(p, [v](T old) { return old < v ? old : v; });
 }
 
-static inline unsigned atomicInc(unsigned *p, unsigned limit)
+static __forceinline__ unsigned atomicInc(unsigned *p, unsigned limit)
 {
     return dls_atomic_update(p, [limit](unsigned old) {
         return old >= limit ? 0 : old + 1;
     });
 }
 
-static inline unsigned atomicDec(unsigned *p, unsigned limit)
+static __forceinline__ unsigned atomicDec(unsigned *p, unsigned limit)
 {
     return dls_atomic_update(p, [limit](unsigned old) {
         return old == 0 || old > limit ? limit : old - 1;
     });
 }
 /* define the bitwise atomics */
-template <class T> static inline T atomicAnd(T *p, dls_as<T> v)
+template <class T> static __forceinline__ T atomicAnd(T *p, dls_as<T> v)
 {
     static_assert(dls_is_one_of<T, int, unsigned, dls_ull>, "atomicAnd: integers");
     return dls_atomic_update(p, [v](T old) { return old & v; });
 }
 
-template <class T> static inline T atomicOr(T *p, dls_as<T> v)
+template <class T> static __forceinline__ T atomicOr(T *p, dls_as<T> v)
 {
     static_assert(dls_is_one_of<T, int, unsigned, dls_ull>, "atomicOr: integers");
     return dls_atomic_update(p, [v](T old) { return old | v; });
 }
 
-template <class T> static inline T atomicXor(T *p, dls_as<T> v)
+template <class T> static __forceinline__ T atomicXor(T *p, dls_as<T> v)
 {
     static_assert(dls_is_one_of<T, int, unsigned, dls_ull>, "atomicXor: integers");
     return dls_atomic_update(p, [v](T old) { return old ^ v; });
 }
 /* define exchange and compare */
-template <class T> static inline T dls_cas(T *p, T expected, T v)
+template <class T> static __forceinline__ T dls_cas(T *p, T expected, T v)
 {
     static_assert(dls_is_one_of<T, int, unsigned, dls_ull, unsigned short>,
                   "atomicCAS: int, unsigned, unsigned long long or unsigned short");
@@ -113,7 +113,8 @@ template <class T> static inline T dls_cas(T *p, T expected, T v)
 extern "C" int dls_simt_exchange_16(void *p, const void *expected, const void *v,
                                     void *seen);
 
-template <class T> static inline T atomicCAS(T *p, dls_as<T> expected, dls_as<T> v)
+template <class T>
+static __forceinline__ T atomicCAS(T *p, dls_as<T> expected, dls_as<T> v)
 {
     if constexpr (sizeof(T) == 16) {
         T seen;
@@ -125,7 +126,7 @@ template <class T> static inline T atomicCAS(T *p, dls_as<T> expected, dls_as<T>
     }
 }
 
-template <class T> static inline T atomicExch(T *p, dls_as<T> v)
+template <class T> static __forceinline__ T atomicExch(T *p, dls_as<T> v)
 {
     if constexpr (sizeof(T) == 16) {
         T seen;
@@ -138,19 +139,19 @@ template <class T> static inline T atomicExch(T *p, dls_as<T> v)
     }
 }
 /* name the scoped atomics */
-static inline float2 atomicAdd(float2 *p, float2 v)
+static __forceinline__ float2 atomicAdd(float2 *p, float2 v)
 {
     return make_float2(atomicAdd(&p->x, v.x), atomicAdd(&p->y, v.y));
 }
 
-static inline float4 atomicAdd(float4 *p, float4 v)
+static __forceinline__ float4 atomicAdd(float4 *p, float4 v)
 {
     return make_float4(atomicAdd(&p->x, v.x), atomicAdd(&p->y, v.y),
                        atomicAdd(&p->z, v.z), atomicAdd(&p->w, v.w));
 }
 
 #define DLS_SCOPED_AS(name, scoped)                                               \
-    template <class T, class... A> static inline T scoped(T *p, A... a)           \
+    template <class T, class... A> static __forceinline__ T scoped(T *p, A... a)  \
     {                                                                             \
         return name(p, a...);                                                     \
     }
