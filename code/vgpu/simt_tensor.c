@@ -64,71 +64,98 @@ typedef struct product {
     uint32_t a[4], b[2], c[4], d[4];  // c, d: the bits of float or int
 } product;
 
+typedef double pair __attribute__((vector_size(16)));
+
 typedef struct operands {
     int packed, k;  // elements in 32 bits; columns of A
-    float a[M][LARGEST_K], b[LARGEST_K][N];
+    double a[M][LARGEST_K];
+    pair b[LARGEST_K][N / 2];
 } operands;
 
-/* The value of element `at` of a register. */
-static float element(uint32_t bits, int at, int shape)
+static double value_of(uint32_t bits)
 {
     float x;
-    switch (shape) {
-    case 1: return dls_decode(bits >> 16 * at & 0xffff, DLS_FP16);
-    case 3: return (float)(int8_t)(bits >> 8 * at);
-    case 2: bits &= ~0x1fffu; break;
-    default: bits = bits >> 16 * at << 16;
-    }
     memcpy(&x, &bits, sizeof x);
     return x;
+}
+
+/* The values of the elements of a register. */
+static inline void unpack(uint32_t bits, int shape, double x[4])
+{
+    switch (shape) {
+    case 0:
+        x[0] = value_of(bits << 16);
+        x[1] = value_of(bits & 0xffff0000u);
+        break;
+    case 1:
+        x[0] = dls_decode(bits & 0xffff, DLS_FP16);
+        x[1] = dls_decode(bits >> 16, DLS_FP16);
+        break;
+    case 2:
+        x[0] = value_of(bits & ~0x1fffu);
+        break;
+    default:
+        for (int e = 0; e < 4; e++)
+            x[e] = (int8_t)(bits >> 8 * e);
+    }
 }
 
 static void gather(dls_simt_meeting *const lane[DLS_SIMT_WARP], operands *o)
 {
     static const int in_register[] = {2, 2, 1, 4};
     int shape = ((const product *)lane[0])->shape, p = in_register[shape];
+    double x[4];
     o->packed = p;
     o->k = 8 * p;
     for (int l = 0; l < DLS_SIMT_WARP; l++) {
         const product *own = (const product *)lane[l];
-        int g = l / 4, t = l % 4;
-        for (int e = 0; e < p; e++) {
-            int k = p * t + e;
-            for (int r = 0; r < 4; r++)
-                o->a[g + r % 2 * 8][k + r / 2 * 4 * p] = element(own->a[r], e, shape);
-            for (int r = 0; r < 2; r++)
-                o->b[k + r * 4 * p][g] = element(own->b[r], e, shape);
+        int g = l / 4, k = l % 4 * p;
+        for (int r = 0; r < 4; r++) {
+            unpack(own->a[r], shape, x);
+            memcpy(&o->a[g + r % 2 * 8][k + r / 2 * 4 * p], x, (size_t)p * sizeof *x);
+        }
+        for (int r = 0; r < 2; r++) {
+            unpack(own->b[r], shape, x);
+            for (int e = 0; e < p; e++)
+                o->b[k + e + r * 4 * p][g / 2][g % 2] = x[e];
         }
     }
 }
 /* multiply the operands */
-/* sum[j] += row . (column j of b) for k terms from `from` on, rounded once. */
-static void add_step(float sum[N], const float *a, const float (*b)[N], int terms)
+/* wide += (columns `from` to `to` of row i of A) B: eight numbers in four pairs. */
+static inline void add_products(pair wide[N / 2], const operands *o, int i, int from,
+                                int to)
 {
-    double wide[N];
-    for (int j = 0; j < N; j++)
-        wide[j] = sum[j];
-    for (int k = 0; k < terms; k++)
-        for (int j = 0; j < N; j++)
-            wide[j] += (double)a[k] * (double)b[k][j];
-    for (int j = 0; j < N; j++)
-        sum[j] = (float)wide[j];
+    for (int k = from; k < to; k++) {
+        double a = o->a[i][k];
+        wide[0] += a * o->b[k][0];
+        wide[1] += a * o->b[k][1];
+        wide[2] += a * o->b[k][2];
+        wide[3] += a * o->b[k][3];
+    }
 }
 
 static void multiply_floats(const operands *o, float sum[M][N])
 {
     int step = o->packed == 1 ? 4 : 8;
     for (int i = 0; i < M; i++)
-        for (int k = 0; k < o->k; k += step)
-            add_step(sum[i], o->a[i] + k, o->b + k, step);
+        for (int k = 0; k < o->k; k += step) {
+            float *s = sum[i];
+            pair wide[] = {{s[0], s[1]}, {s[2], s[3]}, {s[4], s[5]}, {s[6], s[7]}};
+            add_products(wide, o, i, k, k + step);
+            for (int j = 0; j < N; j++)
+                s[j] = (float)wide[j / 2][j % 2];
+        }
 }
 
 static void multiply_integers(const operands *o, uint32_t sum[M][N])
 {
-    for (int i = 0; i < M; i++)
+    for (int i = 0; i < M; i++) {
+        pair wide[N / 2] = {{0}};
+        add_products(wide, o, i, 0, o->k);
         for (int j = 0; j < N; j++)
-            for (int k = 0; k < o->k; k++)
-                sum[i][j] += (uint32_t)((int)o->a[i][k] * (int)o->b[k][j]);
+            sum[i][j] += (uint32_t)(int)wide[j / 2][j % 2];
+    }
 }
 /* meet for mma */
 static void complete_product(dls_simt_meeting *const lane[DLS_SIMT_WARP])
