@@ -240,14 +240,15 @@ void dls_check_request(const dls_probe_request *q)
         look_at_meetings(q);
         return;
     }
-    if (q->kind > DLS_PROBE_ATOMIC_UPDATE)
+    if (q->kind > DLS_PROBE_LANDING)
         return;
     begin_look(&l, q->warp, q->space);
     l.access.place = dls_check_place(q->site->pc, q->site);
     l.access.size = q->size;
+    int landing = q->kind == DLS_PROBE_LANDING;  // a write, once more, by the same thread
     l.access.write = q->kind == DLS_PROBE_WRITE || q->kind == DLS_PROBE_ATOMIC_WRITE ? 1
-                     : q->kind == DLS_PROBE_ATOMIC_UPDATE ? 2 : 0;
-    uint64_t flags = q->kind >= DLS_PROBE_ATOMIC_READ ? DLS_RECORD_ATOMIC : 0;
+                     : q->kind == DLS_PROBE_ATOMIC_UPDATE ? 2 : landing;
+    uint64_t flags = q->kind >= DLS_PROBE_ATOMIC_READ && !landing ? DLS_RECORD_ATOMIC : 0;
     for (uint32_t rest = q->mask; rest; rest &= rest - 1) {
         unsigned lane = (unsigned)__builtin_ctz(rest);
         l.access.thread = q->warp * 32 + lane;

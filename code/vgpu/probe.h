@@ -24,6 +24,7 @@ extern "C" {
 typedef enum dls_probe_kind {
     DLS_PROBE_READ, DLS_PROBE_WRITE,
     DLS_PROBE_ATOMIC_READ, DLS_PROBE_ATOMIC_WRITE, DLS_PROBE_ATOMIC_UPDATE,
+    DLS_PROBE_LANDING,  // bytes of a cp.async, at its wait; the WRITE was at its issue
     DLS_PROBE_BLOCK,    // a basic block was entered; no address
     DLS_PROBE_FLOPS,    // address[i]: operations that a wrapper did for lane i
     DLS_PROBE_SPECIAL,  // a call of a mathematical function; no address

@@ -181,8 +181,8 @@ void dls_probe_access(const void *p, size_t size, int write, const void *pc)
 {
     unsigned log2 = (unsigned)__builtin_ctzll(size | 32);
     if (write == 2)
-        return;  // a cp.async lands; it was noted where it was issued
-    if (size == (size_t)1 << log2 && ((uintptr_t)p & (size - 1)) == 0)
+        note(NOTE_LANDING, (uint64_t)p | (uint64_t)size << NOTE_SIZE_SHIFT, pc);
+    else if (size == (size_t)1 << log2 && ((uintptr_t)p & (size - 1)) == 0)
         note((write ? NOTE_WRITE : NOTE_READ) + log2, (uint64_t)p, pc);
     else
         note_range(write ? NOTE_WRITE_RANGE : NOTE_READ_RANGE, p, size, pc);

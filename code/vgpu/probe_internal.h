@@ -10,7 +10,7 @@
 enum {
     NOTE_READ = 0, NOTE_WRITE = 5,              // + log2 of the size: 1, 2, 4, 8, 16
     NOTE_READ_RANGE = 10, NOTE_WRITE_RANGE,     // size in the top 16 bits of the address
-    NOTE_ATOMIC_READ, NOTE_ATOMIC_WRITE, NOTE_ATOMIC_UPDATE,  // likewise
+    NOTE_ATOMIC_READ, NOTE_ATOMIC_WRITE, NOTE_ATOMIC_UPDATE, NOTE_LANDING,  // likewise
     NOTE_BLOCK, NOTE_FLOPS, NOTE_SPECIAL, NOTE_SYNC,
     NOTE_BITS = 5, NOTE_SIZE_SHIFT = 48
 };

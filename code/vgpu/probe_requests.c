@@ -25,8 +25,8 @@ typedef struct view {  // a warp whose logs are read
 /* decode a note */
 static const unsigned char KIND[] = {
     0, 0, 0, 0, 0, 1, 1, 1, 1, 1, DLS_PROBE_READ, DLS_PROBE_WRITE, DLS_PROBE_ATOMIC_READ,
-    DLS_PROBE_ATOMIC_WRITE, DLS_PROBE_ATOMIC_UPDATE, DLS_PROBE_BLOCK, DLS_PROBE_FLOPS,
-    DLS_PROBE_SPECIAL, DLS_PROBE_SYNC};
+    DLS_PROBE_ATOMIC_WRITE, DLS_PROBE_ATOMIC_UPDATE, DLS_PROBE_LANDING, DLS_PROBE_BLOCK,
+    DLS_PROBE_FLOPS, DLS_PROBE_SPECIAL, DLS_PROBE_SYNC};
 static const unsigned char SIZE[] = {1, 2, 4, 8, 16, 1, 2, 4, 8, 16};
 /* keep the sites */
 enum { SITE_SLOTS = 1 << 12, SITES_PER_BLOCK = 256, SITE_BLOCKS = 1024 };

@@ -186,6 +186,7 @@ void dls_profile_count(const dls_probe_request *r)
         count_flops(s, r);
         return;
     case DLS_PROBE_SYNC:
+    case DLS_PROBE_LANDING:  // was counted as a write at its issue
         return;
     default:
         s->c.atomics += r->kind >= DLS_PROBE_ATOMIC_READ;
