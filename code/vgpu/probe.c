@@ -174,7 +174,6 @@ static void shared_array(const char *name, void *array, size_t bytes, const char
 {
     TELL(shared_array, name, array, bytes, file, line);
 }
-/* pass complaints on */
 static void diverged(const dls_simt_stop *one, const dls_simt_stop *other)
 {
     TELL(diverged, one, other);
@@ -219,7 +218,6 @@ void dls_probe_full(dls_probe_lane *l)
             dls_simt_yield();
     }
 }
-/* cut the logs at a fence */
 void dls_probe_cut(dls_probe_lane *l)
 {
     unsigned thread = l->thread, warp = thread / DLS_SIMT_WARP;
@@ -237,9 +235,9 @@ void dls_probe_cut(dls_probe_lane *l)
 }
 /* attach a consumer */
 static const dls_simt_probe table = {
-    launch_begin, launch_end, block_begin, block_end, run, returned, arrived, barrier, met,
-    shared_array, dls_probe_access, dls_probe_flops, diverged, early_exit, source_lane,
-    fault};
+    launch_begin, launch_end, block_begin, block_end, run, returned, arrived, barrier,
+    met, shared_array, dls_probe_access, dls_probe_flops, diverged, early_exit,
+    source_lane, fault};
 
 int dls_probe_attach(const dls_probe_consumer *consumer)
 {

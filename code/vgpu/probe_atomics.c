@@ -4,7 +4,6 @@
  */
 #include "vgpu/probe_internal.h"
 
-/* tell of an atomic operation at once */
 /* Notes are read later; who was first, and thereby who waited for whom, is known now. */
 void dls_probe_tell_sync(const dls_probe_lane *l, const volatile void *p, unsigned what)
 {

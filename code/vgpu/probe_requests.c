@@ -262,7 +262,7 @@ static uint64_t word_at(const view *v, const uint32_t *at, int lane)
     return v->lane[lane]->address[at[lane]];
 }
 
-/* A meeting comes after all that its lanes did before: it waits until they stand there. */
+/* A meeting comes after all that its lanes did before: it waits until they are there. */
 static void hold_back_meetings(const view *v, const uint32_t *at, uint32_t *head)
 {
     uint32_t here = 0, held = 0, some = 0;

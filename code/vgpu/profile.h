@@ -5,7 +5,8 @@
  *   dls_profile_kernel("transpose", &k);          k.total.sectors, ...
  *   dls_profile_line("homework.cu", 12, &c);      c.wavefronts, ...
  *
- * The same numbers come in every run, from any order of the lanes. Needs a probed program.
+ * The numbers are the same in every run and for every order of the lanes. Needs a probed
+ * program.
  */
 #ifndef DLS_VGPU_PROFILE_H
 #define DLS_VGPU_PROFILE_H

@@ -69,7 +69,8 @@ void dls_profile_cache_touch(uint64_t line, unsigned sectors, int write,
     if (!set_count)
         return;
     way *w = find(line);
-    unsigned absent = sectors & ~(unsigned)w->valid, clean = sectors & ~(unsigned)w->dirty;
+    unsigned absent = sectors & ~(unsigned)w->valid;
+    unsigned clean = sectors & ~(unsigned)w->dirty;
     w->valid |= (unsigned char)sectors;
     if (!write) {
         c->dram_read += SECTOR * (unsigned)__builtin_popcount(absent);

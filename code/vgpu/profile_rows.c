@@ -30,8 +30,9 @@ static dls_profile_row *row_at(collection *k, const char *file, int line,
         k->row = more;
         k->room = room;
     }
-    k->row[k->count] = (dls_profile_row){.file = file, .function = function, .line = line};
-    return &k->row[k->count++];
+    dls_profile_row *row = &k->row[k->count++];
+    *row = (dls_profile_row){.file = file, .function = function, .line = line};
+    return row;
 }
 /* add arithmetic to its lines */
 static void add_flops(void *arg, uintptr_t pc, unsigned flops)

@@ -176,8 +176,6 @@ dls_simt_slot dls_simt_shared_enter(const dls_simt_shared *variable);
 #define DLS_SIMT_POISON 0xfffddeadu
 /* declare what probes are told */
 
-/* What the engine tells the probes (probe.h); NULL in a program without them. All calls
- * come on the one thread that runs the launch. */
 /* Where a thread stands. */
 typedef struct dls_simt_stop {
     unsigned thread;  // in its block
@@ -185,6 +183,8 @@ typedef struct dls_simt_stop {
     int line;
 } dls_simt_stop;
 
+/* What the engine tells the probes (probe.h); NULL in a program without them. All calls
+ * come on the one thread that runs the launch. */
 typedef struct dls_simt_probe {
     void (*launch_begin)(const dls_simt_grid *grid);
     void (*launch_end)(const dls_simt_grid *grid, int failed);

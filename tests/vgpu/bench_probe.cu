@@ -63,7 +63,8 @@ static double measure_probed(const char *self, const char *environment)
 {
     char command[4096];
     double ns = 0;
-    snprintf(command, sizeof command, "%s DLS_THREADS=1 %s.probed only", environment, self);
+    snprintf(command, sizeof command, "%s DLS_THREADS=1 %s.probed only", environment,
+             self);
     FILE *p = popen(command, "r");
     if (!p || fscanf(p, "%lf", &ns) != 1)
         ns = 0;
@@ -76,7 +77,8 @@ int main(int argc, char **argv)
 {
     static const char *const cases[][2] = {
         {"probed, nobody listens", ""}, {"profiler", "DLS_PROFILE=quiet"},
-        {"checker", "DLS_CHECK=1"}, {"checker and profiler", "DLS_CHECK=1 DLS_PROFILE=quiet"}};
+        {"checker", "DLS_CHECK=1"},
+        {"checker and profiler", "DLS_CHECK=1 DLS_PROFILE=quiet"}};
     dls_simt_configure(1, 1);
     double plain = measure();
     if (argc > 1) {
