@@ -114,4 +114,46 @@ Test(ladder_profile, the_checker_is_silent)
     for (int seed = 0; seed < 50; seed++)
         expect_silence(35, 24, 72, seed);
 }
+
+/* test that the checker finds mistakes */
+static const char program[] =
+    "int main()\n"
+    "{\n"
+    "    float *m;\n"
+    "    cudaMalloc(&m, 3 * 72 * 72 * sizeof *m);\n"
+    "    cudaMemset(m, 0, 2 * 72 * 72 * sizeof *m);\n"
+    "    dls_ladder_product p = {72, 72, 72, 1, 0, m, m + 5184, m + 10368};\n"
+    "    dls_ladder_%s(0, &p);\n"
+    "    cudaDeviceSynchronize();\n"
+    "    cudaFree(m);\n"
+    "}\n";
+
+static void expect_report(const char *step, const char *edit, const char *kind,
+                          const char *line)
+{
+    char *directory = fresh_directory("ladder"), text[sizeof program + 20];
+    snprintf(text, sizeof text, program, step);
+    outcome o = run_program("{ sed '%s' code/tensor/ladder/%s.cu; cat <<'END'\n%sEND\n} "
+                            "> %s/wrong.cu; build/bin/dls check %s/wrong.cu", edit, step,
+                            text, directory, directory);
+    cr_expect_eq(o.exit_code, 86, "%s, %s: %s", step, edit, o.output);
+    cr_expect(strstr(o.output, kind) && strstr(o.output, line), "%s, %s: %s", step, edit,
+              o.output);
+    free(directory);
+}
+
+Test(ladder_profile, the_checker_finds_mistakes)
+{
+    expect_report("shared", "s/__syncthreads();  .. nobody.*//", "shared-race",
+                  "sum += a[y][l] * b[l][x];");
+    expect_report("column", "0,/__syncthreads/s/__syncthreads();//", "shared-race",
+                  "float y = b[l][column];");
+    expect_report("pipeline", "s/wait<0>/wait<1>/", "shared-race",
+                  "dls_cp_async_wait<1>");
+    expect_report("pipeline", "s/dls_cp_async_wait<0>()/NOW/; "
+                  "s/__syncthreads()/dls_cp_async_wait<0>()/; s/NOW/__syncthreads()/",
+                  "shared-race", "dls_cp_async_wait<0>");
+    expect_report("vector", "s/PITCH = ROWS + 4/PITCH = ROWS + 1/", "misaligned",
+                  "as_quad(x) = as_quad(&a[l][row]);");
+}
 #endif
