@@ -38,7 +38,7 @@ typedef struct dls_check_party {
     char what[160];          // "written by thread (3,0,0) of block (0,0,0)"
     const char *function, *file;
     int line;                // 0: the place is not known
-    unsigned place;          // a number that becomes the three above when they are asked for
+    unsigned place;          // a number that becomes the three above when asked
 } dls_check_party;
 
 typedef struct dls_check_report {

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 /* decide whether an access is ordered */
-/* Did the access of the record happen before `thread` of the running block (or the running
- * operation, or the host) came here? */
+/* Did the access of the record happen before `thread` of the running block (or the
+ * running operation, or the host) came here? */
 int dls_check_ordered(dls_record r, unsigned thread)
 {
     const dls_check_state *c = &dls_checker;
@@ -30,8 +30,9 @@ int dls_check_ordered(dls_record r, unsigned thread)
     return dls_check_known(owner.block, other, time, thread);
 }
 /* look at a read */
-/* What is the same for all lanes of a request, and the lane. Two ranges of times are known
- * to be ordered before: [1, floor), in shared memory [first, first); and [first, bar). */
+/* What is the same for all lanes of a request, and the lane. Two ranges of times are
+ * known to be ordered before: [1, floor), in shared memory [first, first); and
+ * [first, bar). */
 typedef struct look {
     dls_check_access access;
     dls_record mine;
@@ -56,7 +57,7 @@ static int conflicts(const look *l, dls_record r)
     return !dls_check_ordered(r, l->access.thread);
 }
 
-/* Keeps two readers, of different threads where possible: a writer is only one of them. */
+/* Keeps two readers, of different threads if possible: a writer is only one of them. */
 static inline void keep_reader(const look *l, dls_record r[2])
 {
     unsigned thread = l->access.thread;

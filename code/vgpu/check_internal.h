@@ -1,5 +1,5 @@
 /* code/vgpu/check_internal.h: from chapters/A-virtual-gpu-check.md. Edit the chapter, or edit here and run "make untangle". */
-/* Inside the checker: records of accesses, shadow memory, and what is ordered before what.
+/* Inside the checker: records of accesses, shadow memory, what is ordered before what.
  *
  *   address --> chunk (4096 bytes) --> per unit of 1, 2, 4, ... bytes:
  *                                        w     the last write
@@ -8,8 +8,8 @@
  *   a record (64 bits):  | flags 2 | place 20 | thread 10 | time 32 |
  *
  * Time is a counter that moves at every event that orders threads: barriers, warp
- * operations, fences, blocks, operations. A time leads to the operation and block in which
- * it was; so a record needs neither.
+ * operations, fences, blocks, operations. A time leads to the operation and the block of
+ * that time; so a record needs neither.
  */
 #ifndef DLS_VGPU_CHECK_INTERNAL_H
 #define DLS_VGPU_CHECK_INTERNAL_H
@@ -110,6 +110,7 @@ void *dls_check_allocate(size_t bytes, int device, const void *caller);
 void *dls_check_renew(void *start);
 void dls_check_managed(void *start);
 void dls_check_release(void *start);
+
 /* check_order.c */
 typedef struct dls_check_owner {
     unsigned op;
@@ -126,6 +127,7 @@ void dls_check_op_enqueued(const struct CUstream_st *s, dls_vgpu_operation *o);
 void dls_check_op_begun(const struct CUstream_st *s, const dls_vgpu_operation *o);
 void dls_check_op_ended(const struct CUstream_st *s, const dls_vgpu_operation *o);
 void dls_check_host_waited(const dls_vgpu_mark *mark);
+
 /* check_sync.c */
 void dls_check_block_began(uint32_t block);
 void dls_check_barrier_passed(void);
@@ -151,6 +153,7 @@ void dls_check_shared_array(const char *name, void *array, size_t bytes,
 void dls_check_touched(int write, const void *start, size_t bytes, size_t pitch,
                        size_t rows);
 void dls_check_host(uintptr_t pc, const void *address, size_t size, int write);
+
 /* check_find.c */
 unsigned dls_check_place(uintptr_t pc, dls_probe_site *site);
 int dls_check_is_ours(uintptr_t pc);            // a frame of the virtual GPU itself

@@ -1,9 +1,9 @@
 /* code/vgpu/check_order.c: from chapters/A-virtual-gpu-check.md. Edit the chapter, or edit here and run "make untangle". */
 /* Which operation was ordered before which: clocks of streams and of the host.
  *
- * Every operation has a sequence number in its stream. It *knows* a number per stream: all
- * operations up to it happened before. Knowledge is handed on by stream order, by events,
- * by the host's calls, and by the host's waits.
+ * Every operation has a sequence number in its stream. It *knows* a number per stream:
+ * all operations up to it happened before. Knowledge is handed on by stream order, by
+ * events, by the host's calls, and by the host's waits.
  */
 #include "vgpu/check_internal.h"
 

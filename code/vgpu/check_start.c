@@ -111,8 +111,8 @@ static void explain_fault(const char *text, int accesses)
             continue;
         if (i >= 4 && accesses)
             return; // that was it
-        dls_check_report *r = dls_check_found(known[i].kind, DLS_CHECK_ERROR, known[i].word,
-                                              known[i].title, "");
+        dls_check_report *r = dls_check_found(known[i].kind, DLS_CHECK_ERROR,
+                                              known[i].word, known[i].title, "");
         if (r)
             take_place_from(r, text);
         return;
@@ -283,7 +283,7 @@ void dls_check_look_at_the_end(void)
              unseen.kernel, cudaGetErrorName(unseen.error));
     dls_check_report *r = dls_check_found(
         DLS_CHECK_LAUNCH_ERROR, DLS_CHECK_WARNING, (const void *)(unseen.file +
-        unseen.line), title, "a launch returns nothing: call cudaGetLastError() after it");
+        unseen.line), title, "a launch returns nothing: ask cudaGetLastError() after it");
     if (r) {
         snprintf(r->here.what, sizeof r->here.what, "launched here");
         r->here.file = unseen.file;

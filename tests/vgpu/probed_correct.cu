@@ -12,7 +12,7 @@ static void expect_silence(const char *name)
     cr_assert_eq(dls_check_count(), 0, "%s: a report on correct code", name);
 }
 
-/* x: 1024 ints of zeros, y: the same; afterwards `good` must hold of the host's copies. */
+/* x, y: 1024 ints of zeros; afterwards `good` must hold of the host's copies a, b. */
 #define SILENT(name, good, ...)                                                   \
     Test(check_correct, name)                                                     \
     {                                                                             \
@@ -115,7 +115,8 @@ __global__ void transpose_padded(int *x)
     for (int r = (int)threadIdx.y; r < 32; r += 4)
         x[r * 32 + threadIdx.x] = s[threadIdx.x][r];
 }
-SILENT(padded_transpose, a[1] == 32 && a[32] == 1, transpose_padded<<<1, dim3(32, 4)>>>(x))
+SILENT(padded_transpose, a[1] == 32 && a[32] == 1,
+       transpose_padded<<<1, dim3(32, 4)>>>(x))
 
 __global__ void carved(int *x)
 {
@@ -239,7 +240,8 @@ __global__ void vectors_and_words(int *x, int *y)
     __syncthreads();
     x[threadIdx.x] = y[threadIdx.x];
 }
-SILENT(vector_writes_word_reads, a[3] == 4 && a[4] == 1, vectors_and_words<<<1, 64>>>(x, y))
+SILENT(vector_writes_word_reads, a[3] == 4 && a[4] == 1,
+       vectors_and_words<<<1, 64>>>(x, y))
 
 struct pair {
     int key;

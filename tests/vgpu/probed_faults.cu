@@ -29,6 +29,7 @@ __global__ void below(const float *x, float *y)
 FAULT(before_the_start, DLS_CHECK_GLOBAL_BOUNDS, "thread (0,0,0) of block (0,0,0)",
       float *x = device<float>(64); float *y = device<float>(64);
       below<<<1, 64>>>(x, y); OK(cudaFree(x)); OK(cudaFree(y)))
+
 __global__ void third_float(float *x)
 {
     x[threadIdx.x] = 1.0f; // half_an_element
@@ -70,8 +71,9 @@ __global__ void dynamic_index(float *x)
     extern __shared__ float room[];
     room[threadIdx.x] = x[threadIdx.x]; // dynamic_shared
 }
-FAULT(dynamic_shared, DLS_CHECK_SHARED_BOUNDS, "thread (64,0,0)", float *x = device<float>(65);
-      dynamic_index<<<1, 65, 256>>>(x); cudaDeviceSynchronize(); cudaDeviceReset())
+FAULT(dynamic_shared, DLS_CHECK_SHARED_BOUNDS, "thread (64,0,0)",
+      float *x = device<float>(65); dynamic_index<<<1, 65, 256>>>(x);
+      cudaDeviceSynchronize(); cudaDeviceReset())
 
 __global__ void no_shared(float *x)
 {
@@ -98,8 +100,8 @@ __global__ void vectors(const float *x, float *y)
     float4 v = *(const float4 *)(x + 1); // misaligned_float4
     y[0] = v.x + v.w;
 }
-FAULT(misaligned_float4, DLS_CHECK_MISALIGNED, "16 bytes at", float *x = device<float>(64);
-      vectors<<<1, 1>>>(x, x + 32); OK(cudaFree(x)))
+FAULT(misaligned_float4, DLS_CHECK_MISALIGNED, "16 bytes at",
+      float *x = device<float>(64); vectors<<<1, 1>>>(x, x + 32); OK(cudaFree(x)))
 
 __global__ void pairs(float *x)
 {
@@ -166,6 +168,7 @@ __global__ void shared_gap(float *x)
 }
 FAULT(shared_gap, DLS_CHECK_UNINITIALISED, "byte 256 of the shared array 's'",
       float *x = device<float>(64); shared_gap<<<1, 64>>>(x); OK(cudaFree(x)))
+
 __global__ void inherited(float *x)
 {
     __shared__ float s[32];

@@ -53,6 +53,7 @@ Test(check_faults, tree_without_barrier)
         OK(cudaFree(x));
     }
 }
+
 __global__ void everyone_writes(int *x)
 {
     __shared__ int last;

@@ -98,7 +98,8 @@ Test(check_faults, freed_while_in_use)
         cr_assert_geq(dls_check_count(), 1);
         const dls_check_report *r = dls_check_report_number(0);
         cr_assert(r->kind == DLS_CHECK_STREAM_RACE || r->kind == DLS_CHECK_AFTER_FREE);
-        cr_assert(r->here.line == line_of("sum_up") || r->there.line == line_of("sum_up"));
+        int line = line_of("sum_up");
+        cr_assert(r->here.line == line || r->there.line == line);
         OK(cudaFree(y));
     }
 }
@@ -126,7 +127,8 @@ STREAM_FAULT(staging_overwritten, "written by the host", "'copy to device' in st
              OK(cudaDeviceSynchronize()); OK(cudaFreeHost(h)))
 
 STREAM_FAULT(managed_too_early, "read by the host", "'fill' in stream",
-             float *m = managed<float>(64, 0); fill<<<1, 64, 0, s.a>>>(m); look_at(m); OK(cudaDeviceSynchronize()); OK(cudaFree(m)))
+             float *m = managed<float>(64, 0); fill<<<1, 64, 0, s.a>>>(m);
+             look_at(m); OK(cudaDeviceSynchronize()); OK(cudaFree(m)))
 /* forget to look */
 Test(check_faults, never_recorded)
 {
