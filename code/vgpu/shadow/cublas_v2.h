@@ -59,6 +59,14 @@ cublasStatus_t cublasGetStream(cublasHandle_t handle, cudaStream_t *stream);
 cublasStatus_t cublasSetPointerMode(cublasHandle_t handle, cublasPointerMode_t mode);
 cublasStatus_t cublasGetPointerMode(cublasHandle_t handle, cublasPointerMode_t *mode);
 cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode);
+cublasStatus_t cublasSetMatrix(int rows, int columns, int element, const void *from,
+                               int from_ld, void *to, int to_ld);
+cublasStatus_t cublasGetMatrix(int rows, int columns, int element, const void *from,
+                               int from_ld, void *to, int to_ld);
+cublasStatus_t cublasSetVector(int n, int element, const void *from, int from_step,
+                               void *to, int to_step);
+cublasStatus_t cublasGetVector(int n, int element, const void *from, int from_step,
+                               void *to, int to_step);
 cublasStatus_t cublasGetMathMode(cublasHandle_t handle, cublasMath_t *mode);
 cublasStatus_t cublasSetAtomicsMode(cublasHandle_t handle, cublasAtomicsMode_t mode);
 cublasStatus_t cublasGetAtomicsMode(cublasHandle_t handle, cublasAtomicsMode_t *mode);

@@ -49,5 +49,6 @@ inline cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttribute attribute, 
 
 #include "vgpu_device.h"
 #endif
+#include "vgpu_everyday.h"
 #include "vgpu_sites.h"
 #endif
