@@ -41,7 +41,7 @@ Test(vgpu, the_best_block_size_fills_the_multiprocessor)
     cr_assert_eq(block, 1024);
     cr_assert_eq(grid, 2 * 132);
     OK(cudaOccupancyMaxPotentialBlockSize(&grid, &block, idle, 0, 200));
-    cr_assert_eq(block, 192, "ten blocks of six warps are more threads than 32 of two");
+    cr_assert_eq(block, 128, "16 blocks of 4 warps fill it; 10 of 6 do not");
     OK(cudaFuncSetCacheConfig(idle, cudaFuncCachePreferL1));
 }
 #endif
