@@ -37,6 +37,39 @@ Test(vgpu, every_cluster_file_loads)
     globfree(&found);
 }
 
+static int needs_source(const char *line)
+{
+    static const char *const plain[] = {"nodes", "gpus_per_node", "compute_capability",
+                                        "pcie_generation", "pcie_lanes"};
+    char key[64];
+    double value;
+    if (sscanf(line, " %63[a-z_0-9]: %lf", key, &value) != 2)
+        return 0;
+    for (int i = 0; i < 5; i++)
+        if (strcmp(key, plain[i]) == 0)
+            return 0;
+    return 1;
+}
+
+Test(vgpu, every_number_has_its_source)
+{
+    glob_t found;
+    char line[256];
+    int numbers = 0;
+    cr_assert_eq(glob("code/vgpu/clusters/*.yaml", 0, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        FILE *in = fopen(found.gl_pathv[i], "r");
+        for (int n = 1; fgets(line, sizeof line, in); n++)
+            if (needs_source(line)) {
+                cr_assert(strstr(line, " # "), "%s:%d: %s", found.gl_pathv[i], n, line);
+                numbers++;
+            }
+        fclose(in);
+    }
+    cr_assert_gt(numbers, 200);
+    globfree(&found);
+}
+
 Test(vgpu, the_built_in_cluster_is_the_file)
 {
     dls_cluster built_in, file;
@@ -346,7 +379,7 @@ Test(vgpu, properties_come_from_the_file)
     cr_assert_eq(p.multiProcessorCount, 108);
     cr_assert_eq(p.l2CacheSize, 41943040);
     cr_assert_eq(p.asyncEngineCount, 3);
-    cr_assert_eq(dls_gpu_occupancy(128, 32, 100 * 1024), 1, "164 KB hold one block");
+    cr_assert_eq(dls_gpu_occupancy(128, 32, 100 * 1024), 1, "of 164 KB");
     cr_assert_eq(dls_gpu_occupancy(1024, 32, 0), 2);
     cr_assert(p.major == 8 && p.minor == 0);
 }

@@ -145,6 +145,29 @@ Test(vgpu, a_gap_has_to_be_long_enough)
     near(span_start("copy to device", 1), t + 106.7 + 8 + 1e6 / 55e3, "behind it");
 }
 
+Test(vgpu, four_operations_find_their_places)
+{
+    const double megabyte = 8 + 1e6 / 55e3;
+    cudaStream_t s[2];
+    char *host, *device;
+    note first, last;
+    dls_trace_enable(1);
+    streams(s, 2);
+    OK(cudaMallocHost((void **)&host, 4 << 20));
+    OK(cudaMalloc((void **)&device, 4 << 20));
+    double t = dls_gpu_host_time() / US;
+    kernel(s[0], &first, 100);
+    OK(cudaMemcpyAsync(device, host, 1000000, cudaMemcpyHostToDevice, s[0]));
+    OK(cudaMemcpyAsync(device + (1 << 20), host, 1000000, cudaMemcpyHostToDevice, s[1]));
+    kernel(s[1], &last, 50);
+    OK(cudaDeviceSynchronize());
+    near(span_start("copy to device", 0), t + 14.3, "slips in");
+    near(span_start("copy to device", 1), t + 106.7, "behind its kernel");
+    near(last.start, t + 106.7, "waits for the roof");
+    near(last.finish, t + 156.7, "takes its time");
+    cr_assert_lt(14.3 + megabyte, 106.7, "the gap is long enough");
+}
+
 static double span_start(const char *name, int k)
 {
     double start[16];
