@@ -1,6 +1,6 @@
 /* tests/tensor/bench_ladder_mapping.c: from chapters/02-gemm-ladder-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* Draws which elements of a block's tile of C belong to warp 0 and to its first two
- * threads, for each step of the ladder: an SVG on standard output. */
+ * threads, for each step of the ladder: an SVG in the file of that name. */
 #include <stdio.h>
 #include <string.h>
 
@@ -149,9 +149,11 @@ static int draw_panel(int n)
     return wrong;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     int wrong = 0;
+    if (freopen(argc > 1 ? argv[1] : "/dev/null", "w", stdout) == NULL)
+        return 1;
     printf("<svg viewBox=\"0 0 664 390\" xmlns=\"http://www.w3.org/2000/svg\">\n"
            "<title>Tiles of the ladder</title>\n<g id=\"gnuplot_canvas\" "
            "shape-rendering=\"crispEdges\" "
