@@ -101,6 +101,30 @@ Test(vgpu, simt_launch_by_pointer)
 }
 
 #ifdef DLS_VIRTUAL_GPU
+__global__ void meet_in_part(int *out)
+{
+    if (threadIdx.x >= 64 - 7 * blockIdx.x)
+        return;
+    atomicAdd(&out[0], 1);
+    cg::this_grid().sync();
+    if (threadIdx.x == 0)
+        out[1 + blockIdx.x] = out[0];
+}
+
+Test(vgpu, simt_grid_barrier_of_some)
+{
+    FOR_SEEDS(seed) {
+        int *out = managed(6, 0);
+        void *arguments[] = {&out};
+        OK(cudaLaunchCooperativeKernel((void *)meet_in_part, dim3(5), dim3(64),
+                                       arguments));
+        OK(cudaDeviceSynchronize());
+        for (int i = 0; i < 6; i++)
+            cr_assert_eq(out[i], 64 + 57 + 50 + 43 + 36);
+        OK(cudaFree(out));
+    }
+}
+
 __global__ void meet_badly(int how)
 {
     if (how == 0 || blockIdx.x > 1)

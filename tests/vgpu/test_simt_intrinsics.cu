@@ -111,8 +111,10 @@ __global__ void round_at_the_ends(float *f, double *d)
     f[2] = __fmul_ru(1e-30f, 1e-30f);
     f[3] = __fmul_rd(1e-30f, 1e-30f);
     f[4] = __int2float_rz(16777217);
-    f[5] = __int2float_ru(16777217);
     f[6] = __double2float_rd(-1e-60);
+    f[5] = __fadd_ru(0.0f, __int2float_ru(16777217));
+    volatile float even = 16777216.0f;
+    f[7] = even + 1.0f;  // rounds to nearest again
     d[0] = __dadd_ru(1.0, 1e-30);
     d[1] = __dmul_rd(3.0, 1.0 / 3.0);
     d[2] = __fma_rz(1.0 + 1e-10, 1.0 - 1e-10, -1.0);
@@ -122,12 +124,13 @@ __global__ void round_at_the_ends(float *f, double *d)
 Test(vgpu, simt_rounding_at_the_ends)
 {
     const float tiny = ldexpf(1, -149);
-    const float want[] = {FLT_MAX, INFINITY, tiny, 0, 16777216, 16777218, -tiny};
-    float *f = managed(7, 5.0f);
+    const float want[] = {FLT_MAX, INFINITY, tiny,  0,
+                          16777216, 16777218, -tiny, 16777216};
+    float *f = managed(8, 5.0f);
     double *d = managed(4, 5.0);
     round_at_the_ends<<<1, 1>>>(f, d);
     OK(cudaDeviceSynchronize());
-    for (int i = 0; i < 7; i++)
+    for (int i = 0; i < 8; i++)
         cr_assert_eq(f[i], want[i], "%d: %g", i, (double)f[i]);
     cr_assert_eq(d[0], 1.0 + DBL_EPSILON);
     cr_assert_lt(d[1], 1.0);
