@@ -7,37 +7,19 @@
  * A graph is the list of entries in the order of the calls; a launch submits a copy of
  * each, lane 0 to the launching stream and the others to hidden ones. Communication,
  * which carries state from its enqueue to its run, is refused. Not built: graphs by
- * nodes, updates, child graphs, allocations inside a graph. */
-#include "vgpu/vgpu_internal.h"
+ * nodes, child graphs, allocations inside a graph. */
+#include "vgpu/graph.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 
 /* keep the entries of a graph */
-enum { LANES = 32 };
 
-typedef struct entry {
-    dls_vgpu_type type;
-    int lane, previous; // the entry before it in the lane, -1: none
-    int target;         // WAIT: the RECORD that it waits for
-    int after_work;     // some WORK comes before it: it starts after a gap
-    dls_gpu_op op;
-    void *arg;
-    double duration;
-} entry;
-
-struct CUgraph_st {
-    int refs; // the program's handle and every executable graph
-    entry *entries;
-    int count, capacity;
-    int lanes;
-    struct lane { int last, worked; } lane[LANES]; // last entry or -1
-};
-
-static void graph_drop(struct CUgraph_st *g)
+void dls_vgpu_graph_drop(struct CUgraph_st *g)
 {
     if (g == NULL || --g->refs > 0)
         return;
+    dls_vgpu_graph_drop(g->original);
     for (int i = 0; i < g->count; i++)
         if (g->entries[i].op.destroy)
             g->entries[i].op.destroy(g->entries[i].arg);
@@ -251,7 +233,7 @@ static cudaError_t finish_capture(capture *c, cudaGraph_t *graph)
     *link = c->next;
     *graph = error ? NULL : c->graph;
     if (error)
-        graph_drop(c->graph);
+        dls_vgpu_graph_drop(c->graph);
     free(c);
     return error;
 }
@@ -298,19 +280,13 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream,
 }
 
 /* instantiate a graph */
-struct CUgraphExec_st {
-    struct CUgraph_st *graph;
-    cudaStream_t branch[LANES]; // [0] unused: the launching stream
-    dls_vgpu_mark *last;        // of the latest launch
-};
-
 static void exec_free(struct CUgraphExec_st *x)
 {
     for (int i = 1; i < LANES; i++)
         if (x->branch[i])
             cudaStreamDestroy(x->branch[i]);
     dls_vgpu_drop(x->last);
-    graph_drop(x->graph);
+    dls_vgpu_graph_drop(x->graph);
     free(x);
 }
 
@@ -349,7 +325,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph)
     if (error == cudaSuccess && graph == NULL)
         error = cudaErrorInvalidValue;
     if (error == cudaSuccess)
-        graph_drop(graph);
+        dls_vgpu_graph_drop(graph);
     return dls_vgpu_leave(error);
 }
 

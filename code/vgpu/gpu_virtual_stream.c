@@ -83,6 +83,13 @@ struct CUstream_st *dls_vgpu_stream(cudaStream_t stream)
             *legacy = stream_new(dls_vgpu_device(), 0, 0);
         return *legacy;
     }
+    if (stream == cudaStreamPerThread) {
+        static _Thread_local struct CUstream_st *own[DLS_VGPU_DEVICES];
+        int d = dls_vgpu_device();
+        if (own[d] == NULL)
+            own[d] = stream_new(d, ++dls_vgpu.stream_count[d], 0);
+        return own[d];
+    }
     for (struct CUstream_st *s = dls_vgpu.streams; s; s = s->next)
         if (s == stream)
             return s;
@@ -117,7 +124,7 @@ cudaError_t dls_vgpu_submit(struct CUstream_st *s, dls_vgpu_operation *operation
 }
 
 /* order the default stream */
-static cudaError_t submit_wait(struct CUstream_st *s, dls_vgpu_mark *mark)
+cudaError_t dls_vgpu_submit_wait(struct CUstream_st *s, dls_vgpu_mark *mark)
 {
     dls_vgpu_operation *operation = dls_vgpu_operation_new(DLS_VGPU_WAIT);
     if (operation == NULL)
@@ -140,13 +147,13 @@ static cudaError_t order_with_legacy(struct CUstream_st *s)
         if (legacy == NULL || legacy->last == s->legacy_seen)
             return cudaSuccess;
         replace_mark(&s->legacy_seen, legacy->last);
-        return submit_wait(s, legacy->last);
+        return dls_vgpu_submit_wait(s, legacy->last);
     }
     for (struct CUstream_st *t = dls_vgpu.streams; t && !error; t = t->next)
         if (t != s && t->device == s->device && t->last != t->legacy_joined &&
             !(t->flags & cudaStreamNonBlocking)) {
             replace_mark(&t->legacy_joined, t->last);
-            error = submit_wait(s, t->last);
+            error = dls_vgpu_submit_wait(s, t->last);
         }
     return error;
 }
@@ -308,7 +315,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
     cudaError_t error = dls_vgpu_enter();
     struct CUstream_st *s = dls_vgpu_stream(stream), **link = &dls_vgpu.streams;
-    if (error == cudaSuccess && (stream == NULL || s == NULL || s->index == 0))
+    if (error == cudaSuccess &&
+        (stream == NULL || s == NULL || s->index == 0 || stream == cudaStreamPerThread))
         return dls_vgpu_leave(cudaErrorInvalidResourceHandle);
     if (error == cudaSuccess)
         error = dls_vgpu_capture_refuse(s);
@@ -338,7 +346,7 @@ cudaError_t dls_gpu_name_stream(cudaStream_t stream, const char *name)
 }
 
 /* wait for streams */
-static cudaError_t submit_record(struct CUstream_st *s, dls_vgpu_mark **slot)
+cudaError_t dls_vgpu_submit_record(struct CUstream_st *s, dls_vgpu_mark **slot)
 {
     cudaError_t error = order_with_legacy(s);
     if (error != cudaSuccess)
@@ -405,110 +413,4 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void 
     dls_gpu_op op = {.name = "host function", .kind = DLS_GPU_HOST, .run = host_run,
                      .destroy = free};
     return dls_vgpu_launch(stream, &op, call, -1);
-}
-
-/* work with events */
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned int flags)
-{
-    cudaError_t error = dls_vgpu_enter();
-    if (error == cudaSuccess && event == NULL)
-        error = cudaErrorInvalidValue;
-    if (error == cudaSuccess) {
-        *event = calloc(1, sizeof **event);
-        error = *event ? cudaSuccess : cudaErrorMemoryAllocation;
-    }
-    if (error == cudaSuccess)
-        (*event)->flags = flags;
-    return dls_vgpu_leave(error);
-}
-
-cudaError_t cudaEventCreate(cudaEvent_t *event)
-{
-    return cudaEventCreateWithFlags(event, cudaEventDefault);
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event)
-{
-    cudaError_t error = dls_vgpu_enter();
-    if (error == cudaSuccess && event == NULL)
-        error = cudaErrorInvalidResourceHandle;
-    if (event) {
-        dls_vgpu_drop(event->mark);
-        free(event);
-    }
-    return dls_vgpu_leave(error);
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
-{
-    cudaError_t error = dls_vgpu_enter();
-    struct CUstream_st *s = error ? NULL : dls_vgpu_stream(stream);
-    if (error == cudaSuccess && (event == NULL || s == NULL))
-        error = cudaErrorInvalidResourceHandle;
-    if (error == cudaSuccess)
-        error = submit_record(s, &event->mark);
-    return dls_vgpu_leave(error);
-}
-
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event,
-                                unsigned int flags)
-{
-    cudaError_t error = dls_vgpu_enter();
-    struct CUstream_st *s = error ? NULL : dls_vgpu_stream(stream);
-    if (error == cudaSuccess && (event == NULL || s == NULL))
-        error = cudaErrorInvalidResourceHandle;
-    if (error == cudaSuccess && flags != 0)
-        error = cudaErrorInvalidValue;
-    if (error == cudaSuccess && !event->mark && dls_vgpu_observer)
-        dls_vgpu_observer->waited_for_nothing();
-    if (error == cudaSuccess && event->mark)
-        error = dls_vgpu_capture_join(s, event->mark);
-    if (error == cudaSuccess && event->mark)
-        error = order_with_legacy(s);
-    if (error == cudaSuccess && event->mark)
-        error = submit_wait(s, event->mark);
-    return dls_vgpu_leave(error);
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t event)
-{
-    cudaError_t error = dls_vgpu_enter();
-    if (error == cudaSuccess)
-        error = event ? dls_vgpu_captured(event->mark) : cudaErrorInvalidResourceHandle;
-    if (error == cudaSuccess)
-        error = dls_vgpu_finish(event->mark, 1);
-    return dls_vgpu_leave(error);
-}
-
-cudaError_t cudaEventQuery(cudaEvent_t event)
-{
-    cudaError_t error = dls_vgpu_enter();
-    if (error == cudaSuccess)
-        error = event ? dls_vgpu_captured(event->mark) : cudaErrorInvalidResourceHandle;
-    if (error == cudaSuccess)
-        error = dls_vgpu_poll(event->mark);
-    return dls_vgpu_leave(error);
-}
-
-/* Virtual milliseconds; both events must have passed on the host's clock. */
-cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end)
-{
-    cudaError_t error = dls_vgpu_enter();
-    if (error == cudaSuccess && milliseconds == NULL)
-        error = cudaErrorInvalidValue;
-    if (error == cudaSuccess && (!start || !end || !start->mark || !end->mark ||
-                                 ((start->flags | end->flags) & cudaEventDisableTiming)))
-        error = cudaErrorInvalidResourceHandle;
-    if (error == cudaSuccess) {
-        dls_vgpu_settle(start->mark);
-        dls_vgpu_settle(end->mark);
-        error = dls_vgpu.sticky;
-    }
-    if (error == cudaSuccess && (!start->mark->done || !end->mark->done ||
-                                 end->mark->time > dls_vgpu.host_time ||
-                                 start->mark->time > dls_vgpu.host_time))
-        error = cudaErrorNotReady;
-    if (error == cudaSuccess)
-        *milliseconds = (float)((end->mark->time - start->mark->time) * 1e3);
-    return dls_vgpu_leave(error);
 }

@@ -53,6 +53,12 @@ cudaError_t dls_simt_set_attribute(const void *kernel, int attribute, int value)
         error = set_shared_limit(kernel, value);
     return dls_vgpu_leave(error);
 }
+
+size_t dls_simt_shared_limit(const void *kernel)
+{
+    const kernel_attributes *k = find(kernel);
+    return k ? k->shared_limit : 48 * 1024;
+}
 /* refuse a launch */
 static int fit_together(const dls_simt_grid *g)
 {

@@ -110,6 +110,10 @@ void dls_vgpu_operation_free(dls_vgpu_operation *operation);
 /* Appends; the operation now belongs to the stream. */
 cudaError_t dls_vgpu_submit(struct CUstream_st *stream, dls_vgpu_operation *operation);
 
+/* Enqueue a wait for a mark; a record, whose mark goes to the slot. */
+cudaError_t dls_vgpu_submit_wait(struct CUstream_st *s, dls_vgpu_mark *mark);
+cudaError_t dls_vgpu_submit_record(struct CUstream_st *s, dls_vgpu_mark **slot);
+
 /* The pending annotation of this thread, folded into op and forgotten. */
 void dls_vgpu_take_cost(dls_gpu_op *op);
 
@@ -175,6 +179,8 @@ cudaError_t dls_vgpu_enqueue_kernel(const char *name, const unsigned int grid[3]
                                     const unsigned int block[3], size_t shared,
                                     cudaStream_t stream, void (*run)(void *closure),
                                     void *closure, void (*destroy)(void *closure));
+/* Bytes of dynamic shared memory that a kernel may have: 48 KiB, or what it opted for. */
+size_t dls_simt_shared_limit(const void *kernel);
 
 /* declare the hooks of capture */
 /* Capturing a graph (gpu_virtual_graph.c). The operation is always taken. */

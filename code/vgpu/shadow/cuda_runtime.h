@@ -48,6 +48,7 @@ inline cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttribute attribute, 
 }
 
 #include "vgpu_device.h"
+#include "vgpu_templates.h"
 #endif
 #include "vgpu_everyday.h"
 #include "vgpu_sites.h"

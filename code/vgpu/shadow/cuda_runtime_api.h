@@ -8,6 +8,7 @@
 #include "vgpu_devices.h"
 #include "vgpu_graphs.h"
 #include "vgpu_memory.h"
+#include "vgpu_calls.h"
 
 #define CUDART_VERSION 13000
 #define CUDART_CB
