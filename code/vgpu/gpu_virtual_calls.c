@@ -115,16 +115,6 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes,
     return dls_vgpu_leave(error);
 }
 
-cudaError_t cudaFuncSetCacheConfig(const void *kernel, enum cudaFuncCache config)
-{
-    cudaError_t error = dls_vgpu_enter();
-    if (error == cudaSuccess && kernel == NULL)
-        error = cudaErrorInvalidDeviceFunction;
-    if (error == cudaSuccess && (unsigned)config > cudaFuncCachePreferEqual)
-        error = cudaErrorInvalidValue;
-    return dls_vgpu_leave(error); // a preference: nothing follows from it
-}
-
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
     int *blocks, const void *kernel, int threads, size_t shared, unsigned int flags)
 {

@@ -6,14 +6,17 @@
 
 __global__ void add_to(int *x, int by) { x[threadIdx.x] += by; }
 
+/* test kernels by their type */
 Test(vgpu, kernels_are_asked_by_their_type)
 {
     cudaFuncAttributes a;
     int grid = 0, block = 0, blocks = 0;
     OK(cudaFuncGetAttributes(&a, add_to));
     cr_expect_eq(a.maxThreadsPerBlock, 1024);
-    OK(cudaOccupancyMaxPotentialBlockSize(&grid, &block, add_to));
-    OK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, add_to, block, 0));
+    OK(cudaOccupancyMaxPotentialBlockSizeVariableSMem(
+        &grid, &block, add_to, [](int threads) { return (size_t)threads * 64; }));
+    OK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, add_to, block,
+                                                     (size_t)block * 64));
     cr_expect_eq(grid % blocks, 0);
     cr_expect_eq(block % 32, 0);
 }

@@ -11,14 +11,6 @@ inline cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes,
     return ::cudaFuncGetAttributes(attributes, reinterpret_cast<const void *>(kernel));
 }
 
-template <class... P>
-inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-    int *blocks, void (*kernel)(P...), int threads, size_t shared)
-{
-    return ::cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-        blocks, reinterpret_cast<const void *>(kernel), threads, shared);
-}
-
 template <class F, class... P>
 inline cudaError_t cudaOccupancyMaxPotentialBlockSizeVariableSMem(
     int *grid, int *block, void (*kernel)(P...), F shared_of, int limit = 0)
@@ -31,8 +23,8 @@ inline cudaError_t cudaOccupancyMaxPotentialBlockSizeVariableSMem(
     for (int n = limit > 0 && limit < 1024 ? (limit + 31) / 32 * 32 : 1024;
          n > 0 && error == cudaSuccess; n -= 32) {
         int threads = limit > 0 && n > limit ? limit : n;
-        error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads,
-                                                              shared_of(threads));
+        error = ::cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+            &each, reinterpret_cast<const void *>(kernel), threads, shared_of(threads));
         if (error == cudaSuccess && each * threads > most) {
             most = each * threads;
             *block = threads;
@@ -40,15 +32,6 @@ inline cudaError_t cudaOccupancyMaxPotentialBlockSizeVariableSMem(
         }
     }
     return error;
-}
-
-template <class... P>
-inline cudaError_t cudaOccupancyMaxPotentialBlockSize(int *grid, int *block,
-                                                      void (*kernel)(P...),
-                                                      size_t shared = 0, int limit = 0)
-{
-    return cudaOccupancyMaxPotentialBlockSizeVariableSMem(
-        grid, block, kernel, [shared](int) { return shared; }, limit);
 }
 
 #ifndef gridDim // under probes a macro, so that no member can have this name
