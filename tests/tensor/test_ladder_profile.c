@@ -156,4 +156,26 @@ Test(ladder_profile, the_checker_finds_mistakes)
     expect_report("vector", "s/PITCH = ROWS + 4/PITCH = ROWS + 1/", "misaligned",
                   "as_quad(x) = as_quad(&a[l][row]);");
 }
+
+/* test the ladder command */
+Test(ladder_profile, the_command)
+{
+    outcome o = run_program("build/bin/dls ladder --m 5 --n 6 --k 7 --json");
+    json_t *rows = json_loads(o.output, 0, NULL);
+    cr_expect_eq(json_array_size(rows), DLS_LADDER_STEPS, "%s", o.output);
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        json_t *row = json_array_get(rows, i);
+        double share = json_number_value(json_object_get(row, "error/bound"));
+        cr_expect_eq(json_integer_value(json_object_get(row, "step")), (int)i + 1);
+        cr_expect(share >= 0 && share <= 1, "%s", o.output);
+    }
+    json_decref(rows);
+    o = run_program("build/bin/dls ladder --step 10");
+    cr_expect_eq(o.exit_code, 2);
+    cr_expect(strstr(o.output, "--step: expected 1 to 9, got 10"), "%s", o.output);
+    o = run_program("build/bin/dls ladder --k 0");
+    cr_expect_eq(o.exit_code, 2);
+    cr_expect(strstr(o.output, "expected sizes from 1 to 4096, got 256, 256 and 0"), "%s",
+              o.output);
+}
 #endif
