@@ -104,10 +104,11 @@ dls_status command_profile(int argc, char **argv, int *exit_code)
 {
     char **rest = NULL;
     const char *json = NULL, *tsv = NULL;
-    int helped;
+    int helped, annotate = 0;
     const dls_arg args[] = {
         {"--json", DLS_ARG_STRING, &json, "FILE", "also write all counters there"},
         {"--tsv", DLS_ARG_STRING, &tsv, "FILE", "also write them line by line"},
+        {"--annotate", DLS_ARG_FLAG, &annotate, NULL, "print the source beside them"},
         {"PROGRAM", DLS_ARG_REST, &rest, NULL, "made by dls cc; or a .cu file; or a dls "
          "command; and its arguments"}};
     const dls_args spec = {"dls profile", "Counts what kernels do, line by line.",
@@ -116,7 +117,7 @@ dls_status command_profile(int argc, char **argv, int *exit_code)
     DLS_TRY(dls_args_parse(&spec, argc, argv, &helped));
     if (helped)
         return DLS_OK;
-    DLS_TRY(set("DLS_PROFILE", "1"));
+    DLS_TRY(set("DLS_PROFILE", annotate ? "annotate" : "1"));
     DLS_TRY(set("DLS_PROFILE_JSON", json));
     DLS_TRY(set("DLS_PROFILE_TSV", tsv));
     return run_probed(rest, exit_code);

@@ -205,13 +205,25 @@ int dls_profile_kernel(const char *name, dls_profiled_kernel *out)
     return found != NULL;
 }
 /* start from the environment */
+/* The file that a variable names, or NULL; each of several ranks has its own. */
+static const char *file_from(const char *variable, char *path, size_t room)
+{
+    const char *name = getenv(variable), *rank = getenv("DLS_RANK");
+    snprintf(path, room, "%s%s%s", name ? name : "", rank ? "." : "", rank ? rank : "");
+    return name ? path : NULL;
+}
+
 static void write_at_exit(void)
 {
-    const char *json = getenv("DLS_PROFILE_JSON"), *tsv = getenv("DLS_PROFILE_TSV");
+    char a[4096], b[4096];
+    const char *json = file_from("DLS_PROFILE_JSON", a, sizeof a);
+    const char *tsv = file_from("DLS_PROFILE_TSV", b, sizeof b);
     dls_profile_end();
     dls_status status = DLS_OK;
     if (strcmp(getenv("DLS_PROFILE"), "quiet") != 0)
         status = dls_profile_print(stderr, 20);
+    if (status == DLS_OK && !strcmp(getenv("DLS_PROFILE"), "annotate"))
+        dls_profile_annotate(stderr);
     if (status == DLS_OK && json)
         status = dls_profile_write_json(json);
     if (status == DLS_OK && tsv)

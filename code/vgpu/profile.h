@@ -73,13 +73,17 @@ int dls_profile_line(const char *file, int line, dls_profile_counters *out);
 /* Host. A table of the kernels and one of the `hottest` lines, with their text. */
 dls_status dls_profile_print(FILE *out, int hottest);
 
+/* Host. The passages of the source that did anything, with counts beside each line. */
+void dls_profile_annotate(FILE *out);
+
 /* Host. Everything as JSON; and one line FILE:LINE <tab> counters for each line that
  * was counted, with a heading. The file is replaced when it is complete. */
 dls_status dls_profile_write_json(const char *path);
 dls_status dls_profile_write_tsv(const char *path);
 
 /* Host. What a probed program does at its start: follows DLS_PROFILE (1: print to stderr
- * at the end), DLS_PROFILE_JSON and DLS_PROFILE_TSV (files to write). */
+ * at the end; annotate: with the source; quiet: nothing), DLS_PROFILE_JSON and
+ * DLS_PROFILE_TSV (files to write). */
 void dls_profile_start(void);
 
 

@@ -53,11 +53,13 @@ Test(cli, own_profile)
 {
     const char *dls = enter("profile");
     size_t size;
-    outcome p = run_program("%s profile --json p.json --tsv p.tsv "
+    outcome p = run_program("%s profile --annotate --json p.json --tsv p.tsv "
                             "%s/tests/cli/homework/vector_add.cu", dls, here);
     cr_assert_eq(p.exit_code, 0, "%s", p.output);
     cr_assert(strstr(p.output, "vector_add.cu:8"), "%s", p.output);
-    cr_assert(strstr(p.output, "c[i] = a[i] + b[i];"), "%s", p.output);
+    cr_assert(strstr(p.output, "|    8          c[i] = a[i] + b[i];"), "%s", p.output);
+    cr_assert(strstr(p.output, "\n    3.91           31.25        1000 |    8  "), "%s",
+              p.output);
     char *json = read_whole("p.json", &size), *tsv = read_whole("p.tsv", &size);
     cr_assert(json && tsv);
     cr_assert(strstr(json, "\"kernel\": \"add\""));
