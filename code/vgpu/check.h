@@ -22,7 +22,6 @@ typedef enum dls_check_class {
     DLS_CHECK_HOST_ACCESS,   // the host touched device memory
     DLS_CHECK_HOST_MEMORY,   // a kernel touched the host's
     DLS_CHECK_SHARED_RACE, DLS_CHECK_GLOBAL_RACE, DLS_CHECK_STREAM_RACE,
-    DLS_CHECK_ASYNC_COPY,    // read before the wait
     DLS_CHECK_BARRIER, DLS_CHECK_DEADLOCK, DLS_CHECK_MASK,
     DLS_CHECK_SOURCE_LANE, DLS_CHECK_NEVER_RECORDED, // these and the next are notes
     DLS_CHECK_API_ERROR, DLS_CHECK_LAUNCH_ERROR,

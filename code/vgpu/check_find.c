@@ -384,8 +384,6 @@ static const struct wrong {
         "copy it with cudaMemcpy, or allocate it with cudaMallocManaged"},
     [DLS_CHECK_HOST_MEMORY] = {"a kernel touches ordinary host memory",
         "pass memory of cudaMalloc, or pin the host's with cudaHostRegister"},
-    [DLS_CHECK_ASYNC_COPY] = {"read of what an asynchronous copy is still writing",
-        "wait for the copy (cp.async.wait_group), then __syncthreads()"},
 };
 
 /* Code that was not watched has run since the allocation, and something lies there. */

@@ -22,7 +22,6 @@
 typedef uint64_t dls_record;  // 0: no access
 
 #define DLS_RECORD_ATOMIC (1ull << 62)   // atomic or volatile
-#define DLS_RECORD_PENDING (1ull << 63)  // in w: a copy that nobody has waited for
 #define DLS_RECORD_KEPT (1ull << 63)     // in r[1]: the write before the atomic one in w
 
 static inline uint32_t dls_time_of(dls_record r) { return (uint32_t)r; }

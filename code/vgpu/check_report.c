@@ -11,7 +11,7 @@ const char *dls_check_name(dls_check_class kind)
     static const char *const names[DLS_CHECK_CLASSES] = {
         "global-bounds", "shared-bounds", "local-bounds", "misaligned", "uninitialised",
         "after-free", "double-free", "invalid-free", "leak", "host-access", "host-memory",
-        "shared-race", "global-race", "stream-race", "async-copy", "barrier", "deadlock",
+        "shared-race", "global-race", "stream-race", "barrier", "deadlock",
         "mask", "source-lane", "never-recorded", "api-error", "launch-error"};
     return kind < DLS_CHECK_CLASSES ? names[kind] : "?";
 }

@@ -160,6 +160,19 @@ __global__ void same_byte(unsigned char *x)
 FAULT(same_byte, DLS_CHECK_SHARED_RACE, "of 32 bytes",
       unsigned char *x = device<unsigned char>(32); same_byte<<<1, 32>>>(x);
       OK(cudaFree(x)))
+
+__global__ void copy_not_awaited(float *x, const float *y)
+{
+    __shared__ float s[128];
+    dls_cp_async_16(&s[threadIdx.x * 4], &y[threadIdx.x * 4]);
+    dls_cp_async_commit();
+    __syncthreads(); // a barrier does not wait for the copies
+    x[threadIdx.x] = s[127 - threadIdx.x]; // copy_not_awaited-other
+    dls_cp_async_wait<0>(); // copy_not_awaited
+}
+FAULT(copy_not_awaited, DLS_CHECK_SHARED_RACE, "shared array 's'",
+      float *x = device<float>(128); float *y = device<float>(128);
+      copy_not_awaited<<<1, 32>>>(x, y); OK(cudaFree(x)); OK(cudaFree(y)))
 /* race in global memory */
 __global__ void in_place_stencil(float *x)
 {
