@@ -14,7 +14,8 @@ Test(cli, help_lists_every_command)
 {
     outcome o = run_program(DLS " --help");
     cr_expect_eq(o.exit_code, 0);
-    const char *names[] = {"run", "train", "sample", "metrics", "memory", "ladder"};
+    const char *names[] = {"run", "train", "sample", "metrics", "memory", "ladder",
+                           "cluster"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         cr_expect(strstr(o.output, names[i]), "no %s in:\n%s", names[i], o.output);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -100,4 +101,18 @@ Test(cli, run_refuses_nonsense)
     cr_expect_eq(run_program(DLS " run -n 0 -- true").exit_code, 2);
     cr_expect_eq(run_program(DLS " run -n 2").exit_code, 2);
     cr_expect_eq(run_program(DLS " run -n 2 -- ./no-such-program").exit_code, 127);
+}
+
+Test(cli, cluster_prints_a_path)
+{
+    outcome o = run_program(DLS " cluster a100-pcie-pairs --from 1 --to 2 --bytes 1e6");
+    cr_expect_eq(o.exit_code, 0);
+    cr_expect(strstr(o.output, "CPU 0     CPU 1         2.85  21.76"), "%s", o.output);
+    cr_expect(strstr(o.output, "14.25  21.76  60.21"), "%s", o.output);
+    o = run_program(DLS " cluster dgx-h100");
+    cr_expect(strstr(o.output, "gemm_fp8") && !strstr(o.output, "gemm_fp4"), "%s",
+              o.output);
+    cr_expect_eq(run_program(DLS " cluster dgx-h100 --from 0").exit_code, 2);
+    cr_expect_eq(run_program(DLS " cluster dgx-h100 --from 0 --to 8").exit_code, 2);
+    cr_expect_eq(run_program(DLS " cluster dgx-h1000").exit_code, 2);
 }
