@@ -21,7 +21,7 @@ static double now()
 template <class F> static double least(double items, F run)
 {
     double best = 1e30;
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < 200; i++) {
         double start = now();
         run();
         cudaDeviceSynchronize();
@@ -115,7 +115,7 @@ static void print(const char *what, double emulated, double plain)
 
 int main()
 {
-    const int n = 1 << 16, N = 256, rounds = 500;
+    const int n = 1 << 16, N = 128;
     float *x, *y, *z;
     cudaMallocManaged((void **)&x, n * sizeof(float), cudaMemAttachGlobal);
     cudaMallocManaged((void **)&y, n * sizeof(float), cudaMemAttachGlobal);
@@ -127,14 +127,15 @@ int main()
           least(n, [&] { add_one_plain(x, n); }));
     for (int block = 32; block <= 1024; block *= 2) {
         char what[64];
+        const int rounds = 64000 / block;
         snprintf(what, sizeof what, "barrier, %d threads a block", block);
         print(what, least(4.0 * block * rounds, [&] {
             pass_barriers<<<4, block>>>(x, rounds);
         }), least(1.0 * block * rounds, [&] { pass_phases_plain(x, block, rounds); }));
     }
-    print("shuffle", least(4.0 * 128 * rounds, [&] {
-        pass_shuffles<<<4, 128>>>(x, rounds);
-    }), least(128.0 * rounds, [&] { exchange_plain(y, z, 128, rounds); }));
+    print("shuffle", least(4.0 * 128 * 500, [&] {
+        pass_shuffles<<<4, 128>>>(x, 500);
+    }), least(128.0 * 500, [&] { exchange_plain(y, z, 128, 500); }));
     print("tiled SGEMM 16x16, multiply-add", least((double)N * N * N, [&] {
         tiled<16><<<dim3(N / 16, N / 16), dim3(16, 16)>>>(x, y, z, N);
     }), least((double)N * N * N, [&] { multiply_plain(x, y, z, N); }));
