@@ -1,5 +1,5 @@
 /* code/vgpu/profile_source.c: from chapters/A-virtual-gpu-profile.md. Edit the chapter, or edit here and run "make untangle". */
-/* The source with the counts beside its lines, for a terminal or for a page of the book. */
+/* The source with the counts beside its lines, for a terminal or a page of the book. */
 #include "vgpu/profile_internal.h"
 
 #include <stdlib.h>
