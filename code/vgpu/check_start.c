@@ -4,6 +4,7 @@
 
 #include <malloc.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -353,6 +354,18 @@ static void print_at_exit(void)
     }
 }
 
+/* A program that crashes, or is stopped in an endless loop, has not reached its exit. */
+static const int endings[] = {SIGSEGV, SIGABRT, SIGFPE, SIGINT, SIGTERM};
+
+static void ended_by(int number)
+{
+    signal(number, SIG_DFL);
+    fprintf(stderr, "dls check: the program is ended by signal %d (SIG%s); found so far:\n",
+            number, sigabbrev_np(number));
+    dls_check_print(stderr); // not safe in a handler in theory; silence would be worse
+    raise(number);
+}
+
 /* Every probed object calls this before main. */
 void dls_check_if_asked(void)
 {
@@ -364,4 +377,7 @@ void dls_check_if_asked(void)
         _exit(2);
     }
     atexit(print_at_exit);
+    for (int i = 0; i < (int)(sizeof endings / sizeof *endings); i++)
+        if (signal(endings[i], ended_by) == SIG_IGN)
+            signal(endings[i], SIG_IGN);
 }
