@@ -3,6 +3,7 @@
 #include "vgpu/check_internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* decide whether an access is ordered */
 /* Did the access of the record happen before `thread` of the running block (or the
@@ -429,6 +430,14 @@ void dls_check_touched(int write, const void *start, size_t bytes, size_t pitch,
     }
 }
 /* look at the host */
+/* The host itself, or a host function in a stream. An operation of the library that
+ * stands for a kernel and is written in C++ is the device's code. */
+static int is_the_hosts_code(void)
+{
+    return dls_checker.op == 0 ||
+           !strcmp(dls_check_op_number(dls_checker.op)->name, "host function");
+}
+
 void dls_check_host(uintptr_t pc, const void *address, size_t size, int write)
 {
     uint64_t at = (uint64_t)(uintptr_t)address;
@@ -445,12 +454,13 @@ void dls_check_host(uintptr_t pc, const void *address, size_t size, int write)
     l.access.write = write;
     l.access.size = (unsigned)size;
     l.access.address = at;
-    if (b->device >= 0 && !b->managed) {
+    if (b->device >= 0 && !b->managed && is_the_hosts_code()) {
         dls_check_found_bad(DLS_CHECK_HOST_ACCESS, &l.access);
         return;
     }
     l.mine = dls_record_of(dls_checker.now, 0, l.access.place);
-    dls_checker.host_access = dls_checker.now;
+    if (dls_checker.op == 0)
+        dls_checker.host_access = dls_checker.now;
     dls_chunk *c = dls_check_chunk(at);
     if (at % DLS_CHUNK + size > c->valid)
         dls_check_found_bad(b->freed ? DLS_CHECK_AFTER_FREE : DLS_CHECK_GLOBAL_BOUNDS,

@@ -17,12 +17,14 @@ static void set_stop(dls_check_party *p, const char *did, const dls_simt_stop *a
     dls_check_name_thread(p->what, sizeof p->what, did, dls_checker.block, at->thread);
 }
 
-/* Paths below the working directory are shown without it, as the compiler writes them. */
+/* Paths below the working directory are shown without it, as the compiler writes them;
+ * also when the program was compiled in another copy of the tree. */
 static const char *shortened(const char *file)
 {
-    char here[1024];
-    size_t n = getcwd(here, sizeof here) ? strlen(here) : 0;
-    return n && !strncmp(file, here, n) && file[n] == '/' ? file + n + 1 : file;
+    for (const char *at = file; *file == '/' && (at = strchr(at, '/')) != NULL;)
+        if (access(++at, R_OK) == 0)
+            return at;
+    return file;
 }
 
 /* "block B: thread T: ... at FILE:LINE: 588 bytes past ..." in the engine's words becomes
@@ -354,14 +356,14 @@ static void print_at_exit(void)
     }
 }
 
-/* A program that crashes, or is stopped in an endless loop, has not reached its exit. */
+
 static const int endings[] = {SIGSEGV, SIGABRT, SIGFPE, SIGINT, SIGTERM};
 
 static void ended_by(int number)
 {
     signal(number, SIG_DFL);
-    fprintf(stderr, "dls check: the program is ended by signal %d (SIG%s); found so far:\n",
-            number, sigabbrev_np(number));
+    fprintf(stderr, "dls check: the program is ended by signal %d (SIG%s); found so "
+            "far:\n", number, sigabbrev_np(number));
     dls_check_print(stderr); // not safe in a handler in theory; silence would be worse
     raise(number);
 }
