@@ -44,8 +44,7 @@ static dls_status add_source(build *b, const char *path)
     if (!dot || !strstr(".cu.c.cpp.cc.o.a", dot))
         return DLS_FAIL(DLS_ERR_INPUT, "%s: expected a .cu file (or .c, .cpp, .o, .a)",
                         path);
-    if (access(path, R_OK) != 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "%s: no such file, or it can not be read", path);
+    DLS_TRY(toolchain_look_at(path));
     words_add(&b->sources, "%s", path);
     return DLS_OK;
 }

@@ -64,7 +64,11 @@ static int refuse_command(const char *name)
 /* report a failed command */
 static int report(const char *name, dls_status status)
 {
-    dls_log(DLS_LOG_ERROR, "dls %s: %s", name, dls_status_message());
+    char prefix[64]; // which messages about options have already
+    int n = snprintf(prefix, sizeof prefix, "dls %s: ", name);
+    const char *message = dls_status_message();
+    int has_it = strncmp(message, prefix, (size_t)n) == 0;
+    dls_log(DLS_LOG_ERROR, "%s%s", has_it ? "" : prefix, message);
     const char *trace = getenv("DLS_TRACE");
     if (trace && strcmp(trace, "0") != 0)
         fputs(dls_status_trace(), stderr);

@@ -19,8 +19,7 @@ static dls_status compile_for_a_run(const char *source, const char *folder, char
     char output[PATH_MAX];
     const char *slash = strrchr(source, '/');
     build b = {.output = output, .forms = PROBED};
-    if (access(source, R_OK) != 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "%s: no such file, or it can not be read", source);
+    DLS_TRY(toolchain_look_at(source));
     snprintf(output, sizeof output, "%s/%s", folder, slash ? slash + 1 : source);
     snprintf(out, PATH_MAX, "%.*s.probed", PATH_MAX - 8, output);
     words_add(&b.sources, "%s", source);

@@ -56,6 +56,25 @@ dls_status words_run(const words *w, int *exit_code)
     return DLS_OK;
 }
 
+
+/* A compiler given a picture complains about every byte of it. */
+dls_status toolchain_look_at(const char *path)
+{
+    char start[4096];
+    const char *dot = strrchr(path, '.');
+    int binary = dot && (!strcmp(dot, ".o") || !strcmp(dot, ".a"));
+    FILE *f = fopen(path, "r");
+    size_t n = f ? fread(start, 1, sizeof start, f) : 0;
+    int readable = f && !ferror(f);
+    if (f)
+        fclose(f);
+    if (!readable)
+        return DLS_FAIL(DLS_ERR_INPUT, "%s: no such file, or it can not be read", path);
+    if (!binary && memchr(start, 0, n))
+        return DLS_FAIL(DLS_ERR_INPUT, "%s: not a text file: it has zero bytes", path);
+    return DLS_OK;
+}
+
 static dls_status run_compiler(words *w)
 {
     int exit_code = 0;

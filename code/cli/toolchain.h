@@ -30,6 +30,9 @@ typedef struct build {
     int forms;
 } build;
 
+/* DLS_ERR_INPUT: the file can not be read, or is no text although its name says so. */
+dls_status toolchain_look_at(const char *path);
+
 /* Makes b->output, and b->output.probed. The compiler has already said what is wrong with
  * the sources when this returns DLS_ERR_INPUT. */
 dls_status toolchain_build(const build *b);

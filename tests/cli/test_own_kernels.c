@@ -84,6 +84,10 @@ Test(cli, own_mistakes)
     write_file("past.cu", "#include <stdio.h>\n__global__ void k(int *p)\n{\n"
                "    p[32] = 1;\n}\nint main() { int *p; cudaMalloc(&p, 128);\n"
                "    k<<<1, 1>>>(p); cudaDeviceSynchronize(); cudaFree(p); }\n");
+    write_file("dies.cu", "#include <stdlib.h>\n__global__ void k(int *p)\n{\n"
+               "    p[32] = 1;\n}\nint main() { int *p; cudaMalloc(&p, 128);\n"
+               "    k<<<1, 1>>>(p); cudaDeviceSynchronize(); abort(); }\n");
+    cr_assert_eq(system("head -c 100 /dev/zero > picture.cu"), 0);
     const struct { const char *words, *said; int exit_code; } calls[] = {
         {"cc wrong.cu -o w", "wrong.cu:3:12: error: ", 2},
         {"cc", "no file to compile", 2},
@@ -94,6 +98,9 @@ Test(cli, own_mistakes)
         {"profile", "PROGRAM", 2},
         {"check /bin/true", "has no probed form", 2},
         {"check past.cu", "past.cu:4", 86},
+        {"check dies.cu", "by signal 6 (SIGABRT); found so far:\nerror[global", 134},
+        {"check /dev/zero.cu", "no such file", 2},
+        {"cc picture.cu", "picture.cu: not a text file", 2},
         {"cc --help", "example: dls cc homework.cu", 0}};
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
         outcome o = run_program("%s %s", dls, calls[i].words);
