@@ -6,6 +6,10 @@
 
 __global__ void add_to(int *x, int by) { x[threadIdx.x] += by; }
 
+struct bytes_of_block {
+    __host__ __device__ size_t operator()(int threads) const { return threads * 64ul; }
+};
+
 /* test kernels by their type */
 Test(vgpu, kernels_are_asked_by_their_type)
 {
@@ -14,7 +18,7 @@ Test(vgpu, kernels_are_asked_by_their_type)
     OK(cudaFuncGetAttributes(&a, add_to));
     cr_expect_eq(a.maxThreadsPerBlock, 1024);
     OK(cudaOccupancyMaxPotentialBlockSizeVariableSMem(
-        &grid, &block, add_to, [](int threads) { return (size_t)threads * 64; }));
+        &grid, &block, add_to, bytes_of_block()));
     OK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, add_to, block,
                                                      (size_t)block * 64));
     cr_expect_eq(grid % blocks, 0);
@@ -32,8 +36,7 @@ Test(vgpu, kernels_are_launched_by_a_configuration)
     c.gridDim = dim3(1);
     c.blockDim = dim3(4);
     OK(cudaLaunchKernelEx(&c, add_to, x, 2));
-    void *arguments[] = {&x, &by};
-    OK(cudaLaunchKernelExC(&c, add_to, arguments));
+    OK(cudaLaunchKernelEx(&c, add_to, x, by));
     OK(cudaDeviceSynchronize());
     cr_expect(x[0] == 7 && x[3] == 10);
     c.blockDim = dim3(2048);

@@ -87,17 +87,6 @@ inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *c, void (*kernel
     return error ? error : dls_simt_enqueue(g, c->stream, kernel,
                                             std::tuple<P...>(P(arguments)...));
 }
-
-template <class... P>
-inline cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *c, void (*kernel)(P...),
-                                       void **arguments)
-{
-    dls_simt_grid g;
-    cudaError_t error = dls_launch_grid(c, reinterpret_cast<const void *>(kernel),
-                                        "cudaLaunchKernelExC", 0, &g);
-    return error ? error : dls_simt_launch_packed(g, c->stream, kernel, arguments,
-                                                  std::index_sequence_for<P...>());
-}
 #endif
 
 /* allocate typed boxes */
