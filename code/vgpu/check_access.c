@@ -66,13 +66,17 @@ static inline int is_old(const look *l, dls_record r)
 }
 
 /* Keeps two readers, of different threads if possible: a writer is only one of them. */
+static inline int is_another(const look *l, dls_record r)
+{
+    return dls_thread_of(r) != l->access.thread || dls_time_of(r) < l->first;
+}
+
 static inline void keep_reader(const look *l, dls_record r[2])
 {
-    unsigned thread = l->access.thread;
     int at = 0;
-    if (!is_old(l, r[0]) && dls_thread_of(r[0]) != thread) {
+    if (!is_old(l, r[0]) && is_another(l, r[0])) {
         at = 1;
-        if (!is_old(l, r[1]) && dls_thread_of(r[1]) != thread)
+        if (!is_old(l, r[1]) && is_another(l, r[1]))
             return;
     }
     r[at] = l->mine;
