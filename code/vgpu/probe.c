@@ -191,6 +191,8 @@ static void source_lane(const dls_simt_stop *at, unsigned source)
 
 static void fault(const char *text) { TELL(fault, text); }
 /* make room in a full log */
+enum { PATIENCE = 8 };  // turns that a lane gives to others
+
 /* Those of `lanes` whose logs have no room either. */
 static uint32_t full_lanes(unsigned warp, uint32_t lanes)
 {
@@ -205,7 +207,6 @@ static uint32_t full_lanes(unsigned warp, uint32_t lanes)
 
 void dls_probe_full(dls_probe_lane *l)
 {
-    enum { PATIENCE = 64 };
     unsigned warp = l->thread / DLS_SIMT_WARP;
     for (unsigned turns = 0; dls_probe_now->count >= PROBE_ROOM - 2 * PROBE_RESERVE;
          turns++) {
@@ -224,7 +225,7 @@ void dls_probe_cut(dls_probe_lane *l)
     dls_probe_warp *w = &dls_probe.warp[warp];
     uint32_t mine = 1u << thread % DLS_SIMT_WARP;
     w->fencing |= mine;
-    for (unsigned turns = 0; turns < 64 && (w->fencing & mine); turns++) {
+    for (unsigned turns = 0; turns < PATIENCE && (w->fencing & mine); turns++) {
         if (!~(w->absent | w->stopped | w->fencing))
             break;
         dls_simt_yield();
