@@ -132,21 +132,20 @@ static void chapter_file(struct book *b, struct chapter *c, yaml_node_t *n)
     PUSH(b->sources, s);
 }
 
-static void chapter_owns(struct book *b, struct chapter *c, yaml_node_t *n)
+/* A folder may be owned by several chapters, which then share it. */
+static void chapter_owns(struct chapter *c, yaml_node_t *n)
 {
     slice folder = n->type == YAML_SCALAR_NODE ? scalar(n) : (slice){"", 0};
     if (!path_letters(folder) || memchr(folder.p, '/', folder.n) || folder.p[0] == '.') {
         wrong(n, "an entry of owns", "a folder's name, such as comm");
         return;
     }
-    for (size_t i = 0; i < b->chapters.n; i++)
-        for (size_t j = 0; j < b->chapters.at[i]->owns.n; j++)
-            if (same(b->chapters.at[i]->owns.at[j], folder)) {
-                problem(CLASS_SYNTAX, "book-yaml", at_node(n),
-                        "folder \"%.*s\" is owned by chapter \"%s\" already", FMT(folder),
-                        b->chapters.at[i]->id);
-                return;
-            }
+    for (size_t i = 0; i < c->owns.n; i++)
+        if (same(c->owns.at[i], folder)) {
+            problem(CLASS_SYNTAX, "book-yaml", at_node(n), "folder \"%.*s\" is listed twice",
+                    FMT(folder));
+            return;
+        }
     PUSH(c->owns, slice_of(keep_text(folder)));
 }
 
@@ -192,7 +191,7 @@ static void chapter(struct book *b, yaml_node_t *n)
             chapter_file(b, c, yaml_document_get_node(&doc, *i));
     if (list_of(n, "owns", &i, &end, true))
         for (; i < end; i++)
-            chapter_owns(b, c, yaml_document_get_node(&doc, *i));
+            chapter_owns(c, yaml_document_get_node(&doc, *i));
 }
 
 static void parts(struct book *b, yaml_node_t *root)

@@ -246,8 +246,7 @@ struct scan {
 static void scan_visit(void *context, const char *path)
 {
     struct scan *s = context;
-    struct chapter *c = owner_of(s->book, slice_of(path));
-    if (!c || !c->broken)
+    if (!owner_is_broken(s->book, slice_of(path)))
         stale(s->plan, path, KIND_CLEAN, s->force);
 }
 
@@ -255,8 +254,7 @@ static void scan_visit(void *context, const char *path)
 static bool of_broken(struct plan *p, struct book *b, const struct entry *e)
 {
     const char *path = strncmp(e->path, "build/src/", 10) ? e->path : e->path + 10;
-    struct chapter *c = owner_of(b, slice_of(path));
-    if (!c || !c->broken || map_get(&p->by_path, slice_of(e->path)))
+    if (!owner_is_broken(b, slice_of(path)) || map_get(&p->by_path, slice_of(e->path)))
         return false;
     plan_add(p, e->path, e->kind, (slice){"", 0})->hash = e->hash[0];
     return true;

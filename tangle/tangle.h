@@ -300,7 +300,7 @@ void fate_decide(struct block *b, slice info, int info_column); /* fate.c */
 bool chunk_name_ok(slice s);
 void target_check(struct book *book, struct block *b); /* target.c */
 void targets_check(struct book *book);
-struct chapter *owner_of(struct book *book, slice path);
+bool owner_is_broken(struct book *book, slice path);
 void resolve(struct book *b); /* resolve.c */
 
 /* ---- expand.c -------------------------------------------------------------------- */

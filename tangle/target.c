@@ -59,14 +59,14 @@ static bool owns(const struct chapter *c, slice folder)
     return false;
 }
 
-/* The chapter that owns the folder of a path under code/ or tests/, or NULL. */
-struct chapter *owner_of(struct book *book, slice path)
+/* Whether a chapter with problems may write to the path, which lies under code/ or tests/. */
+bool owner_is_broken(struct book *book, slice path)
 {
     slice folder = memchr(path.p, '/', path.n) ? folder_of(path) : (slice){NULL, 0};
     for (size_t i = 0; folder.p && i < book->chapters.n; i++)
-        if (owns(book->chapters.at[i], folder))
-            return book->chapters.at[i];
-    return NULL;
+        if (book->chapters.at[i]->broken && owns(book->chapters.at[i], folder))
+            return true;
+    return false;
 }
 
 static void check_owner(struct book *book, struct block *b)

@@ -274,7 +274,7 @@ Test(tangle_bad, books)
         {BOOK("{id: a, files: [chapters/01-one.md, chapters/01-one.md]}"), 3,
          "chapters/01-one.md is listed twice"},
         {BOOK("{id: a, files: [chapters/01-one.md], owns: [x, x]}"), 3,
-         "folder \"x\" is owned by chapter \"a\" already"},
+         "folder \"x\" is listed twice"},
         {BOOK("{id: a, files: [chapters/none.md]}"), 6,
          "book.yaml:5:25: error: chapters/none.md: No such file or directory"},
     };

@@ -317,3 +317,19 @@ Test(tangle_write, keeps_going_past_a_broken_chapter)
     EXPECT_EXIT("write", 0);
     EXPECT_EXIT("check", 0);
 }
+
+Test(tangle_write, chapters_may_share_a_folder)
+{
+    two_chapters(ROOT("code/x/a.c", "int a;\n"), ROOT("code/y/b.c", "int b;\n"));
+    EXPECT_EXIT("write", 0);
+    small_put("chapters/02-two.md", ROOT("code/x/b.c", "int b;\n"));
+    EXPECT_EXIT("write", 3);
+    EXPECT_SAID("chapter \"two\" does not own folder \"x\"");
+    small_edit("book.yaml", "owns: [y]", "owns: [x]");
+    EXPECT_EXIT("write", 0);
+    EXPECT_FILE("code/x/b.c", HEADER("code/x/b.c", "chapters/02-two.md") "int b;\n");
+    cr_expect(!small_exists("code/y/b.c"));
+    small_put("chapters/02-two.md", ROOT("code/x/b.c", "<<nothing>>\n"));
+    EXPECT_EXIT("write --keep-going", 4);
+    EXPECT_FILE("code/x/b.c", HEADER("code/x/b.c", "chapters/02-two.md") "int b;\n");
+}
