@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* run a program in a child */
 static inline double in_child(double (*program)(uint64_t), uint64_t seed)
 {
     int ends[2], status;
