@@ -169,22 +169,25 @@ static inline dls_fiber *take_next(dls_simt_worker *w)
     return look_for_next(w);
 }
 
-static inline void go_on_with(dls_simt_worker *w, dls_fiber *self, dls_fiber *f)
+static inline void go_on_with(dls_simt_worker *w, dls_fiber *self, dls_fiber *f,
+                              void (*leave)(void **save, void *load))
 {
     if (__builtin_expect(!f, 0))
         report_deadlock(w);
     w->running = f;
     threadIdx = f->index;
+    if (f->next)
+        __builtin_prefetch(f->next->sp);
     if (__builtin_expect(dls_simt_probes != NULL, 0))
         dls_simt_probes->run(f->holds ? threadIdx.linear : DLS_SIMT_MAX_THREADS);
-    dls_fiber_switch(&self->sp, f->sp);
+    leave(&self->sp, f->sp);
 }
 
 void dls_block_dispatch(dls_simt_worker *w, dls_fiber *self)
 {
     dls_fiber *f = take_next(w);
     if (f != self)
-        go_on_with(w, self, f);
+        go_on_with(w, self, f, dls_fiber_switch);
 }
 /* release a barrier */
 dls_simt_stop dls_stop_of(const dls_fiber *f)
@@ -248,7 +251,7 @@ void dls_simt_barrier(const char *file, int line)
         push_front(&w->waiting, self);
     else
         dls_list_push(&w->waiting, self);
-    go_on_with(w, self, take_next(w));
+    go_on_with(w, self, take_next(w), dls_fiber_jump);
 }
 
 unsigned dls_simt_barrier_count(int predicate, const char *file, int line)

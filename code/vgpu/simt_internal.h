@@ -35,7 +35,7 @@ typedef struct dls_fiber {
     int width;
     unsigned long long value, result;
     char *bottom, *top;      // its stack
-} dls_fiber;
+} __attribute__((aligned(64))) dls_fiber;
 
 typedef struct dls_fiber_list {
     dls_fiber *head, *tail;
@@ -103,6 +103,11 @@ typedef struct dls_simt_worker {
 extern __thread dls_simt_worker *dls_me;
 
 void dls_fiber_switch(void **save, void *load);
+#if defined(__x86_64__) && !defined(DLS_SIMT_UCONTEXT)
+void dls_fiber_jump(void **save, void *load);  // the same, predicted as a jump
+#else
+#define dls_fiber_jump dls_fiber_switch
+#endif
 void *dls_fiber_prepare(void *bottom, void *top);
 void dls_fiber_main(void);
 dls_fiber *dls_fiber_fresh(dls_simt_worker *w);

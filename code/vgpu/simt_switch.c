@@ -2,6 +2,7 @@
 /* The context switch: three versions of one function, in the order of preference.
  *
  *     void dls_fiber_switch(void **save, void *load);
+ *     void dls_fiber_jump(void **save, void *load);    the same, predicted as a jump
  *
  * Saves the callee-saved registers on the present stack and its pointer in *save, then
  * continues where the stack `load` was left. dls_fiber_prepare() makes a stack that looks
@@ -14,28 +15,35 @@
 
 #if defined(__x86_64__) && !defined(DLS_SIMT_UCONTEXT)
 /* switch fibers on x86 64 */
-__asm__(".text\n"
-        ".globl dls_fiber_switch\n"
-        ".type dls_fiber_switch, @function\n"
-        "dls_fiber_switch:\n"
-        "    .cfi_startproc\n"
-        "    pushq %rbp\n    .cfi_adjust_cfa_offset 8\n"
-        "    pushq %rbx\n    .cfi_adjust_cfa_offset 8\n"
-        "    pushq %r12\n    .cfi_adjust_cfa_offset 8\n"
-        "    pushq %r13\n    .cfi_adjust_cfa_offset 8\n"
-        "    pushq %r14\n    .cfi_adjust_cfa_offset 8\n"
-        "    pushq %r15\n    .cfi_adjust_cfa_offset 8\n"
-        "    movq %rsp, (%rdi)\n"
-        "    movq %rsi, %rsp\n"
-        "    popq %r15\n    .cfi_adjust_cfa_offset -8\n"
-        "    popq %r14\n    .cfi_adjust_cfa_offset -8\n"
-        "    popq %r13\n    .cfi_adjust_cfa_offset -8\n"
-        "    popq %r12\n    .cfi_adjust_cfa_offset -8\n"
-        "    popq %rbx\n    .cfi_adjust_cfa_offset -8\n"
-        "    popq %rbp\n    .cfi_adjust_cfa_offset -8\n"
-        "    ret\n"
-        "    .cfi_endproc\n"
-        ".size dls_fiber_switch, .-dls_fiber_switch\n");
+#define FIBER_SWITCH(name, leave)                                         \
+    __asm__(".text\n"                                                     \
+            ".globl " name "\n"                                           \
+            ".type " name ", @function\n"                                 \
+            name ":\n"                                                    \
+            "    .cfi_startproc\n"                                        \
+            "    pushq %rbp\n    .cfi_adjust_cfa_offset 8\n"              \
+            "    pushq %rbx\n    .cfi_adjust_cfa_offset 8\n"              \
+            "    pushq %r12\n    .cfi_adjust_cfa_offset 8\n"              \
+            "    pushq %r13\n    .cfi_adjust_cfa_offset 8\n"              \
+            "    pushq %r14\n    .cfi_adjust_cfa_offset 8\n"              \
+            "    pushq %r15\n    .cfi_adjust_cfa_offset 8\n"              \
+            "    movq %rsp, (%rdi)\n"                                     \
+            "    movq %rsi, %rsp\n"                                       \
+            "    popq %r15\n    .cfi_adjust_cfa_offset -8\n"              \
+            "    popq %r14\n    .cfi_adjust_cfa_offset -8\n"              \
+            "    popq %r13\n    .cfi_adjust_cfa_offset -8\n"              \
+            "    popq %r12\n    .cfi_adjust_cfa_offset -8\n"              \
+            "    popq %rbx\n    .cfi_adjust_cfa_offset -8\n"              \
+            "    popq %rbp\n    .cfi_adjust_cfa_offset -8\n"              \
+            leave                                                         \
+            "    .cfi_endproc\n"                                          \
+            ".size " name ", .-" name "\n")
+
+FIBER_SWITCH("dls_fiber_switch", "    ret\n");
+FIBER_SWITCH("dls_fiber_jump", "    popq %rcx\n"
+                               "    .cfi_adjust_cfa_offset -8\n"
+                               "    .cfi_register rip, rcx\n"
+                               "    jmpq *%rcx\n");
 __asm__(".globl dls_fiber_start\n"
         ".type dls_fiber_start, @function\n"
         "dls_fiber_start:\n"
@@ -88,7 +96,6 @@ __asm__(".globl dls_fiber_start\n"
         "    brk #0\n"
         "    .cfi_endproc\n"
         ".size dls_fiber_start, .-dls_fiber_start\n");
-
 void *dls_fiber_prepare(void *bottom, void *top)
 {
     extern void dls_fiber_start(void);

@@ -117,6 +117,7 @@ int main()
 {
     const int n = 1 << 16, N = 128;
     float *x, *y, *z;
+    dls_simt_configure(1, 1);
     cudaMallocManaged((void **)&x, n * sizeof(float), cudaMemAttachGlobal);
     cudaMallocManaged((void **)&y, n * sizeof(float), cudaMemAttachGlobal);
     cudaMallocManaged((void **)&z, n * sizeof(float), cudaMemAttachGlobal);
