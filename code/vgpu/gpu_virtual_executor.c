@@ -127,9 +127,10 @@ static int run_head(struct CUstream_st *s, double earliest)
     if (operation->type == DLS_VGPU_WAIT)
         dls_trace_wait(operation->awaited->on_device, operation->awaited->in_stream,
                        awaited, s->device, s->index, s->finish);
-    if (code >= 0 && operation->mark->known != s->finish && !isnan(operation->mark->known))
+    double planned = operation->mark->known;
+    if (code >= 0 && planned != s->finish && !isnan(planned))
         code = -(int)DLS_FAIL(DLS_ERR_STATE, "planned for %.17g s, finished at %.17g",
-                              operation->mark->known, s->finish);
+                              planned, s->finish);
     if (code < 0)
         code = fail_operation(s, &operation->op, code);
     else
