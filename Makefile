@@ -137,7 +137,8 @@ $(PROBE_A): $(PROBE_O)
 	@rm -f $@
 	@echo "  AR    $@"
 	$(Q)ar rcs $@ $(PROBE_O)
-$(B)/code/vgpu/probe_requests.c.o $(B)/code/vgpu/profile_count.c.o $(B)/code/vgpu/check_access.c.o: EXTRA += $(HOST_KERNEL)
+$(B)/code/vgpu/probe_requests.c.o $(B)/code/vgpu/profile_count.c.o $(B)/code/vgpu/check_access.c.o \
+$(B)/code/vgpu/check_words.c.o: EXTRA += $(HOST_KERNEL)
 $(B)/%.cu.probed.o: build/src/%.cu build/bin/vgpu-rewrite \
                        code/vgpu/probed.flags code/vgpu/probed.names
 	@mkdir -p $(@D)

@@ -1,6 +1,6 @@
 /* code/vgpu/check_access.c: from chapters/A-virtual-gpu-check.md. Edit the chapter, or edit here and run "make untangle". */
 /* Requests of kernels, ranges of copies, accesses of the host: against the shadow. */
-#include "vgpu/check_internal.h"
+#include "vgpu/check_look.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,24 +31,6 @@ int dls_check_ordered(dls_record r, unsigned thread)
     return dls_check_known(owner.block, other, time, thread);
 }
 /* look at a read */
-/* What is the same for all lanes of a request, and the lane. Two ranges of times are
- * known to be ordered before: [1, floor), in shared memory [first, first); and
- * [first, bar). */
-typedef struct look {
-    dls_check_access access;
-    dls_record mine;
-    uint32_t low, floor;   // the first range
-    uint32_t first, bar;   // the second; bar: also the last meeting of the warp
-} look;
-
-static inline int is_safe(const look *l, dls_record r)
-{
-    uint32_t time = dls_time_of(r);
-    return time - l->low < l->floor - l->low || time - l->first < l->bar - l->first;
-}
-
-static inline int is_atomic(dls_record r) { return (r & DLS_RECORD_ATOMIC) != 0; }
-
 static int conflicts(const look *l, dls_record r)
 {
     if (r == 0 || is_safe(l, r) || (is_atomic(r) && is_atomic(l->mine)))
@@ -56,13 +38,6 @@ static int conflicts(const look *l, dls_record r)
     if (l->access.space == DLS_PROBE_SHARED && dls_time_of(r) < dls_checker.first)
         return 0; // of an earlier block
     return !dls_check_ordered(r, l->access.thread);
-}
-
-/* Does the reader's record matter no more? In shared memory those of earlier blocks. */
-static inline int is_old(const look *l, dls_record r)
-{
-    uint32_t time = dls_time_of(r);
-    return time < l->floor || time - l->first < l->bar - l->first;
 }
 
 /* Keeps two readers, of different threads if possible: a writer is only one of them. */
@@ -217,124 +192,6 @@ static void look_at_lane(look *l)
     }
     look_at_units(l, global ? dls_check_chunk(address) : dls_check_shared_chunk(address));
 }
-/* look quickly at whole words */
-/* The units that the lanes of a request may touch without a second look. */
-typedef struct window {
-    uint64_t start, bytes;  // valid addresses, inside of one chunk
-    dls_record *w, (*r)[2];
-    unsigned shift;
-} window;
-
-static int open_window(window *v, const dls_probe_request *q, uint64_t address)
-{
-    int shared = q->space == DLS_PROBE_SHARED;
-    uint64_t base = address & ~(uint64_t)(DLS_CHUNK - 1), end = base + DLS_CHUNK;
-    const dls_chunk *c = shared ? dls_check_shared_chunk(address)
-                                : dls_check_chunk(address);
-    *v = (window){.start = base};
-    if (!c || !c->w || !c->r || c->shift != 2)
-        return 0;
-    if (shared) {
-        const dls_check_array *a = dls_check_array_at(address);
-        if (!a || address >= a->start + a->bytes)
-            return 0;
-        v->start = a->start > base ? a->start : base;
-        end = a->start + a->bytes < end ? a->start + a->bytes : end;
-    } else {
-        end = base + c->valid;
-    }
-    v->bytes = end - v->start;
-    v->w = c->w + (v->start - base) / 4;
-    v->r = c->r + (v->start - base) / 4;
-    return v->start % 4 == 0 && address < end;
-}
-
-/* 1: the read of unit i is in order, and noted if it has to be. */
-static inline int quick_read(const look *l, const window *v, uint64_t i, dls_record mine)
-{
-    dls_record *r = v->r[i];
-    if (!is_safe(l, v->w[i]) || is_atomic(v->w[i]))
-        return 0;
-    if (is_old(l, r[0]))
-        r[0] = mine;
-    else if (is_old(l, r[1]) && dls_thread_of(r[0]) != dls_thread_of(mine))
-        r[1] = mine;
-    else if (is_old(l, r[1]))
-        r[0] = mine;
-    return 1;
-}
-
-static inline int quick_write(const look *l, const window *v, uint64_t i, dls_record mine)
-{
-    dls_record *r = v->r[i];
-    if (!is_old(l, v->w[i]) || !is_old(l, r[0]) || !is_old(l, r[1]))
-        return 0;
-    v->w[i] = mine;
-    r[0] = r[1] = 0;
-    return 1;
-}
-
-/* 32 reads of one word each: the inner loop of the checker. A word whose two readers are
- * known is passed over, and so is the address of the lane before. */
-static uint32_t read_words(const uint64_t *address, const look *l, const window *v,
-                           dls_record mine)
-{
-    const uint32_t low = l->low, floor = l->floor, early = floor - low;
-    const uint32_t first = l->first, span = l->bar - first;
-    const uint64_t start = v->start, bytes = v->bytes;
-    uint64_t last = ~(uint64_t)0;
-    uint32_t left = 0;
-    for (unsigned lane = 0; lane < 32; lane++, mine += (uint64_t)1 << 32) {
-        uint64_t at = address[lane] - start;
-        if (at == last)
-            continue;
-        if (__builtin_expect(at >= bytes || (at & 3), 0)) {
-            left |= 1u << lane;
-            continue;
-        }
-        dls_record w = v->w[at / 4], *r = v->r[at / 4];
-        uint32_t time = (uint32_t)w, one = (uint32_t)r[0], two = (uint32_t)r[1];
-        int good = (time - low < early || time - first < span) && !is_atomic(w);
-        if (__builtin_expect(!good, 0)) {
-            left |= 1u << lane;
-            continue;
-        }
-        if (one < floor || one - first < span)
-            r[0] = mine;
-        else if (!(two < floor || two - first < span))
-            last = at;
-        else if (dls_thread_of(r[0]) != dls_thread_of(mine))
-            r[1] = mine;
-        else
-            r[0] = mine;
-    }
-    return left;
-}
-
-/* Looks at what is simple; the lanes that are not are left. */
-static uint32_t look_quickly(const dls_probe_request *q, const look *l)
-{
-    window v;
-    uint32_t left = 0;
-    unsigned size = q->size, words = size / 4;
-    dls_record mine = dls_record_of(dls_checker.now, q->warp * 32, l->access.place);
-    if (!open_window(&v, q, q->address[__builtin_ctz(q->mask)]))
-        return q->mask;
-    if (size == 4 && q->mask == ~0u && !l->access.write)
-        return read_words(q->address, l, &v, mine);
-    for (uint32_t rest = q->mask; rest; rest &= rest - 1) {
-        unsigned lane = (unsigned)__builtin_ctz(rest);
-        uint64_t at = q->address[lane] - v.start, i = at / 4;
-        int good = at + size <= v.bytes && at < v.bytes &&
-                   (q->address[lane] & (size - 1)) == 0;
-        dls_record record = mine + ((uint64_t)lane << 32);
-        for (unsigned k = 0; k < words && good; k++)
-            good = l->access.write ? quick_write(l, &v, i + k, record)
-                                   : quick_read(l, &v, i + k, record);
-        left |= (uint32_t)!good << lane;
-    }
-    return left;
-}
 /* look at a request */
 static void begin_look(look *l, dls_probe_space space)
 {
@@ -360,6 +217,21 @@ static void look_at_meetings(const dls_probe_request *q)
     }
 }
 
+/* NULL: out of memory, and the request is not checked. */
+static dls_check_site *site_of(const dls_probe_request *q)
+{
+    dls_check_site **slot = (dls_check_site **)&q->site->slot[dls_checker.slot];
+    if (!*slot) {
+        *slot = calloc(1, sizeof **slot);
+        if (!*slot)
+            return NULL;
+        (*slot)->place = dls_check_place(q->site->pc);
+    }
+    if (!q->same)
+        (*slot)->known = 0;
+    return *slot;
+}
+
 void dls_check_request(const dls_probe_request *q)
 {
     look l;
@@ -369,8 +241,11 @@ void dls_check_request(const dls_probe_request *q)
     }
     if (q->kind > DLS_PROBE_LANDING)
         return;
+    dls_check_site *s = site_of(q);
+    if (!s)
+        return;
     begin_look(&l, q->space);
-    l.access.place = dls_check_place(q->site->pc, q->site);
+    l.access.place = s->place;
     l.access.size = q->size;
     int landing = q->kind == DLS_PROBE_LANDING;  // a write, once more, by the same thread
     l.access.write = q->kind == DLS_PROBE_WRITE || q->kind == DLS_PROBE_ATOMIC_WRITE ? 1
@@ -378,7 +253,7 @@ void dls_check_request(const dls_probe_request *q)
     uint64_t flags = q->kind >= DLS_PROBE_ATOMIC_READ && !landing ? DLS_RECORD_ATOMIC : 0;
     uint32_t rest = q->mask;
     if (q->kind <= DLS_PROBE_WRITE && q->size >= 4)
-        rest = look_quickly(q, &l);
+        rest = dls_check_look_quickly(q, &l, s);
     for (; rest; rest &= rest - 1) {
         unsigned lane = (unsigned)__builtin_ctz(rest);
         l.access.thread = q->warp * 32 + lane;
@@ -454,7 +329,7 @@ void dls_check_host(uintptr_t pc, const void *address, size_t size, int write)
     l.first = l.bar = 0;
     if (dls_checker.op == 0)
         l.floor = l.low;
-    l.access.place = dls_check_place(pc, NULL);
+    l.access.place = dls_check_place(pc);
     l.access.write = write;
     l.access.size = (unsigned)size;
     l.access.address = at;

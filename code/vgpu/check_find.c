@@ -22,7 +22,7 @@ static place *places;             // [DLS_PLACE_FIRST ..]
 static unsigned place_count = DLS_PLACE_FIRST;
 static uint32_t by_pc[2 * PLACES];
 
-static unsigned place_by_pc(uintptr_t pc)
+unsigned dls_check_place(uintptr_t pc)
 {
     uint64_t h = (uint64_t)pc * 0x9E3779B97F4A7C15u;
     for (uint32_t i = (uint32_t)(h >> 40);; i++) {
@@ -38,17 +38,6 @@ static unsigned place_by_pc(uintptr_t pc)
         places[place_count].pc = pc;
         return *slot = place_count++;
     }
-}
-
-unsigned dls_check_place(uintptr_t pc, dls_probe_site *site)
-{
-    void **slot = site && dls_checker.slot >= 0 ? &site->slot[dls_checker.slot] : NULL;
-    if (slot && *slot)
-        return (unsigned)(uintptr_t)*slot;
-    unsigned p = place_by_pc(pc);
-    if (slot)
-        *slot = (void *)(uintptr_t)p;
-    return p;
 }
 
 void dls_check_place_of(unsigned p, const char **function, const char **file, int *line)
@@ -74,7 +63,7 @@ int dls_check_is_ours(uintptr_t pc)
                                            "dls_simt_", "dls_check_"};
     const char *function, *file;
     int line;
-    dls_check_place_of(dls_check_place(pc, NULL), &function, &file, &line);
+    dls_check_place_of(dls_check_place(pc), &function, &file, &line);
     for (size_t i = 0; function && i < sizeof prefixes / sizeof prefixes[0]; i++)
         if (!strncmp(function, prefixes[i], strlen(prefixes[i])))
             return 1;
@@ -248,7 +237,7 @@ static void set_trace(dls_check_party *p, const char *what, const dls_check_trac
 {
     SAY(p->what, "%s", what);
     if (t->count)
-        p->place = dls_check_place(t->pc[0], NULL);
+        p->place = dls_check_place(t->pc[0]);
 }
 
 static void describe_shared(dls_check_report *r, const dls_check_access *a)

@@ -154,7 +154,7 @@ void dls_check_touched(int write, const void *start, size_t bytes, size_t pitch,
 void dls_check_host(uintptr_t pc, const void *address, size_t size, int write);
 
 /* check_find.c */
-unsigned dls_check_place(uintptr_t pc, dls_probe_site *site);
+unsigned dls_check_place(uintptr_t pc);
 int dls_check_is_ours(uintptr_t pc);            // a frame of the virtual GPU itself
 enum { DLS_PLACE_NONE, DLS_PLACE_OPERATION, DLS_PLACE_FIRST };
 void dls_check_place_of(unsigned place, const char **function, const char **file,
