@@ -121,6 +121,52 @@ __global__ void dynamic_race(float *x)
 }
 FAULT(dynamic_race, DLS_CHECK_SHARED_RACE, "dynamic shared memory",
       float *x = device<float>(64); dynamic_race<<<1, 64, 256>>>(x); OK(cudaFree(x)))
+
+__global__ void two_readers(float *x, int rounds)
+{
+    __shared__ float s[32];
+    float sum = 0;
+    if (threadIdx.x < 32)
+        s[threadIdx.x] = x[threadIdx.x];
+    for (int i = 0; i < rounds; i++) {
+        __syncthreads();
+        sum += s[threadIdx.x / 2]; // two_readers
+    }
+    if (threadIdx.x % 2 == 0)
+        s[threadIdx.x / 2] = sum; // two_readers-other
+}
+FAULT(two_readers, DLS_CHECK_SHARED_RACE, "shared array 's'",
+      float *x = device<float>(64); two_readers<<<1, 64>>>(x, 4); OK(cudaFree(x)))
+
+__global__ void end_of_a_row(float *x, int rounds)
+{
+    __shared__ float s[2][64];
+    float sum = 0;
+    s[0][threadIdx.x] = x[0];
+    if (threadIdx.x != 60)
+        s[1][threadIdx.x] = x[0];
+    __syncthreads();
+    for (int i = 0; i < rounds; i++)
+        sum += s[i / 2][threadIdx.x]; // end_of_a_row
+    x[threadIdx.x] = sum;
+}
+FAULT(end_of_a_row, DLS_CHECK_UNINITIALISED, "byte 496 of the shared array 's'",
+      float *x = device<float>(64); end_of_a_row<<<1, 61>>>(x, 3); OK(cudaFree(x)))
+
+__global__ void wider_steps(float *x, int rounds)
+{
+    __shared__ float s[2][128];
+    float sum = 0;
+    for (int i = (int)threadIdx.x; i < 256; i += (int)blockDim.x)
+        if (i != 128 + 120)
+            s[i / 128][i % 128] = x[0];
+    __syncthreads();
+    for (int i = 0; i < rounds; i++)
+        sum += s[i / 3][threadIdx.x * (i < 2 ? 1 : 2)]; // wider_steps
+    x[threadIdx.x] = sum;
+}
+FAULT(wider_steps, DLS_CHECK_UNINITIALISED, "byte 992 of the shared array 's'",
+      float *x = device<float>(64); wider_steps<<<1, 61>>>(x, 4); OK(cudaFree(x)))
 /* race within a warp */
 __global__ void no_syncwarp(float *x)
 {
