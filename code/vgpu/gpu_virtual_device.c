@@ -139,9 +139,11 @@ cudaError_t cudaDeviceGetByPCIBusId(int *device, const char *text)
     if (error == cudaSuccess && (device == NULL || text == NULL))
         error = cudaErrorInvalidValue;
     if (error == cudaSuccess &&
-        sscanf(text, "%x:%x:%x.%x", &domain, &bus, &slot, &function) < 3 &&
-        sscanf(text, "%x:%x", &bus, &slot) != 2)
-        error = cudaErrorInvalidValue;
+        sscanf(text, "%x:%x:%x.%x", &domain, &bus, &slot, &function) < 3) {
+        domain = function = 0;
+        if (sscanf(text, "%x:%x.%x", &bus, &slot, &function) < 2)
+            error = cudaErrorInvalidValue;
+    }
     if (error == cudaSuccess && (domain || slot || function))
         error = cudaErrorInvalidDevice;
     if (error == cudaSuccess)

@@ -107,6 +107,8 @@ Test(vgpu, devices_are_found_by_their_bus)
     cr_expect_eq(device, 2);
     IS(cudaDeviceGetPCIBusId(text, 12, 2), cudaErrorInvalidValue);
     IS(cudaDeviceGetPCIBusId(text, sizeof text, 8), cudaErrorInvalidDevice);
+    OK(cudaDeviceGetByPCIBusId(&device, "04:00.0")); // without the domain
+    cr_expect_eq(device, 3);
     IS(cudaDeviceGetByPCIBusId(&device, "0000:77:00.0"), cudaErrorInvalidDevice);
     IS(cudaDeviceGetByPCIBusId(&device, "nonsense"), cudaErrorInvalidValue);
     IS(cudaDeviceGetByPCIBusId(NULL, text), cudaErrorInvalidValue);
