@@ -15,6 +15,9 @@ book: weave-index
 	$(WEAVE_SUB) html pdf epub
 html pdf epub: weave-index
 	$(WEAVE_SUB) $@
+# Two of them in one call share their first steps: one after the other.
+pdf: | $(filter html,$(MAKECMDGOALS))
+epub: | $(filter html pdf,$(MAKECMDGOALS))
 
 # Always asked for, since it costs milliseconds; written only when it changed.
 weave-index: $(TANGLE)
