@@ -5,7 +5,7 @@
  */
 #ifndef DLS_TRAIN_CHECKPOINT_H
 #define DLS_TRAIN_CHECKPOINT_H
-#include "model/gpt.h"
+#include "model/transformer.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -14,7 +14,7 @@ extern "C" {
 typedef struct dls_checkpoint {
     int64_t step;               /* steps done */
     dls_dtype dtype;
-    dls_gpt_config model;
+    dls_transformer_config model;
     size_t elements;
     const char *settings;       /* "key=value\n" per setting that shapes the run */
     const char *layout;         /* "name 256x128\n" per parameter */

@@ -98,7 +98,7 @@ static dls_status read_parallel(dls_config *cfg, dls_train_config *c)
 dls_status dls_train_config_load(dls_config *cfg, dls_train_config *c)
 {
     *c = (dls_train_config){0};
-    DLS_TRY(dls_gpt_config_load(&c->model, cfg));
+    DLS_TRY(dls_transformer_config_load(&c->model, cfg));
     DLS_TRY(read_run(cfg, c));
     DLS_TRY(read_optimizer(cfg, c));
     DLS_TRY(read_intervals(cfg, c));
@@ -109,7 +109,7 @@ dls_status dls_train_config_load(dls_config *cfg, dls_train_config *c)
 /* write down the settings */
 char *dls_train_settings(const dls_train_config *c, uint64_t corpus_hash)
 {
-    const dls_gpt_config *m = &c->model;
+    const dls_transformer_config *m = &c->model;
     const dls_adamw_options *w = &c->adamw;
     char *text = NULL;
     int n = asprintf(

@@ -21,7 +21,7 @@ enum { SAMPLE_STREAM = 0x73616d70 };    // "samp": a stream of its own
 
 typedef struct sampler_state {
     dls_ctx ctx;
-    dls_gpt *gpt;
+    dls_transformer *model;
     int *tokens, n;             /* prompt and what was drawn, host */
     int *device;                /* (context) the tokens the model sees */
     double *logits;             /* (V) host */
@@ -63,14 +63,14 @@ int dls_sample_token(const double *logits, int V, double temperature, int top_k,
 static dls_status next_token(sampler_state *s, const dls_sample_options *o, int i,
                              int *token)
 {
-    int T = s->n < s->gpt->config.context ? s->n : s->gpt->config.context;
+    int T = s->n < s->model->config.context ? s->n : s->model->config.context;
     DLS_CUDA(cudaMemcpyAsync(s->device, s->tokens + s->n - T, (size_t)T * sizeof(int),
                              cudaMemcpyHostToDevice, s->ctx.stream));
-    DLS_TRY(dls_gpt_logits(s->gpt, s->device, T, s->logits));
-    for (int v = 0; v < s->gpt->config.vocabulary; v++)
+    DLS_TRY(dls_transformer_logits(s->model, s->device, T, s->logits));
+    for (int v = 0; v < s->model->config.vocabulary; v++)
         if (!isfinite(s->logits[v]))
             return DLS_FAIL(DLS_ERR_STATE, "the model's scores are not finite");
-    *token = dls_sample_token(s->logits, s->gpt->config.vocabulary, o->temperature,
+    *token = dls_sample_token(s->logits, s->model->config.vocabulary, o->temperature,
                               o->top_k, dls_rng_uniform(o->seed, SAMPLE_STREAM, i));
     return DLS_OK;
 }
@@ -106,9 +106,9 @@ static dls_status open_model(sampler_state *s, const dls_checkpoint *c)
         return DLS_FAIL(DLS_ERR_INPUT, "a vocabulary of %d is not one of bytes",
                         c->model.vocabulary);
     DLS_TRY(dls_ctx_create(&s->ctx, 0, c->dtype));
-    DLS_TRY(dls_gpt_create(&s->gpt, &s->ctx, &c->model, 1, c->model.context));
-    DLS_TRY(dls_checkpoint_check_layout(c, &s->gpt->params));
-    DLS_CUDA(cudaMemcpy(s->gpt->params.values, c->values,
+    DLS_TRY(dls_transformer_create(&s->model, &s->ctx, &c->model, 1, c->model.context));
+    DLS_TRY(dls_checkpoint_check_layout(c, &s->model->params));
+    DLS_CUDA(cudaMemcpy(s->model->params.values, c->values,
                         c->elements * dls_dtype_size(c->dtype), cudaMemcpyHostToDevice));
     DLS_CUDA(cudaMalloc((void **)&s->device, c->model.context * sizeof(int)));
     return DLS_OK;
@@ -120,14 +120,14 @@ static dls_status read_prompt(sampler_state *s, const dls_sample_options *o)
     const char *prompt = o->prompt && *o->prompt ? o->prompt : "\n";
     size_t n = strlen(prompt);
     s->tokens = malloc((n + (size_t)o->tokens) * sizeof *s->tokens);
-    s->logits = malloc((size_t)s->gpt->config.vocabulary * sizeof *s->logits);
+    s->logits = malloc((size_t)s->model->config.vocabulary * sizeof *s->logits);
     if (!s->tokens || !s->logits)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d tokens", o->tokens);
     for (size_t i = 0; i < n; i++) {
         int byte = (unsigned char)prompt[i];
-        if (byte >= s->gpt->config.vocabulary)
+        if (byte >= s->model->config.vocabulary)
             return DLS_FAIL(DLS_ERR_INPUT, "prompt: byte %d at %zu is not in the model's "
-                            "vocabulary of %d", byte, i, s->gpt->config.vocabulary);
+                            "vocabulary of %d", byte, i, s->model->config.vocabulary);
         s->tokens[s->n++] = byte;
     }
     return DLS_OK;
@@ -150,7 +150,7 @@ done:
     free(s.tokens);
     free(s.logits);
     dls_device_free(s.device);
-    dls_gpt_free(s.gpt);
+    dls_transformer_free(s.model);
     dls_ctx_destroy(&s.ctx);
     dls_checkpoint_free(&c);
     return status;

@@ -6,7 +6,7 @@
 #define DLS_TRAIN_TRAIN_H
 #include "base/config.h"
 #include "comm/comm.h"
-#include "model/gpt.h"
+#include "model/transformer.h"
 #include "train/optimizer.h"
 #ifdef __cplusplus
 extern "C" {
@@ -14,7 +14,7 @@ extern "C" {
 /* define the training configuration */
 /* One run. The strings belong to the dls_config it was loaded from. */
 typedef struct dls_train_config {
-    dls_gpt_config model;
+    dls_transformer_config model;
     const char *corpus;
     double validation_fraction;
     int64_t steps;

@@ -17,7 +17,7 @@
 /* report all gradients at once */
 static dls_status report_all_grads(dls_trainer *t)
 {
-    for (int i = t->gpt->params.n - 1; i >= 0; i--)
+    for (int i = t->model->params.n - 1; i >= 0; i--)
         DLS_TRY(dls_ddp_grad_ready(t->ddp, i));
     return DLS_OK;
 }
@@ -25,16 +25,16 @@ static dls_status report_all_grads(dls_trainer *t)
 /* run one micro batch */
 static dls_status one_pass(dls_trainer *t, int row)
 {
-    int T = t->gpt->config.context, left = t->rows - row;
+    int T = t->model->config.context, left = t->rows - row;
     int B = left < t->config->micro_batch ? left : t->config->micro_batch;
     int last = B == left;
     double scale = 1.0 / ((double)t->config->global_batch * T);
     dls_grad_hook hook = {t->ddp, dls_ddp_grad_ready};
-    DLS_TRY(dls_gpt_forward(t->gpt, dls_batch_tokens(&t->batch, row),
-                            dls_batch_targets(&t->batch, row), B, T));
-    DLS_TRY(dls_meter_add(&t->meter, dls_gpt_losses(t->gpt), (size_t)B * T));
-    DLS_TRY(dls_gpt_backward(t->gpt, scale,
-                             last && t->config->overlap ? &hook : NULL));
+    DLS_TRY(dls_transformer_forward(t->model, dls_batch_tokens(&t->batch, row),
+                                    dls_batch_targets(&t->batch, row), B, T));
+    DLS_TRY(dls_meter_add(&t->meter, dls_transformer_losses(t->model), (size_t)B * T));
+    DLS_TRY(dls_transformer_backward(t->model, scale,
+                                     last && t->config->overlap ? &hook : NULL));
     return last && !t->config->overlap ? report_all_grads(t) : DLS_OK;
 }
 
@@ -53,7 +53,7 @@ dls_status dls_trainer_step(dls_trainer *t)
     int64_t step = t->step + 1;
     DLS_TRY(dls_meter_begin(&t->meter));
     DLS_TRY(load_step_windows(t));
-    DLS_TRY(dls_params_zero_grads(&t->gpt->params, &t->ctx));
+    DLS_TRY(dls_params_zero_grads(&t->model->params, &t->ctx));
     for (int row = 0; row < t->rows; row += t->config->micro_batch)
         DLS_TRY(one_pass(t, row));
     DLS_TRY(dls_ddp_finish(t->ddp));
@@ -67,12 +67,13 @@ dls_status dls_trainer_step(dls_trainer *t)
 /* evaluate the model */
 static dls_status evaluate_pass(dls_trainer *t, int first, int B)
 {
-    int T = t->gpt->config.context;
+    int T = t->model->config.context;
     DLS_TRY(dls_sampler_windows(&t->validation, 0, first, B, t->offsets));
     DLS_TRY(dls_batch_load(&t->batch, dls_corpus_bytes(t->corpus), t->offsets, B));
-    DLS_TRY(dls_gpt_forward(t->gpt, dls_batch_tokens(&t->batch, 0),
-                            dls_batch_targets(&t->batch, 0), B, T));
-    return dls_meter_add_evaluation(&t->meter, dls_gpt_losses(t->gpt), (size_t)B * T);
+    DLS_TRY(dls_transformer_forward(t->model, dls_batch_tokens(&t->batch, 0),
+                                    dls_batch_targets(&t->batch, 0), B, T));
+    return dls_meter_add_evaluation(&t->meter, dls_transformer_losses(t->model),
+                                    (size_t)B * T);
 }
 
 dls_status dls_trainer_evaluate(dls_trainer *t, double *loss)
@@ -84,7 +85,7 @@ dls_status dls_trainer_evaluate(dls_trainer *t, double *loss)
     for (int i = 0; i < n; i += b)
         DLS_TRY(evaluate_pass(t, first + i, n - i < b ? n - i : b));
     DLS_TRY(dls_meter_read_evaluation(&t->meter, t->comm, &sum));
-    *loss = sum / ((double)t->config->evaluate_windows * t->gpt->config.context);
+    *loss = sum / ((double)t->config->evaluate_windows * t->model->config.context);
     return DLS_OK;
 }
 
@@ -148,14 +149,14 @@ static int batch_rows(const dls_train_config *c, int rows)
 dls_status dls_train_predict_memory(const dls_train_config *c, int rank, int world,
                                     size_t bytes[DLS_MEM_PURPOSES])
 {
-    dls_gpt_memory m;
+    dls_transformer_memory m;
     int T = c->model.context;
-    DLS_TRY(dls_gpt_predict_memory(&c->model, c->micro_batch, T, c->dtype, &m));
+    DLS_TRY(dls_transformer_predict_memory(&c->model, c->micro_batch, T, c->dtype, &m));
     memset(bytes, 0, DLS_MEM_PURPOSES * sizeof *bytes);
     bytes[DLS_MEM_PARAMETERS] = m.parameters;
     bytes[DLS_MEM_GRADIENTS] = m.gradients;
     bytes[DLS_MEM_OPTIMIZER] = dls_optimizer_predict_memory(
-        dls_gpt_parameter_count(&c->model), c->dtype);
+        dls_transformer_parameter_count(&c->model), c->dtype);
     bytes[DLS_MEM_ACTIVATIONS] = m.activations
         + dls_batch_predict_memory(batch_rows(c, rows_of(c, rank, world)), T)
         + dls_meter_predict_memory((int)c->log_every, c->dtype);
@@ -170,17 +171,17 @@ static dls_status make_parts(dls_trainer *t)
     DLS_CUDA(cudaGetDevice(&device));
     DLS_TRY(dls_ctx_create(&t->ctx, device, c->dtype));
     DLS_CUDA(dls_gpu_name_stream(t->ctx.stream, "compute"));
-    DLS_TRY(dls_gpt_create(&t->gpt, &t->ctx, &c->model, c->micro_batch, T));
-    DLS_TRY(dls_params_initialise(&t->gpt->params, &t->ctx, c->seed));
-    DLS_TRY(dls_optimizer_create(&t->optimizer, &t->ctx, &t->gpt->params, &c->adamw));
+    DLS_TRY(dls_transformer_create(&t->model, &t->ctx, &c->model, c->micro_batch, T));
+    DLS_TRY(dls_params_initialise(&t->model->params, &t->ctx, c->seed));
+    DLS_TRY(dls_optimizer_create(&t->optimizer, &t->ctx, &t->model->params, &c->adamw));
     DLS_TRY(dls_batch_create(&t->batch, &t->ctx, rows, T));
     DLS_TRY(dls_meter_create(&t->meter, &t->ctx, (int)c->log_every));
     t->offsets = calloc((size_t)rows, sizeof *t->offsets);
-    t->layout = dls_checkpoint_layout(&t->gpt->params);
+    t->layout = dls_checkpoint_layout(&t->model->params);
     if (!t->offsets || !t->layout)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the training loop");
-    return dls_ddp_create(&t->ddp, &t->ctx, t->gpt->params.items, t->gpt->params.n,
-                          t->gpt->params.grads, t->comm, c->bucket_bytes,
+    return dls_ddp_create(&t->ddp, &t->ctx, t->model->params.items, t->model->params.n,
+                          t->model->params.grads, t->comm, c->bucket_bytes,
                           c->first_bucket_bytes);
 }
 
@@ -209,8 +210,8 @@ static dls_status restore(dls_trainer *t, const dls_checkpoint *c)
 {
     size_t bytes = c->elements * dls_dtype_size(c->dtype);
     DLS_TRY(dls_checkpoint_same("setting", c->settings, t->settings));
-    DLS_TRY(dls_checkpoint_check_layout(c, &t->gpt->params));
-    void *to[] = {t->gpt->params.values, t->optimizer->m, t->optimizer->v};
+    DLS_TRY(dls_checkpoint_check_layout(c, &t->model->params));
+    void *to[] = {t->model->params.values, t->optimizer->m, t->optimizer->v};
     const void *from[] = {c->values, c->m, c->v};
     for (int i = 0; i < 3; i++)
         DLS_CUDA(cudaMemcpyAsync(to[i], from[i], bytes, cudaMemcpyHostToDevice,
@@ -231,7 +232,7 @@ static dls_status resume(dls_trainer *t)
 /* fetch the state */
 static dls_status fetch_state(dls_trainer *t, char *host, size_t bytes)
 {
-    const void *from[] = {t->gpt->params.values, t->optimizer->m, t->optimizer->v};
+    const void *from[] = {t->model->params.values, t->optimizer->m, t->optimizer->v};
     for (int i = 0; i < 3; i++)
         DLS_CUDA(cudaMemcpyAsync(host + (size_t)i * bytes, from[i], bytes,
                                  cudaMemcpyDeviceToHost, t->ctx.stream));
@@ -241,7 +242,7 @@ static dls_status fetch_state(dls_trainer *t, char *host, size_t bytes)
 /* save the state */
 dls_status dls_trainer_save(dls_trainer *t)
 {
-    size_t bytes = t->gpt->params.elements * dls_dtype_size(t->config->dtype);
+    size_t bytes = t->model->params.elements * dls_dtype_size(t->config->dtype);
     if (t->rank != 0)
         return DLS_OK;
     char *host = malloc(3 * bytes);
@@ -250,7 +251,7 @@ dls_status dls_trainer_save(dls_trainer *t)
                         3 * bytes);
     dls_checkpoint c = {
         .step = t->step, .dtype = t->config->dtype, .model = t->config->model,
-        .elements = t->gpt->params.elements, .settings = t->settings,
+        .elements = t->model->params.elements, .settings = t->settings,
         .layout = t->layout, .values = host, .m = host + bytes, .v = host + 2 * bytes};
     dls_status s = fetch_state(t, host, bytes);
     if (s == DLS_OK)
@@ -280,7 +281,7 @@ void dls_trainer_free(dls_trainer *t)
     dls_meter_destroy(&t->meter);
     dls_batch_destroy(&t->batch);
     dls_optimizer_free(t->optimizer);
-    dls_gpt_free(t->gpt);
+    dls_transformer_free(t->model);
     dls_ctx_destroy(&t->ctx);
     dls_corpus_close(t->corpus);
     free(t->offsets);
@@ -298,7 +299,7 @@ static dls_status begin_run(dls_trainer *t)
         DLS_TRY(resume(t));
     else
         DLS_TRY(start_over(t));
-    return dls_ddp_broadcast_parameters(t->ddp, t->gpt->params.values);
+    return dls_ddp_broadcast_parameters(t->ddp, t->model->params.values);
 }
 
 dls_status dls_trainer_create(dls_trainer **out, const dls_train_config *config,

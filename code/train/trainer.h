@@ -23,7 +23,7 @@ typedef struct dls_trainer {
     dls_ctx ctx;
     dls_corpus *corpus;
     dls_sampler training, validation;
-    dls_gpt *gpt;
+    dls_transformer *model;
     dls_optimizer *optimizer;
     dls_ddp *ddp;
     dls_batch batch;

@@ -93,8 +93,8 @@ Test(train, memory_is_what_was_predicted, .init = make_corpus, .fini = remove_ro
 static dls_status fetch(const dls_trainer *t, double *values)
 {
     DLS_TRY(dls_ctx_sync((dls_ctx *)&t->ctx));
-    DLS_CUDA(cudaMemcpy(values, t->gpt->params.values,
-                        t->gpt->params.elements * sizeof *values,
+    DLS_CUDA(cudaMemcpy(values, t->model->params.values,
+                        t->model->params.elements * sizeof *values,
                         cudaMemcpyDeviceToHost));
     return DLS_OK;
 }
@@ -125,12 +125,12 @@ static dls_status make_first_step(int rank, void *arg)
     DLS_TRY(load_settings(arg, &cfg, &c));
     DLS_TRY(dls_comm_create(&comm, NULL));
     DLS_TRY(dls_trainer_create(&t, &c, comm));
-    if (t->gpt->params.elements > 20000)
+    if (t->model->params.elements > 20000)
         return DLS_FAIL(DLS_ERR_STATE, "the test's arrays are too small");
     DLS_TRY(fetch(t, before));
     DLS_TRY(dls_trainer_step(t));
     DLS_TRY(fetch(t, after));
-    DLS_TRY(compare_step(before, after, t->gpt->params.elements, 0.003 / 5));
+    DLS_TRY(compare_step(before, after, t->model->params.elements, 0.003 / 5));
     dls_trainer_free(t);
     dls_comm_destroy(comm);
     return DLS_OK;

@@ -1,4 +1,4 @@
-/* tests/model/test_gpt.c: from chapters/09-transformer-model-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/model/test_transformer.c: from chapters/09-transformer-model-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* The GPT against its formulas, its finite differences, and its own halves. */
 #include <criterion/criterion.h>
 #include <math.h>
@@ -7,16 +7,16 @@
 #include <string.h>
 
 #include "base/rng.h"
-#include "model/gpt.h"
+#include "model/transformer.h"
 
 /* hold a model under test */
-static const dls_gpt_config small = {
+static const dls_transformer_config small = {
     .vocabulary = 11, .context = 6, .layers = 2, .heads = 2, .channels = 8};
 enum { B = 2, T = 5, N = B * T };
 
 typedef struct fixture {
     dls_ctx ctx;
-    dls_gpt *gpt;
+    dls_transformer *model;
     int *ids;                   /* tokens, then targets: device */
 } fixture;
 
@@ -33,12 +33,12 @@ static void put_tokens(fixture *f, int changed_at, int to)
     cudaMemcpy(f->ids, ids, sizeof ids, cudaMemcpyHostToDevice);
 }
 
-static void begin(fixture *f, dls_gpt_config config, dls_dtype dtype)
+static void begin(fixture *f, dls_transformer_config config, dls_dtype dtype)
 {
     *f = (fixture){0};
     OK(dls_ctx_create(&f->ctx, 0, dtype));
-    OK(dls_gpt_create(&f->gpt, &f->ctx, &config, B, T));
-    OK(dls_params_initialise(&f->gpt->params, &f->ctx, 3));
+    OK(dls_transformer_create(&f->model, &f->ctx, &config, B, T));
+    OK(dls_params_initialise(&f->model->params, &f->ctx, 3));
     OK(dls_device_alloc((void **)&f->ids, 2 * N, DLS_F32, DLS_MEM_OTHER));
     put_tokens(f, -1, 0);
 }
@@ -46,7 +46,7 @@ static void begin(fixture *f, dls_gpt_config config, dls_dtype dtype)
 static void end(fixture *f)
 {
     dls_device_free(f->ids);
-    dls_gpt_free(f->gpt);
+    dls_transformer_free(f->model);
     dls_ctx_destroy(&f->ctx);
 }
 
@@ -54,9 +54,10 @@ static void end(fixture *f)
 static double total_loss(fixture *f, double *out)
 {
     double losses[N], sum = 0;
-    OK(dls_gpt_forward(f->gpt, f->ids, f->ids + N, B, T));
+    OK(dls_transformer_forward(f->model, f->ids, f->ids + N, B, T));
     OK(dls_ctx_sync(&f->ctx));
-    cudaMemcpy(losses, dls_gpt_losses(f->gpt), sizeof losses, cudaMemcpyDeviceToHost);
+    cudaMemcpy(losses, dls_transformer_losses(f->model), sizeof losses,
+               cudaMemcpyDeviceToHost);
     for (int i = 0; i < N; i++)
         sum += losses[i];
     if (out)
@@ -67,14 +68,15 @@ static double total_loss(fixture *f, double *out)
 /* test the parameter count */
 Test(model, parameter_count_is_the_formula)
 {
-    const dls_gpt_config gpt2 = {50257, 1024, 12, 12, 768, 0};
-    const dls_gpt_config shapes[] = {small, {256, 64, 4, 4, 128, 0}, {2, 1, 1, 1, 1, 0}};
-    cr_assert_eq(dls_gpt_parameter_count(&gpt2), 124439808);
-    cr_assert_eq(dls_gpt_parameter_count(&shapes[1]), 834304);
+    const dls_transformer_config gpt2 = {50257, 1024, 12, 12, 768, 0};
+    const dls_transformer_config shapes[] = {small, {256, 64, 4, 4, 128, 0},
+                                             {2, 1, 1, 1, 1, 0}};
+    cr_assert_eq(dls_transformer_parameter_count(&gpt2), 124439808);
+    cr_assert_eq(dls_transformer_parameter_count(&shapes[1]), 834304);
     for (int i = 0; i < 3; i++) {
-        dls_gpt_memory m;
-        OK(dls_gpt_predict_memory(&shapes[i], 1, 1, DLS_F32, &m));
-        cr_assert_eq(m.parameters, 4 * dls_gpt_parameter_count(&shapes[i]));
+        dls_transformer_memory m;
+        OK(dls_transformer_predict_memory(&shapes[i], 1, 1, DLS_F32, &m));
+        cr_assert_eq(m.parameters, 4 * dls_transformer_parameter_count(&shapes[i]));
     }
 }
 
@@ -82,25 +84,25 @@ Test(model, parameter_count_is_the_formula)
 Test(model, activations_are_the_formula)
 {
     size_t L = 4, rows = 256, NC = rows * 128, squares = 4 * 4 * 64 * 64;
-    dls_gpt_config c = {256, 64, 4, 4, 128, 0};
-    dls_gpt_memory m;
+    dls_transformer_config c = {256, 64, 4, 4, 128, 0};
+    dls_transformer_memory m;
     size_t stash = (16 * L + 2) * NC + (4 * L + 4) * rows + L * squares + rows * 256;
     cr_assert_eq(stash, 2495488);
-    OK(dls_gpt_predict_memory(&c, 4, 64, DLS_F32, &m));
+    OK(dls_transformer_predict_memory(&c, 4, 64, DLS_F32, &m));
     cr_assert_eq(m.activations, 4 * (stash + 12 * NC + squares));
     c.split_backward = 1;
-    OK(dls_gpt_predict_memory(&c, 4, 64, DLS_F64, &m));
+    OK(dls_transformer_predict_memory(&c, 4, 64, DLS_F64, &m));
     cr_assert_eq(m.activations, 8 * (stash + (16 * L + 2) * NC + squares));
 }
 
 Test(model, predicted_memory_is_what_the_device_counts)
 {
     for (int split = 0; split < 2; split++) {
-        dls_gpt_memory want;
+        dls_transformer_memory want;
         fixture f;
-        dls_gpt_config c = small;
+        dls_transformer_config c = small;
         c.split_backward = split;
-        OK(dls_gpt_predict_memory(&c, B, T, DLS_F64, &want));
+        OK(dls_transformer_predict_memory(&c, B, T, DLS_F64, &want));
         begin(&f, c, DLS_F64);
         dls_gpu_memory is;
         OK(dls_gpu_memory_stats(0, &is));
@@ -139,8 +141,8 @@ static double deviation(const dls_params *params, const char *name)
 Test(model, weights_start_with_their_deviations)
 {
     fixture f;
-    begin(&f, (dls_gpt_config){256, 64, 4, 4, 96, 0}, DLS_F64);
-    const dls_params *p = &f.gpt->params;
+    begin(&f, (dls_transformer_config){256, 64, 4, 4, 96, 0}, DLS_F64);
+    const dls_params *p = &f.model->params;
     const char *wide[] = {"wte.weight", "wpe.weight", "block.0.attention.qkv.weight",
                           "block.3.mlp.fc.weight"};
     const char *narrow[] = {"block.0.attention.proj.weight", "block.3.mlp.proj.weight"};
@@ -178,7 +180,7 @@ Test(model, logits_agree_with_the_loss)
     total_loss(&f, losses);
     cudaMemcpy(ids, f.ids, sizeof ids, cudaMemcpyDeviceToHost);
     for (int t = 1; t <= T; t++, sum = 0) {
-        OK(dls_gpt_logits(f.gpt, f.ids, t, logits));
+        OK(dls_transformer_logits(f.model, f.ids, t, logits));
         for (int v = 0; v < 11; v++)
             sum += exp(logits[v]);
         double loss = log(sum) - logits[ids[N + t - 1]];
@@ -193,7 +195,7 @@ Test(model, logits_are_widened_from_float)
     fixture f;
     for (int k = 0; k < 2; k++) {
         begin(&f, small, k ? DLS_F32 : DLS_F64);
-        OK(dls_gpt_logits(f.gpt, f.ids, T, k ? narrow : wide));
+        OK(dls_transformer_logits(f.model, f.ids, T, k ? narrow : wide));
         end(&f);
     }
     for (int v = 0; v < 11; v++)
@@ -217,12 +219,12 @@ static double slope(fixture *f, double *at)
 
 static void move_all(fixture *f)
 {
-    size_t n = f->gpt->params.elements;
+    size_t n = f->model->params.elements;
     double *host = malloc(n * sizeof *host);
-    cudaMemcpy(host, f->gpt->params.values, n * sizeof *host, cudaMemcpyDeviceToHost);
+    cudaMemcpy(host, f->model->params.values, n * sizeof *host, cudaMemcpyDeviceToHost);
     for (size_t i = 0; i < n; i++)
         host[i] += 0.2 * dls_rng_normal(8, 8, i);
-    cudaMemcpy(f->gpt->params.values, host, n * sizeof *host, cudaMemcpyHostToDevice);
+    cudaMemcpy(f->model->params.values, host, n * sizeof *host, cudaMemcpyHostToDevice);
     free(host);
 }
 
@@ -232,11 +234,11 @@ Test(model, gradient_is_the_measured_one)
     begin(&f, small, DLS_F64);
     move_all(&f);
     total_loss(&f, NULL);
-    OK(dls_gpt_backward(f.gpt, 0.25, NULL));
+    OK(dls_transformer_backward(f.model, 0.25, NULL));
     OK(dls_ctx_sync(&f.ctx));
-    size_t n = f.gpt->params.elements;
-    double *got = malloc(n * sizeof *got), *values = f.gpt->params.values;
-    cudaMemcpy(got, f.gpt->params.grads, n * sizeof *got, cudaMemcpyDeviceToHost);
+    size_t n = f.model->params.elements;
+    double *got = malloc(n * sizeof *got), *values = f.model->params.values;
+    cudaMemcpy(got, f.model->params.grads, n * sizeof *got, cudaMemcpyDeviceToHost);
     for (size_t i = 0; i < n; i += 7) {
         double want = 0.25 * slope(&f, values + i);
         cr_assert(fabs(got[i] - want) < 2e-8 * (1 + fabs(want)),
@@ -250,30 +252,30 @@ Test(model, gradient_is_the_measured_one)
 static double *gradient_of(int split, int parts)
 {
     fixture f;
-    dls_gpt_config c = small;
+    dls_transformer_config c = small;
     c.split_backward = split;
     begin(&f, c, DLS_F64);
     for (int k = 0; k < parts; k++) {
         int at = k * N / parts;
-        OK(dls_gpt_forward(f.gpt, f.ids + at, f.ids + N + at, B / parts, T));
+        OK(dls_transformer_forward(f.model, f.ids + at, f.ids + N + at, B / parts, T));
         if (split) {
-            OK(dls_gpt_backward_input(f.gpt, 0.1));
-            OK(dls_gpt_backward_weight(f.gpt, NULL));
+            OK(dls_transformer_backward_input(f.model, 0.1));
+            OK(dls_transformer_backward_weight(f.model, NULL));
         } else {
-            OK(dls_gpt_backward(f.gpt, 0.1, NULL));
+            OK(dls_transformer_backward(f.model, 0.1, NULL));
         }
     }
     OK(dls_ctx_sync(&f.ctx));
-    size_t bytes = f.gpt->params.elements * sizeof(double);
+    size_t bytes = f.model->params.elements * sizeof(double);
     double *grads = malloc(bytes);
-    cudaMemcpy(grads, f.gpt->params.grads, bytes, cudaMemcpyDeviceToHost);
+    cudaMemcpy(grads, f.model->params.grads, bytes, cudaMemcpyDeviceToHost);
     end(&f);
     return grads;
 }
 
 Test(model, halves_and_micro_batches_give_the_whole)
 {
-    size_t n = dls_gpt_parameter_count(&small);
+    size_t n = dls_transformer_parameter_count(&small);
     double *whole = gradient_of(0, 1), *split = gradient_of(1, 1);
     double *parts = gradient_of(0, 2);
     cr_assert_arr_eq(whole, split, n * sizeof *whole);
@@ -294,7 +296,7 @@ static dls_status note(void *self, int index)
     return DLS_OK;
 }
 
-static int block_of(const dls_gpt *g, int index)
+static int block_of(const dls_transformer *g, int index)
 {
     int block = -1;
     sscanf(g->params.items[index].name, "block.%d.", &block);
@@ -309,14 +311,14 @@ Test(model, gradients_are_reported_from_the_end)
     fixture f;
     begin(&f, small, DLS_F64);
     total_loss(&f, NULL);
-    OK(dls_gpt_backward(f.gpt, 1, &hook));
-    cr_assert_eq(r.n, f.gpt->params.n);
+    OK(dls_transformer_backward(f.model, 1, &hook));
+    cr_assert_eq(r.n, f.model->params.n);
     for (int i = 0; i < r.n; i++)
         cr_assert_eq(seen[r.order[i]]++, 0);
-    cr_assert_str_eq(f.gpt->params.items[r.order[0]].name, "ln_f.weight");
-    cr_assert_str_eq(f.gpt->params.items[r.order[r.n - 1]].name, "wte.weight");
+    cr_assert_str_eq(f.model->params.items[r.order[0]].name, "ln_f.weight");
+    cr_assert_str_eq(f.model->params.items[r.order[r.n - 1]].name, "wte.weight");
     for (int i = 3; i < r.n; i++)
-        cr_assert_leq(block_of(f.gpt, r.order[i]), block_of(f.gpt, r.order[i - 1]));
+        cr_assert_leq(block_of(f.model, r.order[i]), block_of(f.model, r.order[i - 1]));
     end(&f);
 }
 
@@ -324,19 +326,19 @@ Test(model, gradients_are_reported_from_the_end)
 Test(model, impossible_models_are_refused)
 {
     dls_ctx ctx;
-    dls_gpt *g;
-    dls_gpt_config c = small;
+    dls_transformer *g;
+    dls_transformer_config c = small;
     OK(dls_ctx_create(&ctx, 0, DLS_F64));
     c.heads = 3;
-    cr_assert_eq(dls_gpt_create(&g, &ctx, &c, 1, 1), DLS_ERR_INPUT);
+    cr_assert_eq(dls_transformer_create(&g, &ctx, &c, 1, 1), DLS_ERR_INPUT);
     c.heads = 0;
-    cr_assert_eq(dls_gpt_create(&g, &ctx, &c, 1, 1), DLS_ERR_INPUT);
-    cr_assert_eq(dls_gpt_create(&g, &ctx, &small, 1, 7), DLS_ERR_INPUT);
+    cr_assert_eq(dls_transformer_create(&g, &ctx, &c, 1, 1), DLS_ERR_INPUT);
+    cr_assert_eq(dls_transformer_create(&g, &ctx, &small, 1, 7), DLS_ERR_INPUT);
     cr_assert_str_eq(dls_status_message(), "micro-batch 1 x 7: the context is 6 tokens");
-    OK(dls_gpt_create(&g, &ctx, &small, 1, 4));
-    cr_assert_eq(dls_gpt_forward(g, NULL, NULL, 2, 4), DLS_ERR_INPUT);
-    cr_assert_eq(dls_gpt_backward_input(g, 1), DLS_ERR_STATE);
-    dls_gpt_free(g);
+    OK(dls_transformer_create(&g, &ctx, &small, 1, 4));
+    cr_assert_eq(dls_transformer_forward(g, NULL, NULL, 2, 4), DLS_ERR_INPUT);
+    cr_assert_eq(dls_transformer_backward_input(g, 1), DLS_ERR_STATE);
+    dls_transformer_free(g);
     dls_ctx_destroy(&ctx);
 }
 
@@ -345,9 +347,9 @@ Test(model, heads_must_divide_channels_in_the_file)
     static const char text[] = "model:\n  vocabulary: 256\n  context: 8\n"
                                "  layers: 1\n  heads: 3\n  channels: 8\n";
     dls_config *cfg;
-    dls_gpt_config c;
+    dls_transformer_config c;
     OK(dls_config_parse("m.yaml", text, sizeof text - 1, &cfg));
-    cr_assert_eq(dls_gpt_config_load(&c, cfg), DLS_ERR_INPUT);
+    cr_assert_eq(dls_transformer_config_load(&c, cfg), DLS_ERR_INPUT);
     cr_assert_str_eq(dls_status_message(), "m.yaml:5: model.heads: expected a divisor "
                      "of the 8 channels, got 3");
     dls_config_free(cfg);

@@ -1,0 +1,248 @@
+/* code/model/transformer.c: from chapters/09-transformer-model.md. Edit the chapter, or edit here and run "make untangle". */
+/*
+ * The transformer: building, planning, running. The model is a sequence
+ *
+ *   embedding, block 0, ..., block L-1, final norm, tied head with loss
+ *
+ * and its activations are one buffer: losses, stash | gradients | temporary.
+ */
+#include "model/transformer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vgpu/gpu.h"
+#include "vgpu/trace.h"
+
+/* read an integer setting */
+static dls_status read_int(dls_config *cfg, const char *key, int min, int max, int *to)
+{
+    int64_t v;
+    DLS_TRY(dls_config_int(cfg, key, min, max, &v));
+    *to = (int)v;
+    return DLS_OK;
+}
+
+/* load the transformer configuration */
+dls_status dls_transformer_config_load(dls_transformer_config *c, dls_config *cfg)
+{
+    *c = (dls_transformer_config){0};
+    DLS_TRY(read_int(cfg, "model.vocabulary", 2, 1 << 20, &c->vocabulary));
+    DLS_TRY(read_int(cfg, "model.context", 1, 1 << 17, &c->context));
+    DLS_TRY(read_int(cfg, "model.layers", 1, 1000, &c->layers));
+    DLS_TRY(read_int(cfg, "model.heads", 1, 1024, &c->heads));
+    DLS_TRY(read_int(cfg, "model.channels", 1, 1 << 16, &c->channels));
+    if (c->channels % c->heads != 0)
+        return dls_config_fail(cfg, "model.heads", "expected a divisor of the %d "
+                               "channels, got %d", c->channels, c->heads);
+    return DLS_OK;
+}
+
+dls_status dls_transformer_config_check(const dls_transformer_config *c)
+{
+    int sane = c->vocabulary >= 2 && c->vocabulary <= 1 << 20 && c->context >= 1
+        && c->context <= 1 << 17 && c->layers >= 1 && c->layers <= 1000
+        && c->heads >= 1 && c->heads <= 1024 && c->channels >= 1
+        && c->channels <= 1 << 16 && c->channels % c->heads == 0;
+    if (!sane)
+        return DLS_FAIL(DLS_ERR_INPUT, "no model has vocabulary %d, context %d, %d "
+                        "layers, %d heads, %d channels", c->vocabulary, c->context,
+                        c->layers, c->heads, c->channels);
+    return DLS_OK;
+}
+
+/* build the transformer */
+static void build_model(dls_transformer *t)
+{
+    const dls_transformer_config *c = &t->config;
+    dls_build *b = &t->build;
+    double std = 0.02, out_std = std / sqrt(2.0 * c->layers);
+    dls_layer *list[c->layers + 3];
+    int n = 0;
+    list[n++] = dls_embedding(b, c->vocabulary, c->context, c->channels, std);
+    for (int i = 0; i < c->layers; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "block.%d", i);
+        list[n++] = dls_block(b, name, c->channels, c->heads, std, out_std);
+    }
+    list[n++] = dls_layernorm(b, "ln_f", c->channels);
+    list[n++] = t->head = dls_tied_head(b, list[0]);
+    t->top = dls_sequence(b, list, n);
+}
+
+/* count the parameters */
+size_t dls_transformer_parameter_count(const dls_transformer_config *c)
+{
+    size_t V = c->vocabulary, T = c->context, L = c->layers, C = c->channels;
+    return (V + T) * C + L * (12 * C * C + 13 * C) + 2 * C;
+}
+
+/* predict the memory */
+static dls_status plan_model(dls_transformer *t, int max_B, int max_T)
+{
+    t->build.params = &t->params;
+    build_model(t);
+    DLS_TRY(t->build.status);
+    t->plan = (dls_plan){.max_B = max_B, .max_T = max_T,
+                         .deferred = t->config.split_backward};
+    t->losses = dls_plan_stash(&t->plan, (size_t)max_B * max_T);
+    dls_layer_plan(t->top, &t->plan);
+    return DLS_OK;
+}
+
+dls_status dls_transformer_predict_memory(const dls_transformer_config *c, int max_B,
+                                          int max_T, dls_dtype dtype,
+                                          dls_transformer_memory *out)
+{
+    dls_transformer t = {.config = *c};
+    dls_status s = plan_model(&t, max_B, max_T);
+    size_t size = dls_dtype_size(dtype);
+    out->parameters = out->gradients = t.params.elements * size;
+    out->activations = dls_plan_elements(&t.plan) * size;
+    dls_build_free(&t.build);
+    dls_params_free(&t.params);
+    return s;
+}
+
+/* create a transformer */
+static dls_status allocate_model(dls_transformer *t)
+{
+    size_t size = dls_dtype_size(t->ctx->dtype);
+    DLS_TRY(dls_params_allocate(&t->params, t->ctx));
+    DLS_TRY(dls_device_alloc(&t->activations, dls_plan_elements(&t->plan),
+                             t->ctx->dtype, DLS_MEM_ACTIVATIONS));
+    int *pending = calloc((size_t)t->params.n, sizeof *pending);
+    if (!pending)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d counters", t->params.n);
+    char *base = t->activations;
+    t->pass = (dls_pass){
+        .ctx = t->ctx, .params = &t->params, .pending = pending, .stash = base,
+        .gradients = base + t->plan.stash * size,
+        .temporary = base + (t->plan.stash + t->plan.gradients) * size};
+    return DLS_OK;
+}
+
+dls_status dls_transformer_create(dls_transformer **out, dls_ctx *ctx,
+                                  const dls_transformer_config *config,
+                                  int max_B, int max_T)
+{
+    dls_status s;
+    DLS_TRY(dls_transformer_config_check(config));
+    if (max_B < 1 || max_T < 1 || max_T > config->context)
+        return DLS_FAIL(DLS_ERR_INPUT, "micro-batch %d x %d: the context is %d tokens",
+                        max_B, max_T, config->context);
+    dls_transformer *t = calloc(1, sizeof *t);
+    if (!t)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a model");
+    t->config = *config;
+    t->ctx = ctx;
+    DLS_TRY_GOTO(s, plan_model(t, max_B, max_T), fail);
+    DLS_TRY_GOTO(s, allocate_model(t), fail);
+    *out = t;
+    return DLS_OK;
+fail:
+    dls_transformer_free(t);
+    return s;
+}
+
+void dls_transformer_free(dls_transformer *t)
+{
+    if (!t)
+        return;
+    dls_device_free(t->activations);
+    free(t->pass.pending);
+    dls_params_free(&t->params);
+    dls_build_free(&t->build);
+    free(t);
+}
+
+/* run the transformer forward */
+static dls_status begin_pass(dls_transformer *t, const int *tokens, const int *targets,
+                             int B, int T)
+{
+    if (B < 1 || T < 1 || B > t->plan.max_B || T > t->plan.max_T)
+        return DLS_FAIL(DLS_ERR_INPUT, "micro-batch %d x %d: planned for %d x %d",
+                        B, T, t->plan.max_B, t->plan.max_T);
+    t->pass.B = B;
+    t->pass.T = T;
+    t->pass.tokens = tokens;
+    t->pass.targets = targets;
+    return DLS_OK;
+}
+
+void *dls_transformer_losses(const dls_transformer *t)
+{
+    return dls_pass_stash(&t->pass, t->losses);
+}
+
+dls_status dls_transformer_forward(dls_transformer *t, const int *tokens,
+                                   const int *targets, int B, int T)
+{
+    DLS_TRY(begin_pass(t, tokens, targets, B, T));
+    dls_trace_range_push("forward");
+    dls_status s = t->top->kind->forward(t->top, &t->pass, dls_transformer_losses(t),
+                                         NULL);
+    dls_trace_range_pop();
+    return s;
+}
+
+/* run the transformer backward */
+static void expect_additions(dls_transformer *t, double loss_scale,
+                             const dls_grad_hook *hook)
+{
+    t->pass.loss_scale = loss_scale;
+    t->pass.hook = hook && hook->fn ? hook : NULL;
+    for (int i = 0; i < t->params.n; i++)
+        t->pass.pending[i] = t->params.items[i].uses;
+}
+
+dls_status dls_transformer_backward(dls_transformer *t, double loss_scale,
+                                    const dls_grad_hook *hook)
+{
+    expect_additions(t, loss_scale, hook);
+    dls_trace_range_push("backward");
+    dls_status s = dls_layer_backward(t->top, &t->pass, NULL, NULL, NULL);
+    dls_trace_range_pop();
+    return s;
+}
+
+dls_status dls_transformer_backward_input(dls_transformer *t, double loss_scale)
+{
+    expect_additions(t, loss_scale, NULL);
+    if (!t->config.split_backward)
+        return DLS_FAIL(DLS_ERR_STATE, "the model was not planned for a split backward");
+    return t->top->kind->backward_input(t->top, &t->pass, NULL, NULL, NULL);
+}
+
+dls_status dls_transformer_backward_weight(dls_transformer *t,
+                                           const dls_grad_hook *hook)
+{
+    expect_additions(t, t->pass.loss_scale, hook);
+    return t->top->kind->backward_weight(t->top, &t->pass, NULL, NULL);
+}
+
+/* read the last logits */
+static dls_status fetch_row(dls_transformer *t, int row, void *host)
+{
+    size_t bytes = t->config.vocabulary * dls_dtype_size(t->ctx->dtype);
+    const char *logits = dls_pass_stash(&t->pass, t->head->slot[0]);
+    DLS_CUDA(cudaMemcpyAsync(host, logits + row * bytes, bytes, cudaMemcpyDeviceToHost,
+                             t->ctx->stream));
+    return dls_ctx_sync(t->ctx);
+}
+
+dls_status dls_transformer_logits(dls_transformer *t, const int *tokens, int T,
+                                  double *out)
+{
+    int V = t->config.vocabulary;
+    DLS_TRY(dls_transformer_forward(t, tokens, NULL, 1, T));
+    DLS_TRY(fetch_row(t, T - 1, out));
+    for (int i = V - 1; t->ctx->dtype == DLS_F32 && i >= 0; i--) {
+        float narrow;               // widen in place, from the end
+        memcpy(&narrow, (char *)out + i * sizeof narrow, sizeof narrow);
+        out[i] = narrow;
+    }
+    return DLS_OK;
+}

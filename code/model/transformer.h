@@ -1,0 +1,84 @@
+/* code/model/transformer.h: from chapters/09-transformer-model.md. Edit the chapter, or edit here and run "make untangle". */
+/*
+ * GPT-2: learned positions, pre-norm blocks, tied head [Radford et al. 2019].
+ * One device buffer for parameters, one for gradients, one for activations; all
+ * sizes are known before any of them is taken.
+ */
+#ifndef DLS_MODEL_TRANSFORMER_H
+#define DLS_MODEL_TRANSFORMER_H
+#include "base/config.h"
+#include "layers/layer.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+/* define the transformer configuration */
+typedef struct dls_transformer_config {
+    int vocabulary;             /* V: rows of the token table */
+    int context;                /* rows of the position table: the longest input */
+    int layers;                 /* L */
+    int heads;                  /* H, a divisor of channels */
+    int channels;               /* C */
+    int split_backward;         /* 1: plan for every I before the first W */
+} dls_transformer_config;
+
+/* define a transformer */
+/* A model with room for micro-batches of up to (max_B, max_T). */
+typedef struct dls_transformer {
+    dls_transformer_config config;
+    dls_ctx *ctx;
+    dls_params params;
+    dls_build build;
+    dls_layer *top, *head;
+    dls_plan plan;
+    void *activations;          /* (dls_plan_elements) device */
+    size_t losses;              /* stash offset of (N) */
+    dls_pass pass;
+} dls_transformer;
+
+/* Bytes on the device, by purpose. */
+typedef struct dls_transformer_memory {
+    size_t parameters, gradients, activations;
+} dls_transformer_memory;
+
+/* declare the transformer calls */
+/* Reads the section `model`; a value out of range is DLS_ERR_INPUT with its line. */
+dls_status dls_transformer_config_load(dls_transformer_config *c, dls_config *cfg);
+dls_status dls_transformer_config_check(const dls_transformer_config *c);
+
+/* The number of parameters, by the formula in the chapter. */
+size_t dls_transformer_parameter_count(const dls_transformer_config *c);
+
+/* The device bytes that dls_transformer_create will take; the device is not touched. */
+dls_status dls_transformer_predict_memory(const dls_transformer_config *c, int max_B,
+                                          int max_T, dls_dtype dtype,
+                                          dls_transformer_memory *out);
+
+/* Parameters (uninitialised: see dls_params_initialise), gradients (zero) and
+   activations for micro-batches of up to max_B sequences of max_T tokens. */
+dls_status dls_transformer_create(dls_transformer **out, dls_ctx *ctx,
+                                  const dls_transformer_config *config,
+                                  int max_B, int max_T);
+void dls_transformer_free(dls_transformer *t);
+
+/* tokens, targets: (B, T) device; targets NULL computes logits only. Enqueues on
+   the context's stream; the losses are at dls_transformer_losses, (B * T) device. */
+dls_status dls_transformer_forward(dls_transformer *t, const int *tokens,
+                                   const int *targets, int B, int T);
+void *dls_transformer_losses(const dls_transformer *t);
+
+/* Adds the gradient of loss_scale * sum(losses). Once per forward pass. */
+dls_status dls_transformer_backward(dls_transformer *t, double loss_scale,
+                                    const dls_grad_hook *hook);
+
+/* The same in two halves; the model must be made with split_backward. */
+dls_status dls_transformer_backward_input(dls_transformer *t, double loss_scale);
+dls_status dls_transformer_backward_weight(dls_transformer *t,
+                                           const dls_grad_hook *hook);
+
+/* The scores after the last of tokens (1, T) device: out (V) on the host. Waits. */
+dls_status dls_transformer_logits(dls_transformer *t, const int *tokens, int T,
+                                  double *out);
+#ifdef __cplusplus
+}
+#endif
+#endif
