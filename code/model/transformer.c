@@ -16,43 +16,6 @@
 #include "vgpu/gpu.h"
 #include "vgpu/trace.h"
 
-/* read an integer setting */
-static dls_status read_int(dls_config *cfg, const char *key, int min, int max, int *to)
-{
-    int64_t v;
-    DLS_TRY(dls_config_int(cfg, key, min, max, &v));
-    *to = (int)v;
-    return DLS_OK;
-}
-
-/* load the transformer configuration */
-dls_status dls_transformer_config_load(dls_transformer_config *c, dls_config *cfg)
-{
-    *c = (dls_transformer_config){0};
-    DLS_TRY(read_int(cfg, "model.vocabulary", 2, 1 << 20, &c->vocabulary));
-    DLS_TRY(read_int(cfg, "model.context", 1, 1 << 17, &c->context));
-    DLS_TRY(read_int(cfg, "model.layers", 1, 1000, &c->layers));
-    DLS_TRY(read_int(cfg, "model.heads", 1, 1024, &c->heads));
-    DLS_TRY(read_int(cfg, "model.channels", 1, 1 << 16, &c->channels));
-    if (c->channels % c->heads != 0)
-        return dls_config_fail(cfg, "model.heads", "expected a divisor of the %d "
-                               "channels, got %d", c->channels, c->heads);
-    return DLS_OK;
-}
-
-dls_status dls_transformer_config_check(const dls_transformer_config *c)
-{
-    int sane = c->vocabulary >= 2 && c->vocabulary <= 1 << 20 && c->context >= 1
-        && c->context <= 1 << 17 && c->layers >= 1 && c->layers <= 1000
-        && c->heads >= 1 && c->heads <= 1024 && c->channels >= 1
-        && c->channels <= 1 << 16 && c->channels % c->heads == 0;
-    if (!sane)
-        return DLS_FAIL(DLS_ERR_INPUT, "no model has vocabulary %d, context %d, %d "
-                        "layers, %d heads, %d channels", c->vocabulary, c->context,
-                        c->layers, c->heads, c->channels);
-    return DLS_OK;
-}
-
 /* build the transformer */
 static void build_model(dls_transformer *t)
 {
@@ -70,13 +33,6 @@ static void build_model(dls_transformer *t)
     list[n++] = dls_layernorm(b, "ln_f", c->channels);
     list[n++] = t->head = dls_tied_head(b, list[0]);
     t->top = dls_sequence(b, list, n);
-}
-
-/* count the parameters */
-size_t dls_transformer_parameter_count(const dls_transformer_config *c)
-{
-    size_t V = c->vocabulary, T = c->context, L = c->layers, C = c->channels;
-    return (V + T) * C + L * (12 * C * C + 13 * C) + 2 * C;
 }
 
 /* predict the memory */

@@ -1,26 +1,16 @@
 /* code/model/transformer.h: from chapters/09-transformer-model.md. Edit the chapter, or edit here and run "make untangle". */
 /*
- * GPT-2: learned positions, pre-norm blocks, tied head [Radford et al. 2019].
+ * A decoder of the GPT-2 or the Llama family, as its configuration says.
  * One device buffer for parameters, one for gradients, one for activations; all
  * sizes are known before any of them is taken.
  */
 #ifndef DLS_MODEL_TRANSFORMER_H
 #define DLS_MODEL_TRANSFORMER_H
-#include "base/config.h"
 #include "layers/layer.h"
+#include "model/config.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
-/* define the transformer configuration */
-typedef struct dls_transformer_config {
-    int vocabulary;             /* V: rows of the token table */
-    int context;                /* rows of the position table: the longest input */
-    int layers;                 /* L */
-    int heads;                  /* H, a divisor of channels */
-    int channels;               /* C */
-    int split_backward;         /* 1: plan for every I before the first W */
-} dls_transformer_config;
-
 /* define a transformer */
 /* A model with room for micro-batches of up to (max_B, max_T). */
 typedef struct dls_transformer {
@@ -41,13 +31,6 @@ typedef struct dls_transformer_memory {
 } dls_transformer_memory;
 
 /* declare the transformer calls */
-/* Reads the section `model`; a value out of range is DLS_ERR_INPUT with its line. */
-dls_status dls_transformer_config_load(dls_transformer_config *c, dls_config *cfg);
-dls_status dls_transformer_config_check(const dls_transformer_config *c);
-
-/* The number of parameters, by the formula in the chapter. */
-size_t dls_transformer_parameter_count(const dls_transformer_config *c);
-
 /* The device bytes that dls_transformer_create will take; the device is not touched. */
 dls_status dls_transformer_predict_memory(const dls_transformer_config *c, int max_B,
                                           int max_T, dls_dtype dtype,

@@ -203,7 +203,8 @@ static void point_into(dls_checkpoint *c, char *data, const header *h)
         at[i] = data + offset;
     *c = (dls_checkpoint){
         .step = h->step, .dtype = h->element_bytes == 8 ? DLS_F64 : DLS_F32,
-        .model = {h->vocabulary, h->context, h->layers, h->heads, h->channels, 0},
+        .model = dls_transformer_gpt2(h->vocabulary, h->context, h->layers, h->heads,
+                                      h->channels),
         .elements = h->elements, .settings = at[0], .layout = at[1],
         .values = at[2], .m = at[3], .v = at[4], .file = data};
 }

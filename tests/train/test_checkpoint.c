@@ -34,7 +34,8 @@ static void remove_directory(void)
 static void save(int64_t step)
 {
     dls_checkpoint c = {
-        .step = step, .dtype = DLS_F64, .model = {256, 8, 1, 1, 4, 0}, .elements = 5,
+        .step = step, .dtype = DLS_F64, .elements = 5,
+        .model = dls_transformer_gpt2(256, 8, 1, 1, 4),
         .settings = "train.seed=1\n", .layout = "w 5\n", .values = numbers,
         .m = numbers + 5, .v = numbers + 10};
     OK(dls_checkpoint_save(directory, &c));
@@ -103,7 +104,8 @@ Test(train, damage_of_a_large_file_is_refused, .init = make_directory,
     char *data;
     size_t size;
     dls_checkpoint c = {
-        .step = 1, .dtype = DLS_F64, .model = {256, 8, 1, 1, 4, 0}, .elements = COUNT,
+        .step = 1, .dtype = DLS_F64, .elements = COUNT,
+        .model = dls_transformer_gpt2(256, 8, 1, 1, 4),
         .settings = "", .layout = "", .values = many, .m = many + COUNT,
         .v = many + 2 * COUNT};
     OK(dls_checkpoint_save(directory, &c));

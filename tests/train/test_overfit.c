@@ -35,7 +35,7 @@ static double mean_loss(dls_ctx *ctx, dls_transformer *model)
 
 Test(train, one_batch_is_learned_by_heart)
 {
-    dls_transformer_config config = {256, T, 2, 2, 32, 0};
+    dls_transformer_config config = dls_transformer_gpt2(256, T, 2, 2, 32);
     dls_adamw_options options = {0.9, 0.95, 1e-8, 0, 1};
     dls_ctx ctx;
     dls_transformer *model;

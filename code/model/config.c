@@ -1,0 +1,224 @@
+/* code/model/config.c: from chapters/09-transformer-model-families.md. Edit the chapter, or edit here and run "make untangle". */
+/*
+ * The configuration: two families, the rules of what fits together, reading, counting.
+ */
+#include "model/config.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+/* fill in a family */
+dls_transformer_config dls_transformer_gpt2(int vocabulary, int context, int layers,
+                                            int heads, int channels)
+{
+    return (dls_transformer_config){
+        .vocabulary = vocabulary, .context = context, .layers = layers,
+        .heads = heads, .kv_heads = heads, .channels = channels,
+        .head_size = heads > 0 ? channels / heads : 0, .hidden = 4 * channels,
+        .norm_epsilon = 1e-5, .rope_theta = 10000, .qkv_bias = 1, .proj_bias = 1,
+        .mlp_bias = 1, .tied_head = 1};
+}
+
+dls_transformer_config dls_transformer_llama(int vocabulary, int context, int layers,
+                                             int heads, int kv_heads, int channels,
+                                             int hidden)
+{
+    return (dls_transformer_config){
+        .vocabulary = vocabulary, .context = context, .layers = layers,
+        .heads = heads, .kv_heads = kv_heads, .channels = channels,
+        .head_size = heads > 0 ? channels / heads : 0, .hidden = hidden,
+        .norm = DLS_NORM_RMS, .norm_epsilon = 1e-5, .mlp = DLS_MLP_SWIGLU,
+        .positions = DLS_POSITIONS_ROTARY, .rope_theta = 10000};
+}
+
+/* state a problem */
+typedef struct problem { const char *key; char text[160]; } problem;
+
+__attribute__((format(printf, 3, 4)))
+static int impossible(problem *p, const char *key, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    p->key = key;
+    vsnprintf(p->text, sizeof p->text, format, args);
+    va_end(args);
+    return 1;
+}
+
+static int outside(problem *p, const char *key, double value, double min, double max)
+{
+    return value >= min && value <= max ? 0
+        : impossible(p, key, "expected %.10g to %.10g, got %.10g", min,
+                     max, value);
+}
+
+/* find what is out of range */
+static int out_of_range(const dls_transformer_config *c, problem *p)
+{
+    const double none = 1 - 0x1p-20;    // dropout: below one
+    return outside(p, "model.vocabulary", c->vocabulary, 2, 1 << 20)
+        || outside(p, "model.context", c->context, 1, 1 << 20)
+        || outside(p, "model.layers", c->layers, 1, 1000)
+        || outside(p, "model.heads", c->heads, 1, 1024)
+        || outside(p, "model.kv_heads", c->kv_heads, 1, 1024)
+        || outside(p, "model.head_size", c->head_size, 1, 512)
+        || outside(p, "model.channels", c->channels, 1, 1 << 16)
+        || outside(p, "model.hidden", c->hidden, 1, 1 << 20)
+        || outside(p, "model.norm_epsilon", c->norm_epsilon, 1e-30, 1)
+        || outside(p, "model.rope_theta", c->rope_theta, 1, 1e12)
+        || outside(p, "model.embedding_dropout", c->embedding_dropout, 0, none)
+        || outside(p, "model.attention_dropout", c->attention_dropout, 0, none)
+        || outside(p, "model.residual_dropout", c->residual_dropout, 0, none);
+}
+
+/* find a contradiction */
+static int contradicts_itself(const dls_transformer_config *c, problem *p)
+{
+    if (c->heads % c->kv_heads != 0)
+        return impossible(p, "model.kv_heads", "expected a divisor of the %d heads, got "
+                          "%d", c->heads, c->kv_heads);
+    if (c->positions == DLS_POSITIONS_ROTARY && c->head_size % 2 != 0)
+        return impossible(p, "model.head_size", "expected an even number, since rotary "
+                          "positions turn pairs of columns; got %d", c->head_size);
+    return outside(p, "model.norm", c->norm, 0, DLS_NORM_RMS)
+        || outside(p, "model.mlp", c->mlp, 0, DLS_MLP_SWIGLU)
+        || outside(p, "model.positions", c->positions, 0, DLS_POSITIONS_ROTARY)
+        || outside(p, "model.recompute", c->recompute, 0, DLS_RECOMPUTE_FULL);
+}
+
+dls_status dls_transformer_config_check(const dls_transformer_config *c)
+{
+    problem p;
+    if (out_of_range(c, &p) || contradicts_itself(c, &p))
+        return DLS_FAIL(DLS_ERR_INPUT, "%s: %s", p.key, p.text);
+    return DLS_OK;
+}
+
+/* read an integer setting */
+static dls_status read_int(dls_config *cfg, const char *key, int min, int max, int *to)
+{
+    int64_t v;
+    DLS_TRY(dls_config_int(cfg, key, min, max, &v));
+    *to = (int)v;
+    return DLS_OK;
+}
+
+static dls_status read_int_or(dls_config *cfg, const char *key, int min, int max,
+                              int fallback, int *to)
+{
+    int64_t v;
+    DLS_TRY(dls_config_int_or(cfg, key, min, max, fallback, &v));
+    *to = (int)v;
+    return DLS_OK;
+}
+
+/* read the sizes of a model */
+static dls_status read_sizes(dls_config *cfg, dls_transformer_config *c)
+{
+    DLS_TRY(read_int(cfg, "model.vocabulary", 2, 1 << 20, &c->vocabulary));
+    DLS_TRY(read_int(cfg, "model.context", 1, 1 << 20, &c->context));
+    DLS_TRY(read_int(cfg, "model.layers", 1, 1000, &c->layers));
+    DLS_TRY(read_int(cfg, "model.heads", 1, 1024, &c->heads));
+    DLS_TRY(read_int(cfg, "model.channels", 1, 1 << 16, &c->channels));
+    if (c->channels % c->heads != 0 && !dls_config_has(cfg, "model.head_size"))
+        return dls_config_fail(cfg, "model.heads", "expected a divisor of the %d "
+                               "channels, got %d", c->channels, c->heads);
+    return DLS_OK;
+}
+
+/* choose the family */
+static dls_status choose_family(dls_config *cfg, dls_transformer_config *c)
+{
+    int family, C = c->channels;
+    DLS_TRY(dls_config_choice_or(cfg, "model.family", "gpt2|llama", 0, &family));
+    *c = family == 0
+        ? dls_transformer_gpt2(c->vocabulary, c->context, c->layers, c->heads, C)
+        : dls_transformer_llama(c->vocabulary, c->context, c->layers, c->heads, c->heads,
+                                C, (8 * C / 3 + 255) / 256 * 256);
+    DLS_TRY(read_int_or(cfg, "model.kv_heads", 1, 1024, c->kv_heads, &c->kv_heads));
+    DLS_TRY(read_int_or(cfg, "model.head_size", 1, 512, c->head_size, &c->head_size));
+    return read_int_or(cfg, "model.hidden", 1, 1 << 20, c->hidden, &c->hidden);
+}
+
+/* read the choices of a model */
+static dls_status read_choices(dls_config *cfg, dls_transformer_config *c)
+{
+    int norm, mlp, positions, recompute;
+    DLS_TRY(dls_config_choice_or(cfg, "model.norm", "layernorm|rmsnorm", c->norm, &norm));
+    DLS_TRY(dls_config_choice_or(cfg, "model.mlp", "gelu|swiglu", c->mlp, &mlp));
+    DLS_TRY(dls_config_choice_or(cfg, "model.positions", "learned|rotary", c->positions,
+                                 &positions));
+    DLS_TRY(dls_config_choice_or(cfg, "model.recompute", "none|selective|full",
+                                 c->recompute, &recompute));
+    c->norm = (dls_norm)norm;
+    c->mlp = (dls_mlp)mlp;
+    c->positions = (dls_positions)positions;
+    c->recompute = (dls_recompute)recompute;
+    if (positions == DLS_POSITIONS_LEARNED && dls_config_has(cfg, "model.rope_theta"))
+        return dls_config_fail(cfg, "model.rope_theta", "learned positions are not "
+                               "rotated; expected model.positions: rotary");
+    return DLS_OK;
+}
+
+/* read the details of a model */
+static dls_status read_dropout(dls_config *cfg, dls_transformer_config *c)
+{
+    const double most = 1 - 0x1p-20;
+    double all;
+    DLS_TRY(dls_config_real_or(cfg, "model.dropout", 0, most, 0, &all));
+    DLS_TRY(dls_config_real_or(cfg, "model.embedding_dropout", 0, most, all,
+                               &c->embedding_dropout));
+    DLS_TRY(dls_config_real_or(cfg, "model.attention_dropout", 0, most, all,
+                               &c->attention_dropout));
+    return dls_config_real_or(cfg, "model.residual_dropout", 0, most, all,
+                              &c->residual_dropout);
+}
+
+static dls_status read_details(dls_config *cfg, dls_transformer_config *c)
+{
+    DLS_TRY(dls_config_real_or(cfg, "model.norm_epsilon", 1e-30, 1, c->norm_epsilon,
+                               &c->norm_epsilon));
+    DLS_TRY(dls_config_real_or(cfg, "model.rope_theta", 1, 1e12, c->rope_theta,
+                               &c->rope_theta));
+    DLS_TRY(dls_config_bool_or(cfg, "model.qkv_bias", c->qkv_bias, &c->qkv_bias));
+    DLS_TRY(dls_config_bool_or(cfg, "model.proj_bias", c->proj_bias, &c->proj_bias));
+    DLS_TRY(dls_config_bool_or(cfg, "model.mlp_bias", c->mlp_bias, &c->mlp_bias));
+    DLS_TRY(dls_config_bool_or(cfg, "model.tied_head", c->tied_head, &c->tied_head));
+    return read_dropout(cfg, c);
+}
+
+/* load the transformer configuration */
+dls_status dls_transformer_config_load(dls_transformer_config *c, dls_config *cfg)
+{
+    problem p;
+    *c = (dls_transformer_config){0};
+    DLS_TRY(read_sizes(cfg, c));
+    DLS_TRY(choose_family(cfg, c));
+    DLS_TRY(read_choices(cfg, c));
+    DLS_TRY(read_details(cfg, c));
+    if (out_of_range(c, &p) || contradicts_itself(c, &p))
+        return dls_config_fail(cfg, p.key, "%s", p.text);
+    return DLS_OK;
+}
+
+/* count the parameters */
+static size_t block_parameters(const dls_transformer_config *c)
+{
+    size_t C = c->channels, F = c->hidden, q = (size_t)c->heads * c->head_size;
+    size_t qkv = q + 2 * (size_t)c->kv_heads * c->head_size;
+    size_t up = c->mlp == DLS_MLP_SWIGLU ? 2 * F : F;
+    size_t norms = c->norm == DLS_NORM_LAYER ? 4 * C : 2 * C;
+    return qkv * C + C * q + up * C + C * F + norms
+        + (c->qkv_bias ? qkv : 0) + (c->proj_bias ? C : 0) + (c->mlp_bias ? up + C : 0);
+}
+
+size_t dls_transformer_parameter_count(const dls_transformer_config *c)
+{
+    size_t C = c->channels, tables = (size_t)c->vocabulary * C;
+    if (c->positions == DLS_POSITIONS_LEARNED)
+        tables += c->context * C;
+    if (!c->tied_head)
+        tables += c->vocabulary * C;
+    return tables + c->layers * block_parameters(c)
+        + (c->norm == DLS_NORM_LAYER ? 2 * C : C);
+}

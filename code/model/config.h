@@ -1,0 +1,65 @@
+/* code/model/config.h: from chapters/09-transformer-model-families.md. Edit the chapter, or edit here and run "make untangle". */
+/*
+ * What a transformer is: sizes and choices, for GPT-2, Llama, and what lies between.
+ * A plain structure; nothing here touches a device.
+ */
+#ifndef DLS_MODEL_CONFIG_H
+#define DLS_MODEL_CONFIG_H
+#include <stddef.h>
+
+#include "base/config.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+/* name the choices of a model */
+typedef enum dls_norm { DLS_NORM_LAYER, DLS_NORM_RMS } dls_norm;
+typedef enum dls_mlp { DLS_MLP_GELU, DLS_MLP_SWIGLU } dls_mlp;
+typedef enum dls_positions { DLS_POSITIONS_LEARNED, DLS_POSITIONS_ROTARY } dls_positions;
+typedef enum dls_recompute {
+    DLS_RECOMPUTE_NONE, DLS_RECOMPUTE_SELECTIVE, DLS_RECOMPUTE_FULL
+} dls_recompute;
+
+/* define the transformer configuration */
+typedef struct dls_transformer_config {
+    int vocabulary;             /* V: rows of the token table */
+    int context;                /* the longest input; rows of a position table */
+    int layers;                 /* L */
+    int heads;                  /* H, of queries */
+    int kv_heads;               /* Hk, a divisor of H: heads of keys and values */
+    int head_size;              /* D; heads * head_size need not be channels */
+    int channels;               /* C */
+    int hidden;                 /* F: columns inside the MLP */
+    /* define the choices of a model */
+    dls_norm norm;
+    double norm_epsilon;
+    dls_mlp mlp;
+    dls_positions positions;
+    double rope_theta;          /* rotary: the base of the wavelengths */
+    int qkv_bias, proj_bias, mlp_bias;  /* 1: these linear layers have one */
+    int tied_head;              /* 1: the head is the token table */
+    double embedding_dropout, attention_dropout, residual_dropout;  /* from 0, below 1 */
+    dls_recompute recompute;
+    int split_backward;         /* 1: plan for every I before the first W */
+} dls_transformer_config;
+
+/* declare the configuration calls */
+/* The two families: every field is filled in. kv_heads: for GPT-2 that of the queries;
+   head_size: channels / heads. Check before use. */
+dls_transformer_config dls_transformer_gpt2(int vocabulary, int context, int layers,
+                                            int heads, int channels);
+dls_transformer_config dls_transformer_llama(int vocabulary, int context, int layers,
+                                             int heads, int kv_heads, int channels,
+                                             int hidden);
+
+/* Reads the section `model`; what can not be is DLS_ERR_INPUT with its line. */
+dls_status dls_transformer_config_load(dls_transformer_config *c, dls_config *cfg);
+
+/* The same rules for a structure from elsewhere: "model.heads: expected ...". */
+dls_status dls_transformer_config_check(const dls_transformer_config *c);
+
+/* The number of parameters, by the formula in the chapter. */
+size_t dls_transformer_parameter_count(const dls_transformer_config *c);
+#ifdef __cplusplus
+}
+#endif
+#endif
