@@ -4,7 +4,7 @@
 #define DLS_KERNELS_REAL_MATH_H
 
 #include "kernels/real.h"
-#include "kernels/vector_math.h"
+#include "base/vector_math.h"
 
 #if DLS_REAL == 32
 #define real_exp dls_exp_f32

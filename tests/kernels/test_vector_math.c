@@ -3,7 +3,7 @@
 #include <criterion/criterion.h>
 #include <float.h>
 
-#include "kernels/vector_math.h"
+#include "base/vector_math.h"
 
 /* measure the float exponential */
 Test(kernels, exp_f32_is_within_1_1_ulp)

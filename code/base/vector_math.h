@@ -1,4 +1,4 @@
-/* code/kernels/vector_math.h: from chapters/09-transformer-kernels.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/base/vector_math.h: from chapters/09-transformer-kernels.md. Edit the chapter, or edit here and run "make untangle". */
 /* Exponentials that a compiler can vectorise: no branch, no table, no call.
  *
  *     x = n ln 2 + r,  |r| <= ln 2 / 2,  exp(x) = 2^n exp(r)
@@ -8,8 +8,8 @@
  * 0; above the largest number it is infinity; NaN stays NaN. libm's expf was tried first:
  * a loop that calls it is not vectorised and took eight times as long.
  */
-#ifndef DLS_KERNELS_VECTOR_MATH_H
-#define DLS_KERNELS_VECTOR_MATH_H
+#ifndef DLS_BASE_VECTOR_MATH_H
+#define DLS_BASE_VECTOR_MATH_H
 
 #include <math.h>
 #include <stdint.h>
