@@ -28,6 +28,8 @@ static void sequence_plan(dls_layer *l, dls_plan *plan)
         shared[k] = plan->deferred ? 0 : dls_plan_gradient(plan, N * width[k]);
     for (int i = 0; i + 1 < l->ninner; i++) {
         value[i] = dls_plan_stash(plan, N * l->inner[i]->out);
+        l->inner[i]->kept = 1;
+        l->inner[i]->place = value[i];
         grad[i] = plan->deferred ? dls_plan_gradient(plan, N * l->inner[i]->out)
                                  : shared[i % 2];
     }

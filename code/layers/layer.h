@@ -90,6 +90,8 @@ struct dls_layer {
     dls_layer **inner;          /* [ninner] layers made of layers */
     int ninner;
     size_t *slots;              /* [2 * ninner] places between the inner layers */
+    int kept;                   /* 1: y is kept, at `place` of the stash */
+    size_t place;
     int deferred;               /* as planned */
     dls_layer *next;            /* the builder's list */
 };

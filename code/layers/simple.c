@@ -148,26 +148,48 @@ dls_layer *dls_gelu(dls_build *b, int channels)
 }
 
 /* attention core layer */
+static dls_attention_shape attention_shape(const dls_layer *l, int B, int T)
+{
+    size_t C = l->out;
+    return (dls_attention_shape){.B = B, .Tq = T, .Tk = T, .H = l->heads, .Hk = l->heads,
+                                 .D = l->out / l->heads, .causal = 1,
+                                 .q_row = 3 * C, .k_row = 3 * C, .v_row = 3 * C};
+}
+
 static void attention_plan(dls_layer *l, dls_plan *plan)
 {
-    size_t T = plan->max_T, squares = (size_t)plan->max_B * l->heads * T * T;
-    l->slot[0] = dls_plan_stash(plan, squares);     // softmax (B, H, T, T)
-    dls_plan_temporary(plan, squares);              // its gradient
+    size_t B = plan->max_B, T = plan->max_T;
+    dls_attention_shape s = attention_shape(l, plan->max_B, plan->max_T);
+    l->slot[0] = dls_plan_stash(plan, B * l->heads * T);    // log-sum-exp (B, H, T)
+    l->slot[1] = l->kept ? l->place : dls_plan_stash(plan, B * T * l->out);
+    dls_plan_temporary(plan, dls_attention_temporary(&s, DLS_F32) / sizeof(float));
 }
 
 static dls_status attention_forward(const dls_layer *l, dls_pass *p, void *y,
                                     const void *x)
 {
-    return dls_attention_forward(p->ctx, y, dls_pass_stash(p, l->slot[0]), x,
-                                 p->B, p->T, l->out, l->heads);
+    dls_attention_shape s = attention_shape(l, p->B, p->T);
+    size_t C = l->out, size = dls_dtype_size(p->ctx->dtype);
+    const char *q = x;
+    DLS_TRY(dls_attention_forward(p->ctx, &s, y, dls_pass_stash(p, l->slot[0]), q,
+                                  q + C * size, q + 2 * C * size));
+    if (!l->kept)
+        DLS_CUDA(cudaMemcpyAsync(dls_pass_stash(p, l->slot[1]), y, p->B * p->T * C * size,
+                                 cudaMemcpyDeviceToDevice, p->ctx->stream));
+    return DLS_OK;
 }
 
 static dls_status attention_backward_input(const dls_layer *l, dls_pass *p, void *dx,
                                            const void *dy, const void *x)
 {
-    return dls_attention_backward(p->ctx, dx, p->temporary, dy, x,
-                                  dls_pass_stash(p, l->slot[0]),
-                                  p->B, p->T, l->out, l->heads);
+    dls_attention_shape s = attention_shape(l, p->B, p->T);
+    size_t step = l->out * dls_dtype_size(p->ctx->dtype);
+    const char *q = x;
+    char *dq = dx;
+    return dls_attention_backward(p->ctx, &s, dq, dq + step, dq + 2 * step, p->temporary,
+                                  dy, q, q + step, q + 2 * step,
+                                  dls_pass_stash(p, l->slot[1]),
+                                  dls_pass_stash(p, l->slot[0]));
 }
 
 static const dls_layer_kind attention_kind = {

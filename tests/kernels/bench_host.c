@@ -18,7 +18,7 @@
 #include "kernels/host_pair.h"
 #define DLS_HOST_HEADER "kernels/elementwise_host.h"
 #include "kernels/host_pair.h"
-#define DLS_HOST_HEADER "kernels/attention_host.h"
+#define DLS_HOST_HEADER "kernels/attention_naive_host.h"
 #include "kernels/host_pair.h"
 #define DLS_HOST_HEADER "kernels/cross_entropy_host.h"
 #include "kernels/host_pair.h"
@@ -68,8 +68,12 @@ static void measure_activations(void)
     const double n = N * C, pairs = B * H * T * (T + 1) / 2.0, square = N * H * T;
     float *x = array(4 * N * C, 1), *y = array(4 * N * C, 2), *w = array(4 * C, 3);
     float *b = array(4 * C, 4), *m = array(N, 5), *r = array(N, 6), *z = array(N * V, 7);
-    float *att = array(N * H * T, 8), *scratch = array(N * H * T, 9);
+    float *att = array(N * H * T, 8), *scratch = array(N * H * T, 9), *d = array(3 * N * C, 10);
+    dls_attention_shape shape = {.B = B, .Tq = T, .Tk = T, .H = H, .Hk = H, .D = D, .causal = 1,
+                                 .q_row = 3 * C, .k_row = 3 * C, .v_row = 3 * C};
     int targets[N];
+    if (dls_attention_complete(&shape) != DLS_OK)
+        return;
     for (int i = 0; i < N; i++)
         targets[i] = i % V;
     /* measure each activation */
@@ -85,14 +89,15 @@ static void measure_activations(void)
     MEASURE("gelu backward, 4C", 84 * n, 48 * n, dls_gelu_backward_f32(y, y, x, 4 * N * C));
     MEASURE("add", n, 12 * n, dls_add_f32(y, x, y, N * C));
     MEASURE("attention forward", (4 * D + 5) * pairs, 4 * (4 * n + 3 * pairs + square),
-            dls_attention_forward_f32(y, att, x, B, T, C, H));
+            dls_attention_naive_forward_f32(shape, y, NULL, att, x, x + C, x + 2 * C));
     MEASURE("attention backward", (8 * D + 5) * pairs, 4 * (8 * n + 6 * pairs + square),
-            dls_attention_backward_f32(x, scratch, y, x, att, B, T, C, H));
+            dls_attention_naive_backward_f32(shape, d, d + C, d + 2 * C, scratch, y, x, x + C,
+                                             x + 2 * C, att));
     MEASURE("cross-entropy forward", 4 * N * V, 4 * N * V,
             dls_cross_entropy_forward_f32(m, r, z, targets, N, V));
     MEASURE("cross-entropy backward", 4 * N * V, 8 * N * V,
             dls_cross_entropy_backward_f32(z, z, r, targets, 1e-3f, N, V));
-    float *all[] = {x, y, w, b, m, r, z, att, scratch};
+    float *all[] = {x, y, w, b, m, r, z, att, scratch, d};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }

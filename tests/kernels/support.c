@@ -121,6 +121,36 @@ void expect_within(const double *got, const double *want, double bound, size_t n
         expect_near(&got[i], &want[i], &bound, 1, what);
 }
 
+/* attend to packed rows */
+static dls_attention_shape packed_shape(int B, int T, int C, int H)
+{
+    size_t row = 3 * (size_t)C;
+    return (dls_attention_shape){.B = B, .Tq = T, .Tk = T, .H = H, .Hk = H, .D = C / H,
+                                 .causal = 1, .q_row = row, .k_row = row, .v_row = row};
+}
+
+dls_status packed_attention_forward(kcase *k, void *out, void *att, const void *qkv, int B,
+                                    int T, int C, int H)
+{
+    dls_attention_shape s = packed_shape(B, T, C, H);
+    size_t step = C * dls_dtype_size(k->ctx.dtype);
+    const char *q = qkv;
+    return dls_attention_naive_forward(&k->ctx, &s, out, NULL, att, q, q + step,
+                                       q + 2 * step);
+}
+
+dls_status packed_attention_backward(kcase *k, void *dqkv, void *scratch, const void *dout,
+                                     const void *qkv, const void *att, int B, int T, int C,
+                                     int H)
+{
+    dls_attention_shape s = packed_shape(B, T, C, H);
+    size_t step = C * dls_dtype_size(k->ctx.dtype);
+    const char *q = qkv;
+    char *d = dqkv;
+    return dls_attention_naive_backward(&k->ctx, &s, d, d + step, d + 2 * step, scratch, dout,
+                                        q, q + step, q + 2 * step, att);
+}
+
 /* differentiate numerically */
 double weigh(kcase *k, const void *device, const double *weights, size_t n, double *size)
 {

@@ -45,8 +45,8 @@ static void run_every_sum(kcase *k)
     hash_result(k, y, N * C);
     OK(dls_layernorm_backward_weight(&k->ctx, w, p, dy, x, m, r, N, C));
     OK(dls_bias_backward(&k->ctx, w, dy, N, C));
-    OK(dls_attention_forward(&k->ctx, y, att, qkv, B, T, C, H));
-    OK(dls_attention_backward(&k->ctx, dqkv, scratch, dy, qkv, att, B, T, C, H));
+    OK(packed_attention_forward(k, y, att, qkv, B, T, C, H));
+    OK(packed_attention_backward(k, dqkv, scratch, dy, qkv, att, B, T, C, H));
     OK(dls_cross_entropy_forward(&k->ctx, m, r, z, t, N, V));
     OK(dls_cross_entropy_backward(&k->ctx, z, z, r, t, 0.1, N, V));
     OK(dls_sum(&k->ctx, one, big, LONG));
@@ -151,9 +151,9 @@ KERNEL_TEST(costs_follow_the_formulas)
     expect_costs(k, "layernorm forward", 8 * n, 2 * n + 2 * C + 2 * N, 0);
     OK(dls_layernorm_backward_input(&k->ctx, y, x, x, x, m, r, N, C));
     expect_costs(k, "layernorm backward input", 12 * n, 3 * n + C + 2 * N, 0);
-    OK(dls_attention_forward(&k->ctx, y, att, x, B, T, C, H));
+    OK(packed_attention_forward(k, y, att, x, B, T, C, H));
     expect_costs(k, "attention forward", (4 * D + 5) * pairs, 4 * n + 3 * pairs + square, 0);
-    OK(dls_attention_backward(&k->ctx, y, scratch, x, x, att, B, T, C, H));
+    OK(packed_attention_backward(k, y, scratch, x, x, att, B, T, C, H));
     expect_costs(k, "attention backward", (8 * D + 5) * pairs, 8 * n + 6 * pairs + square, 0);
     OK(dls_cross_entropy_forward(&k->ctx, m, r, x, t, N, V));
     expect_costs(k, "cross-entropy forward", 4.0 * N * V, N * V + 2 * N, 4 * N);
@@ -180,8 +180,8 @@ KERNEL_TEST(nothing_is_not_an_error)
     OK(dls_gelu_backward(&k->ctx, x, x, x, 0));
     OK(dls_add(&k->ctx, x, x, x, 0));
     OK(dls_scale(&k->ctx, x, 2, 0));
-    OK(dls_attention_forward(&k->ctx, x, x, x, 0, 1, 1, 1));
-    OK(dls_attention_backward(&k->ctx, x, x, x, x, x, 1, 0, 1, 1));
+    OK(packed_attention_forward(k, x, x, x, 0, 1, 1, 1));
+    OK(packed_attention_backward(k, x, x, x, x, x, 1, 0, 1, 1));
     OK(dls_cross_entropy_forward(&k->ctx, x, x, x, t, 0, 1));
     OK(dls_cross_entropy_backward(&k->ctx, x, x, x, t, 1, 0, 1));
     OK(dls_adamw(&k->ctx, x, x, x, x, 0, 1, 0.9, 0.95, 0, 0, 1, NULL));

@@ -114,8 +114,8 @@ static void check_attention(kcase *k, attn *a)
     void *qkv = kcase_put(k, a->qkv, 3 * n), *dout = kcase_put(k, a->dout, n);
     void *out = kcase_space(k, n), *att = kcase_space(k, square);
     void *dqkv = kcase_space(k, 3 * n), *scratch = kcase_space(k, square);
-    OK(dls_attention_forward(&k->ctx, out, att, qkv, a->B, a->T, a->C, a->H));
-    OK(dls_attention_backward(&k->ctx, dqkv, scratch, dout, qkv, att, a->B, a->T, a->C,
+    OK(packed_attention_forward(k, out, att, qkv, a->B, a->T, a->C, a->H));
+    OK(packed_attention_backward(k, dqkv, scratch, dout, qkv, att, a->B, a->T, a->C,
                               a->H));
     expect_near(kcase_get(k, att, square), a->att, a->att_e, square, "att");
     expect_near(kcase_get(k, out, n), a->out, a->out_e, n, "out");
@@ -142,8 +142,8 @@ KERNEL_TEST(attention_example)
     double dqkv[] = {0, -1.875, 0.25, 1.875 * log(3), 1.875, 0.75};
     void *in = kcase_put(k, qkv, 6), *o = kcase_space(k, 2), *w = kcase_space(k, 4);
     void *scratch = kcase_space(k, 4), *d = kcase_space(k, 6);
-    OK(dls_attention_forward(&k->ctx, o, w, in, 1, 2, 1, 1));
-    OK(dls_attention_backward(&k->ctx, d, scratch, kcase_put(k, dout, 2), in, w, 1, 2, 1,
+    OK(packed_attention_forward(k, o, w, in, 1, 2, 1, 1));
+    OK(packed_attention_backward(k, d, scratch, kcase_put(k, dout, 2), in, w, 1, 2, 1,
                               1));
     expect_within(kcase_get(k, w, 4), att, rounding(k, 8), 4, "att");
     expect_within(kcase_get(k, o, 2), out, 20 * rounding(k, 8), 2, "out");
@@ -156,8 +156,8 @@ KERNEL_TEST(attention_three_keys)
     double dqkv[] = {0, 0, 0.5, 0, -0.5, 0.25, 0, 0.5, 0.25};
     void *in = kcase_put(k, qkv, 9), *o = kcase_space(k, 3), *w = kcase_space(k, 9);
     void *scratch = kcase_space(k, 9), *d = kcase_space(k, 9);
-    OK(dls_attention_forward(&k->ctx, o, w, in, 1, 3, 1, 1));
-    OK(dls_attention_backward(&k->ctx, d, scratch, kcase_put(k, dout, 3), in, w, 1, 3, 1,
+    OK(packed_attention_forward(k, o, w, in, 1, 3, 1, 1));
+    OK(packed_attention_backward(k, d, scratch, kcase_put(k, dout, 3), in, w, 1, 3, 1,
                               1));
     expect_within(kcase_get(k, d, 9), dqkv, 4 * rounding(k, 16), 9, "dqkv");
 }
@@ -174,8 +174,8 @@ KERNEL_TEST(attention_extremes)
     double dv[] = {1 + 1 + 0.25 + 0.25, 1 + 0.25, 0.25 + 0.25, 0.25 + 0.25, 0.25};
     void *in = kcase_put(k, qkv, 15), *o = kcase_space(k, 5), *w = kcase_space(k, 25);
     void *scratch = kcase_space(k, 25), *d = kcase_space(k, 15);
-    OK(dls_attention_forward(&k->ctx, o, w, in, 1, 5, 1, 1));
-    OK(dls_attention_backward(&k->ctx, d, scratch, kcase_put(k, dout, 5), in, w, 1, 5, 1,
+    OK(packed_attention_forward(k, o, w, in, 1, 5, 1, 1));
+    OK(packed_attention_backward(k, d, scratch, kcase_put(k, dout, 5), in, w, 1, 5, 1,
                               1));
     expect_within(kcase_get(k, o, 5), out, 0, 5, "out");
     double *got = kcase_get(k, d, 15);
@@ -191,8 +191,8 @@ KERNEL_TEST(attention_ignores_overflow_above_the_diagonal)
     qkv[14] = (float)3e38; // 100 times this overflows f32 where t < 4, which none may see
     void *in = kcase_put(k, qkv, 15), *o = kcase_space(k, 5), *w = kcase_space(k, 25);
     void *scratch = kcase_space(k, 25), *d = kcase_space(k, 15);
-    OK(dls_attention_forward(&k->ctx, o, w, in, 1, 5, 1, 1));
-    OK(dls_attention_backward(&k->ctx, d, scratch, kcase_put(k, dout, 5), in, w, 1, 5, 1,
+    OK(packed_attention_forward(k, o, w, in, 1, 5, 1, 1));
+    OK(packed_attention_backward(k, d, scratch, kcase_put(k, dout, 5), in, w, 1, 5, 1,
                               1));
     double *got = kcase_get(k, d, 15);
     for (int i = 0; i < 15; i++)
@@ -201,10 +201,11 @@ KERNEL_TEST(attention_ignores_overflow_above_the_diagonal)
 
 KERNEL_TEST(attention_refuses_uneven_heads)
 {
-    cr_assert_eq(dls_attention_forward(&k->ctx, NULL, NULL, NULL, 1, 1, 10, 3),
+    dls_attention_shape s = {.B = 1, .Tq = 1, .Tk = 1, .H = 10, .Hk = 3, .D = 1};
+    cr_assert_eq(dls_attention_naive_forward(&k->ctx, &s, NULL, NULL, NULL, NULL, NULL, NULL),
                  DLS_ERR_INPUT);
     cr_assert_str_eq(dls_status_message(),
-                     "attention: 10 channels can not be shared by 3 heads");
+                     "attention: 10 query heads can not share 3 key heads");
 }
 
 static double attention_of_input(kcase *k, void *env, const double *x, double *size)
@@ -213,7 +214,7 @@ static double attention_of_input(kcase *k, void *env, const double *x, double *s
     int devices = k->devices, hosts = k->hosts;
     size_t n = (size_t)a->B * a->T * a->C, square = (size_t)a->B * a->H * a->T * a->T;
     void *out = kcase_space(k, n), *att = kcase_space(k, square);
-    OK(dls_attention_forward(&k->ctx, out, att, kcase_put(k, x, 3 * n), a->B, a->T, a->C,
+    OK(packed_attention_forward(k, out, att, kcase_put(k, x, 3 * n), a->B, a->T, a->C,
                              a->H));
     double sum = weigh(k, out, a->dout, n, size);
     kcase_release(k, devices, hosts);
@@ -227,8 +228,8 @@ KERNEL_TEST(attention_differences)
     void *in = kcase_put(k, a.qkv, 3 * n), *dout = kcase_put(k, a.dout, n);
     void *out = kcase_space(k, n), *att = kcase_space(k, square);
     void *scratch = kcase_space(k, square), *d = kcase_space(k, 3 * n);
-    OK(dls_attention_forward(&k->ctx, out, att, in, 2, 7, 6, 2));
-    OK(dls_attention_backward(&k->ctx, d, scratch, dout, in, att, 2, 7, 6, 2));
+    OK(packed_attention_forward(k, out, att, in, 2, 7, 6, 2));
+    OK(packed_attention_backward(k, d, scratch, dout, in, att, 2, 7, 6, 2));
     expect_gradient(k, attention_of_input, &a, a.qkv, 3 * n, kcase_get(k, d, 3 * n), 100,
                     "attention");
 }
