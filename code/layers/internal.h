@@ -10,4 +10,7 @@ dls_layer *dls_layer_make(dls_build *b, const dls_layer_kind *kind, int in, int 
 /* Registers LAYER.SUFFIX; -1 after a failure. */
 int dls_layer_param(dls_build *b, const char *layer, const char *suffix,
                     dls_param story);
+
+/* Copies the list of inner layers and makes room for their slots; 0 after a failure. */
+int dls_layer_keep(dls_build *b, dls_layer *l, dls_layer *const *inner, int n);
 #endif

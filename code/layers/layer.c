@@ -11,58 +11,84 @@
 #include "layers/internal.h"
 
 /* reserve in the plan */
-static size_t rounded(size_t count)
+static size_t rounded(size_t count, dls_dtype dtype)
 {
-    return (count + 15) / 16 * 16;
+    return (count * dls_dtype_size(dtype) + 127) / 128 * 128;
 }
 
-size_t dls_plan_stash(dls_plan *plan, size_t count)
+static size_t take(size_t *now, size_t *most, size_t bytes)
+{
+    size_t at = *now;
+    *now += bytes;
+    if (*most < *now)
+        *most = *now;
+    return at;
+}
+
+static const size_t in_scratch = ~(SIZE_MAX >> 1);
+
+size_t dls_plan_scratch(dls_plan *plan, size_t count, dls_dtype dtype)
+{
+    return in_scratch | take(&plan->scratch_now, &plan->scratch, rounded(count, dtype));
+}
+
+size_t dls_plan_stash(dls_plan *plan, size_t count, dls_dtype dtype)
 {
     size_t at = plan->stash;
-    plan->stash += rounded(count);
+    if (plan->recomputed)
+        return dls_plan_scratch(plan, count, dtype);
+    plan->stash += rounded(count, dtype);
     return at;
 }
 
 size_t dls_plan_gradient(dls_plan *plan, size_t count)
 {
-    size_t at = plan->gradients_now;
-    plan->gradients_now += rounded(count);
-    if (plan->gradients_now > plan->gradients)
-        plan->gradients = plan->gradients_now;
-    return at;
+    return take(&plan->gradients_now, &plan->gradients, rounded(count, plan->dtype));
 }
 
-void dls_plan_release(dls_plan *plan, size_t mark)
+dls_plan_mark dls_plan_begin(const dls_plan *plan)
+{
+    return (dls_plan_mark){plan->gradients_now, plan->scratch_now};
+}
+
+void dls_plan_release(dls_plan *plan, dls_plan_mark mark)
 {
     if (!plan->deferred)
-        plan->gradients_now = mark;
+        plan->gradients_now = mark.gradients;
+    if (!plan->recomputed)
+        plan->scratch_now = mark.scratch;
 }
 
-void dls_plan_temporary(dls_plan *plan, size_t count)
+void dls_plan_temporary(dls_plan *plan, size_t bytes)
 {
-    if (rounded(count) > plan->temporary)
-        plan->temporary = rounded(count);
+    bytes = (bytes + 127) / 128 * 128;
+    if (bytes > plan->temporary)
+        plan->temporary = bytes;
 }
 
-size_t dls_plan_elements(const dls_plan *plan)
+size_t dls_plan_bytes(const dls_plan *plan)
 {
-    return plan->stash + plan->gradients + plan->temporary;
+    return plan->stash + plan->gradients + plan->scratch + plan->temporary;
 }
 
 /* find things of a pass */
-static void *element(const dls_pass *p, void *base, size_t offset)
+void dls_pass_regions(dls_pass *p, const dls_plan *plan, void *buffer)
 {
-    return (char *)base + offset * dls_dtype_size(p->ctx->dtype);
+    p->stash = buffer;
+    p->gradients = (char *)p->stash + plan->stash;
+    p->scratch = (char *)p->gradients + plan->gradients;
+    p->temporary = (char *)p->scratch + plan->scratch;
 }
 
-void *dls_pass_stash(const dls_pass *p, size_t offset)
+void *dls_pass_stash(const dls_pass *p, size_t slot)
 {
-    return element(p, p->stash, offset);
+    return slot & in_scratch ? (char *)p->scratch + (slot & ~in_scratch)
+                             : (char *)p->stash + slot;
 }
 
-void *dls_pass_gradient(const dls_pass *p, size_t offset)
+void *dls_pass_gradient(const dls_pass *p, size_t slot)
 {
-    return element(p, p->gradients, offset);
+    return (char *)p->gradients + slot;
 }
 
 void *dls_pass_value(const dls_pass *p, int index)
@@ -92,11 +118,11 @@ void dls_layer_plan(dls_layer *l, dls_plan *plan)
 }
 
 dls_status dls_layer_backward(const dls_layer *l, dls_pass *p, void *dx,
-                              const void *dy, const void *x)
+                              const void *dy, const void *x, void *y)
 {
     if (l->kind->backward)
-        return l->kind->backward(l, p, dx, dy, x);
-    DLS_TRY(l->kind->backward_input(l, p, dx, dy, x));
+        return l->kind->backward(l, p, dx, dy, x, y);
+    DLS_TRY(l->kind->backward_input(l, p, dx, dy, x, y));
     return l->kind->backward_weight(l, p, dy, x);
 }
 

@@ -19,25 +19,31 @@ extern "C" {
 /* What a model's activations need; filled by the layers before the run. */
 typedef struct dls_plan {
     int max_B, max_T;           /* the largest micro-batch */
+    dls_dtype dtype;            /* of activations and their gradients */
     int deferred;               /* 1: every I may run before the first W */
-    size_t stash;               /* elements, all three */
+    int recomputed;             /* > 0: a stash asked for now is scratch */
+    size_t stash;               /* bytes, all of them */
     size_t gradients, gradients_now;
+    size_t scratch, scratch_now;
     size_t temporary;
 } dls_plan;
 
 /* declare the plan calls */
-/* Reserve `count` elements and return their offset in the region. */
-size_t dls_plan_stash(dls_plan *plan, size_t count);
-size_t dls_plan_gradient(dls_plan *plan, size_t count);
+/* Reserve `count` elements and return the slot: an offset in bytes, and the region. */
+size_t dls_plan_stash(dls_plan *plan, size_t count, dls_dtype dtype);
+size_t dls_plan_scratch(dls_plan *plan, size_t count, dls_dtype dtype);
+size_t dls_plan_gradient(dls_plan *plan, size_t count);     /* of the plan's type */
 
-/* Gives back the gradients reserved since gradients_now was `mark`. */
-void dls_plan_release(dls_plan *plan, size_t mark);
+/* Gives back gradients and scratch reserved since the mark, where they may be. */
+typedef struct dls_plan_mark { size_t gradients, scratch; } dls_plan_mark;
+dls_plan_mark dls_plan_begin(const dls_plan *plan);
+void dls_plan_release(dls_plan *plan, dls_plan_mark mark);
 
 /* Room for the inside of one operation; all operations share it. */
-void dls_plan_temporary(dls_plan *plan, size_t count);
+void dls_plan_temporary(dls_plan *plan, size_t bytes);
 
-/* The whole buffer: stash, then gradients, then temporary. */
-size_t dls_plan_elements(const dls_plan *plan);
+/* The whole buffer: stash, gradients, scratch, temporary, in this order. */
+size_t dls_plan_bytes(const dls_plan *plan);
 
 /* define a pass */
 /* One micro-batch travelling through the layers. */
@@ -48,15 +54,18 @@ typedef struct dls_pass {
     const int *tokens;          /* (B, T) device */
     const int *targets;         /* (B, T) device; NULL: logits only */
     double loss_scale;          /* multiplies the sum of the tokens' losses */
-    void *stash, *gradients, *temporary;    /* device */
+    void *stash, *gradients, *scratch, *temporary;  /* device: the plan's regions */
     const dls_grad_hook *hook;  /* NULL: nobody asks */
     int *pending;               /* [params->n] additions still to come */
 } dls_pass;
 
 /* declare the pass calls */
+/* Divides a buffer of dls_plan_bytes into the regions. */
+void dls_pass_regions(dls_pass *p, const dls_plan *plan, void *buffer);
+
 /* Pointers of a pass: a slot of the stash or of the gradients, and a parameter. */
-void *dls_pass_stash(const dls_pass *p, size_t offset);
-void *dls_pass_gradient(const dls_pass *p, size_t offset);
+void *dls_pass_stash(const dls_pass *p, size_t slot);
+void *dls_pass_gradient(const dls_pass *p, size_t slot);
 void *dls_pass_value(const dls_pass *p, int index);
 void *dls_pass_grad(const dls_pass *p, int index);
 
@@ -69,29 +78,30 @@ typedef struct dls_layer dls_layer;
 /* x (N, in), y (N, out), dx like x, dy like y; N = B * T. */
 typedef struct dls_layer_kind {
     const char *name;
+    int in_place;               /* 1: y may be x, dx may be dy, and x is not kept */
     void (*plan)(dls_layer *l, dls_plan *plan);             /* may be NULL */
     dls_status (*forward)(const dls_layer *l, dls_pass *p, void *y, const void *x);
     dls_status (*backward_input)(const dls_layer *l, dls_pass *p, void *dx,
-                                 const void *dy, const void *x);
+                                 const void *dy, const void *x, void *y);
     dls_status (*backward_weight)(const dls_layer *l, dls_pass *p,
                                   const void *dy, const void *x);
-    dls_status (*backward)(const dls_layer *l, dls_pass *p, void *dx,
-                           const void *dy, const void *x);  /* NULL: I, then W */
+    dls_status (*backward)(const dls_layer *l, dls_pass *p, void *dx, const void *dy,
+                           const void *x, void *y);     /* NULL: I, then W */
 } dls_layer_kind;
 
 /* define a layer */
 struct dls_layer {
     const dls_layer_kind *kind;
     int in, out;                /* columns of x and of y */
-    int heads;                  /* attention */
+    int heads, kv_heads, head_size;     /* attention: H, Hk, D */
     int vocabulary;             /* embedding, head */
     int weight, bias;           /* parameter indices; -1: none */
-    size_t slot[2];             /* stash offsets, meaning up to the kind */
+    int ignores_x;              /* 1: I does not read x */
+    int discarded;              /* 1: the output is not kept, but computed again */
+    size_t slot[2];             /* of the stash, meaning up to the kind */
     dls_layer **inner;          /* [ninner] layers made of layers */
     int ninner;
     size_t *slots;              /* [2 * ninner] places between the inner layers */
-    int kept;                   /* 1: y is kept, at `place` of the stash */
-    size_t place;
     int deferred;               /* as planned */
     dls_layer *next;            /* the builder's list */
 };
@@ -102,7 +112,7 @@ void dls_layer_plan(dls_layer *l, dls_plan *plan);
 
 /* B = I and W together; in a plan that is not deferred the only backward. */
 dls_status dls_layer_backward(const dls_layer *l, dls_pass *p, void *dx,
-                              const void *dy, const void *x);
+                              const void *dy, const void *x, void *y);
 
 /* define the builder */
 /* Makes layers and registers their parameters; the first failure sticks. */
@@ -116,16 +126,19 @@ typedef struct dls_build {
 /* Constructors: NULL when the builder has failed, now or before. The layers
    belong to the builder. N stands for the rows of a pass, B * T. */
 dls_layer *dls_embedding(dls_build *b, int vocabulary, int context, int channels,
-                         double std);               /* tokens -> (N, C) */
-dls_layer *dls_linear(dls_build *b, const char *name, int in, int out, double std);
+                         double std);   /* tokens -> (N, C); context 0: no positions */
+dls_layer *dls_linear(dls_build *b, const char *name, int in, int out, int bias,
+                      double std);
 dls_layer *dls_layernorm(dls_build *b, const char *name, int channels);
 dls_layer *dls_gelu(dls_build *b, int channels);
-dls_layer *dls_attention(dls_build *b, int channels, int heads); /* (N, 3C) -> (N, C) */
+dls_layer *dls_attention(dls_build *b, int heads, int kv_heads, int head_size);
+                                        /* (N, (H + 2 Hk) D) -> (N, H D) */
 dls_layer *dls_tied_head(dls_build *b, const dls_layer *embedding); /* -> losses (N) */
+dls_layer *dls_head(dls_build *b, const char *name, int channels, int vocabulary,
+                    double std);                    /* -> losses (N) */
 dls_layer *dls_sequence(dls_build *b, dls_layer *const *inner, int n);
 dls_layer *dls_residual(dls_build *b, dls_layer *f);    /* x + f(x) */
-dls_layer *dls_block(dls_build *b, const char *name, int channels, int heads,
-                     double std, double out_std);   /* a GPT-2 block */
+dls_layer *dls_recomputed(dls_build *b, dls_layer *f);   /* f, its stash forgotten */
 
 /* Frees every layer the builder made; the parameters are not its own. */
 void dls_build_free(dls_build *b);

@@ -71,14 +71,15 @@ static dls_status flat_buffer(void **p, size_t bytes, dls_memory_purpose purpose
 /* allocate the parameters */
 dls_status dls_params_allocate(dls_params *set, dls_ctx *ctx)
 {
-    size_t size = dls_dtype_size(ctx->dtype), bytes = set->elements * size;
+    size_t size = dls_dtype_size(ctx->dtype), n = set->elements;
+    size_t wide = dls_dtype_size(dls_dtype_accumulator(ctx->dtype));
     set->dtype = ctx->dtype;
-    DLS_TRY(flat_buffer(&set->values, bytes, DLS_MEM_PARAMETERS));
-    DLS_TRY(flat_buffer(&set->grads, bytes, DLS_MEM_GRADIENTS));
+    DLS_TRY(flat_buffer(&set->values, n * size, DLS_MEM_PARAMETERS));
+    DLS_TRY(flat_buffer(&set->grads, n * wide, DLS_MEM_GRADIENTS));
     for (int i = 0; i < set->n; i++) {
         dls_param *p = &set->items[i];
         p->value = (char *)set->values + p->offset * size;
-        p->grad = (char *)set->grads + p->offset * size;
+        p->grad = (char *)set->grads + p->offset * wide;
     }
     return dls_params_zero_grads(set, ctx);
 }
@@ -86,8 +87,8 @@ dls_status dls_params_allocate(dls_params *set, dls_ctx *ctx)
 /* clear and free the parameters */
 dls_status dls_params_zero_grads(dls_params *set, dls_ctx *ctx)
 {
-    size_t bytes = set->elements * dls_dtype_size(set->dtype);
-    DLS_CUDA(cudaMemsetAsync(set->grads, 0, bytes, ctx->stream));
+    size_t size = dls_dtype_size(dls_dtype_accumulator(set->dtype));
+    DLS_CUDA(cudaMemsetAsync(set->grads, 0, set->elements * size, ctx->stream));
     return DLS_OK;
 }
 

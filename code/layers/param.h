@@ -50,9 +50,9 @@ typedef struct dls_params {
     dls_param *items;           /* [n] */
     int n, capacity;
     size_t elements;            /* sum of the counts */
-    dls_dtype dtype;
+    dls_dtype dtype;            /* of the values */
     void *values;               /* (elements) device */
-    void *grads;                /* (elements) device */
+    void *grads;                /* (elements) device, of the accumulator type */
 } dls_params;
 
 /* define the gradient hook */

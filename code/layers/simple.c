@@ -13,15 +13,18 @@ static dls_status linear_forward(const dls_layer *l, dls_pass *p, void *y,
                                  const void *x)
 {
     int N = p->B * p->T;
+    if (!y)
+        return DLS_OK;          // nothing is stashed, so nothing is wanted
     DLS_TRY(dls_gemm(p->ctx, 0, 1, N, l->out, l->in, 1, x,
                      dls_pass_value(p, l->weight), 0, y));
-    return dls_bias_add(p->ctx, y, dls_pass_value(p, l->bias), N, l->out);
+    return l->bias < 0 ? DLS_OK
+        : dls_bias_add(p->ctx, y, dls_pass_value(p, l->bias), N, l->out);
 }
 
 static dls_status linear_backward_input(const dls_layer *l, dls_pass *p, void *dx,
-                                        const void *dy, const void *x)
+                                        const void *dy, const void *x, void *y)
 {
-    (void)x;
+    (void)x, (void)y;
     return dls_gemm(p->ctx, 0, 0, p->B * p->T, l->in, l->out, 1, dy,
                     dls_pass_value(p, l->weight), 0, dx);
 }
@@ -34,6 +37,8 @@ static dls_status linear_backward_weight(const dls_layer *l, dls_pass *p,
     DLS_TRY(dls_gemm(p->ctx, 1, 0, l->out, l->in, N, 1, dy, x, 1,
                      dls_pass_grad(p, l->weight)));
     DLS_TRY(dls_pass_added(p, l->weight));
+    if (l->bias < 0)
+        return DLS_OK;
     DLS_TRY(dls_bias_backward(p->ctx, dls_pass_grad(p, l->bias), dy, N, l->out));
     return dls_pass_added(p, l->bias);
 }
@@ -46,15 +51,19 @@ static const dls_layer_kind linear_kind = {
     .backward_weight = linear_backward_weight,
 };
 
-dls_layer *dls_linear(dls_build *b, const char *name, int in, int out, double std)
+dls_layer *dls_linear(dls_build *b, const char *name, int in, int out, int bias,
+                      double std)
 {
     dls_layer *l = dls_layer_make(b, &linear_kind, in, out);
     if (!l)
         return NULL;
+    l->ignores_x = 1;
     l->weight = dls_layer_param(b, name, "weight", (dls_param){
         .ndim = 2, .shape = {out, in}, .init = DLS_INIT_NORMAL, .init_scale = std,
         .decay = 1});
-    l->bias = dls_layer_param(b, name, "bias", (dls_param){.ndim = 1, .shape = {out}});
+    if (bias)
+        l->bias = dls_layer_param(b, name, "bias",
+                                  (dls_param){.ndim = 1, .shape = {out}});
     return l;
 }
 
@@ -62,8 +71,9 @@ dls_layer *dls_linear(dls_build *b, const char *name, int in, int out, double st
 static void layernorm_plan(dls_layer *l, dls_plan *plan)
 {
     size_t N = (size_t)plan->max_B * plan->max_T;
-    l->slot[0] = dls_plan_stash(plan, N);   // mean (N)
-    l->slot[1] = dls_plan_stash(plan, N);   // rstd (N)
+    dls_dtype wide = dls_dtype_accumulator(plan->dtype);
+    l->slot[0] = dls_plan_stash(plan, N, wide);     // mean (N)
+    l->slot[1] = dls_plan_stash(plan, N, wide);     // rstd (N)
 }
 
 static dls_status layernorm_forward(const dls_layer *l, dls_pass *p, void *y,
@@ -76,8 +86,9 @@ static dls_status layernorm_forward(const dls_layer *l, dls_pass *p, void *y,
 
 /* layernorm layer backward */
 static dls_status layernorm_backward_input(const dls_layer *l, dls_pass *p, void *dx,
-                                           const void *dy, const void *x)
+                                           const void *dy, const void *x, void *y)
 {
+    (void)y;
     return dls_layernorm_backward_input(
         p->ctx, dx, dy, x, dls_pass_value(p, l->weight),
         dls_pass_stash(p, l->slot[0]), dls_pass_stash(p, l->slot[1]),
@@ -119,12 +130,13 @@ dls_layer *dls_layernorm(dls_build *b, const char *name, int channels)
 /* gelu layer */
 static dls_status gelu_forward(const dls_layer *l, dls_pass *p, void *y, const void *x)
 {
-    return dls_gelu_forward(p->ctx, y, x, (size_t)p->B * p->T * l->in);
+    return !y ? DLS_OK : dls_gelu_forward(p->ctx, y, x, (size_t)p->B * p->T * l->in);
 }
 
 static dls_status gelu_backward_input(const dls_layer *l, dls_pass *p, void *dx,
-                                      const void *dy, const void *x)
+                                      const void *dy, const void *x, void *y)
 {
+    (void)y;
     return dls_gelu_backward(p->ctx, dx, dy, x, (size_t)p->B * p->T * l->in);
 }
 
@@ -150,46 +162,45 @@ dls_layer *dls_gelu(dls_build *b, int channels)
 /* attention core layer */
 static dls_attention_shape attention_shape(const dls_layer *l, int B, int T)
 {
-    size_t C = l->out;
-    return (dls_attention_shape){.B = B, .Tq = T, .Tk = T, .H = l->heads, .Hk = l->heads,
-                                 .D = l->out / l->heads, .causal = 1,
-                                 .q_row = 3 * C, .k_row = 3 * C, .v_row = 3 * C};
+    size_t row = l->in;
+    return (dls_attention_shape){.B = B, .Tq = T, .Tk = T, .H = l->heads,
+                                 .Hk = l->kv_heads, .D = l->head_size, .causal = 1,
+                                 .q_row = row, .k_row = row, .v_row = row};
 }
 
 static void attention_plan(dls_layer *l, dls_plan *plan)
 {
-    size_t B = plan->max_B, T = plan->max_T;
     dls_attention_shape s = attention_shape(l, plan->max_B, plan->max_T);
-    l->slot[0] = dls_plan_stash(plan, B * l->heads * T);    // log-sum-exp (B, H, T)
-    l->slot[1] = l->kept ? l->place : dls_plan_stash(plan, B * T * l->out);
-    dls_plan_temporary(plan, dls_attention_temporary(&s, DLS_F32) / sizeof(float));
+    size_t rows = (size_t)plan->max_B * plan->max_T;
+    l->slot[0] = dls_plan_stash(plan, rows * l->heads,
+                                dls_dtype_accumulator(plan->dtype));    // lse (B, H, T)
+    dls_plan_temporary(plan, dls_attention_temporary(&s, plan->dtype));
 }
 
 static dls_status attention_forward(const dls_layer *l, dls_pass *p, void *y,
                                     const void *x)
 {
     dls_attention_shape s = attention_shape(l, p->B, p->T);
-    size_t C = l->out, size = dls_dtype_size(p->ctx->dtype);
-    const char *q = x;
-    DLS_TRY(dls_attention_forward(p->ctx, &s, y, dls_pass_stash(p, l->slot[0]), q,
-                                  q + C * size, q + 2 * C * size));
-    if (!l->kept)
-        DLS_CUDA(cudaMemcpyAsync(dls_pass_stash(p, l->slot[1]), y, p->B * p->T * C * size,
-                                 cudaMemcpyDeviceToDevice, p->ctx->stream));
-    return DLS_OK;
+    size_t size = dls_dtype_size(p->ctx->dtype);
+    const char *q = x, *k = q + l->out * size, *v = k + (l->in - l->out) / 2 * size;
+    if (!y)
+        return DLS_FAIL(DLS_ERR_STATE, "attention is run for its stash without a place "
+                        "for its output");
+    return dls_attention_forward(p->ctx, &s, y, dls_pass_stash(p, l->slot[0]), q, k, v);
 }
 
 static dls_status attention_backward_input(const dls_layer *l, dls_pass *p, void *dx,
-                                           const void *dy, const void *x)
+                                           const void *dy, const void *x, void *y)
 {
     dls_attention_shape s = attention_shape(l, p->B, p->T);
-    size_t step = l->out * dls_dtype_size(p->ctx->dtype);
+    size_t size = dls_dtype_size(p->ctx->dtype);
+    size_t k = l->out * size, v = k + (l->in - l->out) / 2 * size;
     const char *q = x;
     char *dq = dx;
-    return dls_attention_backward(p->ctx, &s, dq, dq + step, dq + 2 * step, p->temporary,
-                                  dy, q, q + step, q + 2 * step,
-                                  dls_pass_stash(p, l->slot[1]),
-                                  dls_pass_stash(p, l->slot[0]));
+    if (!y)
+        return DLS_FAIL(DLS_ERR_STATE, "attention's backward needs its output");
+    return dls_attention_backward(p->ctx, &s, dq, dq + k, dq + v, p->temporary, dy, q,
+                                  q + k, q + v, y, dls_pass_stash(p, l->slot[0]));
 }
 
 static const dls_layer_kind attention_kind = {
@@ -200,11 +211,15 @@ static const dls_layer_kind attention_kind = {
     .backward_weight = no_weights,
 };
 
-dls_layer *dls_attention(dls_build *b, int channels, int heads)
+dls_layer *dls_attention(dls_build *b, int heads, int kv_heads, int head_size)
 {
-    dls_layer *l = dls_layer_make(b, &attention_kind, 3 * channels, channels);
-    if (l)
-        l->heads = heads;
+    dls_layer *l = dls_layer_make(b, &attention_kind, (heads + 2 * kv_heads) * head_size,
+                                  heads * head_size);
+    if (!l)
+        return NULL;
+    l->heads = heads;
+    l->kv_heads = kv_heads;
+    l->head_size = head_size;
     return l;
 }
 
@@ -213,14 +228,15 @@ static dls_status embedding_forward(const dls_layer *l, dls_pass *p, void *y,
                                     const void *x)
 {
     (void)x;
-    return dls_embedding_forward(p->ctx, y, p->tokens, dls_pass_value(p, l->weight),
-                                 dls_pass_value(p, l->bias), p->B, p->T, l->out);
+    const void *wpe = l->bias < 0 ? NULL : dls_pass_value(p, l->bias);
+    return dls_embedding_forward(p->ctx, y, p->tokens, dls_pass_value(p, l->weight), wpe,
+                                 p->B, p->T, l->out);
 }
 
 static dls_status embedding_backward_input(const dls_layer *l, dls_pass *p, void *dx,
-                                           const void *dy, const void *x)
+                                           const void *dy, const void *x, void *y)
 {
-    (void)l, (void)p, (void)dx, (void)dy, (void)x;
+    (void)l, (void)p, (void)dx, (void)dy, (void)x, (void)y;
     return DLS_OK;
 }
 
@@ -228,10 +244,11 @@ static dls_status embedding_backward_weight(const dls_layer *l, dls_pass *p,
                                             const void *dy, const void *x)
 {
     (void)x;
-    DLS_TRY(dls_embedding_backward(p->ctx, dls_pass_grad(p, l->weight),
-                                   dls_pass_grad(p, l->bias), dy, p->tokens,
-                                   p->B, p->T, l->out, l->vocabulary));
-    DLS_TRY(dls_pass_added(p, l->bias));
+    void *dwpe = l->bias < 0 ? NULL : dls_pass_grad(p, l->bias);
+    DLS_TRY(dls_embedding_backward(p->ctx, dls_pass_grad(p, l->weight), dwpe, dy,
+                                   p->tokens, p->B, p->T, l->out, l->vocabulary));
+    if (dwpe)
+        DLS_TRY(dls_pass_added(p, l->bias));
     return dls_pass_added(p, l->weight);
 }
 
@@ -254,7 +271,8 @@ dls_layer *dls_embedding(dls_build *b, int vocabulary, int context, int channels
                        .init = DLS_INIT_NORMAL, .init_scale = std, .decay = 1};
     l->weight = dls_layer_param(b, "wte", "weight", story);
     story.shape[0] = context;
-    l->bias = dls_layer_param(b, "wpe", "weight", story);
+    if (context > 0)
+        l->bias = dls_layer_param(b, "wpe", "weight", story);
     return l;
 }
 
@@ -262,8 +280,9 @@ dls_layer *dls_embedding(dls_build *b, int vocabulary, int context, int channels
 static void head_plan(dls_layer *l, dls_plan *plan)
 {
     size_t N = (size_t)plan->max_B * plan->max_T;
-    l->slot[0] = dls_plan_stash(plan, N * l->vocabulary);   // logits, then dlogits
-    l->slot[1] = dls_plan_stash(plan, N);                   // log-sum-exp (N)
+    dls_dtype wide = dls_dtype_accumulator(plan->dtype);
+    l->slot[0] = dls_plan_stash(plan, N * l->vocabulary, plan->dtype);  // logits, dlogits
+    l->slot[1] = dls_plan_stash(plan, N, wide);     // log-sum-exp (N)
 }
 
 static dls_status head_forward(const dls_layer *l, dls_pass *p, void *y, const void *x)
@@ -280,9 +299,9 @@ static dls_status head_forward(const dls_layer *l, dls_pass *p, void *y, const v
 
 /* head layer backward */
 static dls_status head_backward_input(const dls_layer *l, dls_pass *p, void *dx,
-                                      const void *dy, const void *x)
+                                      const void *dy, const void *x, void *y)
 {
-    (void)dy, (void)x;
+    (void)dy, (void)x, (void)y;
     int N = p->B * p->T, V = l->vocabulary;
     void *logits = dls_pass_stash(p, l->slot[0]);
     if (!p->targets)
@@ -323,5 +342,18 @@ dls_layer *dls_tied_head(dls_build *b, const dls_layer *embedding)
     l->weight = embedding->weight;
     l->vocabulary = embedding->vocabulary;
     b->params->items[l->weight].uses++;
+    return l;
+}
+
+dls_layer *dls_head(dls_build *b, const char *name, int channels, int vocabulary,
+                    double std)
+{
+    dls_layer *l = dls_layer_make(b, &head_kind, channels, 1);
+    if (!l)
+        return NULL;
+    l->vocabulary = vocabulary;
+    l->weight = dls_layer_param(b, name, "weight", (dls_param){
+        .ndim = 2, .shape = {vocabulary, channels}, .init = DLS_INIT_NORMAL,
+        .init_scale = std, .decay = 1});
     return l;
 }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/block.h"
 #include "vgpu/gpu.h"
 #include "vgpu/trace.h"
 
@@ -22,28 +23,31 @@ static void build_model(dls_transformer *t)
     const dls_transformer_config *c = &t->config;
     dls_build *b = &t->build;
     double std = 0.02, out_std = std / sqrt(2.0 * c->layers);
+    int table = c->positions == DLS_POSITIONS_LEARNED ? c->context : 0, n = 0;
     dls_layer *list[c->layers + 3];
-    int n = 0;
-    list[n++] = dls_embedding(b, c->vocabulary, c->context, c->channels, std);
+    list[n++] = dls_embedding(b, c->vocabulary, table, c->channels, std);
     for (int i = 0; i < c->layers; i++) {
         char name[32];
         snprintf(name, sizeof name, "block.%d", i);
-        list[n++] = dls_block(b, name, c->channels, c->heads, std, out_std);
+        list[n++] = dls_block(b, name, c, std, out_std);
     }
-    list[n++] = dls_layernorm(b, "ln_f", c->channels);
-    list[n++] = t->head = dls_tied_head(b, list[0]);
+    list[n++] = dls_block_norm(b, "ln_f", c);
+    t->head = c->tied_head ? dls_tied_head(b, list[0])
+                           : dls_head(b, "head", c->channels, c->vocabulary, std);
+    list[n++] = t->head;
     t->top = dls_sequence(b, list, n);
 }
 
 /* predict the memory */
-static dls_status plan_model(dls_transformer *t, int max_B, int max_T)
+static dls_status plan_model(dls_transformer *t, int max_B, int max_T, dls_dtype dtype)
 {
     t->build.params = &t->params;
     build_model(t);
     DLS_TRY(t->build.status);
-    t->plan = (dls_plan){.max_B = max_B, .max_T = max_T,
+    t->plan = (dls_plan){.max_B = max_B, .max_T = max_T, .dtype = dtype,
                          .deferred = t->config.split_backward};
-    t->losses = dls_plan_stash(&t->plan, (size_t)max_B * max_T);
+    t->losses = dls_plan_stash(&t->plan, (size_t)max_B * max_T,
+                               dls_dtype_accumulator(dtype));
     dls_layer_plan(t->top, &t->plan);
     return DLS_OK;
 }
@@ -53,10 +57,10 @@ dls_status dls_transformer_predict_memory(const dls_transformer_config *c, int m
                                           dls_transformer_memory *out)
 {
     dls_transformer t = {.config = *c};
-    dls_status s = plan_model(&t, max_B, max_T);
-    size_t size = dls_dtype_size(dtype);
-    out->parameters = out->gradients = t.params.elements * size;
-    out->activations = dls_plan_elements(&t.plan) * size;
+    dls_status s = plan_model(&t, max_B, max_T, dtype);
+    out->parameters = t.params.elements * dls_dtype_size(dtype);
+    out->gradients = t.params.elements * dls_dtype_size(dls_dtype_accumulator(dtype));
+    out->activations = dls_plan_bytes(&t.plan);
     dls_build_free(&t.build);
     dls_params_free(&t.params);
     return s;
@@ -65,18 +69,14 @@ dls_status dls_transformer_predict_memory(const dls_transformer_config *c, int m
 /* create a transformer */
 static dls_status allocate_model(dls_transformer *t)
 {
-    size_t size = dls_dtype_size(t->ctx->dtype);
     DLS_TRY(dls_params_allocate(&t->params, t->ctx));
-    DLS_TRY(dls_device_alloc(&t->activations, dls_plan_elements(&t->plan),
-                             t->ctx->dtype, DLS_MEM_ACTIVATIONS));
+    DLS_TRY(dls_device_alloc(&t->activations, dls_plan_bytes(&t->plan) / 4, DLS_F32,
+                             DLS_MEM_ACTIVATIONS));
     int *pending = calloc((size_t)t->params.n, sizeof *pending);
     if (!pending)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d counters", t->params.n);
-    char *base = t->activations;
-    t->pass = (dls_pass){
-        .ctx = t->ctx, .params = &t->params, .pending = pending, .stash = base,
-        .gradients = base + t->plan.stash * size,
-        .temporary = base + (t->plan.stash + t->plan.gradients) * size};
+    t->pass = (dls_pass){.ctx = t->ctx, .params = &t->params, .pending = pending};
+    dls_pass_regions(&t->pass, &t->plan, t->activations);
     return DLS_OK;
 }
 
@@ -94,7 +94,7 @@ dls_status dls_transformer_create(dls_transformer **out, dls_ctx *ctx,
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a model");
     t->config = *config;
     t->ctx = ctx;
-    DLS_TRY_GOTO(s, plan_model(t, max_B, max_T), fail);
+    DLS_TRY_GOTO(s, plan_model(t, max_B, max_T, ctx->dtype), fail);
     DLS_TRY_GOTO(s, allocate_model(t), fail);
     *out = t;
     return DLS_OK;
@@ -159,7 +159,7 @@ dls_status dls_transformer_backward(dls_transformer *t, double loss_scale,
 {
     expect_additions(t, loss_scale, hook);
     dls_trace_range_push("backward");
-    dls_status s = dls_layer_backward(t->top, &t->pass, NULL, NULL, NULL);
+    dls_status s = dls_layer_backward(t->top, &t->pass, NULL, NULL, NULL, NULL);
     dls_trace_range_pop();
     return s;
 }
@@ -169,7 +169,7 @@ dls_status dls_transformer_backward_input(dls_transformer *t, double loss_scale)
     expect_additions(t, loss_scale, NULL);
     if (!t->config.split_backward)
         return DLS_FAIL(DLS_ERR_STATE, "the model was not planned for a split backward");
-    return t->top->kind->backward_input(t->top, &t->pass, NULL, NULL, NULL);
+    return t->top->kind->backward_input(t->top, &t->pass, NULL, NULL, NULL, NULL);
 }
 
 dls_status dls_transformer_backward_weight(dls_transformer *t,

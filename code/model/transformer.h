@@ -20,7 +20,7 @@ typedef struct dls_transformer {
     dls_build build;
     dls_layer *top, *head;
     dls_plan plan;
-    void *activations;          /* (dls_plan_elements) device */
+    void *activations;          /* (dls_plan_bytes) device */
     size_t losses;              /* stash offset of (N) */
     dls_pass pass;
 } dls_transformer;

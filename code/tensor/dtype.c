@@ -15,6 +15,11 @@ size_t dls_dtype_size(dls_dtype dtype)
     return (unsigned)dtype < DLS_DTYPES ? types[dtype].size : 0;
 }
 
+dls_dtype dls_dtype_accumulator(dls_dtype dtype)
+{
+    return dtype;
+}
+
 const char *dls_dtype_name(dls_dtype dtype)
 {
     return (unsigned)dtype < DLS_DTYPES ? types[dtype].name : "?";

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/rng.h"
-#include "layers/layer.h"
+#include "model/block.h"
 
 /* hold a layer under test */
 enum { B = 2, T = 3, N = B * T };
@@ -63,6 +63,12 @@ static inline void begin(fixture *f)
     f->build.params = &f->params;
 }
 
+static inline dls_layer *small_block(dls_build *b, const char *name)
+{
+    dls_transformer_config c = dls_transformer_gpt2(5, T, 1, 2, 8);
+    return dls_block(b, name, &c, 0.5, 0.3);
+}
+
 static inline void prepare_ids(fixture *f)
 {
     static const int ids[2 * N] = {1, 4, 1, 0, 2, 4,  4, 1, 0, 2, 4, 3};
@@ -75,16 +81,17 @@ static inline void prepare(fixture *f, dls_layer *layer, int deferred)
 {
     OK(f->build.status);
     f->layer = layer;
-    f->plan = (dls_plan){.max_B = B, .max_T = T, .deferred = deferred};
+    f->plan = (dls_plan){.max_B = B, .max_T = T, .dtype = DLS_F64,
+                         .deferred = deferred};
     dls_layer_plan(layer, &f->plan);
     OK(dls_params_allocate(&f->params, &f->ctx));
     randomise(f->params.values, f->params.elements, 1, 0.5, 0.3);
-    f->activations = device(dls_plan_elements(&f->plan) + 1);
+    f->activations = device(dls_plan_bytes(&f->plan) / sizeof(double) + 1);
     prepare_ids(f);
-    double *base = f->activations;
-    f->pass = (dls_pass){&f->ctx, &f->params, B, T, f->ids, f->ids + N, 0.7, base,
-                         base + f->plan.stash,
-                         base + f->plan.stash + f->plan.gradients, NULL, f->pending};
+    f->pass = (dls_pass){.ctx = &f->ctx, .params = &f->params, .B = B, .T = T,
+                         .tokens = f->ids, .targets = f->ids + N, .loss_scale = 0.7,
+                         .pending = f->pending};
+    dls_pass_regions(&f->pass, &f->plan, f->activations);
     f->x = device(N * layer->in);
     f->y = device(N * layer->out);
     f->dx = device(N * layer->in);
@@ -104,7 +111,7 @@ static inline void forward(fixture *f, double *y)
 static inline void backward(fixture *f)
 {
     OK(dls_params_zero_grads(&f->params, &f->ctx));
-    OK(dls_layer_backward(f->layer, &f->pass, f->dx, f->dy, f->x));
+    OK(dls_layer_backward(f->layer, &f->pass, f->dx, f->dy, f->x, f->y));
     OK(dls_ctx_sync(&f->ctx));
 }
 

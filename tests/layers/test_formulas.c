@@ -103,7 +103,7 @@ Test(layers, linear_is_its_formula)
 {
     fixture f;
     begin(&f);
-    prepare(&f, dls_linear(&f.build, "l", 5, 7, 1), 0);
+    prepare(&f, dls_linear(&f.build, "l", 5, 7, 1, 1), 0);
     fetch(&f);
     naive_linear(x, values, values + 35, want, 5, 7);
     assert_close(y, want, N * 7, 1e-13);
@@ -136,7 +136,7 @@ Test(layers, attention_is_its_formula)
 {
     fixture f;
     begin(&f);
-    prepare(&f, dls_attention(&f.build, 8, 2), 0);
+    prepare(&f, dls_attention(&f.build, 2, 2, 4), 0);
     fetch(&f);
     naive_attention(x, want, 8, 2);
     assert_close(y, want, N * 8, 1e-12);

@@ -52,7 +52,7 @@ Test(layers, linear_gradient)
 {
     fixture f;
     begin(&f);
-    prepare(&f, dls_linear(&f.build, "l", 5, 7, 1), 0);
+    prepare(&f, dls_linear(&f.build, "l", 5, 7, 1, 1), 0);
     check_gradients(&f, 1);
 }
 
@@ -76,7 +76,7 @@ Test(layers, attention_gradient)
 {
     fixture f;
     begin(&f);
-    prepare(&f, dls_attention(&f.build, 8, 2), 0);
+    prepare(&f, dls_attention(&f.build, 2, 2, 4), 0);
     check_gradients(&f, 1);
 }
 
@@ -104,6 +104,6 @@ Test(layers, block_gradient)
 {
     fixture f;
     begin(&f);
-    prepare(&f, dls_block(&f.build, "block", 8, 2, 0.5, 0.3), 0);
+    prepare(&f, small_block(&f.build, "block"), 0);
     check_gradients(&f, 1);
 }

@@ -10,13 +10,13 @@ Test(layers, split_backward_gives_the_same_bits)
         fixture f;
         begin(&f);
         dls_layer *two[2];
-        two[0] = dls_block(&f.build, "a", 8, 2, 0.5, 0.3);
-        two[1] = dls_block(&f.build, "b", 8, 2, 0.5, 0.3);
+        two[0] = small_block(&f.build, "a");
+        two[1] = small_block(&f.build, "b");
         prepare(&f, dls_sequence(&f.build, two, 2), split);
         forward(&f, y);
         const dls_layer_kind *k = f.layer->kind;
         if (split) {
-            OK(k->backward_input(f.layer, &f.pass, f.dx, f.dy, f.x));
+            OK(k->backward_input(f.layer, &f.pass, f.dx, f.dy, f.x, f.y));
             OK(k->backward_weight(f.layer, &f.pass, f.dy, f.x));
         } else {
             backward(&f);
@@ -35,7 +35,7 @@ Test(layers, late_weights_need_a_deferred_plan)
     double y[N * 8];
     fixture f;
     begin(&f);
-    prepare(&f, dls_block(&f.build, "a", 8, 2, 0.5, 0.3), 0);
+    prepare(&f, small_block(&f.build, "a"), 0);
     forward(&f, y);
     cr_assert_eq(f.layer->kind->backward_weight(f.layer, &f.pass, f.dy, f.x),
                  DLS_ERR_STATE);
@@ -47,8 +47,9 @@ static dls_plan plan_of_a_block(int deferred)
 {
     dls_params params = {0};
     dls_build b = {.params = &params};
-    dls_layer *block = dls_block(&b, "a", 64, 4, 1, 1);
-    dls_plan plan = {.max_B = 4, .max_T = 32, .deferred = deferred};
+    dls_transformer_config c = dls_transformer_gpt2(2, 32, 1, 4, 64);
+    dls_layer *block = dls_block(&b, "a", &c, 1, 1);
+    dls_plan plan = {.max_B = 4, .max_T = 32, .dtype = DLS_F64, .deferred = deferred};
     OK(b.status);
     dls_layer_plan(block, &plan);
     dls_build_free(&b);
@@ -58,7 +59,7 @@ static dls_plan plan_of_a_block(int deferred)
 
 Test(layers, plan_is_the_sum_of_the_table)
 {
-    size_t rows = 4 * 32, NC = rows * 64, squares = 4 * 4 * 32 * 32;
+    size_t rows = 8 * 4 * 32, NC = rows * 64, squares = 8 * 4 * 4 * 32 * 32;   // bytes
     size_t kept = 4 * rows + 4 * rows;  // the norms' statistics, the log-sum-exp
     dls_plan plan = plan_of_a_block(0);
     cr_assert_eq(plan.stash, 15 * NC + kept);
@@ -86,7 +87,7 @@ Test(layers, hook_waits_for_the_last_addition)
     begin(&f);
     dls_layer *list[3];
     list[0] = dls_embedding(&f.build, 5, T, 4, 1);
-    list[1] = dls_linear(&f.build, "l", 4, 4, 1);
+    list[1] = dls_linear(&f.build, "l", 4, 4, 1, 1);
     list[2] = dls_tied_head(&f.build, list[0]);
     prepare(&f, dls_sequence(&f.build, list, 3), 0);
     dls_grad_hook hook = {calls, note_index};
@@ -107,8 +108,8 @@ Test(layers, mistakes_in_building_are_told)
     dls_params params = {0};
     dls_build b = {.params = &params};
     dls_layer *two[2];
-    two[0] = dls_linear(&b, "a", 3, 4, 1);
-    two[1] = dls_linear(&b, "b", 5, 6, 1);
+    two[0] = dls_linear(&b, "a", 3, 4, 1, 1);
+    two[1] = dls_linear(&b, "b", 5, 6, 1, 1);
     cr_assert_null(dls_sequence(&b, two, 2));
     cr_assert_str_eq(dls_status_message(),
                      "linear gives 4 columns, linear behind it takes 5");
@@ -116,11 +117,11 @@ Test(layers, mistakes_in_building_are_told)
     b.status = DLS_OK;
     cr_assert_null(dls_residual(&b, two[0]));
     b.status = DLS_OK;
-    dls_linear(&b, "a", 3, 4, 1);
+    dls_linear(&b, "a", 3, 4, 1, 1);
     cr_assert_str_eq(dls_status_message(), "parameter a.weight is registered twice");
     b.status = DLS_OK;
     char name[200] = {[0 ... 198] = 'x'};
-    dls_linear(&b, name, 3, 4, 1);
+    dls_linear(&b, name, 3, 4, 1, 1);
     cr_assert_eq(b.status, DLS_ERR_INPUT);
     dls_build_free(&b);
     dls_params_free(&params);
@@ -134,8 +135,8 @@ static void initial_values(dls_dtype dtype, int alone, void *out)
     dls_build b = {.params = &params};
     OK(dls_ctx_create(&ctx, 0, dtype));
     if (!alone)
-        dls_linear(&b, "before", 3, 5, 1);
-    dls_linear(&b, "it", 6, 4, 0.5);
+        dls_linear(&b, "before", 3, 5, 1, 1);
+    dls_linear(&b, "it", 6, 4, 1, 0.5);
     OK(b.status);
     OK(dls_params_allocate(&params, &ctx));
     OK(dls_params_initialise(&params, &ctx, 7));
