@@ -100,8 +100,7 @@ HOST_C := $(filter build/src/code/kernels/%_host.c,$(LIB_C))
 object = $(patsubst build/src/%,$(B)/%.o,$(1))
 probed = $(patsubst build/src/%,$(B)/%.probed.o,$(1))
 is_probed = $(findstring /probed_,$(1))
-HOST_O := $(patsubst build/src/%,$(B)/%.32.o,$(HOST_C)) \
-          $(patsubst build/src/%,$(B)/%.64.o,$(HOST_C))
+HOST_O := $(foreach bits,16 32 64,$(patsubst build/src/%,$(B)/%.$(bits).o,$(HOST_C)))
 
 ifeq ($(BACKEND),cuda)
 CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(shell command -v nvcc || echo /usr/local/cuda/bin/nvcc))
@@ -165,14 +164,13 @@ $(B)/%.S.o: build/src/%.S | build/setup.stamp
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) -g -Ibuild/src/code -c $< -o $@
-$(B)/%.c.32.o: build/src/%.c | build/setup.stamp
-	@mkdir -p $(@D)
-	@echo "  CC    $<"
-	$(Q)$(CC) $(CFLAGS) $(HOST_KERNEL) -DDLS_REAL=32 -c $< -o $@
-$(B)/%.c.64.o: build/src/%.c | build/setup.stamp
-	@mkdir -p $(@D)
-	@echo "  CC    $<"
-	$(Q)$(CC) $(CFLAGS) $(HOST_KERNEL) -DDLS_REAL=64 -c $< -o $@
+define host_rule
+$(B)/%.c.$(1).o: build/src/%.c | build/setup.stamp
+	@mkdir -p $$(@D)
+	@echo "  CC    $$<"
+	$(Q)$$(CC) $$(CFLAGS) $$(HOST_KERNEL) -DDLS_REAL=$(1) -c $$< -o $$@
+endef
+$(foreach bits,16 32 64,$(eval $(call host_rule,$(bits))))
 
 CLI_O := $(call object,$(CLI_C))
 $(B)/code/cli/toolchain.c.o: EXTRA += -DDLS_LINK_PLAIN='"$(LIBS)"' \

@@ -3,6 +3,7 @@
  * Integers wrap around on overflow instead of being undefined; a NaN in a minimum or
  * maximum stays one, since a lost NaN is a lost bug. */
 #include "comm/comm_private.h"
+#include "tensor/bf16.h"
 
 /* define the combining loops */
 #define COMBINE(type, sum_type, name)                                             \
@@ -29,6 +30,15 @@ COMBINE(float, float, f32)
 COMBINE(double, double, f64)
 COMBINE(int32_t, uint32_t, i32)
 
+static void combine_bf16(dls_bfloat16 *a, const dls_bfloat16 *b, size_t n, dls_reduce op)
+{
+    for (size_t i = 0; i < n; i++) {
+        float x = dls_widen_bf16(a[i]), y = dls_widen_bf16(b[i]);
+        combine_f32(&x, &y, 1, op);
+        a[i] = dls_narrow_bf16(x);
+    }
+}
+
 /* choose the loop by type */
 size_t dls_comm_type_size(int dtype)
 {
@@ -45,6 +55,7 @@ void dls_comm_combine(void *into, const void *from, size_t n, int dtype, dls_red
     switch (dtype) {
     case DLS_F32: combine_f32(into, from, n, op); break;
     case DLS_F64: combine_f64(into, from, n, op); break;
+    case DLS_BF16: combine_bf16(into, from, n, op); break;
     default: combine_i32(into, from, n, op); break;
     }
 }
@@ -56,6 +67,9 @@ void dls_comm_divide(void *data, size_t n, int dtype, int by)
             ((float *)data)[i] /= (float)by;
         else if (dtype == DLS_F64)
             ((double *)data)[i] /= by;
+        else if (dtype == DLS_BF16)
+            ((dls_bfloat16 *)data)[i] =
+                dls_narrow_bf16(dls_widen_bf16(((dls_bfloat16 *)data)[i]) / (float)by);
         else
             ((int32_t *)data)[i] /= by; // towards zero
     }

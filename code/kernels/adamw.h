@@ -22,13 +22,16 @@ extern "C" {
 #endif
 
 /* declare adamw */
-/* Updates p, m and v in place. step counts from 1. coef is a number on the device that
- * multiplies g; NULL stands for 1, and if it is 0 nothing is changed. */
+/* Updates master, m and v in place, and p = master rounded to its type. master may be NULL:
+ * p then is its own master, as it should be in f32 and f64. step counts from 1. coef is a
+ * number on the device that multiplies g; NULL stands for 1, and if it is 0 nothing is
+ * changed. */
 dls_status dls_adamw(dls_ctx *ctx,
                      void *p,        // (n)
-                     const void *g,  // (n)
-                     void *m,        // (n)
-                     void *v,        // (n)
+                     void *master,   // (n) acc, or NULL
+                     const void *g,  // (n) acc
+                     void *m,        // (n) acc
+                     void *v,        // (n) acc
                      size_t n, double lr, double beta1, double beta2, double eps,
                      double weight_decay, long step, const double *coef);
 

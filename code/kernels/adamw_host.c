@@ -8,24 +8,32 @@
 #include "kernels/adamw_host.h"
 
 /* update parameters on the host */
-void DLS_HOST_NAME(dls_adamw)(real *restrict p, const real *restrict g, real *restrict m,
-                              real *restrict v, size_t n, dls_adamw_rates rates,
-                              const double *coef)
+/* The new value of a weight, from `before`; m and v are updated. */
+static inline acc step_one(acc before, acc gradient, acc *m, acc *v, const acc *r)
 {
-    const real clip = coef ? (real)*coef : 1;
-    const real beta1 = (real)rates.beta1, rest1 = (real)rates.rest1;
-    const real beta2 = (real)rates.beta2, rest2 = (real)rates.rest2;
-    const real scale1 = (real)rates.scale1, scale2 = (real)rates.scale2;
-    const real lr = (real)rates.lr, epsilon = (real)rates.epsilon;
-    const real decay = (real)rates.decay;
+    *m = r[0] * *m + r[1] * gradient;
+    *v = r[2] * *v + r[3] * gradient * gradient;
+    acc step = r[4] * *m / (acc_sqrt(r[5] * *v) + r[6]);
+    return before - r[7] * (step + r[8] * before);
+}
+
+void DLS_HOST_NAME(dls_adamw)(real *restrict p, acc *restrict master,
+                              const acc *restrict g, acc *restrict m, acc *restrict v,
+                              size_t n, dls_adamw_rates rates, const double *coef)
+{
+    const acc clip = coef ? (acc)*coef : 1;
+    const acc r[] = {(acc)rates.beta1, (acc)rates.rest1, (acc)rates.beta2,
+                     (acc)rates.rest2, (acc)rates.scale1, (acc)rates.scale2,
+                     (acc)rates.epsilon, (acc)rates.lr, (acc)rates.decay};
     if (clip == 0)
         return;
+    const size_t alone = master ? 0 : n, mastered = n - alone;
     #pragma omp simd
-    for (size_t i = 0; i < n; i++) {
-        real gradient = clip * g[i];
-        m[i] = beta1 * m[i] + rest1 * gradient;
-        v[i] = beta2 * v[i] + rest2 * gradient * gradient;
-        real step = scale1 * m[i] / (real_sqrt(scale2 * v[i]) + epsilon);
-        p[i] -= lr * (step + decay * p[i]);
+    for (size_t i = 0; i < alone; i++)
+        p[i] = narrow(step_one(widen(p[i]), clip * g[i], m + i, v + i, r));
+    #pragma omp simd
+    for (size_t i = 0; i < mastered; i++) {
+        master[i] = step_one(master[i], clip * g[i], m + i, v + i, r);
+        p[i] = narrow(master[i]);
     }
 }

@@ -10,8 +10,6 @@
 #define DLS_HOST_HEADER "kernels/attention_naive_host.h"
 #include "kernels/host_pair.h"
 
-template <typename real> using dls_acc = real;
-
 /* view an array as heads */
 /* Row r of head h of sequence b begins at at(b, h) + r * row. */
 template <typename real>

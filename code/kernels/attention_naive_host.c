@@ -13,9 +13,6 @@
 #include "kernels/attention.h"
 #include "kernels/real_math.h"
 
-typedef real acc;
-#define widen(x) (x)
-#define narrow(x) (x)
 #include "kernels/attention_naive_host.h"
 
 enum { SCORES, ALONG_ROWS, ALONG_COLUMNS };
@@ -177,7 +174,7 @@ static acc softmax_row(acc *row, int seen, int Tk)
         largest = 0;
     #pragma omp simd reduction(+ : sum)
     for (int j = 0; j < end; j++) {
-        row[j] = real_exp(row[j] - largest);
+        row[j] = acc_exp(row[j] - largest);
         sum += row[j];
     }
     const acc inverse = sum == 0 ? 0 : 1 / sum;
@@ -185,7 +182,7 @@ static acc softmax_row(acc *row, int seen, int Tk)
     for (int j = 0; j < end; j++)
         row[j] *= inverse;
     memset(row + end, 0, sizeof(acc) * (Tk - end));
-    return sum == 0 ? -INFINITY : largest + real_log(sum);
+    return sum == 0 ? -INFINITY : largest + acc_log(sum);
 }
 
 /* pass the gradient through softmax on the host */

@@ -8,22 +8,22 @@
 #include "kernels/host_pair.h"
 
 /* add the bias on the device */
-template <typename real>
+template <typename real, typename acc = dls_acc<real>>
 __global__ void bias_add_kernel(real *x, const real *bias, int C, size_t count)
 {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < count)
-        x[i] += bias[i % C];
+        x[i] = real(acc(x[i]) + acc(bias[i % C]));
 }
 
-template <typename real>
-__global__ void bias_backward_kernel(real *dbias, const real *dout, int N, int C)
+template <typename real, typename acc = dls_acc<real>>
+__global__ void bias_backward_kernel(acc *dbias, const real *dout, int N, int C)
 {
-    __shared__ real partial[8][32];
+    __shared__ acc partial[8][32];
     int c = blockIdx.x * 32 + threadIdx.x;
-    real sum = 0;
+    acc sum = 0;
     for (size_t n = threadIdx.y; c < C && n < (size_t)N; n += 8)
-        sum += dout[n * C + c];
+        sum += acc(dout[n * C + c]);
     partial[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
     if (threadIdx.y != 0 || c >= C)
@@ -34,7 +34,7 @@ __global__ void bias_backward_kernel(real *dbias, const real *dout, int N, int C
 }
 
 /* launch the bias */
-template <typename real>
+template <typename real, typename acc = dls_acc<real>>
 static dls_status bias_add(dls_ctx *ctx, real *x, const real *bias, int N, int C)
 {
     size_t count = (size_t)N * C;
@@ -48,14 +48,14 @@ static dls_status bias_add(dls_ctx *ctx, real *x, const real *bias, int N, int C
     return dls_launched();
 }
 
-template <typename real>
-static dls_status bias_backward(dls_ctx *ctx, real *dbias, const real *dout, int N, int C)
+template <typename real, typename acc = dls_acc<real>>
+static dls_status bias_backward(dls_ctx *ctx, acc *dbias, const real *dout, int N, int C)
 {
     double count = (double)N * C;
     if (count == 0)
         return DLS_OK;
     dls_gpu_cost_of(DLS_WORK_REDUCTION, "bias backward", count,
-                    (count + 2.0 * C) * sizeof(real));
+                    count * sizeof(real) + 2.0 * C * sizeof(acc));
     DLS_RUN_ON_HOST(ctx, dls_bias_backward, dbias, dout, N, C);
     bias_backward_kernel<real>
         <<<dls_blocks(C, 32), dim3(32, 8), 0, ctx->stream>>>(dbias, dout, N, C);
@@ -71,5 +71,5 @@ extern "C" dls_status dls_bias_add(dls_ctx *ctx, void *x, const void *bias, int 
 extern "C" dls_status dls_bias_backward(dls_ctx *ctx, void *dbias, const void *dout,
                                         int N, int C)
 {
-    return DLS_BY_TYPE(ctx, bias_backward(ctx, (real *)dbias, (const real *)dout, N, C));
+    return DLS_BY_TYPE(ctx, bias_backward(ctx, (acc *)dbias, (const real *)dout, N, C));
 }

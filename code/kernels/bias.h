@@ -19,7 +19,7 @@ dls_status dls_bias_add(dls_ctx *ctx,
 
 /* Adds the column sums of dout to dbias; the order of the sum is fixed. */
 dls_status dls_bias_backward(dls_ctx *ctx,
-                             void *dbias,       // (C), added to
+                             void *dbias,       // (C) acc, added to
                              const void *dout,  // (N, C)
                              int N, int C);
 

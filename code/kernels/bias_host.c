@@ -12,12 +12,12 @@ void DLS_HOST_NAME(dls_bias_add)(real *restrict x, const real *restrict bias, in
     for (size_t n = 0; n < (size_t)N; n++) {
         #pragma omp simd
         for (int c = 0; c < C; c++)
-            x[n * C + c] += bias[c];
+            x[n * C + c] = narrow(widen(x[n * C + c]) + widen(bias[c]));
     }
 }
 
 /* sum bias gradients four rows at a time */
-void DLS_HOST_NAME(dls_bias_backward)(real *restrict dbias, const real *restrict dout,
+void DLS_HOST_NAME(dls_bias_backward)(acc *restrict dbias, const real *restrict dout,
                                       int N, int C)
 {
     int n = 0;
@@ -25,12 +25,12 @@ void DLS_HOST_NAME(dls_bias_backward)(real *restrict dbias, const real *restrict
         const real *a = dout + (size_t)n * C, *b = a + C, *c = b + C, *d = c + C;
         #pragma omp simd
         for (int i = 0; i < C; i++)
-            dbias[i] += (a[i] + b[i]) + (c[i] + d[i]);
+            dbias[i] += (widen(a[i]) + widen(b[i])) + (widen(c[i]) + widen(d[i]));
     }
     for (; n < N; n++) {
         const real *a = dout + (size_t)n * C;
         #pragma omp simd
         for (int i = 0; i < C; i++)
-            dbias[i] += a[i];
+            dbias[i] += widen(a[i]);
     }
 }

@@ -12,46 +12,46 @@
 #include "kernels/host_pair.h"
 
 /* take cross entropy on the device */
-template <typename real>
-__global__ void cross_entropy_forward_kernel(real *losses, real *lse, const real *logits,
+template <typename real, typename acc = dls_acc<real>>
+__global__ void cross_entropy_forward_kernel(acc *losses, acc *lse, const real *logits,
                                              const int *targets, int V)
 {
-    __shared__ real partial[32];
+    __shared__ acc partial[32];
     const real *row = logits + (size_t)blockIdx.x * V;
-    real largest = -INFINITY, sum = 0;
+    acc largest = -INFINITY, sum = 0;
     /* sum the exponentials of a row */
     for (int v = threadIdx.x; v < V; v += blockDim.x)
-        largest = row[v] > largest ? row[v] : largest;
+        largest = acc(row[v]) > largest ? acc(row[v]) : largest;
     largest = dls_block_max(largest, partial);
     for (int v = threadIdx.x; v < V; v += blockDim.x)
-        sum += exp(row[v] - largest);
+        sum += exp(acc(row[v]) - largest);
     sum = dls_block_sum(sum, partial);
     if (threadIdx.x != 0)
         return;
     int target = targets[blockIdx.x];
-    real log_sum = log(sum);
+    acc log_sum = log(sum);
     lse[blockIdx.x] = largest + log_sum;
-    losses[blockIdx.x] = target < 0 ? real(0)
-                         : target < V ? log_sum + (largest - row[target]) : real(NAN);
+    losses[blockIdx.x] = target < 0 ? acc(0)
+                         : target < V ? log_sum + (largest - acc(row[target])) : acc(NAN);
 }
 
-template <typename real>
+template <typename real, typename acc = dls_acc<real>>
 __global__ void cross_entropy_backward_kernel(real *dlogits, const real *logits,
-                                              const real *lse, const int *targets,
-                                              real scale, int V)
+                                              const acc *lse, const int *targets,
+                                              acc scale, int V)
 {
     int target = targets[blockIdx.x];
-    real norm = lse[blockIdx.x];
+    acc norm = lse[blockIdx.x];
     size_t row = (size_t)blockIdx.x * V;
     for (int v = threadIdx.x; v < V; v += blockDim.x) {
-        real p = exp(logits[row + v] - norm) - (v == target ? real(1) : real(0));
-        dlogits[row + v] = target < 0 ? real(0) : scale * p;
+        acc p = exp(acc(logits[row + v]) - norm) - (v == target ? acc(1) : acc(0));
+        dlogits[row + v] = real(target < 0 ? acc(0) : scale * p);
     }
 }
 
 /* launch the cross entropy */
-template <typename real>
-static dls_status cross_entropy_forward(dls_ctx *ctx, real *losses, real *lse,
+template <typename real, typename acc = dls_acc<real>>
+static dls_status cross_entropy_forward(dls_ctx *ctx, acc *losses, acc *lse,
                                         const real *logits, const int *targets, int N,
                                         int V)
 {
@@ -59,23 +59,23 @@ static dls_status cross_entropy_forward(dls_ctx *ctx, real *losses, real *lse,
     if (count == 0)
         return DLS_OK;
     dls_gpu_cost_of(DLS_WORK_NORM, "cross-entropy forward", 4 * count,
-                    (count + 2.0 * N) * sizeof(real) + 4.0 * N);
+                    count * sizeof(real) + 2.0 * N * sizeof(acc) + 4.0 * N);
     DLS_RUN_ON_HOST(ctx, dls_cross_entropy_forward, losses, lse, logits, targets, N, V);
     cross_entropy_forward_kernel<real>
         <<<(unsigned)N, 256, 0, ctx->stream>>>(losses, lse, logits, targets, V);
     return dls_launched();
 }
 
-template <typename real>
+template <typename real, typename acc = dls_acc<real>>
 static dls_status cross_entropy_backward(dls_ctx *ctx, real *dlogits, const real *logits,
-                                         const real *lse, const int *targets, real scale,
+                                         const acc *lse, const int *targets, acc scale,
                                          int N, int V)
 {
     double count = (double)N * V;
     if (count == 0)
         return DLS_OK;
     dls_gpu_cost_of(DLS_WORK_NORM, "cross-entropy backward", 4 * count,
-                    (2 * count + N) * sizeof(real) + 4.0 * N);
+                    2 * count * sizeof(real) + N * sizeof(acc) + 4.0 * N);
     DLS_RUN_ON_HOST(ctx, dls_cross_entropy_backward, dlogits, logits, lse, targets, scale,
                     N, V);
     cross_entropy_backward_kernel<real>
@@ -88,7 +88,7 @@ extern "C" dls_status dls_cross_entropy_forward(dls_ctx *ctx, void *losses, void
                                                 const void *logits, const int *targets,
                                                 int N, int V)
 {
-    return DLS_BY_TYPE(ctx, cross_entropy_forward(ctx, (real *)losses, (real *)lse,
+    return DLS_BY_TYPE(ctx, cross_entropy_forward(ctx, (acc *)losses, (acc *)lse,
                                                   (const real *)logits, targets, N, V));
 }
 
@@ -99,5 +99,5 @@ extern "C" dls_status dls_cross_entropy_backward(dls_ctx *ctx, void *dlogits,
 {
     return DLS_BY_TYPE(
         ctx, cross_entropy_backward(ctx, (real *)dlogits, (const real *)logits,
-                                    (const real *)lse, targets, (real)scale, N, V));
+                                    (const acc *)lse, targets, (acc)scale, N, V));
 }

@@ -14,8 +14,8 @@ extern "C" {
 /* losses[n] = -log softmax(logits[n])[targets[n]]; keeps lse[n] for the backward pass.
  * A negative target gives 0, one beyond the vocabulary NaN. Logits must be finite. */
 dls_status dls_cross_entropy_forward(dls_ctx *ctx,
-                                     void *losses,        // (N)
-                                     void *lse,           // (N)
+                                     void *losses,        // (N) acc
+                                     void *lse,           // (N) acc
                                      const void *logits,  // (N, V)
                                      const int *targets,  // (N)
                                      int N, int V);
@@ -25,7 +25,7 @@ dls_status dls_cross_entropy_forward(dls_ctx *ctx,
 dls_status dls_cross_entropy_backward(dls_ctx *ctx,
                                       void *dlogits,       // (N, V)
                                       const void *logits,  // (N, V)
-                                      const void *lse,     // (N)
+                                      const void *lse,     // (N) acc
                                       const int *targets,  // (N)
                                       double scale, int N, int V);
 

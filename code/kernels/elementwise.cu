@@ -8,24 +8,24 @@
 #include "kernels/host_pair.h"
 
 /* add and scale on the device */
-template <typename real>
+template <typename real, typename acc = dls_acc<real>>
 __global__ void add_kernel(real *out, const real *a, const real *b, size_t n)
 {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n)
-        out[i] = a[i] + b[i];
+        out[i] = real(acc(a[i]) + acc(b[i]));
 }
 
-template <typename real>
-__global__ void scale_kernel(real *x, real alpha, size_t n)
+template <typename real, typename acc = dls_acc<real>>
+__global__ void scale_kernel(real *x, acc alpha, size_t n)
 {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n)
-        x[i] *= alpha;
+        x[i] = real(alpha * acc(x[i]));
 }
 
 /* launch additions and scales */
-template <typename real>
+template <typename real, typename acc = dls_acc<real>>
 static dls_status add(dls_ctx *ctx, real *out, const real *a, const real *b, size_t n)
 {
     if (n == 0)
@@ -36,8 +36,8 @@ static dls_status add(dls_ctx *ctx, real *out, const real *a, const real *b, siz
     return dls_launched();
 }
 
-template <typename real>
-static dls_status scale(dls_ctx *ctx, real *x, real alpha, size_t n)
+template <typename real, typename acc = dls_acc<real>>
+static dls_status scale(dls_ctx *ctx, real *x, acc alpha, size_t n)
 {
     if (n == 0)
         return DLS_OK;
@@ -55,5 +55,5 @@ extern "C" dls_status dls_add(dls_ctx *ctx, void *out, const void *a, const void
 
 extern "C" dls_status dls_scale(dls_ctx *ctx, void *x, double alpha, size_t n)
 {
-    return DLS_BY_TYPE(ctx, scale(ctx, (real *)x, (real)alpha, n));
+    return DLS_BY_TYPE(ctx, scale(ctx, (real *)x, (acc)alpha, n));
 }

@@ -11,12 +11,12 @@ void DLS_HOST_NAME(dls_add)(real *out, const real *a, const real *b, size_t n)
 {
     #pragma omp simd
     for (size_t i = 0; i < n; i++)
-        out[i] = a[i] + b[i];
+        out[i] = narrow(widen(a[i]) + widen(b[i]));
 }
 
-void DLS_HOST_NAME(dls_scale)(real *x, real alpha, size_t n)
+void DLS_HOST_NAME(dls_scale)(real *x, acc alpha, size_t n)
 {
     #pragma omp simd
     for (size_t i = 0; i < n; i++)
-        x[i] *= alpha;
+        x[i] = narrow(alpha * widen(x[i]));
 }

@@ -2,4 +2,4 @@
 /* Host versions of the elementwise operations; see host_pair.h for how this is included.
  */
 void DLS_HOST_NAME(dls_add)(real *out, const real *a, const real *b, size_t n);
-void DLS_HOST_NAME(dls_scale)(real *x, real alpha, size_t n);
+void DLS_HOST_NAME(dls_scale)(real *x, acc alpha, size_t n);

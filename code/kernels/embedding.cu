@@ -10,7 +10,7 @@
 #include "kernels/host_pair.h"
 
 /* embed tokens on the device */
-template <typename real>
+template <typename real, typename acc = dls_acc<real>>
 __global__ void embedding_forward_kernel(real *out, const int *tokens, const real *wte,
                                          const real *wpe, int T, int C, size_t count)
 {
@@ -18,18 +18,18 @@ __global__ void embedding_forward_kernel(real *out, const int *tokens, const rea
     if (i >= count)
         return;
     size_t n = i / C, c = i % C;
-    out[i] = wte[(size_t)tokens[n] * C + c] + wpe[n % T * C + c];
+    out[i] = real(acc(wte[(size_t)tokens[n] * C + c]) + acc(wpe[n % T * C + c]));
 }
 
 /* gather the table gradient on the device */
-template <typename real>
-__global__ void embedding_backward_table_kernel(real *dwte, const real *dout,
+template <typename real, typename acc = dls_acc<real>>
+__global__ void embedding_backward_table_kernel(acc *dwte, const real *dout,
                                                 const int *tokens, int C, int N)
 {
     int lane = threadIdx.x % 32, token = blockIdx.x;
     int c = (blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32) * 32 + lane;
     size_t at = (size_t)token * C + c;
-    real sum = 0;
+    acc sum = 0;
     bool found = false;
     for (int base = 0; base < N; base += 32) {
         /* add the matching positions */
@@ -41,7 +41,7 @@ __global__ void embedding_backward_table_kernel(real *dwte, const real *dout,
         for (; match != 0; match &= match - 1) {
             size_t row = base + __ffs((int)match) - 1;
             if (c < C)
-                sum += dout[row * C + c];
+                sum += acc(dout[row * C + c]);
         }
     }
     if (found && c < C)
@@ -49,21 +49,21 @@ __global__ void embedding_backward_table_kernel(real *dwte, const real *dout,
 }
 
 /* sum the position gradient on the device */
-template <typename real>
-__global__ void embedding_backward_position_kernel(real *dwpe, const real *dout, int B,
+template <typename real, typename acc = dls_acc<real>>
+__global__ void embedding_backward_position_kernel(acc *dwpe, const real *dout, int B,
                                                    size_t plane)
 {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= plane)  // plane = T * C
         return;
-    real sum = dwpe[i];
+    acc sum = dwpe[i];
     for (int b = 0; b < B; b++)
-        sum += dout[b * plane + i];
+        sum += acc(dout[b * plane + i]);
     dwpe[i] = sum;
 }
 
 /* launch the embedding */
-template <typename real>
+template <typename real, typename acc = dls_acc<real>>
 static dls_status embedding_forward(dls_ctx *ctx, real *out, const int *tokens,
                                     const real *wte, const real *wpe, int B, int T, int C)
 {
@@ -78,16 +78,17 @@ static dls_status embedding_forward(dls_ctx *ctx, real *out, const int *tokens,
     return dls_launched();
 }
 
-template <typename real>
-static dls_status embedding_backward(dls_ctx *ctx, real *dwte, real *dwpe,
+template <typename real, typename acc = dls_acc<real>>
+static dls_status embedding_backward(dls_ctx *ctx, acc *dwte, acc *dwpe,
                                      const real *dout, const int *tokens, int B, int T,
                                      int C, int V)
 {
     size_t N = (size_t)B * T, plane = (size_t)T * C, rows = N < (size_t)V ? N : (size_t)V;
     if (N * C == 0)
         return DLS_OK;
-    double table_bytes = (double)(N + 2 * rows) * C * sizeof(real) + 4.0 * N;
-    double position_bytes = (double)(N + 2 * T) * C * sizeof(real);
+    double read = (double)N * C * sizeof(real);
+    double table_bytes = read + 2.0 * rows * C * sizeof(acc) + 4.0 * N;
+    double position_bytes = read + 2.0 * T * C * sizeof(acc);
     dls_gpu_cost_of(DLS_WORK_REDUCTION, "embedding backward table", (double)N * C,
                     table_bytes);
     DLS_CHARGE_ON_HOST(ctx);
@@ -120,6 +121,6 @@ extern "C" dls_status dls_embedding_backward(dls_ctx *ctx, void *dwte, void *dwp
                                              const void *dout, const int *tokens, int B,
                                              int T, int C, int V)
 {
-    return DLS_BY_TYPE(ctx, embedding_backward(ctx, (real *)dwte, (real *)dwpe,
+    return DLS_BY_TYPE(ctx, embedding_backward(ctx, (acc *)dwte, (acc *)dwpe,
                                                (const real *)dout, tokens, B, T, C, V));
 }

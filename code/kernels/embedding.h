@@ -22,8 +22,8 @@ dls_status dls_embedding_forward(dls_ctx *ctx,
 /* Adds to dwte and dwpe. The same input gives the same bits on every run: each element is
  * summed by one thread, in ascending order of the position. */
 dls_status dls_embedding_backward(dls_ctx *ctx,
-                                  void *dwte,         // (V, C), added to
-                                  void *dwpe,         // (at least T, C), added to
+                                  void *dwte,         // (V, C) acc, added to
+                                  void *dwpe,         // (at least T, C) acc, added to
                                   const void *dout,   // (B, T, C)
                                   const int *tokens,  // (B, T)
                                   int B, int T, int C, int V);

@@ -15,22 +15,22 @@ void DLS_HOST_NAME(dls_embedding_forward)(real *out, const int *tokens, const re
         const real *position = wpe + n % T * C;
         #pragma omp simd
         for (int c = 0; c < C; c++)
-            out[n * C + c] = token[c] + position[c];
+            out[n * C + c] = narrow(widen(token[c]) + widen(position[c]));
     }
 }
 
 /* scatter the gradient on the host */
-void DLS_HOST_NAME(dls_embedding_backward)(real *dwte, real *dwpe, const real *dout,
+void DLS_HOST_NAME(dls_embedding_backward)(acc *dwte, acc *dwpe, const real *dout,
                                            const int *tokens, int B, int T, int C)
 {
     for (size_t n = 0; n < (size_t)B * T; n++) {
-        real *token = dwte + (size_t)tokens[n] * C;
-        real *position = dwpe + n % T * C;
+        acc *token = dwte + (size_t)tokens[n] * C;
+        acc *position = dwpe + n % T * C;
         const real *row = dout + n * C;
         #pragma omp simd
         for (int c = 0; c < C; c++) {
-            token[c] += row[c];
-            position[c] += row[c];
+            token[c] += widen(row[c]);
+            position[c] += widen(row[c]);
         }
     }
 }

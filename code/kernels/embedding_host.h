@@ -2,5 +2,5 @@
 /* Host versions of the embedding; see host_pair.h for how this is included. */
 void DLS_HOST_NAME(dls_embedding_forward)(real *out, const int *tokens, const real *wte,
                                           const real *wpe, int B, int T, int C);
-void DLS_HOST_NAME(dls_embedding_backward)(real *dwte, real *dwpe, const real *dout,
+void DLS_HOST_NAME(dls_embedding_backward)(acc *dwte, acc *dwpe, const real *dout,
                                            const int *tokens, int B, int T, int C);

@@ -8,30 +8,32 @@
 #include "kernels/host_pair.h"
 
 /* apply gelu on the device */
-template <typename real>
-__device__ inline real gelu_gate(real x)
+template <typename acc>
+__device__ inline acc gelu_gate(acc x)
 {
-    real u = real(DLS_GELU_SCALE) * (x + real(DLS_GELU_CUBIC) * x * x * x);
-    return real(1) / (real(1) + exp(real(-2) * u));
+    acc u = acc(DLS_GELU_SCALE) * (x + acc(DLS_GELU_CUBIC) * x * x * x);
+    return acc(1) / (acc(1) + exp(acc(-2) * u));
 }
 
-template <typename real>
+template <typename real, typename acc = dls_acc<real>>
 __global__ void gelu_forward_kernel(real *out, const real *x, size_t n)
 {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n)
-        out[i] = x[i] * gelu_gate(x[i]);
+    if (i >= n)
+        return;
+    acc v = acc(x[i]);
+    out[i] = real(v * gelu_gate(v));
 }
 
-template <typename real>
+template <typename real, typename acc = dls_acc<real>>
 __global__ void gelu_backward_kernel(real *dx, const real *dout, const real *x, size_t n)
 {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n)
         return;
-    real v = x[i], s = gelu_gate(v);
-    real slope = real(DLS_GELU_SCALE) * (real(1) + real(3 * DLS_GELU_CUBIC) * v * v);
-    dx[i] = dout[i] * (s + real(2) * v * slope * s * (real(1) - s));
+    acc v = acc(x[i]), s = gelu_gate(v);
+    acc slope = acc(DLS_GELU_SCALE) * (acc(1) + acc(3 * DLS_GELU_CUBIC) * v * v);
+    dx[i] = real(acc(dout[i]) * (s + acc(2) * v * slope * s * (acc(1) - s)));
 }
 
 /* launch gelu */

@@ -7,10 +7,10 @@
 
 #include "kernels/gelu_host.h"
 
-static inline real gelu_gate(real x)
+static inline acc gelu_gate(acc x)
 {
-    real u = (real)DLS_GELU_SCALE * (x + (real)DLS_GELU_CUBIC * x * x * x);
-    return 1 / (1 + real_exp(-2 * u));
+    acc u = (acc)DLS_GELU_SCALE * (x + (acc)DLS_GELU_CUBIC * x * x * x);
+    return 1 / (1 + acc_exp(-2 * u));
 }
 
 /* apply gelu on the host */
@@ -18,15 +18,16 @@ void DLS_HOST_NAME(dls_gelu_forward)(real *out, const real *x, size_t n)
 {
     #pragma omp simd
     for (size_t i = 0; i < n; i++)
-        out[i] = x[i] * gelu_gate(x[i]);
+        out[i] = narrow(widen(x[i]) * gelu_gate(widen(x[i])));
 }
 
 void DLS_HOST_NAME(dls_gelu_backward)(real *dx, const real *dout, const real *x, size_t n)
 {
-    const real slope = (real)DLS_GELU_SCALE, cubic = (real)(3 * DLS_GELU_CUBIC);
+    const acc slope = (acc)DLS_GELU_SCALE, cubic = (acc)(3 * DLS_GELU_CUBIC);
     #pragma omp simd
     for (size_t i = 0; i < n; i++) {
-        real v = x[i], s = gelu_gate(v);
-        dx[i] = dout[i] * (s + 2 * v * slope * (1 + cubic * v * v) * s * (1 - s));
+        acc v = widen(x[i]), s = gelu_gate(v);
+        acc factor = s + 2 * v * slope * (1 + cubic * v * v) * s * (1 - s);
+        dx[i] = narrow(widen(dout[i]) * factor);
     }
 }

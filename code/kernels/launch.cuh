@@ -6,18 +6,27 @@
 #ifndef DLS_KERNELS_LAUNCH_CUH
 #define DLS_KERNELS_LAUNCH_CUH
 
+#include <type_traits>
+
+#include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
 #include "base/status.h"
+#include "tensor/accumulator.cuh"
 #include "tensor/tensor.h"
 #include "vgpu/gpu.h"
 
 /* choose the type of a launch */
+#define DLS_AS_TYPE(type, ...)                                                       \
+    [&]() -> dls_status {                                                            \
+        using real = type;                                                           \
+        using acc [[maybe_unused]] = dls_acc<real>;                                  \
+        return __VA_ARGS__;                                                          \
+    }()
 #define DLS_BY_TYPE(ctx, ...)                                                        \
-    ((ctx)->dtype == DLS_F32 ? [&]() -> dls_status { using real = float;             \
-                                                     return __VA_ARGS__; }()         \
-                             : [&]() -> dls_status { using real = double;            \
-                                                     return __VA_ARGS__; }())
+    ((ctx)->dtype == DLS_F32   ? DLS_AS_TYPE(float, __VA_ARGS__)                     \
+     : (ctx)->dtype == DLS_F64 ? DLS_AS_TYPE(double, __VA_ARGS__)                    \
+                               : DLS_AS_TYPE(__nv_bfloat16, __VA_ARGS__))
 
 /* run on the host when asked */
 #ifdef __CUDACC__
@@ -28,10 +37,12 @@
     do {                                                                             \
         if (!dls_gpu_use_host_kernels())                                             \
             break;                                                                   \
-        if constexpr (sizeof(real) == sizeof(float))                                 \
+        if constexpr (std::is_same_v<real, float>)                                   \
             DLS_CUDA(dls_gpu_host_launch((ctx)->stream, name##_f32, __VA_ARGS__));   \
-        else                                                                         \
+        else if constexpr (std::is_same_v<real, double>)                             \
             DLS_CUDA(dls_gpu_host_launch((ctx)->stream, name##_f64, __VA_ARGS__));   \
+        else                                                                         \
+            DLS_CUDA(dls_gpu_host_launch((ctx)->stream, name##_bf16, __VA_ARGS__));  \
         return DLS_OK;                                                               \
     } while (0)
 /* charge for a kernel on the host */

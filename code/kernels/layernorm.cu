@@ -11,8 +11,8 @@
 #include "kernels/host_pair.h"
 
 /* normalise a row on the device */
-template <typename real>
-__global__ void layernorm_forward_kernel(real *out, real *mean, real *rstd, const real *x,
+template <typename real, typename acc = dls_acc<real>>
+__global__ void layernorm_forward_kernel(real *out, acc *mean, acc *rstd, const real *x,
                                          const real *weight, const real *bias, int N,
                                          int C)
 {
@@ -22,15 +22,15 @@ __global__ void layernorm_forward_kernel(real *out, real *mean, real *rstd, cons
         return;  // the whole warp
     const real *row = x + n * C;
     /* find mean and rstd on the device */
-    real sum = 0, squares = 0;
+    acc sum = 0, squares = 0;
     for (int c = lane; c < C; c += 32)
-        sum += row[c];
-    real m = dls_warp_sum(sum) / C;
+        sum += acc(row[c]);
+    acc m = dls_warp_sum(sum) / C;
     for (int c = lane; c < C; c += 32)
-        squares += (row[c] - m) * (row[c] - m);
-    real r = real(1) / sqrt(dls_warp_sum(squares) / C + real(DLS_LAYERNORM_EPSILON));
+        squares += (acc(row[c]) - m) * (acc(row[c]) - m);
+    acc r = acc(1) / sqrt(dls_warp_sum(squares) / C + acc(DLS_LAYERNORM_EPSILON));
     for (int c = lane; c < C; c += 32)
-        out[n * C + c] = (row[c] - m) * r * weight[c] + bias[c];
+        out[n * C + c] = real((acc(row[c]) - m) * r * acc(weight[c]) + acc(bias[c]));
     if (lane == 0) {
         mean[n] = m;
         rstd[n] = r;
@@ -38,45 +38,45 @@ __global__ void layernorm_forward_kernel(real *out, real *mean, real *rstd, cons
 }
 
 /* pass the gradient through a row on the device */
-template <typename real>
+template <typename real, typename acc = dls_acc<real>>
 __global__ void layernorm_backward_input_kernel(real *dx, const real *dout, const real *x,
-                                                const real *weight, const real *mean,
-                                                const real *rstd, int N, int C)
+                                                const real *weight, const acc *mean,
+                                                const acc *rstd, int N, int C)
 {
     int lane = threadIdx.x % 32;
     size_t n = (size_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     if (n >= (size_t)N)
         return;
     const real *row = x + n * C, *drow = dout + n * C;
-    real m = mean[n], r = rstd[n], sum = 0, product = 0;
+    acc m = mean[n], r = rstd[n], sum = 0, product = 0;
     /* find both means of the gradient */
     for (int c = lane; c < C; c += 32) {
-        real g = drow[c] * weight[c];
+        acc g = acc(drow[c]) * acc(weight[c]);
         sum += g;
-        product += g * (row[c] - m) * r;
+        product += g * (acc(row[c]) - m) * r;
     }
     sum = dls_warp_sum(sum) / C;
     product = dls_warp_sum(product) / C;
     for (int c = lane; c < C; c += 32) {
-        real xhat = (row[c] - m) * r;
-        dx[n * C + c] = r * (drow[c] * weight[c] - sum - xhat * product);
+        acc xhat = (acc(row[c]) - m) * r, g = acc(drow[c]) * acc(weight[c]);
+        dx[n * C + c] = real(r * (g - sum - xhat * product));
     }
 }
 
 /* sum weight gradients on the device */
-template <typename real>
-__global__ void layernorm_backward_weight_kernel(real *dweight, real *dbias,
+template <typename real, typename acc = dls_acc<real>>
+__global__ void layernorm_backward_weight_kernel(acc *dweight, acc *dbias,
                                                  const real *dout, const real *x,
-                                                 const real *mean, const real *rstd,
+                                                 const acc *mean, const acc *rstd,
                                                  int N, int C)
 {
-    __shared__ real weights[8][32], biases[8][32];
+    __shared__ acc weights[8][32], biases[8][32];
     int c = blockIdx.x * 32 + threadIdx.x;
-    real dw = 0, db = 0;
+    acc dw = 0, db = 0;
     /* sum every eighth row */
     for (size_t n = threadIdx.y; c < C && n < (size_t)N; n += 8) {
-        real g = dout[n * C + c];
-        dw += g * (x[n * C + c] - mean[n]) * rstd[n];
+        acc g = acc(dout[n * C + c]);
+        dw += g * (acc(x[n * C + c]) - mean[n]) * rstd[n];
         db += g;
     }
     weights[threadIdx.y][threadIdx.x] = dw;
@@ -94,8 +94,8 @@ __global__ void layernorm_backward_weight_kernel(real *dweight, real *dbias,
 }
 
 /* launch the layer norm */
-template <typename real>
-static dls_status layernorm_forward(dls_ctx *ctx, real *out, real *mean, real *rstd,
+template <typename real, typename acc = dls_acc<real>>
+static dls_status layernorm_forward(dls_ctx *ctx, real *out, acc *mean, acc *rstd,
                                     const real *x, const real *weight, const real *bias,
                                     int N, int C)
 {
@@ -103,24 +103,24 @@ static dls_status layernorm_forward(dls_ctx *ctx, real *out, real *mean, real *r
     if (count == 0)
         return DLS_OK;
     dls_gpu_cost_of(DLS_WORK_NORM, "layernorm forward", 8 * count,
-                    (2 * count + 2.0 * C + 2.0 * N) * sizeof(real));
+                    (2 * count + 2.0 * C) * sizeof(real) + 2.0 * N * sizeof(acc));
     DLS_RUN_ON_HOST(ctx, dls_layernorm_forward, out, mean, rstd, x, weight, bias, N, C);
     layernorm_forward_kernel<real><<<dls_blocks(N, 4), 128, 0, ctx->stream>>>(
         out, mean, rstd, x, weight, bias, N, C);
     return dls_launched();
 }
 
-template <typename real>
+template <typename real, typename acc = dls_acc<real>>
 static dls_status layernorm_backward_input(dls_ctx *ctx, real *dx, const real *dout,
                                            const real *x, const real *weight,
-                                           const real *mean, const real *rstd, int N,
+                                           const acc *mean, const acc *rstd, int N,
                                            int C)
 {
     double count = (double)N * C;
     if (count == 0)
         return DLS_OK;
     dls_gpu_cost_of(DLS_WORK_NORM, "layernorm backward input", 12 * count,
-                    (3 * count + C + 2.0 * N) * sizeof(real));
+                    (3 * count + C) * sizeof(real) + 2.0 * N * sizeof(acc));
     DLS_RUN_ON_HOST(ctx, dls_layernorm_backward_input, dx, dout, x, weight, mean, rstd, N,
                     C);
     layernorm_backward_input_kernel<real><<<dls_blocks(N, 4), 128, 0, ctx->stream>>>(
@@ -128,17 +128,17 @@ static dls_status layernorm_backward_input(dls_ctx *ctx, real *dx, const real *d
     return dls_launched();
 }
 
-template <typename real>
-static dls_status layernorm_backward_weight(dls_ctx *ctx, real *dweight, real *dbias,
+template <typename real, typename acc = dls_acc<real>>
+static dls_status layernorm_backward_weight(dls_ctx *ctx, acc *dweight, acc *dbias,
                                             const real *dout, const real *x,
-                                            const real *mean, const real *rstd, int N,
+                                            const acc *mean, const acc *rstd, int N,
                                             int C)
 {
     double count = (double)N * C;
     if (count == 0)
         return DLS_OK;
     dls_gpu_cost_of(DLS_WORK_REDUCTION, "layernorm backward weight", 6 * count,
-                    (2 * count + 4.0 * C + 2.0 * N) * sizeof(real));
+                    2 * count * sizeof(real) + (4.0 * C + 2.0 * N) * sizeof(acc));
     DLS_RUN_ON_HOST(ctx, dls_layernorm_backward_weight, dweight, dbias, dout, x, mean,
                     rstd, N, C);
     layernorm_backward_weight_kernel<real>
@@ -153,7 +153,7 @@ extern "C" dls_status dls_layernorm_forward(dls_ctx *ctx, void *out, void *mean,
                                             const void *bias, int N, int C)
 {
     return DLS_BY_TYPE(ctx,
-                       layernorm_forward(ctx, (real *)out, (real *)mean, (real *)rstd,
+                       layernorm_forward(ctx, (real *)out, (acc *)mean, (acc *)rstd,
                                          (const real *)x, (const real *)weight,
                                          (const real *)bias, N, C));
 }
@@ -165,8 +165,8 @@ extern "C" dls_status dls_layernorm_backward_input(dls_ctx *ctx, void *dx,
 {
     return DLS_BY_TYPE(ctx, layernorm_backward_input(
                                 ctx, (real *)dx, (const real *)dout, (const real *)x,
-                                (const real *)weight, (const real *)mean,
-                                (const real *)rstd, N, C));
+                                (const real *)weight, (const acc *)mean,
+                                (const acc *)rstd, N, C));
 }
 
 extern "C" dls_status dls_layernorm_backward_weight(dls_ctx *ctx, void *dweight,
@@ -175,7 +175,7 @@ extern "C" dls_status dls_layernorm_backward_weight(dls_ctx *ctx, void *dweight,
                                                     const void *rstd, int N, int C)
 {
     return DLS_BY_TYPE(ctx, layernorm_backward_weight(
-                                ctx, (real *)dweight, (real *)dbias, (const real *)dout,
-                                (const real *)x, (const real *)mean, (const real *)rstd,
+                                ctx, (acc *)dweight, (acc *)dbias, (const real *)dout,
+                                (const real *)x, (const acc *)mean, (const acc *)rstd,
                                 N, C));
 }

@@ -17,8 +17,8 @@ extern "C" {
  * A constant row gives out = bias up to rounding. out may be x. */
 dls_status dls_layernorm_forward(dls_ctx *ctx,
                                  void *out,           // (N, C)
-                                 void *mean,          // (N)
-                                 void *rstd,          // (N)
+                                 void *mean,          // (N) acc
+                                 void *rstd,          // (N) acc
                                  const void *x,       // (N, C)
                                  const void *weight,  // (C)
                                  const void *bias,    // (C)
@@ -30,18 +30,18 @@ dls_status dls_layernorm_backward_input(dls_ctx *ctx,
                                         const void *dout,    // (N, C)
                                         const void *x,       // (N, C)
                                         const void *weight,  // (C)
-                                        const void *mean,    // (N)
-                                        const void *rstd,    // (N)
+                                        const void *mean,    // (N) acc
+                                        const void *rstd,    // (N) acc
                                         int N, int C);
 
 /* Adds the gradients of the parameters; the order of the sum over rows is fixed. */
 dls_status dls_layernorm_backward_weight(dls_ctx *ctx,
-                                         void *dweight,     // (C), added to
-                                         void *dbias,       // (C), added to
+                                         void *dweight,     // (C) acc, added to
+                                         void *dbias,       // (C) acc, added to
                                          const void *dout,  // (N, C)
                                          const void *x,     // (N, C)
-                                         const void *mean,  // (N)
-                                         const void *rstd,  // (N)
+                                         const void *mean,  // (N) acc
+                                         const void *rstd,  // (N) acc
                                          int N, int C);
 
 #ifdef __cplusplus

@@ -9,25 +9,26 @@
 #include "kernels/layernorm_host.h"
 
 /* normalise rows on the host */
-void DLS_HOST_NAME(dls_layernorm_forward)(real *out, real *mean, real *rstd,
+void DLS_HOST_NAME(dls_layernorm_forward)(real *out, acc *mean, acc *rstd,
                                           const real *x, const real *weight,
                                           const real *bias, int N, int C)
 {
     for (size_t n = 0; n < (size_t)N; n++) {
         const real *row = x + n * C;
-        real *y = out + n * C, sum = 0, squares = 0;
+        real *y = out + n * C;
+        acc sum = 0, squares = 0;
         /* find mean and rstd on the host */
         #pragma omp simd reduction(+ : sum)
         for (int c = 0; c < C; c++)
-            sum += row[c];
-        real m = sum / C;
+            sum += widen(row[c]);
+        acc m = sum / C;
         #pragma omp simd reduction(+ : squares)
         for (int c = 0; c < C; c++)
-            squares += (row[c] - m) * (row[c] - m);
-        real r = 1 / real_sqrt(squares / C + (real)DLS_LAYERNORM_EPSILON);
+            squares += (widen(row[c]) - m) * (widen(row[c]) - m);
+        acc r = 1 / acc_sqrt(squares / C + (acc)DLS_LAYERNORM_EPSILON);
         #pragma omp simd
         for (int c = 0; c < C; c++)
-            y[c] = (row[c] - m) * r * weight[c] + bias[c];
+            y[c] = narrow((widen(row[c]) - m) * r * widen(weight[c]) + widen(bias[c]));
         mean[n] = m;
         rstd[n] = r;
     }
@@ -36,39 +37,42 @@ void DLS_HOST_NAME(dls_layernorm_forward)(real *out, real *mean, real *rstd,
 /* pass the gradient through rows on the host */
 void DLS_HOST_NAME(dls_layernorm_backward_input)(real *dx, const real *dout,
                                                  const real *x, const real *weight,
-                                                 const real *mean, const real *rstd,
+                                                 const acc *mean, const acc *rstd,
                                                  int N, int C)
 {
     for (size_t n = 0; n < (size_t)N; n++) {
         const real *row = x + n * C, *drow = dout + n * C;
-        real *to = dx + n * C, m = mean[n], r = rstd[n], sum = 0, product = 0;
+        real *to = dx + n * C;
+        acc m = mean[n], r = rstd[n], sum = 0, product = 0;
         #pragma omp simd reduction(+ : sum, product)
         for (int c = 0; c < C; c++) {
-            real g = drow[c] * weight[c];
+            acc g = widen(drow[c]) * widen(weight[c]);
             sum += g;
-            product += g * (row[c] - m) * r;
+            product += g * (widen(row[c]) - m) * r;
         }
         sum /= C;
         product /= C;
         #pragma omp simd
-        for (int c = 0; c < C; c++)
-            to[c] = r * (drow[c] * weight[c] - sum - (row[c] - m) * r * product);
+        for (int c = 0; c < C; c++) {
+            acc xhat = (widen(row[c]) - m) * r, g = widen(drow[c]) * widen(weight[c]);
+            to[c] = narrow(r * (g - sum - xhat * product));
+        }
     }
 }
 
 /* sum weight gradients on the host */
-void DLS_HOST_NAME(dls_layernorm_backward_weight)(real *restrict dweight,
-                                                  real *restrict dbias, const real *dout,
-                                                  const real *x, const real *mean,
-                                                  const real *rstd, int N, int C)
+void DLS_HOST_NAME(dls_layernorm_backward_weight)(acc *restrict dweight,
+                                                  acc *restrict dbias, const real *dout,
+                                                  const real *x, const acc *mean,
+                                                  const acc *rstd, int N, int C)
 {
     for (size_t n = 0; n < (size_t)N; n++) {
         const real *row = x + n * C, *drow = dout + n * C;
-        real m = mean[n], r = rstd[n];
+        acc m = mean[n], r = rstd[n];
         #pragma omp simd
         for (int c = 0; c < C; c++) {
-            dweight[c] += drow[c] * ((row[c] - m) * r);
-            dbias[c] += drow[c];
+            dweight[c] += widen(drow[c]) * ((widen(row[c]) - m) * r);
+            dbias[c] += widen(drow[c]);
         }
     }
 }

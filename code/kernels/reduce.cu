@@ -17,14 +17,16 @@ constexpr unsigned SLOTS = 64, MOST_BLOCKS = 256;
 static __device__ double partial_sums[SLOTS][MOST_BLOCKS];
 static unsigned turn;  // the next slot: one counter for all types and kinds of sum
 
-template <typename real, bool squared>
+template <typename real, bool squared, typename acc = dls_acc<real>>
 __global__ void partial_sum_kernel(const real *x, size_t n, int slot)
 {
     __shared__ double partial[32];
     double sum = 0;
     for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
-         i += (size_t)gridDim.x * blockDim.x)
-        sum += squared ? (double)x[i] * (double)x[i] : (double)x[i];
+         i += (size_t)gridDim.x * blockDim.x) {
+        double term = (double)acc(x[i]);
+        sum += squared ? term * term : term;
+    }
     sum = dls_block_sum(sum, partial);
     if (threadIdx.x == 0)
         partial_sums[slot][blockIdx.x] = sum;
@@ -86,8 +88,8 @@ static dls_status reduce_on_device(dls_ctx *ctx, const char *name, result *out,
     return dls_launched();
 }
 
-template <typename real>
-static dls_status sum(dls_ctx *ctx, real *out, const real *x, size_t n)
+template <typename real, typename acc = dls_acc<real>>
+static dls_status sum(dls_ctx *ctx, acc *out, const real *x, size_t n)
 {
     cost_of_partial_sums<real>("sum", false, n);
     DLS_CHARGE_ON_HOST(ctx);
@@ -119,7 +121,7 @@ static dls_status clip_coefficient(dls_ctx *ctx, double *coef, double *norm,
 /* expose the reductions */
 extern "C" dls_status dls_sum(dls_ctx *ctx, void *out, const void *x, size_t n)
 {
-    return DLS_BY_TYPE(ctx, sum(ctx, (real *)out, (const real *)x, n));
+    return DLS_BY_TYPE(ctx, sum(ctx, (acc *)out, (const real *)x, n));
 }
 
 extern "C" dls_status dls_square_sum(dls_ctx *ctx, double *out, const void *x, size_t n)

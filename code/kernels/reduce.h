@@ -15,7 +15,7 @@ extern "C" {
 /* declare the reductions */
 /* out = sum of x, accumulated in double. At most 64 sums may be in flight per device. */
 dls_status dls_sum(dls_ctx *ctx,
-                   void *out,      // (1)
+                   void *out,      // (1) acc
                    const void *x,  // (n)
                    size_t n);
 

@@ -7,13 +7,13 @@
 
 #include "kernels/reduce_host.h"
 
-void DLS_HOST_NAME(dls_sum)(real *out, const real *x, size_t n)
+void DLS_HOST_NAME(dls_sum)(acc *out, const real *x, size_t n)
 {
     double sum = 0;
     #pragma omp simd reduction(+ : sum)
     for (size_t i = 0; i < n; i++)
-        sum += x[i];
-    *out = (real)sum;
+        sum += (double)widen(x[i]);
+    *out = (acc)sum;
 }
 
 /* sum squares on the host */
@@ -22,7 +22,7 @@ void DLS_HOST_NAME(dls_square_sum)(double *out, const real *x, size_t n)
     double sum = 0;
     #pragma omp simd reduction(+ : sum)
     for (size_t i = 0; i < n; i++)
-        sum += (double)x[i] * (double)x[i];
+        sum += (double)widen(x[i]) * (double)widen(x[i]);
     *out += sum;
 }
 

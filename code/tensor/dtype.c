@@ -7,7 +7,8 @@
 static const struct {
     const char *name;
     size_t size;
-} types[DLS_DTYPES] = {[DLS_F32] = {"f32", 4}, [DLS_F64] = {"f64", 8}};
+} types[DLS_DTYPES] = {[DLS_F32] = {"f32", 4}, [DLS_F64] = {"f64", 8},
+                         [DLS_BF16] = {"bf16", 2}};
 
 /* look up an element type */
 size_t dls_dtype_size(dls_dtype dtype)
@@ -15,14 +16,14 @@ size_t dls_dtype_size(dls_dtype dtype)
     return (unsigned)dtype < DLS_DTYPES ? types[dtype].size : 0;
 }
 
-dls_dtype dls_dtype_accumulator(dls_dtype dtype)
-{
-    return dtype;
-}
-
 const char *dls_dtype_name(dls_dtype dtype)
 {
     return (unsigned)dtype < DLS_DTYPES ? types[dtype].name : "?";
+}
+
+dls_dtype dls_dtype_accumulator(dls_dtype dtype)
+{
+    return dtype == DLS_BF16 ? DLS_F32 : dtype;
 }
 
 dls_status dls_dtype_parse(const char *word, dls_dtype *out)
@@ -32,6 +33,6 @@ dls_status dls_dtype_parse(const char *word, dls_dtype *out)
             *out = (dls_dtype)i;
             return DLS_OK;
         }
-    return DLS_FAIL(DLS_ERR_INPUT, "element type: expected f32 or f64, got \"%.40s\"",
-                    word);
+    return DLS_FAIL(DLS_ERR_INPUT, "element type: expected f32, f64 or bf16, got "
+                    "\"%.40s\"", word);
 }

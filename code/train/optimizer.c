@@ -23,9 +23,10 @@ static dls_status update_range(dls_optimizer *o, int from, int to, double lr,
     const dls_param *a = &o->params->items[from], *z = &o->params->items[to - 1];
     const dls_adamw_options *w = &o->options;
     size_t at = a->offset * dls_dtype_size(o->ctx->dtype);
-    return dls_adamw(o->ctx, a->value, a->grad, (char *)o->m + at, (char *)o->v + at,
-                     z->offset + z->count - a->offset, lr, w->beta1, w->beta2,
-                     w->epsilon, a->decay ? w->weight_decay : 0, step, coefficient);
+    return dls_adamw(o->ctx, a->value, NULL, a->grad, (char *)o->m + at,
+                     (char *)o->v + at, z->offset + z->count - a->offset, lr, w->beta1,
+                     w->beta2, w->epsilon, a->decay ? w->weight_decay : 0, step,
+                     coefficient);
 }
 
 /* update all stretches */

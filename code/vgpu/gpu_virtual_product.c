@@ -29,16 +29,23 @@ size_t dls_blas_size(cudaDataType type)
 
 double dls_blas_load(cudaDataType type, const void *data, long long at)
 {
+    const unsigned short *two = data;
+    const unsigned char *one = data;
     switch (type) {
-    case CUDA_R_16BF: return dls_decode(((const unsigned short *)data)[at], DLS_BF16);
-    case CUDA_R_16F: return dls_decode(((const unsigned short *)data)[at], DLS_FP16);
-    case CUDA_R_8F_E4M3: return dls_decode(((const unsigned char *)data)[at], DLS_E4M3);
-    case CUDA_R_8F_E5M2: return dls_decode(((const unsigned char *)data)[at], DLS_E5M2);
+    case CUDA_R_16BF: return dls_decode(two[at], DLS_FORMAT_BF16);
+    case CUDA_R_16F: return dls_decode(two[at], DLS_FORMAT_FP16);
+    case CUDA_R_8F_E4M3: return dls_decode(one[at], DLS_FORMAT_E4M3);
+    case CUDA_R_8F_E5M2: return dls_decode(one[at], DLS_FORMAT_E5M2);
     case CUDA_R_8I: return ((const signed char *)data)[at];
     case CUDA_R_32I: return ((const int32_t *)data)[at];
     case CUDA_R_64F: return ((const double *)data)[at];
     default: return ((const float *)data)[at];
     }
+}
+
+static unsigned short encode_short(double v, dls_format f)
+{
+    return (unsigned short)dls_encode(v, f, DLS_ROUND_NEAREST);
 }
 
 static unsigned encode_fp8(double v, dls_format f)
@@ -52,12 +59,10 @@ void dls_blas_store(cudaDataType type, void *data, long long at, double v)
     unsigned short *two = (unsigned short *)data + at;
     unsigned char *one = (unsigned char *)data + at;
     switch (type) {
-    case CUDA_R_16BF: *two = (unsigned short)dls_encode(v, DLS_BF16, DLS_ROUND_NEAREST);
-        break;
-    case CUDA_R_16F: *two = (unsigned short)dls_encode(v, DLS_FP16, DLS_ROUND_NEAREST);
-        break;
-    case CUDA_R_8F_E4M3: *one = (unsigned char)encode_fp8(v, DLS_E4M3); break;
-    case CUDA_R_8F_E5M2: *one = (unsigned char)encode_fp8(v, DLS_E5M2); break;
+    case CUDA_R_16BF: *two = encode_short(v, DLS_FORMAT_BF16); break;
+    case CUDA_R_16F: *two = encode_short(v, DLS_FORMAT_FP16); break;
+    case CUDA_R_8F_E4M3: *one = (unsigned char)encode_fp8(v, DLS_FORMAT_E4M3); break;
+    case CUDA_R_8F_E5M2: *one = (unsigned char)encode_fp8(v, DLS_FORMAT_E5M2); break;
     case CUDA_R_8I: *one = (unsigned char)(signed char)fmin(fmax(rint(v), -128), 127);
         break;
     case CUDA_R_32I: ((int32_t *)data)[at] = (int32_t)v; break;

@@ -88,8 +88,8 @@ static inline void unpack(uint32_t bits, int shape, double x[4])
         x[1] = value_of(bits & 0xffff0000u);
         break;
     case 1:
-        x[0] = dls_decode(bits & 0xffff, DLS_FP16);
-        x[1] = dls_decode(bits >> 16, DLS_FP16);
+        x[0] = dls_decode(bits & 0xffff, DLS_FORMAT_FP16);
+        x[1] = dls_decode(bits >> 16, DLS_FORMAT_FP16);
         break;
     case 2:
         x[0] = value_of(bits & ~0x1fffu);

@@ -112,7 +112,7 @@ static void measure_parameters(void)
     MEASURE("copy, a million", 0, 8 * P, memcpy(m, g, P * sizeof *m));
     MEASURE("square sum, a million", 2 * P, 4 * P, dls_square_sum_f32(&squares, g, P));
     MEASURE("adamw, a million", 15 * P, 28 * P,
-            dls_adamw_f32(p, g, m, v, P, rates, NULL));
+            dls_adamw_f32(p, NULL, g, m, v, P, rates, NULL));
     free(p);
     free(g);
     free(m);

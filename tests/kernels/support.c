@@ -10,7 +10,8 @@ void kcase_run(void (*test)(kcase *k), const char *kernels, dls_dtype dtype)
     static kcase k;
     setenv("DLS_KERNELS", kernels, 1);
     OK(dls_ctx_create(&k.ctx, 0, dtype));
-    k.u = dtype == DLS_F32 ? 0x1p-24 : 0x1p-53;
+    k.u = dtype == DLS_F64 ? 0x1p-53 : 0x1p-24;
+    k.stored = dtype == DLS_BF16 ? 0x1p-8 : 0;
     test(&k);
     kcase_release(&k, 0, 0);
     dls_ctx_destroy(&k.ctx);
@@ -39,11 +40,22 @@ static void *keep_device(kcase *k, size_t count, dls_dtype dtype)
 }
 
 /* move arrays for tests */
+double kcase_round(const kcase *k, double x)
+{
+    return k->ctx.dtype == DLS_BF16 ? dls_precision_round(&dls_bf16, x)
+           : k->ctx.dtype == DLS_F32 ? (float)x : x;
+}
+
+double kcase_round_acc(const kcase *k, double x)
+{
+    return k->ctx.dtype == DLS_F64 ? x : (float)x;
+}
+
 double *kcase_random(kcase *k, size_t n, unsigned stream, double low, double high)
 {
     double *x = keep_host(k, n * sizeof *x);
     for (size_t i = 0; i < n; i++)
-        x[i] = (float)(low + (high - low) * dls_rng_uniform(7, stream, i));
+        x[i] = kcase_round(k, (float)(low + (high - low) * dls_rng_uniform(7, stream, i)));
     return x;
 }
 
@@ -52,15 +64,29 @@ double *kcase_zeros(kcase *k, size_t n)
     return keep_host(k, n * sizeof(double));
 }
 
+static void *put_as(kcase *k, dls_dtype dtype, const double *x, size_t n)
+{
+    void *to = keep_device(k, n, dtype), *from = malloc(n * sizeof *x + 1);
+    for (size_t i = 0; i < n; i++)
+        switch (dtype) {
+        case DLS_F64: ((double *)from)[i] = x[i]; break;
+        case DLS_BF16:
+            ((dls_bfloat16 *)from)[i] = dls_narrow_bf16((float)kcase_round(k, x[i])); break;
+        default: ((float *)from)[i] = (float)x[i];
+        }
+    OK(cudaMemcpy(to, from, n * dls_dtype_size(dtype), cudaMemcpyHostToDevice));
+    free(from);
+    return to;
+}
+
 void *kcase_put(kcase *k, const double *x, size_t n)
 {
-    void *to = keep_device(k, n, k->ctx.dtype);
-    float *narrow = keep_host(k, n * sizeof *narrow);
-    for (size_t i = 0; i < n; i++)
-        narrow[i] = (float)x[i];
-    const void *from = k->ctx.dtype == DLS_F32 ? (const void *)narrow : (const void *)x;
-    OK(cudaMemcpy(to, from, n * dls_dtype_size(k->ctx.dtype), cudaMemcpyHostToDevice));
-    return to;
+    return put_as(k, k->ctx.dtype, x, n);
+}
+
+void *kcase_put_acc(kcase *k, const double *x, size_t n)
+{
+    return put_as(k, dls_dtype_accumulator(k->ctx.dtype), x, n);
 }
 
 int *kcase_put_ints(kcase *k, const int *x, size_t n)
@@ -70,26 +96,48 @@ int *kcase_put_ints(kcase *k, const int *x, size_t n)
     return to;
 }
 
-void *kcase_space(kcase *k, size_t n)
+static double *nans(kcase *k, size_t n)
 {
     double *nan = keep_host(k, n * sizeof *nan);
     for (size_t i = 0; i < n; i++)
         nan[i] = NAN;
-    return kcase_put(k, nan, n);
+    return nan;
+}
+
+void *kcase_space(kcase *k, size_t n)
+{
+    return kcase_put(k, nans(k, n), n);
+}
+
+void *kcase_space_acc(kcase *k, size_t n)
+{
+    return kcase_put_acc(k, nans(k, n), n);
+}
+
+static double *get_as(kcase *k, dls_dtype dtype, const void *device, size_t n)
+{
+    double *x = keep_host(k, n * sizeof *x);
+    void *from = malloc(n * sizeof *x + 1);
+    OK(dls_ctx_sync(&k->ctx));
+    OK(cudaMemcpy(from, device, n * dls_dtype_size(dtype), cudaMemcpyDeviceToHost));
+    for (size_t i = 0; i < n; i++)
+        switch (dtype) {
+        case DLS_F64: x[i] = ((double *)from)[i]; break;
+        case DLS_BF16: x[i] = dls_widen_bf16(((dls_bfloat16 *)from)[i]); break;
+        default: x[i] = ((float *)from)[i];
+        }
+    free(from);
+    return x;
 }
 
 double *kcase_get(kcase *k, const void *device, size_t n)
 {
-    double *x = keep_host(k, n * sizeof *x);
-    OK(dls_ctx_sync(&k->ctx));
-    OK(cudaMemcpy(x, device, n * dls_dtype_size(k->ctx.dtype), cudaMemcpyDeviceToHost));
-    if (k->ctx.dtype == DLS_F32)
-        for (size_t i = n; i-- > 0;) {
-            float narrow;
-            memcpy(&narrow, (char *)x + i * sizeof narrow, sizeof narrow);
-            x[i] = narrow;
-        }
-    return x;
+    return get_as(k, k->ctx.dtype, device, n);
+}
+
+double *kcase_get_acc(kcase *k, const void *device, size_t n)
+{
+    return get_as(k, dls_dtype_accumulator(k->ctx.dtype), device, n);
 }
 
 /* compare within bounds */
@@ -119,6 +167,23 @@ void expect_within(const double *got, const double *want, double bound, size_t n
 {
     for (size_t i = 0; i < n; i++)
         expect_near(&got[i], &want[i], &bound, 1, what);
+}
+
+void expect_stored(const kcase *k, const double *got, const double *want,
+                   const double *bound, size_t n, const char *what)
+{
+    for (size_t i = 0; i < n; i++) {
+        double tiny = k->stored > 0 ? dls_precision_tiny(&dls_bf16) : 0;
+        double more = bound[i] + k->stored * (fabs(want[i]) + bound[i]) + tiny;
+        expect_near(&got[i], &want[i], &more, 1, what);
+    }
+}
+
+void expect_stored_within(const kcase *k, const double *got, const double *want,
+                          double bound, size_t n, const char *what)
+{
+    for (size_t i = 0; i < n; i++)
+        expect_stored(k, &got[i], &want[i], &bound, 1, what);
 }
 
 /* attend to packed rows */

@@ -15,10 +15,9 @@ enum { B = 2, T = 37, C = 66, H = 3, V = 71, N = B * T, LONG = 20011 };
 
 static uint64_t hash_of_all;
 
-static void hash_result(kcase *k, const void *device, size_t n)
+static void hash_array(const double *x, size_t n)
 {
-    hash_of_all =
-        hash_of_all * 31 + dls_hash64(kcase_get(k, device, n), n * sizeof(double));
+    hash_of_all = hash_of_all * 31 + dls_hash64(x, n * sizeof *x);
 }
 
 static void run_every_sum(kcase *k)
@@ -34,26 +33,33 @@ static void run_every_sum(kcase *k)
     void *p = kcase_put(k, kcase_random(k, T * C, 5, -1, 1), T * C);
     void *z = kcase_put(k, kcase_random(k, N * V, 6, -9, 9), N * V);
     void *big = kcase_put(k, kcase_random(k, LONG, 7, -1, 1), LONG);
-    void *y = kcase_space(k, N * C), *m = kcase_space(k, N), *r = kcase_space(k, N);
+    void *dw = kcase_put_acc(k, kcase_random(k, V * C, 4, -1, 1), V * C);
+    void *dp = kcase_put_acc(k, kcase_random(k, T * C, 5, -1, 1), T * C);
+    void *y = kcase_space(k, N * C), *m = kcase_space_acc(k, N), *r = kcase_space_acc(k, N);
     void *att = kcase_space(k, N * H * T), *scratch = kcase_space(k, N * H * T);
-    void *dqkv = kcase_space(k, 3 * N * C), *one = kcase_space(k, 1);
+    void *dqkv = kcase_space(k, 3 * N * C), *one = kcase_space_acc(k, 1);
     /* call every operation with a sum */
-    OK(dls_embedding_backward(&k->ctx, w, p, dy, t, B, T, C, V));
+    OK(dls_embedding_backward(&k->ctx, dw, dp, dy, t, B, T, C, V));
     OK(dls_layernorm_forward(&k->ctx, y, m, r, x, w, p, N, C));
-    hash_result(k, y, N * C);
+    hash_array(kcase_get(k, y, N * C), N * C);
     OK(dls_layernorm_backward_input(&k->ctx, y, dy, x, w, m, r, N, C));
-    hash_result(k, y, N * C);
-    OK(dls_layernorm_backward_weight(&k->ctx, w, p, dy, x, m, r, N, C));
-    OK(dls_bias_backward(&k->ctx, w, dy, N, C));
-    OK(packed_attention_forward(k, y, att, qkv, B, T, C, H));
-    OK(packed_attention_backward(k, dqkv, scratch, dy, qkv, att, B, T, C, H));
+    hash_array(kcase_get(k, y, N * C), N * C);
+    OK(dls_layernorm_backward_weight(&k->ctx, dw, dp, dy, x, m, r, N, C));
+    OK(dls_bias_backward(&k->ctx, dw, dy, N, C));
+    if (k->ctx.dtype != DLS_BF16) {
+        OK(packed_attention_forward(k, y, att, qkv, B, T, C, H));
+        OK(packed_attention_backward(k, dqkv, scratch, dy, qkv, att, B, T, C, H));
+    }
     OK(dls_cross_entropy_forward(&k->ctx, m, r, z, t, N, V));
     OK(dls_cross_entropy_backward(&k->ctx, z, z, r, t, 0.1, N, V));
     OK(dls_sum(&k->ctx, one, big, LONG));
-    void *results[] = {y, m, r, att, dqkv, w, p, z, one};
-    size_t sizes[] = {N * C, N, N, N * H * T, 3 * N * C, V * C, T * C, N * V, 1};
-    for (int i = 0; i < 9; i++)
-        hash_result(k, results[i], sizes[i]);
+    void *results[] = {y, att, dqkv, z}, *sums[] = {m, r, dw, dp, one};
+    size_t sizes[] = {N * C, N * H * T, 3 * N * C, N * V};
+    size_t sum_sizes[] = {N, N, V * C, T * C, 1};
+    for (int i = 0; i < 4; i++)
+        hash_array(kcase_get(k, results[i], sizes[i]), sizes[i]);
+    for (int i = 0; i < 5; i++)
+        hash_array(kcase_get_acc(k, sums[i], sum_sizes[i]), sum_sizes[i]);
 }
 
 /* compare hashes of seeds */
@@ -78,11 +84,11 @@ static uint64_t hash_with_seed(const char *seed, const char *kernels, dls_dtype 
 Test(kernels, same_bits_in_any_order)
 {
     const char *kernels[] = {"host", "simt"};
-    for (int i = 0; i < 4; i++) {
-        dls_dtype type = i % 2 ? DLS_F64 : DLS_F32;
-        uint64_t first = hash_with_seed("1", kernels[i / 2], type);
-        cr_assert_eq(hash_with_seed("2", kernels[i / 2], type), first, "case %d", i);
-        cr_assert_eq(hash_with_seed("1234567", kernels[i / 2], type), first, "case %d",
+    for (int i = 0; i < 2 * DLS_DTYPES; i++) {
+        dls_dtype type = (dls_dtype)(i / 2);
+        uint64_t first = hash_with_seed("1", kernels[i % 2], type);
+        cr_assert_eq(hash_with_seed("2", kernels[i % 2], type), first, "case %d", i);
+        cr_assert_eq(hash_with_seed("1234567", kernels[i % 2], type), first, "case %d",
                      i);
     }
 }
@@ -113,14 +119,16 @@ static void take_costs(kcase *k, double *flops, double *bytes)
 }
 
 /* test costs */
+/* elements of ctx->dtype, and sums in its accumulator's type. */
 static void expect_costs(kcase *k, const char *what, double flops, double elements,
-                         double other_bytes)
+                         double sums, double other_bytes)
 {
     double got_flops, got_bytes, s = (double)dls_dtype_size(k->ctx.dtype);
+    double wide = (double)dls_dtype_size(dls_dtype_accumulator(k->ctx.dtype));
     take_costs(k, &got_flops, &got_bytes);
     cr_assert_float_eq(got_flops, flops, 1e-3 * flops + 2, "%s: %.0f FLOPs, not %.0f",
                        what, got_flops, flops);
-    double bytes = elements * s + other_bytes;
+    double bytes = elements * s + sums * wide + other_bytes;
     cr_assert_float_eq(got_bytes, bytes, 1e-3 * bytes, "%s: %.0f bytes, not %.0f", what,
                        got_bytes, bytes);
 }
@@ -128,10 +136,11 @@ static void expect_costs(kcase *k, const char *what, double flops, double elemen
 KERNEL_TEST(costs_follow_the_formulas)
 {
     void *x = kcase_put(k, kcase_random(k, LONG, 1, -1, 1), LONG);
-    void *y = kcase_space(k, 3 * N * C), *m = kcase_space(k, LONG),
-         *r = kcase_space(k, N);
+    void *y = kcase_space_acc(k, 3 * N * C), *m = kcase_space_acc(k, LONG),
+         *r = kcase_space_acc(k, N), *g = kcase_put_acc(k, kcase_zeros(k, LONG), LONG);
     void *att = kcase_space(k, N * H * T), *scratch = kcase_space(k, N * H * T);
-    void *v = kcase_put(k, kcase_zeros(k, LONG), LONG);
+    void *v = kcase_put_acc(k, kcase_zeros(k, LONG), LONG);
+    void *master = kcase_put_acc(k, kcase_zeros(k, LONG), LONG);
     int zero[N] = {0}, *t = kcase_put_ints(k, zero, N);
     double n = N * C, pairs = B * H * T * (T + 1) / 2.0, square = N * H * T, D = C / H,
            dummy;
@@ -140,34 +149,40 @@ KERNEL_TEST(costs_follow_the_formulas)
     take_costs(k, &dummy, &dummy);
     /* run and count operations */
     OK(dls_gelu_forward(&k->ctx, y, x, N * C));
-    expect_costs(k, "gelu forward", 10 * n, 2 * n, 0);
+    expect_costs(k, "gelu forward", 10 * n, 2 * n, 0, 0);
     OK(dls_add(&k->ctx, y, x, x, N * C));
-    expect_costs(k, "add", n, 3 * n, 0);
+    expect_costs(k, "add", n, 3 * n, 0, 0);
     OK(dls_embedding_forward(&k->ctx, y, t, x, x, B, T, C));
-    expect_costs(k, "embedding forward", n, 3 * n, 4 * N);
+    expect_costs(k, "embedding forward", n, 3 * n, 0, 4 * N);
     OK(dls_embedding_backward(&k->ctx, y, m, x, t, B, T, C, V));
-    expect_costs(k, "embedding backward", 2 * n, 2 * n + 2 * V * C + 2 * T * C, 4 * N);
+    expect_costs(k, "embedding backward", 2 * n, 2 * n, 2 * V * C + 2 * T * C, 4 * N);
     OK(dls_layernorm_forward(&k->ctx, y, m, r, x, x, x, N, C));
-    expect_costs(k, "layernorm forward", 8 * n, 2 * n + 2 * C + 2 * N, 0);
+    expect_costs(k, "layernorm forward", 8 * n, 2 * n + 2 * C, 2 * N, 0);
     OK(dls_layernorm_backward_input(&k->ctx, y, x, x, x, m, r, N, C));
-    expect_costs(k, "layernorm backward input", 12 * n, 3 * n + C + 2 * N, 0);
-    OK(packed_attention_forward(k, y, att, x, B, T, C, H));
-    expect_costs(k, "attention forward", (4 * D + 5) * pairs, 4 * n + 3 * pairs + square, 0);
-    OK(packed_attention_backward(k, y, scratch, x, x, att, B, T, C, H));
-    expect_costs(k, "attention backward", (8 * D + 5) * pairs, 8 * n + 6 * pairs + square, 0);
+    expect_costs(k, "layernorm backward input", 12 * n, 3 * n + C, 2 * N, 0);
+    if (k->ctx.dtype != DLS_BF16) {
+        OK(packed_attention_forward(k, y, att, x, B, T, C, H));
+        expect_costs(k, "attention forward", (4 * D + 5) * pairs,
+                     4 * n + 3 * pairs + square, 0, 0);
+        OK(packed_attention_backward(k, y, scratch, x, x, att, B, T, C, H));
+        expect_costs(k, "attention backward", (8 * D + 5) * pairs,
+                     8 * n + 6 * pairs + square, 0, 0);
+    }
     OK(dls_cross_entropy_forward(&k->ctx, m, r, x, t, N, V));
-    expect_costs(k, "cross-entropy forward", 4.0 * N * V, N * V + 2 * N, 4 * N);
+    expect_costs(k, "cross-entropy forward", 4.0 * N * V, N * V, 2 * N, 4 * N);
     OK(dls_sum(&k->ctx, y, x, LONG));
-    expect_costs(k, "sum", LONG, LONG, 0);
-    OK(dls_adamw(&k->ctx, m, x, v, v, LONG, 0, 0.9, 0.95, 1, 0, 1, NULL));
-    expect_costs(k, "adamw", 15.0 * LONG, 7.0 * LONG, 0);
+    expect_costs(k, "sum", LONG, LONG, 0, 0);
+    OK(dls_adamw(&k->ctx, x, NULL, g, v, m, LONG, 0, 0.9, 0.95, 1, 0, 1, NULL));
+    expect_costs(k, "adamw", 15.0 * LONG, 2.0 * LONG, 5.0 * LONG, 0);
+    OK(dls_adamw(&k->ctx, x, master, g, v, m, LONG, 0, 0.9, 0.95, 1, 0, 1, NULL));
+    expect_costs(k, "adamw with masters", 15.0 * LONG, LONG, 7.0 * LONG, 0);
 }
 
 /* test empty arrays */
 KERNEL_TEST(nothing_is_not_an_error)
 {
     double one[] = {1};
-    void *x = kcase_put(k, one, 1);
+    void *x = kcase_put_acc(k, one, 1);
     int *t = kcase_put_ints(k, (int[]){0}, 1);
     OK(dls_embedding_forward(&k->ctx, x, t, x, x, 0, 1, 1));
     OK(dls_embedding_backward(&k->ctx, x, x, x, t, 0, 1, 1, 1));
@@ -180,10 +195,12 @@ KERNEL_TEST(nothing_is_not_an_error)
     OK(dls_gelu_backward(&k->ctx, x, x, x, 0));
     OK(dls_add(&k->ctx, x, x, x, 0));
     OK(dls_scale(&k->ctx, x, 2, 0));
-    OK(packed_attention_forward(k, x, x, x, 0, 1, 1, 1));
-    OK(packed_attention_backward(k, x, x, x, x, x, 1, 0, 1, 1));
+    if (k->ctx.dtype != DLS_BF16) {
+        OK(packed_attention_forward(k, x, x, x, 0, 1, 1, 1));
+        OK(packed_attention_backward(k, x, x, x, x, x, 1, 0, 1, 1));
+    }
     OK(dls_cross_entropy_forward(&k->ctx, x, x, x, t, 0, 1));
     OK(dls_cross_entropy_backward(&k->ctx, x, x, x, t, 1, 0, 1));
-    OK(dls_adamw(&k->ctx, x, x, x, x, 0, 1, 0.9, 0.95, 0, 0, 1, NULL));
-    expect_within(kcase_get(k, x, 1), one, 0, 1, "untouched");
+    OK(dls_adamw(&k->ctx, x, NULL, x, x, x, 0, 1, 0.9, 0.95, 0, 0, 1, NULL));
+    expect_within(kcase_get_acc(k, x, 1), one, 0, 1, "untouched");
 }

@@ -1,6 +1,16 @@
 /* tests/kernels/test_attention.c: from chapters/09-transformer-kernels-tests.md. Edit the chapter, or edit here and run "make untangle". */
 #include "support.h"
 
+/* This form of attention knows f32 and f64. */
+#undef KERNEL_TEST
+#define KERNEL_TEST(name)                                                 \
+    static void name(kcase *k);                                           \
+    Test(kernels, name##_host_f32) { kcase_run(name, "host", DLS_F32); }   \
+    Test(kernels, name##_host_f64) { kcase_run(name, "host", DLS_F64); }   \
+    Test(kernels, name##_simt_f32) { kcase_run(name, "simt", DLS_F32); }   \
+    Test(kernels, name##_simt_f64) { kcase_run(name, "simt", DLS_F64); }   \
+    static void name(kcase *k)
+
 /* define an attention case */
 typedef struct attn {
     int B, T, C, H;

@@ -1,18 +1,13 @@
 /* tests/kernels/test_elementwise.c: from chapters/09-transformer-kernels-tests.md. Edit the chapter, or edit here and run "make untangle". */
 #include "support.h"
 
-static double round_to(const kcase *k, double x)
-{
-    return k->ctx.dtype == DLS_F32 ? (float)x : x;
-}
-
 KERNEL_TEST(add_and_scale)
 {
     double *a = kcase_random(k, 1009, 1, -1, 1), *b = kcase_random(k, 1009, 2, -1e6, 1e6);
     double *sum = kcase_zeros(k, 1009), *product = kcase_zeros(k, 1009);
     for (int i = 0; i < 1009; i++) {
-        sum[i] = round_to(k, a[i] + b[i]);
-        product[i] = round_to(k, 0.375 * a[i]);
+        sum[i] = kcase_round(k, kcase_round_acc(k, a[i] + b[i]));
+        product[i] = kcase_round(k, 0.375 * a[i]);
     }
     void *x = kcase_put(k, a, 1009), *y = kcase_put(k, b, 1009);
     OK(dls_add(&k->ctx, y, x, y, 1009));  // in place

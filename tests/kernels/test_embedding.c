@@ -7,18 +7,18 @@ KERNEL_TEST(embedding_example)
     int tokens[] = {5, 2, 5};
     double dout[] = {10, 20, 40}, table[] = {0, 0, 20, 0, 0, 50, 0};
     int *t = kcase_put_ints(k, tokens, 3);
-    void *dwte = kcase_put(k, kcase_zeros(k, 7), 7);
-    void *dwpe = kcase_put(k, kcase_zeros(k, 3), 3);
+    void *dwte = kcase_put_acc(k, kcase_zeros(k, 7), 7);
+    void *dwpe = kcase_put_acc(k, kcase_zeros(k, 3), 3);
     OK(dls_embedding_backward(&k->ctx, dwte, dwpe, kcase_put(k, dout, 3), t, 1, 3, 1, 7));
-    expect_within(kcase_get(k, dwte, 7), table, 0, 7, "dwte");
-    expect_within(kcase_get(k, dwpe, 3), dout, 0, 3, "dwpe");
+    expect_within(kcase_get_acc(k, dwte, 7), table, 0, 7, "dwte");
+    expect_within(kcase_get_acc(k, dwpe, 3), dout, 0, 3, "dwpe");
 }
 
 /* test the embedding in bits */
-/* a + b, rounded as the type under test rounds. */
+/* a + b, rounded as the accumulator rounds. */
 static double add_rounded(const kcase *k, double a, double b)
 {
-    return k->ctx.dtype == DLS_F32 ? (float)((float)a + (float)b) : a + b;
+    return kcase_round_acc(k, a + b);
 }
 
 static void check_embedding(kcase *k, int B, int T, int C, int V)
@@ -32,15 +32,17 @@ static void check_embedding(kcase *k, int B, int T, int C, int V)
         tokens[n] = n * n % V;
     int *t = kcase_put_ints(k, tokens, N);
     void *to = kcase_space(k, (size_t)N * C);
-    void *dwte = kcase_put(k, wte, (size_t)V * C),
-         *dwpe = kcase_put(k, wpe, (size_t)T * C);
-    OK(dls_embedding_forward(&k->ctx, to, t, dwte, dwpe, B, T, C));
+    void *dwte = kcase_put_acc(k, wte, (size_t)V * C);
+    void *dwpe = kcase_put_acc(k, wpe, (size_t)T * C);
+    OK(dls_embedding_forward(&k->ctx, to, t, kcase_put(k, wte, (size_t)V * C),
+                             kcase_put(k, wpe, (size_t)T * C), B, T, C));
     OK(dls_embedding_backward(&k->ctx, dwte, dwpe, kcase_put(k, dout, (size_t)N * C), t,
                               B, T, C, V));
     /* repeat the embedding by hand */
     for (int n = 0; n < N; n++)
         for (int c = 0; c < C; c++)
-            out[n * C + c] = add_rounded(k, wte[tokens[n] * C + c], wpe[n % T * C + c]);
+            out[n * C + c] = kcase_round(
+                k, add_rounded(k, wte[tokens[n] * C + c], wpe[n % T * C + c]));
     expect_within(kcase_get(k, to, (size_t)N * C), out, 0, (size_t)N * C, "out");
     for (int n = 0; n < N; n++)
         for (int c = 0; c < C; c++) {
@@ -48,8 +50,8 @@ static void check_embedding(kcase *k, int B, int T, int C, int V)
             *a = add_rounded(k, *a, dout[n * C + c]);
             *b = add_rounded(k, *b, dout[n * C + c]);
         }
-    expect_within(kcase_get(k, dwte, (size_t)V * C), wte, 0, (size_t)V * C, "dwte");
-    expect_within(kcase_get(k, dwpe, (size_t)T * C), wpe, 0, (size_t)T * C, "dwpe");
+    expect_within(kcase_get_acc(k, dwte, (size_t)V * C), wte, 0, (size_t)V * C, "dwte");
+    expect_within(kcase_get_acc(k, dwpe, (size_t)T * C), wpe, 0, (size_t)T * C, "dwpe");
 }
 
 KERNEL_TEST(embedding_sizes)

@@ -77,20 +77,21 @@ static void check_norm(kcase *k, norm_case *a)
         a->dw[i] = a->db[i] = 1;
         a->dw_e[i] = a->db_e[i] = rounding(k, N + 2);
     }
-    void *dw = kcase_put(k, a->dw, C), *db = kcase_put(k, a->db, C);
+    void *dw = kcase_put_acc(k, a->dw, C), *db = kcase_put_acc(k, a->db, C);
     for (int i = 0; i < N; i++)
         refer_norm_row(k, a, i);
     void *x = kcase_put(k, a->x, n), *w = kcase_put(k, a->w, C);
-    void *out = kcase_space(k, n), *mean = kcase_space(k, N), *rstd = kcase_space(k, N);
+    void *out = kcase_space(k, n);
+    void *mean = kcase_space_acc(k, N), *rstd = kcase_space_acc(k, N);
     void *dout = kcase_put(k, a->dout, n), *dx = kcase_space(k, n);
     OK(dls_layernorm_forward(&k->ctx, out, mean, rstd, x, w, kcase_put(k, a->b, C), N,
                              C));
     OK(dls_layernorm_backward_input(&k->ctx, dx, dout, x, w, mean, rstd, N, C));
     OK(dls_layernorm_backward_weight(&k->ctx, dw, db, dout, x, mean, rstd, N, C));
-    expect_near(kcase_get(k, out, n), a->out, a->out_e, n, "out");
-    expect_near(kcase_get(k, dx, n), a->dx, a->dx_e, n, "dx");
-    expect_near(kcase_get(k, dw, C), a->dw, a->dw_e, C, "dweight");
-    expect_near(kcase_get(k, db, C), a->db, a->db_e, C, "dbias");
+    expect_stored(k, kcase_get(k, out, n), a->out, a->out_e, n, "out");
+    expect_stored(k, kcase_get(k, dx, n), a->dx, a->dx_e, n, "dx");
+    expect_near(kcase_get_acc(k, dw, C), a->dw, a->dw_e, C, "dweight");
+    expect_near(kcase_get_acc(k, db, C), a->db, a->db_e, C, "dbias");
 }
 
 KERNEL_TEST(layernorm_sizes)
@@ -107,10 +108,11 @@ KERNEL_TEST(layernorm_large_mean)
 {
     norm_case a = make_norm(k, 3, 64, 999.9, 1000.1);
     check_norm(k, &a);
-    void *out = kcase_space(k, 192), *m = kcase_space(k, 3), *r = kcase_space(k, 3);
+    void *out = kcase_space(k, 192);
+    void *m = kcase_space_acc(k, 3), *r = kcase_space_acc(k, 3);
     OK(dls_layernorm_forward(&k->ctx, out, m, r, kcase_put(k, a.x, 192),
                              kcase_put(k, a.w, 64), kcase_put(k, a.b, 64), 3, 64));
-    double *rstd = kcase_get(k, r, 3);
+    double *rstd = kcase_get_acc(k, r, 3);
     for (int n = 0; n < 3; n++)
         cr_assert_float_eq(rstd[n] / a.rstd[n], 1, 0.01, "the one-pass variance");
 }
@@ -119,16 +121,17 @@ KERNEL_TEST(layernorm_constant_rows)
 {
     double x[37], w[37], b[37], zero[37] = {0};
     for (int c = 0; c < 37; c++) {
-        x[c] = (float)0.1;
+        x[c] = kcase_round(k, 0.1f);
         w[c] = 1;
         b[c] = c;
     }
-    void *to = kcase_space(k, 37), *m = kcase_space(k, 37), *r = kcase_space(k, 37);
+    void *to = kcase_space(k, 37);
+    void *m = kcase_space_acc(k, 37), *r = kcase_space_acc(k, 37);
     void *dx = kcase_space(k, 37), *dw = kcase_put(k, w, 37), *db = kcase_put(k, b, 37);
     void *dev = kcase_put(k, x, 37);
     OK(dls_layernorm_forward(&k->ctx, to, m, r, dev, dw, db, 1, 37));
-    expect_within(kcase_get(k, to, 37), b, rounding(k, 45) * (0.1 * 317 * 2 + 37), 37,
-                  "one row of 37");
+    expect_stored_within(k, kcase_get(k, to, 37), b,
+                         rounding(k, 45) * (0.1 * 317 * 2 + 37), 37, "one row of 37");
     OK(dls_layernorm_forward(&k->ctx, to, m, r, dev, dw, kcase_put(k, zero, 1), 37, 1));
     expect_within(kcase_get(k, to, 37), zero, 0, 37, "37 rows of one");
     OK(dls_layernorm_backward_input(&k->ctx, dx, dev, dev, dw, m, r, 37, 1));
@@ -140,19 +143,19 @@ KERNEL_TEST(layernorm_example)
     double x[] = {1, 2, 3, 6}, one[] = {1, 1, 1, 1}, dout[] = {1, 0, 0, 0}, zero[4] = {0};
     double out[] = {-1.069044, -0.534522, 0, 1.603566};
     double dx[] = {0.248171, -0.209989, -0.133631, 0.095450};
-    void *to = kcase_space(k, 4), *m = kcase_space(k, 1), *r = kcase_space(k, 1);
+    void *to = kcase_space(k, 4), *m = kcase_space_acc(k, 1), *r = kcase_space_acc(k, 1);
     void *dev = kcase_put(k, x, 4), *w = kcase_put(k, one, 4);
     OK(dls_layernorm_forward(&k->ctx, to, m, r, dev, w, kcase_put(k, zero, 4), 1, 4));
-    expect_within(kcase_get(k, to, 4), out, 4e-6, 4, "out");  // six digits and epsilon
+    expect_stored_within(k, kcase_get(k, to, 4), out, 4e-6, 4, "out");  // six digits and epsilon
     OK(dls_layernorm_backward_input(&k->ctx, to, kcase_put(k, dout, 4), dev, w, m, r, 1,
                                     4));
-    expect_within(kcase_get(k, to, 4), dx, 4e-6, 4, "dx");
+    expect_stored_within(k, kcase_get(k, to, 4), dx, 4e-6, 4, "dx");
     double dw[] = {-1.069044, 0, 0, 0};
-    void *sum = kcase_put(k, zero, 4), *shift = kcase_put(k, zero, 4);
+    void *sum = kcase_put_acc(k, zero, 4), *shift = kcase_put_acc(k, zero, 4);
     OK(dls_layernorm_backward_weight(&k->ctx, sum, shift, kcase_put(k, dout, 4), dev, m,
                                      r, 1, 4));
-    expect_within(kcase_get(k, sum, 4), dw, 4e-6, 4, "dweight");
-    expect_within(kcase_get(k, shift, 4), dout, 0, 4, "dbias");
+    expect_within(kcase_get_acc(k, sum, 4), dw, 4e-6, 4, "dweight");
+    expect_within(kcase_get_acc(k, shift, 4), dout, 0, 4, "dbias");
 }
 
 static double norm_of_input(kcase *k, void *env, const double *x, double *size)
@@ -160,7 +163,8 @@ static double norm_of_input(kcase *k, void *env, const double *x, double *size)
     norm_case *a = env;
     int devices = k->devices, hosts = k->hosts;
     size_t n = (size_t)a->N * a->C;
-    void *out = kcase_space(k, n), *m = kcase_space(k, a->N), *r = kcase_space(k, a->N);
+    void *out = kcase_space(k, n);
+    void *m = kcase_space_acc(k, a->N), *r = kcase_space_acc(k, a->N);
     OK(dls_layernorm_forward(&k->ctx, out, m, r, kcase_put(k, x, n),
                              kcase_put(k, a->w, a->C), kcase_put(k, a->b, a->C), a->N,
                              a->C));
@@ -174,7 +178,8 @@ KERNEL_TEST(layernorm_differences)
     norm_case a = make_norm(k, 2, 17, -2, 2);
     void *x = kcase_put(k, a.x, 34), *w = kcase_put(k, a.w, 17),
          *b = kcase_put(k, a.b, 17);
-    void *out = kcase_space(k, 34), *m = kcase_space(k, 2), *r = kcase_space(k, 2);
+    void *out = kcase_space(k, 34);
+    void *m = kcase_space_acc(k, 2), *r = kcase_space_acc(k, 2);
     OK(dls_layernorm_forward(&k->ctx, out, m, r, x, w, b, 2, 17));
     OK(dls_layernorm_backward_input(&k->ctx, out, kcase_put(k, a.dout, 34), x, w, m, r, 2,
                                     17));

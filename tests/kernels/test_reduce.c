@@ -27,11 +27,11 @@ static void check_sum(kcase *k, size_t n)
         squares += x[i] * x[i];
     }
     double e = 2 * n * 0x1p-53 * absolute + k->u * fabs(sum), three = 3;
-    void *dev = kcase_put(k, x, n), *out = kcase_space(k, 1);
+    void *dev = kcase_put(k, x, n), *out = kcase_space_acc(k, 1);
     double *square = device_doubles(k, &three, 1), got;
     OK(dls_sum(&k->ctx, out, dev, n));
     OK(dls_square_sum(&k->ctx, square, dev, n));
-    expect_within(kcase_get(k, out, 1), &sum, e, 1, "sum");
+    expect_within(kcase_get_acc(k, out, 1), &sum, e, 1, "sum");
     got = read_double(k, square);
     expect_within(&got, &squares, 2 * (n + 1) * 0x1p-53 * squares, 1, "square sum");
     kcase_release(k, 0, 0);
@@ -54,7 +54,7 @@ KERNEL_TEST(sums_on_two_streams)
     OK(dls_ctx_create(&other, 0, k->ctx.dtype));
     for (int i = 0; i < 16; i++) {
         x[i] = kcase_put(k, kcase_random(k, 100 + i, 1, 2, 2), 100 + i);
-        out[i] = kcase_space(k, 1);
+        out[i] = kcase_space_acc(k, 1);
     }
     for (int i = 0; i < 16; i++) {
         OK(dls_sum(&k->ctx, out[i], x[i], 100 + i));
@@ -63,7 +63,7 @@ KERNEL_TEST(sums_on_two_streams)
     OK(dls_ctx_sync(&other));
     for (int i = 0; i < 16; i++) {
         double sum = 2 * (100 + i), got = read_double(k, squares + i);
-        expect_within(kcase_get(k, out[i], 1), &sum, 0, 1, "sum of twos");
+        expect_within(kcase_get_acc(k, out[i], 1), &sum, 0, 1, "sum of twos");
         cr_assert_eq(got, 2 * sum, "sum of fours");
     }
     dls_ctx_destroy(&other);

@@ -19,7 +19,7 @@ Test(tensor, dtype_table)
     cr_expect_str_eq(dls_dtype_name(dtype), "f64");
     cr_expect_eq(dls_dtype_parse("f46", &dtype), DLS_ERR_INPUT);
     cr_expect_str_eq(dls_status_message(),
-                     "element type: expected f32 or f64, got \"f46\"");
+                     "element type: expected f32, f64 or bf16, got \"f46\"");
 }
 
 /* test device memory */

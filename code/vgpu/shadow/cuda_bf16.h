@@ -10,7 +10,7 @@
 #define DLS_T2 __nv_bfloat162
 #define DLS_RAW __nv_bfloat16_raw
 #define DLS_NAME(before, after) before##bfloat16##after
-#define DLS_FORMAT DLS_BF16
+#define DLS_FORMAT DLS_FORMAT_BF16
 #include "vgpu_short.h"
 
 typedef __nv_bfloat16 nv_bfloat16;

@@ -10,7 +10,7 @@
 #define DLS_T2 __half2
 #define DLS_RAW __half_raw
 #define DLS_NAME(before, after) before##half##after
-#define DLS_FORMAT DLS_FP16
+#define DLS_FORMAT DLS_FORMAT_FP16
 #include "vgpu_short.h"
 
 typedef __half half;

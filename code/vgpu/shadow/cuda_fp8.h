@@ -17,7 +17,7 @@ typedef enum __nv_fp8_interpretation_t {
 /* convert to fp8 */
 static inline dls_format dls_fp8_format(__nv_fp8_interpretation_t kind)
 {
-    return kind == __NV_E4M3 ? DLS_E4M3 : DLS_E5M2;
+    return kind == __NV_E4M3 ? DLS_FORMAT_E4M3 : DLS_FORMAT_E5M2;
 }
 
 static inline __nv_fp8_storage_t __nv_cvt_double_to_fp8(
@@ -37,12 +37,12 @@ static inline __nv_fp8_storage_t __nv_cvt_float_to_fp8(
 static inline __nv_fp8_storage_t __nv_cvt_bfloat16raw_to_fp8(
     __nv_bfloat16_raw x, __nv_saturation_t saturate, __nv_fp8_interpretation_t kind)
 {
-    return __nv_cvt_double_to_fp8(dls_decode(x.x, DLS_BF16), saturate, kind);
+    return __nv_cvt_double_to_fp8(dls_decode(x.x, DLS_FORMAT_BF16), saturate, kind);
 }
 static inline __nv_fp8_storage_t __nv_cvt_halfraw_to_fp8(
     __half_raw x, __nv_saturation_t saturate, __nv_fp8_interpretation_t kind)
 {
-    return __nv_cvt_double_to_fp8(dls_decode(x.x, DLS_FP16), saturate, kind);
+    return __nv_cvt_double_to_fp8(dls_decode(x.x, DLS_FORMAT_FP16), saturate, kind);
 }
 static inline __nv_fp8x2_storage_t __nv_cvt_float2_to_fp8x2(
     float2 x, __nv_saturation_t saturate, __nv_fp8_interpretation_t kind)
@@ -57,7 +57,8 @@ static inline __half_raw __nv_cvt_fp8_to_halfraw(__nv_fp8_storage_t x,
                                                  __nv_fp8_interpretation_t kind)
 {
     double value = dls_decode(x, dls_fp8_format(kind));
-    __half_raw raw = {(unsigned short)dls_encode(value, DLS_FP16, DLS_ROUND_NEAREST)};
+    unsigned bits = dls_encode(value, DLS_FORMAT_FP16, DLS_ROUND_NEAREST);
+    __half_raw raw = {(unsigned short)bits};
     return raw;
 }
 

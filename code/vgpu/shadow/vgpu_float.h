@@ -21,10 +21,10 @@ typedef enum dls_rounding {
 } dls_rounding;
 
 #define DLS_SHORT_FORMAT static const dls_format __attribute__((unused))
-DLS_SHORT_FORMAT DLS_BF16 = {8, 7, 0x7f7f};
-DLS_SHORT_FORMAT DLS_FP16 = {5, 10, 0x7bff};
-DLS_SHORT_FORMAT DLS_E4M3 = {4, 3, 0x7e};
-DLS_SHORT_FORMAT DLS_E5M2 = {5, 2, 0x7b};
+DLS_SHORT_FORMAT DLS_FORMAT_BF16 = {8, 7, 0x7f7f};
+DLS_SHORT_FORMAT DLS_FORMAT_FP16 = {5, 10, 0x7bff};
+DLS_SHORT_FORMAT DLS_FORMAT_E4M3 = {4, 3, 0x7e};
+DLS_SHORT_FORMAT DLS_FORMAT_E5M2 = {5, 2, 0x7b};
 
 /* round a double to a short format */
 /* The dropped digits decide: 1 when the magnitude goes up to the next number. */
