@@ -9,6 +9,8 @@ static dls_status open_context(dls_ctx *ctx)
     DLS_CUDA(cudaStreamCreateWithFlags(&ctx->stream, cudaStreamNonBlocking));
     DLS_CUBLAS(cublasCreate(&ctx->blas));
     DLS_CUBLAS(cublasSetStream(ctx->blas, ctx->stream));
+    DLS_CUBLAS(cublasSetMathMode(ctx->blas,
+                                 CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION));
     return DLS_OK;
 }
 

@@ -28,14 +28,20 @@ static dls_status multiply_by_cublas(dls_ctx *ctx, const struct dls_gemm_call *g
     float alpha = (float)g->alpha, beta = (float)g->beta;
     /* annotate the cost of gemm */
     double size = (double)dls_dtype_size(ctx->dtype), M = g->M, N = g->N, K = g->K;
+    double result = (double)dls_dtype_size(g->c_dtype);
     dls_gpu_cost("gemm", 2 * M * N * K,
-                 size * (M * K + K * N + (g->beta ? 2 : 1) * M * N));
+                 size * (M * K + K * N) + result * (g->beta ? 2 : 1) * M * N);
     if (ctx->dtype == DLS_F32)
         DLS_CUBLAS(cublasSgemm(ctx->blas, op_b, op_a, g->N, g->M, g->K, &alpha, g->B, ldb,
                                g->A, lda, &beta, g->C, g->N));
-    else
+    else if (ctx->dtype == DLS_F64)
         DLS_CUBLAS(cublasDgemm(ctx->blas, op_b, op_a, g->N, g->M, g->K, &g->alpha,
                                g->B, ldb, g->A, lda, &g->beta, g->C, g->N));
+    else
+        DLS_CUBLAS(cublasGemmEx(ctx->blas, op_b, op_a, g->N, g->M, g->K, &alpha, g->B,
+                                CUDA_R_16BF, ldb, g->A, CUDA_R_16BF, lda, &beta, g->C,
+                                g->c_dtype == DLS_BF16 ? CUDA_R_16BF : CUDA_R_32F, g->N,
+                                CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
     return DLS_OK;
 }
 
@@ -63,11 +69,14 @@ static dls_status wanted_kind(dls_gemm_kind *kind)
 /* check and multiply */
 dls_status dls_gemm_with(dls_ctx *ctx, dls_gemm_kind kind, int trans_a, int trans_b,
                          int M, int N, int K, double alpha, const void *A, const void *B,
-                         double beta, void *C)
+                         double beta, void *C, dls_dtype c_dtype)
 {
-    struct dls_gemm_call call = {trans_a, trans_b, M, N, K, alpha, beta, A, B, C};
+    struct dls_gemm_call call = {trans_a, trans_b, M, N, K, alpha, beta, A, B, C, c_dtype};
     if (M < 0 || N < 0 || K < 0)
         return DLS_FAIL(DLS_ERR_STATE, "gemm: negative size: M %d, N %d, K %d", M, N, K);
+    if (c_dtype != ctx->dtype && c_dtype != dls_dtype_accumulator(ctx->dtype))
+        return DLS_FAIL(DLS_ERR_INPUT, "gemm: a product of %s matrices can not be %s",
+                        dls_dtype_name(ctx->dtype), dls_dtype_name(c_dtype));
     if (M == 0 || N == 0)
         return DLS_OK;
     switch (kind) {
@@ -78,10 +87,18 @@ dls_status dls_gemm_with(dls_ctx *ctx, dls_gemm_kind kind, int trans_a, int tran
     }
 }
 
-dls_status dls_gemm(dls_ctx *ctx, int trans_a, int trans_b, int M, int N, int K,
-                    double alpha, const void *A, const void *B, double beta, void *C)
+dls_status dls_gemm_into(dls_ctx *ctx, int trans_a, int trans_b, int M, int N, int K,
+                         double alpha, const void *A, const void *B, double beta, void *C,
+                         dls_dtype c_dtype)
 {
     dls_gemm_kind kind;
     DLS_TRY(wanted_kind(&kind));
-    return dls_gemm_with(ctx, kind, trans_a, trans_b, M, N, K, alpha, A, B, beta, C);
+    return dls_gemm_with(ctx, kind, trans_a, trans_b, M, N, K, alpha, A, B, beta, C,
+                         c_dtype);
+}
+
+dls_status dls_gemm(dls_ctx *ctx, int trans_a, int trans_b, int M, int N, int K,
+                    double alpha, const void *A, const void *B, double beta, void *C)
+{
+    return dls_gemm_into(ctx, trans_a, trans_b, M, N, K, alpha, A, B, beta, C, ctx->dtype);
 }

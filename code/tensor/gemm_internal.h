@@ -15,6 +15,7 @@ struct dls_gemm_call {
     double alpha, beta;
     const void *A, *B;
     void *C;
+    dls_dtype c_dtype;
 };
 
 dls_status dls_gemm_naive(dls_ctx *ctx, const struct dls_gemm_call *call);

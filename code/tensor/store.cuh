@@ -7,10 +7,10 @@
 
 /* store an element */
 /* C[at] = value + beta C[at], without reading C when beta is 0. */
-template <typename real>
-static __host__ __device__ inline void store(real *C, size_t at, real value, real beta)
+template <typename result, typename acc>
+static __host__ __device__ inline void store(result *C, size_t at, acc value, acc beta)
 {
-    C[at] = beta == 0 ? value : value + beta * C[at];
+    C[at] = result(beta == 0 ? value : value + beta * acc(C[at]));
 }
 
 #endif
