@@ -83,8 +83,22 @@ extern "C" {
 #endif
 
 /* declare the dropout */
+typedef struct dls_dropout {
+    double p;               // probability of dropping, from 0 to 1
+    uint64_t seed, stream;  // of the step; of the place in the network
+    uint64_t first;         // global index of the first element at hand
+    uint64_t row;           // global elements from one row to the next; 0: C
+} dls_dropout;
+
 /* DLS_ERR_INPUT unless 0 <= p <= 1. */
 dls_status dls_dropout_check(double p);
+
+/* out = x with elements dropped and the others scaled; the same call with the gradients
+ * is the backward pass. p = 0 copies; p = 1 gives zeros, whatever x is. out may be x. */
+dls_status dls_dropout_apply(dls_ctx *ctx,
+                             void *out,      // (N, C)
+                             const void *x,  // (N, C)
+                             int N, int C, const dls_dropout *dropout);
 
 #ifdef __cplusplus
 }
