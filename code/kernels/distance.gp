@@ -3,6 +3,7 @@ load "code/kernels/axes.gp"
 set logscale x
 set xrange [1:16384]
 set yrange [-0.1:1.4]
+set key bottom left
 set xlabel "distance d"
 set ylabel "score, relative to plain at d = 0"
 set arrow from 4096, -0.1 to 4096, 1.4 nohead dt 3 lc rgb grey
