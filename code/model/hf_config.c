@@ -1,0 +1,308 @@
+/* code/model/hf_config.c: from chapters/09-transformer-checkpoints.md. Edit the chapter, or edit here and run "make untangle". */
+/*
+ * config.json, both ways. Every field that changes a number is understood or refused.
+ */
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "model/hf_internal.h"
+
+/* define the field reader */
+typedef struct fields {
+    const char *path;
+    json_t *object;
+    dls_status status;          /* the first failure sticks */
+} fields;
+
+static void mistyped(fields *f, const char *key, const char *expected)
+{
+    json_t *value = json_object_get(f->object, key);
+    char *got = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    f->status = DLS_FAIL(DLS_ERR_INPUT, "%s: %s: expected %s, got %.80s", f->path, key,
+                         expected, got ? got : "nothing");
+    free(got);
+}
+
+/* read typed fields */
+static json_t *field(const fields *f, const char *key)
+{
+    json_t *value = json_object_get(f->object, key);
+    return f->status != DLS_OK || json_is_null(value) ? NULL : value;
+}
+
+/* A fallback of -1 says that the field must be there. */
+static int whole(fields *f, const char *key, int fallback)
+{
+    json_t *value = field(f, key);
+    json_int_t v = json_is_integer(value) ? json_integer_value(value) : -1;
+    if (!value && fallback >= 0)
+        return fallback;
+    if (f->status == DLS_OK && (v < 0 || v > 1 << 24))
+        mistyped(f, key, "a whole number up to 16777216");
+    return f->status == DLS_OK ? (int)v : 1;
+}
+
+static double number(fields *f, const char *key, double fallback)
+{
+    json_t *value = field(f, key);
+    if (value && !json_is_number(value))
+        mistyped(f, key, "a number");
+    return json_is_number(value) ? json_number_value(value) : fallback;
+}
+
+/* read words and truths */
+static int truth(fields *f, const char *key, int fallback)
+{
+    json_t *value = field(f, key);
+    if (value && !json_is_boolean(value))
+        mistyped(f, key, "true or false");
+    return json_is_boolean(value) ? json_is_true(value) : fallback;
+}
+
+static const char *word(fields *f, const char *key, const char *fallback)
+{
+    json_t *value = field(f, key);
+    if (value && !json_is_string(value))
+        mistyped(f, key, "a string");
+    return json_is_string(value) ? json_string_value(value) : fallback;
+}
+
+/* demand a word */
+/* The field must be one of `words`, separated by |, or absent. */
+static void demand(fields *f, const char *key, const char *words)
+{
+    const char *got = word(f, key, NULL);
+    size_t n = got ? strlen(got) : 0;
+    for (const char *w = words; got && f->status == DLS_OK; w++) {
+        size_t m = strcspn(w, "|");
+        if (m == n && memcmp(w, got, n) == 0)
+            return;
+        if (!w[m])
+            mistyped(f, key, words);
+        w += m;
+    }
+}
+
+static void demand_truth(fields *f, const char *key, int value)
+{
+    if (truth(f, key, value) != value && f->status == DLS_OK)
+        mistyped(f, key, value ? "true (nothing else is supported)"
+                               : "false (nothing else is supported)");
+}
+
+/* read the rope */
+static void read_rope(fields *f, dls_transformer_config *c)
+{
+    json_t *scaling = field(f, "rope_parameters");
+    if (!scaling)
+        scaling = field(f, "rope_scaling");
+    c->rope_theta = number(f, "rope_theta", 10000);
+    if (!scaling || f->status != DLS_OK)
+        return;
+    fields inner = {f->path, scaling, DLS_OK};
+    c->rope_theta = number(&inner, "rope_theta", c->rope_theta);
+    demand(&inner, "rope_type", "default");
+    demand(&inner, "type", "default");
+    f->status = inner.status;
+}
+
+/* read a gpt2 configuration */
+static dls_transformer_config read_gpt2(fields *f)
+{
+    dls_transformer_config c = dls_transformer_gpt2(
+        whole(f, "vocab_size", -1), whole(f, "n_positions", -1), whole(f, "n_layer", -1),
+        whole(f, "n_head", -1), whole(f, "n_embd", -1));
+    c.hidden = whole(f, "n_inner", 4 * c.channels);
+    c.norm_epsilon = number(f, "layer_norm_epsilon", 1e-5);
+    c.embedding_dropout = number(f, "embd_pdrop", 0.1);
+    c.attention_dropout = number(f, "attn_pdrop", 0.1);
+    c.residual_dropout = number(f, "resid_pdrop", 0.1);
+    c.tied_head = truth(f, "tie_word_embeddings", 1);
+    demand(f, "activation_function", "gelu_new|gelu_pytorch_tanh");
+    demand_truth(f, "scale_attn_weights", 1);
+    demand_truth(f, "scale_attn_by_inverse_layer_idx", 0);
+    demand_truth(f, "add_cross_attention", 0);
+    if (f->status == DLS_OK && c.heads > 0 && c.channels % c.heads != 0)
+        mistyped(f, "n_head", "a divisor of n_embd");
+    return c;
+}
+
+/* read a llama configuration */
+static dls_transformer_config read_llama(fields *f)
+{
+    int heads = whole(f, "num_attention_heads", -1);
+    int channels = whole(f, "hidden_size", -1);
+    dls_transformer_config c = dls_transformer_llama(
+        whole(f, "vocab_size", -1), whole(f, "max_position_embeddings", 2048),
+        whole(f, "num_hidden_layers", -1), heads,
+        whole(f, "num_key_value_heads", heads), channels,
+        whole(f, "intermediate_size", -1));
+    c.head_size = whole(f, "head_dim", c.head_size);
+    c.norm_epsilon = number(f, "rms_norm_eps", 1e-6);
+    c.tied_head = truth(f, "tie_word_embeddings", 0);
+    c.qkv_bias = c.proj_bias = truth(f, "attention_bias", 0);
+    c.mlp_bias = truth(f, "mlp_bias", 0);
+    c.attention_dropout = number(f, "attention_dropout", 0);
+    demand(f, "hidden_act", "silu|swish");
+    if (f->status == DLS_OK && !field(f, "head_dim") && heads > 0
+        && channels % heads != 0)
+        mistyped(f, "num_attention_heads", "a divisor of hidden_size");
+    read_rope(f, &c);
+    return c;
+}
+
+/* read the stop tokens */
+static void read_tokens(fields *f, dls_hf_config *out)
+{
+    json_t *eos = field(f, "eos_token_id");
+    size_t n = json_is_array(eos) ? json_array_size(eos) : eos != NULL;
+    out->bos = field(f, "bos_token_id") ? whole(f, "bos_token_id", -1) : -1;
+    if (n > DLS_HF_STOPS) {
+        mistyped(f, "eos_token_id", "at most 8 tokens");
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        json_t *token = json_is_array(eos) ? json_array_get(eos, i) : eos;
+        json_int_t v = json_is_integer(token) ? json_integer_value(token) : -1;
+        if (v < 0 || v >= out->model.vocabulary) {
+            mistyped(f, "eos_token_id", "tokens of the vocabulary");
+            return;
+        }
+        out->eos[out->n_eos++] = (int)v;
+    }
+}
+
+/* read the fields */
+static dls_status read_fields(fields *f, dls_hf_config *out)
+{
+    const char *type = word(f, "model_type", "nothing");
+    if (strcmp(type, "gpt2") == 0)
+        out->model = read_gpt2(f);
+    else if (strcmp(type, "llama") == 0)
+        out->model = read_llama(f);
+    else if (f->status == DLS_OK)
+        mistyped(f, "model_type", "gpt2 or llama");
+    DLS_TRY(f->status);
+    read_tokens(f, out);
+    DLS_TRY(f->status);
+    if (dls_transformer_config_check(&out->model) != DLS_OK) {
+        char why[512];
+        snprintf(why, sizeof why, "%s", dls_status_message());
+        return DLS_FAIL(DLS_ERR_INPUT, "%s: %s", f->path, why);
+    }
+    return DLS_OK;
+}
+
+/* load the hf configuration */
+dls_status dls_hf_config_load(const char *directory, dls_hf_config *out)
+{
+    char path[PATH_MAX];
+    *out = (dls_hf_config){.bos = -1};
+    DLS_TRY(dls_hf_path(path, directory, "config.json"));
+    fields f = {.path = path};
+    DLS_TRY(dls_hf_json(path, &f.object));
+    dls_status s = read_fields(&f, out);
+    json_decref(f.object);
+    return s;
+}
+
+dls_status dls_hf_path(char path[PATH_MAX], const char *directory, const char *name)
+{
+    int n = snprintf(path, PATH_MAX, "%s/%s", directory, name);
+    if (n < 0 || n >= PATH_MAX)
+        return DLS_FAIL(DLS_ERR_INPUT, "%.200s...: a path has at most %d bytes",
+                        directory, PATH_MAX - 1);
+    return DLS_OK;
+}
+
+/* describe a gpt2 */
+static json_t *describe_gpt2(const dls_transformer_config *c)
+{
+    return json_pack(
+        "{s:s, s:[s], s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:f, s:f, s:f, s:f}",
+        "model_type", "gpt2", "architectures", "GPT2LMHeadModel",
+        "vocab_size", c->vocabulary, "n_positions", c->context, "n_embd", c->channels,
+        "n_layer", c->layers, "n_head", c->heads, "n_inner", c->hidden,
+        "activation_function", "gelu_new", "layer_norm_epsilon", c->norm_epsilon,
+        "embd_pdrop", c->embedding_dropout, "attn_pdrop", c->attention_dropout,
+        "resid_pdrop", c->residual_dropout);
+}
+
+/* describe the rope */
+static void describe_rope(json_t *out, const dls_transformer_config *c)
+{
+    json_object_set_new(out, "rope_theta", json_real(c->rope_theta));
+}
+
+/* describe a llama */
+static json_t *describe_llama(const dls_transformer_config *c)
+{
+    json_t *out = json_pack(
+        "{s:s, s:[s], s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:f, s:b, s:b, s:f}",
+        "model_type", "llama", "architectures", "LlamaForCausalLM",
+        "vocab_size", c->vocabulary, "max_position_embeddings", c->context,
+        "hidden_size", c->channels, "intermediate_size", c->hidden,
+        "num_hidden_layers", c->layers, "num_attention_heads", c->heads,
+        "num_key_value_heads", c->kv_heads, "head_dim", c->head_size,
+        "hidden_act", "silu", "rms_norm_eps", c->norm_epsilon,
+        "attention_bias", c->qkv_bias, "mlp_bias", c->mlp_bias,
+        "attention_dropout", c->attention_dropout);
+    describe_rope(out, c);
+    return out;
+}
+
+/* find the family */
+static int is_gpt2(const dls_transformer_config *c)
+{
+    return c->norm == DLS_NORM_LAYER && c->mlp == DLS_MLP_GELU
+        && c->positions == DLS_POSITIONS_LEARNED && c->kv_heads == c->heads
+        && c->head_size * c->heads == c->channels && c->qkv_bias && c->proj_bias
+        && c->mlp_bias;
+}
+
+static int is_llama(const dls_transformer_config *c)
+{
+    return c->norm == DLS_NORM_RMS && c->mlp == DLS_MLP_SWIGLU
+        && c->positions == DLS_POSITIONS_ROTARY && c->qkv_bias == c->proj_bias
+        && c->embedding_dropout == 0 && c->residual_dropout == 0;
+}
+
+dls_hf_family dls_hf_family_of(const dls_transformer_config *c)
+{
+    return is_gpt2(c) ? DLS_HF_GPT2 : is_llama(c) ? DLS_HF_LLAMA : DLS_HF_NONE;
+}
+
+/* save the hf configuration */
+static json_t *describe(const dls_hf_config *c, dls_dtype dtype)
+{
+    const char *type = dtype == DLS_F64 ? "float64"
+                     : dtype == DLS_F32 ? "float32" : "bfloat16";
+    json_t *out = dls_hf_family_of(&c->model) == DLS_HF_GPT2 ? describe_gpt2(&c->model)
+                                                            : describe_llama(&c->model);
+    json_t *eos = json_array();
+    for (int i = 0; i < c->n_eos; i++)
+        json_array_append_new(eos, json_integer(c->eos[i]));
+    json_object_set_new(out, "tie_word_embeddings", json_boolean(c->model.tied_head));
+    json_object_set_new(out, "torch_dtype", json_string(type));
+    json_object_set_new(out, "bos_token_id",
+                        c->bos < 0 ? json_null() : json_integer(c->bos));
+    json_object_set_new(out, "eos_token_id",
+                        c->n_eos == 0 ? json_null()
+                        : c->n_eos == 1 ? json_integer(c->eos[0]) : json_incref(eos));
+    json_decref(eos);
+    return out;
+}
+
+dls_status dls_hf_config_save(const char *directory, const dls_hf_config *c,
+                              dls_dtype dtype)
+{
+    char path[PATH_MAX];
+    DLS_TRY(dls_hf_path(path, directory, "config.json"));
+    if (dls_hf_family_of(&c->model) == DLS_HF_NONE)
+        return DLS_FAIL(DLS_ERR_INPUT, "%s: this model is neither a gpt2 nor a llama",
+                        directory);
+    return dls_hf_write_json(path, describe(c, dtype));
+}
