@@ -15,6 +15,7 @@
 #include "kernels/embedding.h"
 #include "kernels/gelu.h"
 #include "kernels/layernorm.h"
+#include "kernels/linear.h"
 #include "kernels/reduce.h"
 #include "kernels/residual_norm.h"
 #include "kernels/rmsnorm.h"

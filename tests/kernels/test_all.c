@@ -176,6 +176,13 @@ KERNEL_TEST(costs_follow_the_formulas)
     expect_costs(k, "adamw", 15.0 * LONG, 2.0 * LONG, 5.0 * LONG, 0);
     OK(dls_adamw(&k->ctx, x, master, g, v, m, LONG, 0, 0.9, 0.95, 1, 0, 1, NULL));
     expect_costs(k, "adamw with masters", 15.0 * LONG, LONG, 7.0 * LONG, 0);
+    OK(dls_linear_gelu_forward(&k->ctx, y, m, x, x, x, N, C, 64));
+    if (k->ctx.dtype == DLS_F64)
+        expect_costs(k, "separate linear and gelu", N * 64 * (2.0 * C + 11),
+                     N * C + C * 64 + 64 + 5.0 * N * 64, 0, 0);
+    else
+        expect_costs(k, "linear and gelu", N * 64 * 2.0 * C,
+                     N * C + C * 64 + 64 + 2.0 * N * 64, 0, 0);
 }
 
 /* test empty arrays */
