@@ -17,7 +17,15 @@
 #define DLS_VGPU_PTX_CUH
 
 #include <cuda_runtime.h>
+#include <math.h>
 #include <stdint.h>
+
+/* #pragma unroll for headers, in which the rewriter does not spell it as gcc does. */
+#ifdef __CUDACC__
+#define DLS_UNROLL _Pragma("unroll")
+#else
+#define DLS_UNROLL
+#endif
 
 #ifdef DLS_VIRTUAL_GPU
 /* emulate the instructions */
@@ -85,7 +93,8 @@ DLS_MMA(dls_mma_m16n8k32_s8, DLS_MMA_S8, int)
 #undef DLS_MMA
 #undef DLS_HERE
 
-static inline uint32_t dls_tf32(float x) { return dls_simt_tf32(x); }
+static inline uint32_t dls_to_tf32(float x) { return dls_simt_tf32(x); }
+static inline float dls_ex2(float x) { return x < -126 ? 0.0f : exp2f(x); }
 #else
 /* write the copies in ptx */
 static __device__ inline unsigned dls_shared_address(const void *p)
@@ -176,11 +185,19 @@ DLS_MMA(dls_mma_m16n8k32_s8, "m16n8k32.row.col.s32.s8.s8.s32", int, "r")
 
 /* The nearest number with tf32's 10 digits behind the point, halves away from zero, as
  * the operand bits of the tf32 product. */
-static __device__ inline uint32_t dls_tf32(float x)
+static __device__ inline uint32_t dls_to_tf32(float x)
 {
     uint32_t bits;
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
     return bits;
+}
+
+/* 2^x to within 2^-22 of itself; 0 where the result is below 2^-126, and for -inf. */
+static __device__ inline float dls_ex2(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 }
 #endif
 #endif

@@ -173,7 +173,7 @@ Test(vgpu, ptx_products_of_reals)
 
 __global__ void round_all(uint32_t *bits, const float *x)
 {
-    bits[threadIdx.x] = dls_tf32(x[threadIdx.x]);
+    bits[threadIdx.x] = dls_to_tf32(x[threadIdx.x]);
 }
 
 Test(vgpu, ptx_rounds_to_tf32)
