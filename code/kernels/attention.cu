@@ -30,7 +30,8 @@ extern "C" dls_status dls_attention_choose(const dls_attention_shape *s, dls_dty
 /* go the naive way */
 static size_t square_bytes(const dls_attention_shape *s, dls_dtype dtype)
 {
-    return (size_t)s->B * s->H * s->Tq * s->Tk * dls_dtype_size(dtype);
+    size_t size = dls_dtype_size(dls_dtype_accumulator(dtype));
+    return (size_t)s->B * s->H * s->Tq * s->Tk * size;
 }
 
 static dls_status naive_forward(dls_ctx *ctx, const dls_attention_shape *s, void *out,

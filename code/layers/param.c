@@ -11,6 +11,7 @@
 
 #include "base/hash.h"
 #include "base/rng.h"
+#include "tensor/bf16.h"
 #include "vgpu/gpu.h"
 
 /* register a parameter */
@@ -124,20 +125,41 @@ static void fill_parameter(const dls_param *p, dls_dtype dtype, uint64_t seed, v
     }
 }
 
-dls_status dls_params_initialise(dls_params *set, dls_ctx *ctx, uint64_t seed)
+void dls_params_fill(const dls_params *set, uint64_t seed, void *host)
 {
-    size_t size = dls_dtype_size(set->dtype);
-    char *host = malloc(set->elements * size);
+    dls_dtype wide = dls_dtype_accumulator(set->dtype);
+    for (int i = 0; i < set->n; i++)
+        fill_parameter(&set->items[i], wide, seed,
+                       (char *)host + set->items[i].offset * dls_dtype_size(wide));
+}
+
+dls_status dls_params_put(dls_params *set, const void *host)
+{
+    size_t bytes = set->elements * dls_dtype_size(set->dtype);
+    dls_bfloat16 *narrow = NULL;
+    if (set->dtype == DLS_BF16) {
+        narrow = malloc(bytes);
+        if (!narrow)
+            return DLS_FAIL(DLS_ERR_MEMORY, "no host memory for %zu values",
+                            set->elements);
+        for (size_t i = 0; i < set->elements; i++)
+            narrow[i] = dls_narrow_bf16(((const float *)host)[i]);
+        host = narrow;
+    }
+    cudaError_t e = cudaMemcpy(set->values, host, bytes, cudaMemcpyHostToDevice);
+    free(narrow);
+    DLS_CUDA(e);
+    return DLS_OK;
+}
+
+dls_status dls_params_initialise(dls_params *set, uint64_t seed)
+{
+    void *host = malloc(set->elements * dls_dtype_size(dls_dtype_accumulator(set->dtype)));
     if (!host)
         return DLS_FAIL(DLS_ERR_MEMORY, "no host memory for %zu initial values",
                         set->elements);
-    for (int i = 0; i < set->n; i++)
-        fill_parameter(&set->items[i], set->dtype, seed,
-                       host + set->items[i].offset * size);
-    cudaError_t e = cudaMemcpy(set->values, host, set->elements * size,
-                               cudaMemcpyHostToDevice);
+    dls_params_fill(set, seed, host);
+    dls_status s = dls_params_put(set, host);
     free(host);
-    DLS_CUDA(e);
-    (void)ctx;
-    return DLS_OK;
+    return s;
 }

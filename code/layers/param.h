@@ -72,7 +72,12 @@ dls_status dls_params_add(dls_params *set, const dls_param *story, int *index);
 dls_status dls_params_allocate(dls_params *set, dls_ctx *ctx);
 
 /* Fills the values: a function of (seed, name, index) alone. */
-dls_status dls_params_initialise(dls_params *set, dls_ctx *ctx, uint64_t seed);
+dls_status dls_params_initialise(dls_params *set, uint64_t seed);
+
+/* The same in two steps. host (elements) has the accumulator type; put rounds it to the
+   set's type and copies it to the device. */
+void dls_params_fill(const dls_params *set, uint64_t seed, void *host);
+dls_status dls_params_put(dls_params *set, const void *host);
 
 /* Sets every gradient to zero, on the context's stream. */
 dls_status dls_params_zero_grads(dls_params *set, dls_ctx *ctx);

@@ -34,8 +34,9 @@ static dls_status linear_backward_weight(const dls_layer *l, dls_pass *p,
                                          const void *dy, const void *x)
 {
     int N = p->B * p->T;
-    DLS_TRY(dls_gemm(p->ctx, 1, 0, l->out, l->in, N, 1, dy, x, 1,
-                     dls_pass_grad(p, l->weight)));
+    DLS_TRY(dls_gemm_into(p->ctx, 1, 0, l->out, l->in, N, 1, dy, x, 1,
+                          dls_pass_grad(p, l->weight),
+                          dls_dtype_accumulator(p->ctx->dtype)));
     DLS_TRY(dls_pass_added(p, l->weight));
     if (l->bias < 0)
         return DLS_OK;
@@ -317,9 +318,10 @@ static dls_status head_backward_weight(const dls_layer *l, dls_pass *p,
                                        const void *dy, const void *x)
 {
     (void)dy;
-    DLS_TRY(dls_gemm(p->ctx, 1, 0, l->vocabulary, l->in, p->B * p->T, 1,
-                     dls_pass_stash(p, l->slot[0]), x, 1,
-                     dls_pass_grad(p, l->weight)));
+    DLS_TRY(dls_gemm_into(p->ctx, 1, 0, l->vocabulary, l->in, p->B * p->T, 1,
+                          dls_pass_stash(p, l->slot[0]), x, 1,
+                          dls_pass_grad(p, l->weight),
+                          dls_dtype_accumulator(p->ctx->dtype)));
     return dls_pass_added(p, l->weight);
 }
 

@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 /* fill in a family */
 dls_transformer_config dls_transformer_gpt2(int vocabulary, int context, int layers,
@@ -199,6 +200,70 @@ dls_status dls_transformer_config_load(dls_transformer_config *c, dls_config *cf
     if (out_of_range(c, &p) || contradicts_itself(c, &p))
         return dls_config_fail(cfg, p.key, "%s", p.text);
     return DLS_OK;
+}
+
+/* write down the rotation */
+static const char *yes_no(int flag)
+{
+    return flag ? "yes" : "no";
+}
+
+static void write_rotation(const dls_transformer_config *c, char *text, size_t size)
+{
+    snprintf(text, size, "model.rope_theta=%.17g\n", c->rope_theta);
+}
+
+/* write down a model */
+void dls_transformer_settings(const dls_transformer_config *c,
+                              char text[DLS_MODEL_SETTINGS])
+{
+    snprintf(text, DLS_MODEL_SETTINGS,
+             "model.vocabulary=%d\nmodel.context=%d\nmodel.layers=%d\nmodel.heads=%d\n"
+             "model.channels=%d\nmodel.kv_heads=%d\nmodel.head_size=%d\n"
+             "model.hidden=%d\nmodel.norm=%s\nmodel.norm_epsilon=%.17g\nmodel.mlp=%s\n"
+             "model.qkv_bias=%s\nmodel.proj_bias=%s\nmodel.mlp_bias=%s\n"
+             "model.tied_head=%s\nmodel.embedding_dropout=%.17g\n"
+             "model.attention_dropout=%.17g\nmodel.residual_dropout=%.17g\n"
+             "model.positions=%s\n",
+             c->vocabulary, c->context, c->layers, c->heads, c->channels, c->kv_heads,
+             c->head_size, c->hidden, c->norm == DLS_NORM_RMS ? "rmsnorm" : "layernorm",
+             c->norm_epsilon, c->mlp == DLS_MLP_SWIGLU ? "swiglu" : "gelu",
+             yes_no(c->qkv_bias), yes_no(c->proj_bias), yes_no(c->mlp_bias),
+             yes_no(c->tied_head), c->embedding_dropout, c->attention_dropout,
+             c->residual_dropout,
+             c->positions == DLS_POSITIONS_ROTARY ? "rotary" : "learned");
+    if (c->positions == DLS_POSITIONS_ROTARY)
+        write_rotation(c, text + strlen(text), DLS_MODEL_SETTINGS - strlen(text));
+}
+
+/* parse the settings of a model */
+static dls_status add_lines(dls_config *cfg, const char *name, const char *text)
+{
+    for (size_t n; *text; text += n + (text[n] != 0)) {
+        char line[256];
+        n = strcspn(text, "\n");
+        if (strncmp(text, "model.", 6) != 0)
+            continue;
+        if (n >= sizeof line)
+            return DLS_FAIL(DLS_ERR_INPUT, "%s: a setting of %zu bytes", name, n);
+        snprintf(line, sizeof line, "%.*s", (int)n, text);
+        DLS_TRY(dls_config_override(cfg, line));
+    }
+    return DLS_OK;
+}
+
+dls_status dls_transformer_config_parse(dls_transformer_config *c, const char *name,
+                                        const char *settings)
+{
+    dls_config *cfg;
+    DLS_TRY(dls_config_parse(name, "model: {}\n", 10, &cfg));
+    dls_status s = add_lines(cfg, name, settings);
+    if (s == DLS_OK)
+        s = dls_transformer_config_load(c, cfg);
+    if (s == DLS_OK)
+        s = dls_config_check_unused(cfg);
+    dls_config_free(cfg);
+    return s;
 }
 
 /* count the parameters */

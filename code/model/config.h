@@ -57,6 +57,14 @@ dls_status dls_transformer_config_load(dls_transformer_config *c, dls_config *cf
 /* The same rules for a structure from elsewhere: "model.heads: expected ...". */
 dls_status dls_transformer_config_check(const dls_transformer_config *c);
 
+/* "model.KEY=VALUE\n" for every setting that shapes the model, and the way back. `name`
+   stands for the file in messages; lines of other sections are passed over. */
+enum { DLS_MODEL_SETTINGS = 1024 };
+void dls_transformer_settings(const dls_transformer_config *c,
+                              char text[DLS_MODEL_SETTINGS]);
+dls_status dls_transformer_config_parse(dls_transformer_config *c, const char *name,
+                                        const char *settings);
+
 /* The number of parameters, by the formula in the chapter. */
 size_t dls_transformer_parameter_count(const dls_transformer_config *c);
 #ifdef __cplusplus

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "model/block.h"
+#include "tensor/bf16.h"
 #include "vgpu/gpu.h"
 #include "vgpu/trace.h"
 
@@ -189,16 +190,25 @@ static dls_status fetch_row(dls_transformer *t, int row, void *host)
     return dls_ctx_sync(t->ctx);
 }
 
+static double widened(const double *row, int i, dls_dtype dtype)
+{
+    float narrow;
+    dls_bfloat16 half;
+    if (dtype == DLS_F64)
+        return row[i];
+    memcpy(&half, (const char *)row + i * sizeof half, sizeof half);
+    if (dtype == DLS_BF16)
+        return dls_widen_bf16(half);
+    memcpy(&narrow, (const char *)row + i * sizeof narrow, sizeof narrow);
+    return narrow;
+}
+
 dls_status dls_transformer_logits(dls_transformer *t, const int *tokens, int T,
                                   double *out)
 {
-    int V = t->config.vocabulary;
     DLS_TRY(dls_transformer_forward(t, tokens, NULL, 1, T));
     DLS_TRY(fetch_row(t, T - 1, out));
-    for (int i = V - 1; t->ctx->dtype == DLS_F32 && i >= 0; i--) {
-        float narrow;               // widen in place, from the end
-        memcpy(&narrow, (char *)out + i * sizeof narrow, sizeof narrow);
-        out[i] = narrow;
-    }
+    for (int i = t->config.vocabulary - 1; i >= 0; i--)
+        out[i] = widened(out, i, t->ctx->dtype);
     return DLS_OK;
 }

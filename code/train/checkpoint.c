@@ -2,10 +2,10 @@
 /*
  * A checkpoint file:
  *
- *     0  magic, version, bytes per element, step, elements, the model's numbers
- *    64  five times: bytes and checksum of a section
- *   144  checksum of the 144 bytes before
- *   152  settings | layout | values | first moments | second moments
+ *     0  magic, version, bytes per element, step, elements, type, number of sections
+ *    40  five times: bytes and checksum of a section
+ *   120  checksum of the 120 bytes before
+ *   128  settings | layout | values | first moments | second moments
  *
  * Nothing in it is believed before its checksum is verified, lengths included.
  */
@@ -25,7 +25,7 @@
 #include "base/log.h"
 
 /* define the checkpoint header */
-enum { SECTIONS = 5, CHECKPOINT_VERSION = 1 };
+enum { SECTIONS = 5, CHECKPOINT_VERSION = 2 };
 static const char magic[8] = {'D', 'L', 'S', 'C', 'K', 'P', 'T', '\n'};
 
 typedef struct section { uint64_t bytes, hash; } section;
@@ -35,21 +35,19 @@ typedef struct header {
     uint32_t version, element_bytes;
     int64_t step;
     uint64_t elements;
-    int32_t vocabulary, context, layers, heads, channels;
-    uint32_t sections;
-    uint64_t settings_hash;
+    uint32_t dtype, sections;
     section section[SECTIONS];
     uint64_t hash;              /* of all bytes before this one */
 } header;
 
-_Static_assert(sizeof(header) == 152, "the header has no padding");
+_Static_assert(sizeof(header) == 128, "the header has no padding");
 
 /* describe the sections */
 typedef struct payload { const void *data[SECTIONS]; size_t bytes[SECTIONS]; } payload;
 
 static payload sections_of(const dls_checkpoint *c)
 {
-    size_t n = c->elements * dls_dtype_size(c->dtype);
+    size_t n = c->elements * dls_dtype_size(dls_dtype_accumulator(c->dtype));
     return (payload){
         {c->settings, c->layout, c->values, c->m, c->v},
         {strlen(c->settings) + 1, strlen(c->layout) + 1, n, n, n}};
@@ -63,16 +61,13 @@ static header header_of(const dls_checkpoint *c, const payload *p)
 {
     header h = {
         .version = CHECKPOINT_VERSION,
-        .element_bytes = (uint32_t)dls_dtype_size(c->dtype),
-        .step = c->step, .elements = c->elements,
-        .vocabulary = c->model.vocabulary, .context = c->model.context,
-        .layers = c->model.layers, .heads = c->model.heads,
-        .channels = c->model.channels, .sections = SECTIONS,
+        .element_bytes = (uint32_t)dls_dtype_size(dls_dtype_accumulator(c->dtype)),
+        .step = c->step, .elements = c->elements, .dtype = (uint32_t)c->dtype,
+        .sections = SECTIONS,
     };
     memcpy(h.magic, magic, sizeof magic);
     for (int i = 0; i < SECTIONS; i++)
         h.section[i] = (section){p->bytes[i], dls_hash64(p->data[i], p->bytes[i])};
-    h.settings_hash = h.section[0].hash;
     h.hash = dls_hash64(&h, offsetof(header, hash));
     return h;
 }
@@ -180,8 +175,8 @@ static dls_status check_sections(const char *path, const char *data, size_t size
 static dls_status check_consistency(const char *path, const char *data, const header *h)
 {
     size_t n = h->section[2].bytes, a = h->section[0].bytes, b = h->section[1].bytes;
-    int sizes = (h->element_bytes == 4 || h->element_bytes == 8)
-        && h->elements <= n && n == h->elements * h->element_bytes
+    size_t element = dls_dtype_size(dls_dtype_accumulator((dls_dtype)h->dtype));
+    int sizes = element > 0 && h->element_bytes == element && h->elements <= n && n == h->elements * h->element_bytes
         && h->section[3].bytes == n && h->section[4].bytes == n
         && h->sections == SECTIONS && h->step >= 0;
     int texts = a > 0 && b > 0 && data[sizeof *h + a - 1] == 0
@@ -202,11 +197,8 @@ static void point_into(dls_checkpoint *c, char *data, const header *h)
     for (int i = 0; i < SECTIONS; offset += h->section[i++].bytes)
         at[i] = data + offset;
     *c = (dls_checkpoint){
-        .step = h->step, .dtype = h->element_bytes == 8 ? DLS_F64 : DLS_F32,
-        .model = dls_transformer_gpt2(h->vocabulary, h->context, h->layers, h->heads,
-                                      h->channels),
-        .elements = h->elements, .settings = at[0], .layout = at[1],
-        .values = at[2], .m = at[3], .v = at[4], .file = data};
+        .step = h->step, .dtype = (dls_dtype)h->dtype, .elements = h->elements, .settings = at[0],
+        .layout = at[1], .values = at[2], .m = at[3], .v = at[4], .file = data};
 }
 
 dls_status dls_checkpoint_load(const char *path, dls_checkpoint *out)
@@ -214,12 +206,15 @@ dls_status dls_checkpoint_load(const char *path, dls_checkpoint *out)
     char *data;
     size_t size;
     header h;
+    dls_transformer_config model;
     dls_status s;
     DLS_TRY(dls_file_read(path, &data, &size));
     DLS_TRY_GOTO(s, check_header(path, data, size, &h), fail);
     DLS_TRY_GOTO(s, check_sections(path, data, size, &h), fail);
     DLS_TRY_GOTO(s, check_consistency(path, data, &h), fail);
+    DLS_TRY_GOTO(s, dls_transformer_config_parse(&model, path, data + sizeof h), fail);
     point_into(out, data, &h);
+    out->model = model;
     return DLS_OK;
 fail:
     free(data);

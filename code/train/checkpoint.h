@@ -13,12 +13,12 @@ extern "C" {
 /* The state between two steps, in host memory. */
 typedef struct dls_checkpoint {
     int64_t step;               /* steps done */
-    dls_dtype dtype;
-    dls_transformer_config model;
+    dls_dtype dtype;            /* of the run */
+    dls_transformer_config model;   /* read from the settings */
     size_t elements;
     const char *settings;       /* "key=value\n" per setting that shapes the run */
     const char *layout;         /* "name 256x128\n" per parameter */
-    const void *values, *m, *v; /* (elements) each */
+    const void *values, *m, *v; /* (elements) each, of the accumulator type */
     char *file;                 /* what the pointers point into; NULL: the caller's */
 } dls_checkpoint;
 

@@ -10,7 +10,7 @@
 /* read the batch settings */
 static dls_status read_run(dls_config *cfg, dls_train_config *c)
 {
-    int64_t global, micro, seed, dtype_bits;
+    int64_t global, micro, seed;
     int choice;
     DLS_TRY(dls_config_string(cfg, "data.corpus", &c->corpus));
     DLS_TRY(dls_config_real_or(cfg, "data.validation_fraction", 0, 0.5, 0.1,
@@ -19,12 +19,11 @@ static dls_status read_run(dls_config *cfg, dls_train_config *c)
     DLS_TRY(dls_config_int(cfg, "train.global_batch", 1, 1 << 20, &global));
     DLS_TRY(dls_config_int_or(cfg, "train.micro_batch", 1, 1 << 16, global, &micro));
     DLS_TRY(dls_config_int_or(cfg, "train.seed", 0, INT64_MAX, 1, &seed));
-    DLS_TRY(dls_config_choice_or(cfg, "train.dtype", "f32|f64", 0, &choice));
-    dtype_bits = choice ? DLS_F64 : DLS_F32;
+    DLS_TRY(dls_config_choice_or(cfg, "train.dtype", "f32|f64|bf16", 0, &choice));
     c->global_batch = (int)global;
     c->micro_batch = (int)micro;
     c->seed = (uint64_t)seed;
-    c->dtype = (dls_dtype)dtype_bits;
+    c->dtype = (dls_dtype[]){DLS_F32, DLS_F64, DLS_BF16}[choice];
     return DLS_OK;
 }
 
@@ -109,20 +108,18 @@ dls_status dls_train_config_load(dls_config *cfg, dls_train_config *c)
 /* write down the settings */
 char *dls_train_settings(const dls_train_config *c, uint64_t corpus_hash)
 {
-    const dls_transformer_config *m = &c->model;
     const dls_adamw_options *w = &c->adamw;
-    char *text = NULL;
+    char *text = NULL, model[DLS_MODEL_SETTINGS];
+    dls_transformer_settings(&c->model, model);
     int n = asprintf(
         &text,
-        "model.vocabulary=%d\nmodel.context=%d\nmodel.layers=%d\nmodel.heads=%d\n"
-        "model.channels=%d\ndata.corpus_hash=%016llx\ndata.validation_fraction=%.17g\n"
+        "%sdata.corpus_hash=%016llx\ndata.validation_fraction=%.17g\n"
         "train.steps=%lld\ntrain.global_batch=%d\ntrain.learning_rate=%.17g\n"
         "train.minimum_learning_rate=%.17g\ntrain.warmup_steps=%lld\n"
         "train.weight_decay=%.17g\ntrain.beta1=%.17g\ntrain.beta2=%.17g\n"
         "train.epsilon=%.17g\ntrain.clip=%.17g\ntrain.seed=%llu\ntrain.dtype=%s\n",
-        m->vocabulary, m->context, m->layers, m->heads, m->channels,
-        (unsigned long long)corpus_hash, c->validation_fraction, (long long)c->steps,
-        c->global_batch, c->schedule.maximum, c->schedule.minimum,
+        model, (unsigned long long)corpus_hash, c->validation_fraction,
+        (long long)c->steps, c->global_batch, c->schedule.maximum, c->schedule.minimum,
         (long long)c->schedule.warmup, w->weight_decay, w->beta1, w->beta2, w->epsilon,
         w->clip, (unsigned long long)c->seed, dls_dtype_name(c->dtype));
     return n < 0 ? NULL : text;

@@ -14,28 +14,28 @@
 /* add to the meter */
 static void *loss_slot(const dls_meter *m, int slot)
 {
-    return (char *)m->losses + (size_t)slot * dls_dtype_size(m->ctx->dtype);
+    return (char *)m->losses + (size_t)slot * dls_dtype_size(m->ctx.dtype);
 }
 
 static dls_status clear_slot(dls_meter *m, int slot)
 {
-    DLS_CUDA(cudaMemsetAsync(loss_slot(m, slot), 0, dls_dtype_size(m->ctx->dtype),
-                             m->ctx->stream));
+    DLS_CUDA(cudaMemsetAsync(loss_slot(m, slot), 0, dls_dtype_size(m->ctx.dtype),
+                             m->ctx.stream));
     return DLS_OK;
 }
 
 static dls_status add_losses(dls_meter *m, int slot, const void *losses, size_t N)
 {
     void *scratch = loss_slot(m, m->window + 1), *to = loss_slot(m, slot);
-    DLS_TRY(dls_sum(m->ctx, scratch, losses, N));
-    return dls_add(m->ctx, to, to, scratch, 1);
+    DLS_TRY(dls_sum(&m->ctx, scratch, losses, N));
+    return dls_add(&m->ctx, to, to, scratch, 1);
 }
 
 dls_status dls_meter_begin(dls_meter *m)
 {
     if (m->n == m->window)
         return DLS_FAIL(DLS_ERR_STATE, "the meter has room for %d steps", m->window);
-    DLS_CUDA(cudaEventRecord(m->begin[m->n], m->ctx->stream));
+    DLS_CUDA(cudaEventRecord(m->begin[m->n], m->ctx.stream));
     return clear_slot(m, m->n);
 }
 
@@ -47,8 +47,8 @@ dls_status dls_meter_add(dls_meter *m, const void *losses, size_t N)
 dls_status dls_meter_end(dls_meter *m, const double *norm)
 {
     DLS_CUDA(cudaMemcpyAsync(m->norms + m->n, norm, sizeof *norm,
-                             cudaMemcpyDeviceToDevice, m->ctx->stream));
-    DLS_CUDA(cudaEventRecord(m->end[m->n], m->ctx->stream));
+                             cudaMemcpyDeviceToDevice, m->ctx.stream));
+    DLS_CUDA(cudaEventRecord(m->end[m->n], m->ctx.stream));
     m->n++;
     return DLS_OK;
 }
@@ -62,12 +62,12 @@ static double number_at(const void *numbers, dls_dtype dtype, int i)
 /* Reduces and copies losses [from, from + n) to the start of m->host, and waits. */
 static dls_status fetch_losses(dls_meter *m, dls_comm *comm, int from, int n)
 {
-    size_t size = dls_dtype_size(m->ctx->dtype);
-    DLS_TRY(dls_comm_all_reduce(comm, loss_slot(m, from), (size_t)n, m->ctx->dtype,
-                                DLS_SUM, m->ctx->stream));
+    size_t size = dls_dtype_size(m->ctx.dtype);
+    DLS_TRY(dls_comm_all_reduce(comm, loss_slot(m, from), (size_t)n, m->ctx.dtype,
+                                DLS_SUM, m->ctx.stream));
     DLS_CUDA(cudaMemcpyAsync(m->host, loss_slot(m, from), (size_t)n * size,
-                             cudaMemcpyDeviceToHost, m->ctx->stream));
-    return dls_ctx_sync(m->ctx);
+                             cudaMemcpyDeviceToHost, m->ctx.stream));
+    return dls_ctx_sync(&m->ctx);
 }
 
 dls_status dls_meter_read(dls_meter *m, dls_comm *comm, dls_step_record *out)
@@ -76,12 +76,12 @@ dls_status dls_meter_read(dls_meter *m, dls_comm *comm, dls_step_record *out)
     if (m->n == 0)
         return DLS_OK;
     DLS_CUDA(cudaMemcpyAsync(norms, m->norms, (size_t)m->n * sizeof *norms,
-                             cudaMemcpyDeviceToHost, m->ctx->stream));
+                             cudaMemcpyDeviceToHost, m->ctx.stream));
     DLS_TRY(fetch_losses(m, comm, 0, m->n));
     for (int i = 0; i < m->n; i++) {
         float milliseconds;
         DLS_CUDA(cudaEventElapsedTime(&milliseconds, m->begin[i], m->end[i]));
-        out[i] = (dls_step_record){number_at(m->host, m->ctx->dtype, i), norms[i],
+        out[i] = (dls_step_record){number_at(m->host, m->ctx.dtype, i), norms[i],
                                    milliseconds / 1e3};
     }
     m->n = 0;
@@ -102,7 +102,7 @@ dls_status dls_meter_add_evaluation(dls_meter *m, const void *losses, size_t N)
 dls_status dls_meter_read_evaluation(dls_meter *m, dls_comm *comm, double *sum)
 {
     DLS_TRY(fetch_losses(m, comm, m->window, 1));
-    *sum = number_at(m->host, m->ctx->dtype, 0);
+    *sum = number_at(m->host, m->ctx.dtype, 0);
     return DLS_OK;
 }
 
@@ -123,14 +123,15 @@ static dls_status make_events(dls_meter *m)
 
 size_t dls_meter_predict_memory(int window, dls_dtype dtype)
 {
-    return (window + 2) * dls_dtype_size(dtype) + window * sizeof(double);
+    size_t size = dls_dtype_size(dls_dtype_accumulator(dtype));
+    return (window + 2) * size + window * sizeof(double);
 }
 
 /* allocate the meter */
 dls_status dls_meter_create(dls_meter *m, dls_ctx *ctx, int window)
 {
-    size_t size = dls_dtype_size(ctx->dtype);
-    *m = (dls_meter){.ctx = ctx, .window = window};
+    *m = (dls_meter){.ctx = dls_ctx_accumulator(ctx), .window = window};
+    size_t size = dls_dtype_size(m->ctx.dtype);
     dls_memory_purpose before = dls_gpu_memory_purpose(DLS_MEM_ACTIVATIONS);
     cudaError_t a = dls_gpu_alloc_shared(&m->losses, (window + 2) * size);
     cudaError_t b = cudaMalloc((void **)&m->norms, window * sizeof *m->norms);

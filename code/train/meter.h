@@ -8,7 +8,7 @@
 /* define the meter */
 /* Losses, norms and times of the last few steps, on the device until asked for. */
 typedef struct dls_meter {
-    dls_ctx *ctx;
+    dls_ctx ctx;                /* of the losses' type, the accumulator's */
     int window, n;              /* room, steps so far */
     void *losses;               /* (window + 2) device: sums; evaluation; scratch */
     double *norms;              /* (window) device */

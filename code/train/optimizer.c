@@ -22,8 +22,9 @@ static dls_status update_range(dls_optimizer *o, int from, int to, double lr,
 {
     const dls_param *a = &o->params->items[from], *z = &o->params->items[to - 1];
     const dls_adamw_options *w = &o->options;
-    size_t at = a->offset * dls_dtype_size(o->ctx->dtype);
-    return dls_adamw(o->ctx, a->value, NULL, a->grad, (char *)o->m + at,
+    size_t at = a->offset * dls_dtype_size(dls_dtype_accumulator(o->ctx->dtype));
+    void *master = o->master ? (char *)o->master + at : NULL;
+    return dls_adamw(o->ctx, a->value, master, a->grad, (char *)o->m + at,
                      (char *)o->v + at, z->offset + z->count - a->offset, lr, w->beta1,
                      w->beta2, w->epsilon, a->decay ? w->weight_decay : 0, step,
                      coefficient);
@@ -47,10 +48,11 @@ static dls_status update_all(dls_optimizer *o, double lr, int64_t step,
 dls_status dls_optimizer_step(dls_optimizer *o, double lr, int64_t step)
 {
     double *square_sum = o->scalars, *norm = o->scalars + 1, *coef = o->scalars + 2;
+    dls_ctx wide = dls_ctx_accumulator(o->ctx);     // the gradients' type
     dls_status s = DLS_OK;
     DLS_CUDA(cudaMemsetAsync(square_sum, 0, sizeof *square_sum, o->ctx->stream));
     dls_trace_range_push("optimizer");
-    DLS_TRY_GOTO(s, dls_square_sum(o->ctx, square_sum, o->params->grads,
+    DLS_TRY_GOTO(s, dls_square_sum(&wide, square_sum, o->params->grads,
                                    o->params->elements), done);
     DLS_TRY_GOTO(s, dls_clip_coefficient(o->ctx, coef, norm, square_sum,
                                          o->options.clip), done);
@@ -63,7 +65,8 @@ done:
 /* clear and free the optimizer */
 static dls_status clear_moments(dls_optimizer *o)
 {
-    size_t bytes = o->params->elements * dls_dtype_size(o->ctx->dtype);
+    size_t size = dls_dtype_size(dls_dtype_accumulator(o->ctx->dtype));
+    size_t bytes = o->params->elements * size;
     DLS_CUDA(cudaMemsetAsync(o->m, 0, bytes, o->ctx->stream));
     DLS_CUDA(cudaMemsetAsync(o->v, 0, bytes, o->ctx->stream));
     return DLS_OK;
@@ -73,6 +76,7 @@ void dls_optimizer_free(dls_optimizer *o)
 {
     if (!o)
         return;
+    dls_device_free(o->master);
     dls_device_free(o->m);
     dls_device_free(o->v);
     dls_device_free(o->scalars);
@@ -81,10 +85,38 @@ void dls_optimizer_free(dls_optimizer *o)
 
 size_t dls_optimizer_predict_memory(size_t elements, dls_dtype dtype)
 {
-    return 2 * elements * dls_dtype_size(dtype) + 3 * sizeof(double);
+    dls_dtype wide = dls_dtype_accumulator(dtype);
+    int buffers = wide == dtype ? 2 : 3;
+    return buffers * elements * dls_dtype_size(wide) + 3 * sizeof(double);
+}
+
+dls_status dls_optimizer_put(dls_optimizer *o, const void *values)
+{
+    size_t size = dls_dtype_size(dls_dtype_accumulator(o->ctx->dtype));
+    DLS_TRY(dls_params_put(o->params, values));
+    if (o->master)
+        DLS_CUDA(cudaMemcpy(o->master, values, o->params->elements * size,
+                            cudaMemcpyHostToDevice));
+    return DLS_OK;
+}
+
+void *dls_optimizer_values(const dls_optimizer *o)
+{
+    return o->master ? o->master : o->params->values;
 }
 
 /* create the optimizer */
+static dls_status allocate_state(dls_optimizer *o)
+{
+    size_t n = o->params->elements;
+    dls_dtype wide = dls_dtype_accumulator(o->ctx->dtype);
+    if (wide != o->ctx->dtype)
+        DLS_TRY(dls_device_alloc(&o->master, n, wide, DLS_MEM_OPTIMIZER));
+    DLS_TRY(dls_device_alloc(&o->m, n, wide, DLS_MEM_OPTIMIZER));
+    DLS_TRY(dls_device_alloc(&o->v, n, wide, DLS_MEM_OPTIMIZER));
+    return dls_device_alloc((void **)&o->scalars, 3, DLS_F64, DLS_MEM_OPTIMIZER);
+}
+
 dls_status dls_optimizer_create(dls_optimizer **out, dls_ctx *ctx, dls_params *params,
                                 const dls_adamw_options *options)
 {
@@ -93,11 +125,7 @@ dls_status dls_optimizer_create(dls_optimizer **out, dls_ctx *ctx, dls_params *p
     if (!o)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the optimizer");
     *o = (dls_optimizer){.ctx = ctx, .params = params, .options = *options};
-    size_t n = params->elements;
-    DLS_TRY_GOTO(s, dls_device_alloc(&o->m, n, ctx->dtype, DLS_MEM_OPTIMIZER), fail);
-    DLS_TRY_GOTO(s, dls_device_alloc(&o->v, n, ctx->dtype, DLS_MEM_OPTIMIZER), fail);
-    DLS_TRY_GOTO(s, dls_device_alloc((void **)&o->scalars, 3, DLS_F64,
-                                     DLS_MEM_OPTIMIZER), fail);
+    DLS_TRY_GOTO(s, allocate_state(o), fail);
     DLS_TRY_GOTO(s, clear_moments(o), fail);
     *out = o;
     return DLS_OK;

@@ -21,7 +21,8 @@ typedef struct dls_optimizer {
     dls_ctx *ctx;
     dls_params *params;
     dls_adamw_options options;
-    void *m, *v;                /* (elements) device */
+    void *master;               /* (elements) device: unrounded values; NULL: not needed */
+    void *m, *v;                /* (elements) device, of the accumulator type */
     double *scalars;            /* device: square sum, norm, coefficient */
 } dls_optimizer;
 
@@ -34,6 +35,13 @@ void dls_optimizer_free(dls_optimizer *o);
 /* Clips and updates, all on the stream; step counts from 1. The norm before
    clipping is left in scalars[1]. */
 dls_status dls_optimizer_step(dls_optimizer *o, double lr, int64_t step);
+
+/* Sets the parameters, and their master where there is one, to `values` (elements) of the
+   accumulator type, host. */
+dls_status dls_optimizer_put(dls_optimizer *o, const void *values);
+
+/* The unrounded values, (elements) device, of the accumulator type. */
+void *dls_optimizer_values(const dls_optimizer *o);
 
 size_t dls_optimizer_predict_memory(size_t elements, dls_dtype dtype);
 

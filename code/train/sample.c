@@ -108,8 +108,7 @@ static dls_status open_model(sampler_state *s, const dls_checkpoint *c)
     DLS_TRY(dls_ctx_create(&s->ctx, 0, c->dtype));
     DLS_TRY(dls_transformer_create(&s->model, &s->ctx, &c->model, 1, c->model.context));
     DLS_TRY(dls_checkpoint_check_layout(c, &s->model->params));
-    DLS_CUDA(cudaMemcpy(s->model->params.values, c->values,
-                        c->elements * dls_dtype_size(c->dtype), cudaMemcpyHostToDevice));
+    DLS_TRY(dls_params_put(&s->model->params, c->values));
     DLS_CUDA(cudaMalloc((void **)&s->device, c->model.context * sizeof(int)));
     return DLS_OK;
 }

@@ -164,6 +164,19 @@ dls_status dls_train_predict_memory(const dls_train_config *c, int rank, int wor
 }
 
 /* make the parts */
+static dls_status set_initial_values(dls_trainer *t)
+{
+    const dls_params *set = &t->model->params;
+    void *host = malloc(set->elements * dls_dtype_size(dls_dtype_accumulator(set->dtype)));
+    if (!host)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no host memory for %zu initial values",
+                        set->elements);
+    dls_params_fill(set, t->config->seed, host);
+    dls_status s = dls_optimizer_put(t->optimizer, host);
+    free(host);
+    return s;
+}
+
 static dls_status make_parts(dls_trainer *t)
 {
     const dls_train_config *c = t->config;
@@ -172,8 +185,8 @@ static dls_status make_parts(dls_trainer *t)
     DLS_TRY(dls_ctx_create(&t->ctx, device, c->dtype));
     DLS_CUDA(dls_gpu_name_stream(t->ctx.stream, "compute"));
     DLS_TRY(dls_transformer_create(&t->model, &t->ctx, &c->model, c->micro_batch, T));
-    DLS_TRY(dls_params_initialise(&t->model->params, &t->ctx, c->seed));
     DLS_TRY(dls_optimizer_create(&t->optimizer, &t->ctx, &t->model->params, &c->adamw));
+    DLS_TRY(set_initial_values(t));
     DLS_TRY(dls_batch_create(&t->batch, &t->ctx, rows, T));
     DLS_TRY(dls_meter_create(&t->meter, &t->ctx, (int)c->log_every));
     t->offsets = calloc((size_t)rows, sizeof *t->offsets);
@@ -208,16 +221,14 @@ static dls_status choose_checkpoint(dls_trainer *t, dls_checkpoint *c)
 /* resume from a checkpoint */
 static dls_status restore(dls_trainer *t, const dls_checkpoint *c)
 {
-    size_t bytes = c->elements * dls_dtype_size(c->dtype);
+    size_t bytes = c->elements * dls_dtype_size(dls_dtype_accumulator(c->dtype));
     DLS_TRY(dls_checkpoint_same("setting", c->settings, t->settings));
     DLS_TRY(dls_checkpoint_check_layout(c, &t->model->params));
-    void *to[] = {t->model->params.values, t->optimizer->m, t->optimizer->v};
-    const void *from[] = {c->values, c->m, c->v};
-    for (int i = 0; i < 3; i++)
-        DLS_CUDA(cudaMemcpyAsync(to[i], from[i], bytes, cudaMemcpyHostToDevice,
-                                 t->ctx.stream));
+    DLS_TRY(dls_optimizer_put(t->optimizer, c->values));
+    DLS_CUDA(cudaMemcpy(t->optimizer->m, c->m, bytes, cudaMemcpyHostToDevice));
+    DLS_CUDA(cudaMemcpy(t->optimizer->v, c->v, bytes, cudaMemcpyHostToDevice));
     t->step = c->step;
-    return dls_ctx_sync(&t->ctx);
+    return DLS_OK;
 }
 
 static dls_status resume(dls_trainer *t)
@@ -232,7 +243,8 @@ static dls_status resume(dls_trainer *t)
 /* fetch the state */
 static dls_status fetch_state(dls_trainer *t, char *host, size_t bytes)
 {
-    const void *from[] = {t->model->params.values, t->optimizer->m, t->optimizer->v};
+    const void *from[] = {dls_optimizer_values(t->optimizer), t->optimizer->m,
+                          t->optimizer->v};
     for (int i = 0; i < 3; i++)
         DLS_CUDA(cudaMemcpyAsync(host + (size_t)i * bytes, from[i], bytes,
                                  cudaMemcpyDeviceToHost, t->ctx.stream));
@@ -242,7 +254,8 @@ static dls_status fetch_state(dls_trainer *t, char *host, size_t bytes)
 /* save the state */
 dls_status dls_trainer_save(dls_trainer *t)
 {
-    size_t bytes = t->model->params.elements * dls_dtype_size(t->config->dtype);
+    dls_dtype wide = dls_dtype_accumulator(t->config->dtype);
+    size_t bytes = t->model->params.elements * dls_dtype_size(wide);
     if (t->rank != 0)
         return DLS_OK;
     char *host = malloc(3 * bytes);
@@ -299,7 +312,10 @@ static dls_status begin_run(dls_trainer *t)
         DLS_TRY(resume(t));
     else
         DLS_TRY(start_over(t));
-    return dls_ddp_broadcast_parameters(t->ddp, t->model->params.values);
+    if (t->optimizer->master)
+        DLS_TRY(dls_ddp_broadcast(t->ddp, t->optimizer->master,
+                                  dls_dtype_accumulator(t->ctx.dtype)));
+    return dls_ddp_broadcast(t->ddp, t->model->params.values, t->ctx.dtype);
 }
 
 dls_status dls_trainer_create(dls_trainer **out, const dls_train_config *config,

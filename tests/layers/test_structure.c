@@ -139,7 +139,7 @@ static void initial_values(dls_dtype dtype, int alone, void *out)
     dls_linear(&b, "it", 6, 4, 1, 0.5);
     OK(b.status);
     OK(dls_params_allocate(&params, &ctx));
-    OK(dls_params_initialise(&params, &ctx, 7));
+    OK(dls_params_initialise(&params, 7));
     get(out, dls_params_find(&params, "it.weight")->value, 24 * dls_dtype_size(dtype));
     dls_build_free(&b);
     dls_params_free(&params);

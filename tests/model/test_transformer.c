@@ -41,7 +41,7 @@ static void begin(fixture *f, dls_transformer_config config, dls_dtype dtype)
     *f = (fixture){0};
     OK(dls_ctx_create(&f->ctx, 0, dtype));
     OK(dls_transformer_create(&f->model, &f->ctx, &config, B, T));
-    OK(dls_params_initialise(&f->model->params, &f->ctx, 3));
+    OK(dls_params_initialise(&f->model->params, 3));
     OK(dls_device_alloc((void **)&f->ids, 2 * N, DLS_F32, DLS_MEM_OTHER));
     put_tokens(f, -1, 0);
 }

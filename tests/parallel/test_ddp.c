@@ -143,7 +143,7 @@ static dls_status compare(dls_comm *comm, const model *reference, size_t bucket,
     DLS_TRY(build(&m, rank));
     DLS_TRY(dls_ddp_create(&ddp, &m.ctx, m.params, PARAMS, m.grads, comm, bucket,
                            bucket / 4));
-    DLS_TRY(dls_ddp_broadcast_parameters(ddp, m.values));
+    DLS_TRY(dls_ddp_broadcast(ddp, m.values, DLS_F64));
     dls_sampler_share(&s, rank, dls_comm_size(comm), &first, &n);
     dls_grad_hook hook = {ddp, dls_ddp_grad_ready};
     for (int p = 0; p < passes; p++) { // the rows of this share in `passes` micro-batches

@@ -43,7 +43,7 @@ Test(train, one_batch_is_learned_by_heart)
     dls_batch b;
     OK(dls_ctx_create(&ctx, 0, DLS_F32));
     OK(dls_transformer_create(&model, &ctx, &config, B, T));
-    OK(dls_params_initialise(&model->params, &ctx, 1));
+    OK(dls_params_initialise(&model->params, 1));
     OK(dls_optimizer_create(&o, &ctx, &model->params, &options));
     OK(dls_batch_create(&b, &ctx, B, T));
     load_one_batch(&b);

@@ -21,6 +21,7 @@ struct dls_ddp {
     dls_comm *comm;
     const dls_param *params;
     char *grads;
+    dls_dtype dtype;              // of the gradients
     int nparams, nbuckets;
     int next;                     // the bucket that is sent next
     int finished;                 // a step has been finished
@@ -39,7 +40,7 @@ static dls_status agree(const dls_ddp *d)
 {
     const dls_param *last = &d->params[d->nparams - 1];
     plan_summary mine = {
-        dls_bucket_hash(d->params, d->nparams, d->ctx->dtype, d->buckets, d->nbuckets),
+        dls_bucket_hash(d->params, d->nparams, d->dtype, d->buckets, d->nbuckets),
         (uint64_t)d->nparams, last->offset + last->count, (uint64_t)d->nbuckets};
     int world = dls_comm_size(d->comm);
     plan_summary all[world];
@@ -122,7 +123,7 @@ static dls_status make_plan(dls_ddp *d, size_t bucket_bytes, size_t first_bytes)
     d->reported = calloc(n, 1);
     if (!d->buckets || !d->states || !d->bucket_of || !d->reported)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a bucket plan");
-    DLS_TRY(dls_bucket_plan(d->params, d->nparams, dls_dtype_size(d->ctx->dtype),
+    DLS_TRY(dls_bucket_plan(d->params, d->nparams, dls_dtype_size(d->dtype),
                             first_bytes, bucket_bytes, d->buckets, &d->nbuckets));
     for (int b = 0; b < d->nbuckets; b++)
         for (int i = 0; i < d->buckets[b].params; i++)
@@ -141,6 +142,7 @@ dls_status dls_ddp_create(dls_ddp **out, dls_ctx *ctx, const dls_param *params, 
     d->ctx = ctx;
     d->comm = comm;
     d->params = params;
+    d->dtype = dls_dtype_accumulator(ctx->dtype);
     d->nparams = n;
     d->grads = flat_grads;
     DLS_TRY_GOTO(status, make_plan(d, bucket_bytes, first_bucket_bytes), fail);
@@ -164,12 +166,12 @@ static dls_status send_bucket(dls_ddp *d, int b)
 {
     const dls_bucket *bucket = &d->buckets[b];
     bucket_state *state = &d->states[b];
-    size_t size = dls_dtype_size(d->ctx->dtype);
+    size_t size = dls_dtype_size(d->dtype);
     DLS_CUDA(cudaEventRecord(state->ready, d->ctx->stream));
     DLS_CUDA(cudaStreamWaitEvent(d->stream, state->ready, 0));
     DLS_CUDA(cudaEventRecord(state->begin, d->stream));
     DLS_TRY(dls_comm_all_reduce(d->comm, d->grads + bucket->first * size, bucket->count,
-                                d->ctx->dtype, DLS_SUM, d->stream));
+                                d->dtype, DLS_SUM, d->stream));
     DLS_CUDA(cudaEventRecord(state->end, d->stream));
     return DLS_OK;
 }
@@ -221,11 +223,11 @@ dls_status dls_ddp_finish(dls_ddp *d)
     return DLS_OK;
 }
 
-dls_status dls_ddp_broadcast_parameters(dls_ddp *d, void *flat_values)
+dls_status dls_ddp_broadcast(dls_ddp *d, void *flat, dls_dtype dtype)
 {
     const dls_param *last = &d->params[d->nparams - 1];
-    return dls_comm_broadcast(d->comm, flat_values, last->offset + last->count,
-                              d->ctx->dtype, 0, d->ctx->stream);
+    return dls_comm_broadcast(d->comm, flat, last->offset + last->count, dtype, 0,
+                              d->ctx->stream);
 }
 
 /* measure the overlap */

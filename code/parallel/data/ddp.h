@@ -28,15 +28,15 @@ typedef struct dls_ddp_times { // virtual seconds, of one step on this rank
 } dls_ddp_times;
 
 /* Collective. params (n) in registration order; flat_grads holds their gradients, of
- * ctx->dtype, in memory from dls_gpu_alloc_shared. All must outlive the ddp. bucket sizes
+ * the accumulator type, in memory from dls_gpu_alloc_shared. All must outlive the ddp. bucket sizes
  * in bytes. DLS_ERR_COMM: the ranks disagree about the parameters or the buckets. */
 dls_status dls_ddp_create(dls_ddp **out, dls_ctx *ctx, const dls_param *params, int n,
                           void *flat_grads, dls_comm *comm, size_t bucket_bytes,
                           size_t first_bucket_bytes);
 void dls_ddp_destroy(dls_ddp *ddp); // after the streams are synchronised; NULL is fine
 
-/* Collective. flat_values := rank 0's. Enqueued on ctx->stream. */
-dls_status dls_ddp_broadcast_parameters(dls_ddp *ddp, void *flat_values);
+/* Collective. flat, with the parameters' offsets, := rank 0's. Enqueued on ctx->stream. */
+dls_status dls_ddp_broadcast(dls_ddp *ddp, void *flat, dls_dtype dtype);
 
 /* The hook: the last addition to this gradient is on ctx->stream. DLS_ERR_STATE: reported
  * twice in a step. */
