@@ -73,6 +73,7 @@ static void run_step(outcome *o, dls_transformer_config c, dls_dtype dtype)
 {
     dls_ctx ctx;
     dls_transformer *t;
+    dls_gpu_memory_reset_peaks(0);
     OK(dls_transformer_predict_memory(&c, B, T, dtype, &o->want));
     OK(dls_ctx_create(&ctx, 0, dtype));
     OK(dls_transformer_create(&t, &ctx, &c, B, T));
