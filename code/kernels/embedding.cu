@@ -12,13 +12,15 @@
 /* embed tokens on the device */
 template <typename real, typename acc = dls_acc<real>>
 __global__ void embedding_forward_kernel(real *out, const int *tokens, const real *wte,
-                                         const real *wpe, int T, int C, size_t count)
+                                         const int *positions, const real *wpe, int T,
+                                         int C, size_t count)
 {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count)
         return;
-    size_t n = i / C, c = i % C;
-    out[i] = real(acc(wte[(size_t)tokens[n] * C + c]) + acc(wpe[n % T * C + c]));
+    size_t n = i / C, c = i % C, t = positions ? (size_t)positions[n] : n % T;
+    acc position = wpe ? acc(wpe[t * C + c]) : acc(0);
+    out[i] = real(acc(wte[(size_t)tokens[n] * C + c]) + position);
 }
 
 /* gather the table gradient on the device */
@@ -65,16 +67,18 @@ __global__ void embedding_backward_position_kernel(acc *dwpe, const real *dout, 
 /* launch the embedding */
 template <typename real, typename acc = dls_acc<real>>
 static dls_status embedding_forward(dls_ctx *ctx, real *out, const int *tokens,
-                                    const real *wte, const real *wpe, int B, int T, int C)
+                                    const int *positions, const real *wte,
+                                    const real *wpe, int B, int T, int C)
 {
     size_t count = (size_t)B * T * C;
     if (count == 0)
         return DLS_OK;
     dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "embedding forward", (double)count,
-                    3.0 * count * sizeof(real) + 4.0 * B * T);
-    DLS_RUN_ON_HOST(ctx, dls_embedding_forward, out, tokens, wte, wpe, B, T, C);
+                    (wpe ? 3.0 : 2.0) * count * sizeof(real) + 4.0 * B * T);
+    DLS_RUN_ON_HOST(ctx, dls_embedding_forward, out, tokens, positions, wte, wpe, B, T,
+                    C);
     embedding_forward_kernel<real><<<dls_blocks(count, 256), 256, 0, ctx->stream>>>(
-        out, tokens, wte, wpe, T, C, count);
+        out, tokens, wte, positions, wpe, T, C, count);
     return dls_launched();
 }
 
@@ -88,7 +92,7 @@ static dls_status embedding_backward(dls_ctx *ctx, acc *dwte, acc *dwpe,
         return DLS_OK;
     double read = (double)N * C * sizeof(real);
     double table_bytes = read + 2.0 * rows * C * sizeof(acc) + 4.0 * N;
-    double position_bytes = read + 2.0 * T * C * sizeof(acc);
+    double position_bytes = dwpe ? read + 2.0 * T * C * sizeof(acc) : 0;
     dls_gpu_cost_of(DLS_WORK_REDUCTION, "embedding backward table", (double)N * C,
                     table_bytes);
     DLS_CHARGE_ON_HOST(ctx);
@@ -101,6 +105,8 @@ static dls_status embedding_backward(dls_ctx *ctx, acc *dwte, acc *dwpe,
         <<<dim3((unsigned)V, dls_blocks(C, 128)), 128, 0, ctx->stream>>>(
             dwte, dout, tokens, C, (int)N);
     DLS_TRY(dls_launched());
+    if (!dwpe)
+        return DLS_OK;
     dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "embedding backward position", (double)N * C,
                     position_bytes);
     embedding_backward_position_kernel<real>
@@ -110,11 +116,12 @@ static dls_status embedding_backward(dls_ctx *ctx, acc *dwte, acc *dwpe,
 
 /* expose the embedding */
 extern "C" dls_status dls_embedding_forward(dls_ctx *ctx, void *out, const int *tokens,
-                                            const void *wte, const void *wpe, int B,
-                                            int T, int C)
+                                            const int *positions, const void *wte,
+                                            const void *wpe, int B, int T, int C)
 {
-    return DLS_BY_TYPE(ctx, embedding_forward(ctx, (real *)out, tokens, (const real *)wte,
-                                              (const real *)wpe, B, T, C));
+    return DLS_BY_TYPE(ctx, embedding_forward(ctx, (real *)out, tokens, positions,
+                                              (const real *)wte, (const real *)wpe, B, T,
+                                              C));
 }
 
 extern "C" dls_status dls_embedding_backward(dls_ctx *ctx, void *dwte, void *dwpe,

@@ -11,15 +11,16 @@ extern "C" {
 #endif
 
 /* declare the embedding */
-/* out = wte[tokens] + wpe[position]. Tokens must lie in 0 .. V-1. */
+/* out = wte[tokens] + wpe[positions]. Tokens must lie in 0 .. V-1, positions in wpe. */
 dls_status dls_embedding_forward(dls_ctx *ctx,
-                                 void *out,          // (B, T, C)
-                                 const int *tokens,  // (B, T)
-                                 const void *wte,    // (V, C)
-                                 const void *wpe,    // (at least T, C)
+                                 void *out,             // (B, T, C)
+                                 const int *tokens,     // (B, T)
+                                 const int *positions,  // (B, T); NULL: 0 .. T-1 in each
+                                 const void *wte,       // (V, C)
+                                 const void *wpe,       // (positions, C); NULL: none
                                  int B, int T, int C);
 
-/* Adds to dwte and dwpe. The same input gives the same bits on every run: each element is
+/* Adds to dwte and, unless it is NULL, to dwpe, for positions 0 .. T-1. The same input gives the same bits on every run: each element is
  * summed by one thread, in ascending order of the position. */
 dls_status dls_embedding_backward(dls_ctx *ctx,
                                   void *dwte,         // (V, C) acc, added to

@@ -1,18 +1,24 @@
 /* code/kernels/embedding_host.c: from chapters/09-transformer-kernels.md. Edit the chapter, or edit here and run "make untangle". */
 /* Embedding in plain C: rows in order, the channels vectorised. */
 #include <stddef.h>
+#include <string.h>
 
 #include "kernels/real.h"
 
 #include "kernels/embedding_host.h"
 
 /* embed tokens on the host */
-void DLS_HOST_NAME(dls_embedding_forward)(real *out, const int *tokens, const real *wte,
+void DLS_HOST_NAME(dls_embedding_forward)(real *out, const int *tokens,
+                                          const int *positions, const real *wte,
                                           const real *wpe, int B, int T, int C)
 {
     for (size_t n = 0; n < (size_t)B * T; n++) {
         const real *token = wte + (size_t)tokens[n] * C;
-        const real *position = wpe + n % T * C;
+        if (!wpe) {
+            memcpy(out + n * C, token, C * sizeof *out);
+            continue;
+        }
+        const real *position = wpe + (positions ? (size_t)positions[n] : n % T) * C;
         #pragma omp simd
         for (int c = 0; c < C; c++)
             out[n * C + c] = narrow(widen(token[c]) + widen(position[c]));
@@ -25,12 +31,15 @@ void DLS_HOST_NAME(dls_embedding_backward)(acc *dwte, acc *dwpe, const real *dou
 {
     for (size_t n = 0; n < (size_t)B * T; n++) {
         acc *token = dwte + (size_t)tokens[n] * C;
-        acc *position = dwpe + n % T * C;
         const real *row = dout + n * C;
         #pragma omp simd
-        for (int c = 0; c < C; c++) {
+        for (int c = 0; c < C; c++)
             token[c] += widen(row[c]);
+        if (!dwpe)
+            continue;
+        acc *position = dwpe + n % T * C;
+        #pragma omp simd
+        for (int c = 0; c < C; c++)
             position[c] += widen(row[c]);
-        }
     }
 }

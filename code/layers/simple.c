@@ -230,8 +230,8 @@ static dls_status embedding_forward(const dls_layer *l, dls_pass *p, void *y,
 {
     (void)x;
     const void *wpe = l->bias < 0 ? NULL : dls_pass_value(p, l->bias);
-    return dls_embedding_forward(p->ctx, y, p->tokens, dls_pass_value(p, l->weight), wpe,
-                                 p->B, p->T, l->out);
+    return dls_embedding_forward(p->ctx, y, p->tokens, NULL, dls_pass_value(p, l->weight),
+                                 wpe, p->B, p->T, l->out);
 }
 
 static dls_status embedding_backward_input(const dls_layer *l, dls_pass *p, void *dx,

@@ -152,7 +152,7 @@ KERNEL_TEST(costs_follow_the_formulas)
     expect_costs(k, "gelu forward", 10 * n, 2 * n, 0, 0);
     OK(dls_add(&k->ctx, y, x, x, N * C));
     expect_costs(k, "add", n, 3 * n, 0, 0);
-    OK(dls_embedding_forward(&k->ctx, y, t, x, x, B, T, C));
+    OK(dls_embedding_forward(&k->ctx, y, t, NULL, x, x, B, T, C));
     expect_costs(k, "embedding forward", n, 3 * n, 0, 4 * N);
     OK(dls_embedding_backward(&k->ctx, y, m, x, t, B, T, C, V));
     expect_costs(k, "embedding backward", 2 * n, 2 * n, 2 * V * C + 2 * T * C, 4 * N);
@@ -191,7 +191,7 @@ KERNEL_TEST(nothing_is_not_an_error)
     double one[] = {1};
     void *x = kcase_put_acc(k, one, 1);
     int *t = kcase_put_ints(k, (int[]){0}, 1);
-    OK(dls_embedding_forward(&k->ctx, x, t, x, x, 0, 1, 1));
+    OK(dls_embedding_forward(&k->ctx, x, t, NULL, x, x, 0, 1, 1));
     OK(dls_embedding_backward(&k->ctx, x, x, x, t, 0, 1, 1, 1));
     OK(dls_layernorm_forward(&k->ctx, x, x, x, x, x, x, 0, 1));
     OK(dls_layernorm_backward_input(&k->ctx, x, x, x, x, x, x, 0, 1));

@@ -34,7 +34,7 @@ static void check_embedding(kcase *k, int B, int T, int C, int V)
     void *to = kcase_space(k, (size_t)N * C);
     void *dwte = kcase_put_acc(k, wte, (size_t)V * C);
     void *dwpe = kcase_put_acc(k, wpe, (size_t)T * C);
-    OK(dls_embedding_forward(&k->ctx, to, t, kcase_put(k, wte, (size_t)V * C),
+    OK(dls_embedding_forward(&k->ctx, to, t, NULL, kcase_put(k, wte, (size_t)V * C),
                              kcase_put(k, wpe, (size_t)T * C), B, T, C));
     OK(dls_embedding_backward(&k->ctx, dwte, dwpe, kcase_put(k, dout, (size_t)N * C), t,
                               B, T, C, V));
@@ -52,6 +52,23 @@ static void check_embedding(kcase *k, int B, int T, int C, int V)
         }
     expect_within(kcase_get_acc(k, dwte, (size_t)V * C), wte, 0, (size_t)V * C, "dwte");
     expect_within(kcase_get_acc(k, dwpe, (size_t)T * C), wpe, 0, (size_t)T * C, "dwpe");
+}
+
+KERNEL_TEST(embedding_positions)
+{
+    int tokens[] = {1, 0, 1, 1}, positions[] = {2, 0, 1, 2};
+    double wte[] = {1, 2, 3, 4}, wpe[] = {10, 20, 30, 40, 50, 60};
+    double with[] = {53, 64, 11, 22, 33, 44, 53, 64}, without[] = {3, 4, 1, 2, 3, 4, 3, 4};
+    double dout[] = {1, 2, 4, 8, 16, 32, 64, 128}, dwte[] = {4, 8, 81, 162};
+    int *t = kcase_put_ints(k, tokens, 4), *at = kcase_put_ints(k, positions, 4);
+    void *w = kcase_put(k, wte, 4), *p = kcase_put(k, wpe, 6), *to = kcase_space(k, 8);
+    void *d = kcase_put_acc(k, kcase_zeros(k, 4), 4);
+    OK(dls_embedding_forward(&k->ctx, to, t, at, w, p, 2, 2, 2));
+    expect_within(kcase_get(k, to, 8), with, 0, 8, "with positions");
+    OK(dls_embedding_forward(&k->ctx, to, t, NULL, w, NULL, 2, 2, 2));
+    expect_within(kcase_get(k, to, 8), without, 0, 8, "without a table");
+    OK(dls_embedding_backward(&k->ctx, d, NULL, kcase_put(k, dout, 8), t, 2, 2, 2, 2));
+    expect_within(kcase_get_acc(k, d, 4), dwte, 0, 4, "dwte");
 }
 
 KERNEL_TEST(embedding_sizes)
