@@ -45,7 +45,7 @@ __global__ void rmsnorm_backward_input_kernel(real *dx, const real *dout, const 
     const real *row = x + n * C, *drow = dout + n * C;
     acc r = rstd[n], product = 0;
     for (int c = lane; c < C; c += 32)
-        product += acc(drow[c]) * acc(weight[c]) * (acc(row[c]) * r);
+        product += acc(drow[c]) * acc(weight[c]) * acc(row[c]) * r;
     product = dls_warp_sum(product) / C;
     for (int c = lane; c < C; c += 32) {
         acc g = acc(drow[c]) * acc(weight[c]);

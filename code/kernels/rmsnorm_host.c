@@ -37,7 +37,7 @@ void DLS_HOST_NAME(dls_rmsnorm_backward_input)(real *dx, const real *dout, const
         acc r = rstd[n], product = 0;
         #pragma omp simd reduction(+ : product)
         for (int c = 0; c < C; c++)
-            product += widen(drow[c]) * widen(weight[c]) * (widen(row[c]) * r);
+            product += widen(drow[c]) * widen(weight[c]) * widen(row[c]) * r;
         product /= C;
         #pragma omp simd
         for (int c = 0; c < C; c++) {
