@@ -80,7 +80,7 @@ COMMON = -g -gdwarf-4 -O2 -MMD -MP $(WARN) $(INCLUDES) -DDLS_BACKEND_$(BACKEND)=
 CFLAGS = -std=c11 -D_GNU_SOURCE $(COMMON) $(EXTRA)
 CXXFLAGS = -std=c++17 $(COMMON) $(EXTRA)
 # The plain-C operations are the fast path of a CPU: let the compiler use all of it.
-HOST_KERNEL := -O3 -march=native -fopenmp-simd -fno-math-errno -ffp-contract=fast
+HOST_KERNEL := -O3 -march=native -fopenmp -fno-math-errno -ffp-contract=fast
 
 PROBE_C := $(filter build/src/code/vgpu/probe%.c build/src/code/vgpu/profile%.c \
                     build/src/code/vgpu/check%.c,$(SOURCES))
@@ -128,6 +128,7 @@ build/bin/vgpu-rewrite: $(REWRITER) build/src/code/vgpu/rewrite.h | build/setup.
 	@echo "  CC    $<"
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -g -O2 $(WARN) -Ibuild/src/code $(REWRITER) -o $@
 # A probed object: every access and basic block calls a hook (appendix A, probes).
+$(B)/code/vgpu/gpu_virtual_rows.c.o $(B)/code/vgpu/gpu_virtual_panels.c.o: EXTRA += $(HOST_KERNEL)
 PROBE_PACKAGES := libdw capstone
 PROBE_LIBS := $(shell pkg-config --libs $(PROBE_PACKAGES) 2>/dev/null)
 PROBE_O := $(call object,$(PROBE_C))

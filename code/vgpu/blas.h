@@ -85,10 +85,9 @@ int dls_blas_multiply(dls_blas_work work, int m, int n, int k, const void *a,
 void dls_blas_multiply_f64(double alpha, const dls_blas_matrix *a, const double *A,
                            const dls_blas_matrix *b, const double *B,
                            const dls_blas_matrix *d, double *D);
-/* d = alpha * a * b + beta * d in f32 without unpacking; 1 done, 0 not possible, < 0. */
-int dls_blas_multiply_f32(float alpha, const dls_blas_matrix *a, const float *A,
-                          const dls_blas_matrix *b, const float *B, float beta,
-                          const dls_blas_matrix *d, float *D);
+/* Product number i by oneDNN, in panels on all threads (vgpu/panels.h). 1: done, 0: not
+ * one of these, < 0. */
+int dls_blas_multiply_panels(const dls_blas_product *p, int i);
 /* What cublasLt does to the element (i, j) of product number `batch` before it is
  * rounded into D, and what it adds up when all elements are there. */
 double dls_blas_epilogue(const dls_blas_product *p, int batch, int i, int j, double v);

@@ -1,35 +1,11 @@
 /* code/vgpu/gpu_virtual_multiply.c: from chapters/A-virtual-gpu-blas.md. Edit the chapter, or edit here and run "make untangle". */
-/* The multiplications behind cuBLAS: f32 by oneDNN, the others by loops of our own.
+/* The multiplications behind cuBLAS that have no short cut: loops of our own.
  *
  * f64 exists for proofs, not for speed, and reaches a few GFLOP/s. fp16 sums are rounded
  * after every sixteen terms, which is how many one instruction of a tensor core adds. */
-#include "vgpu/blas.h"
-
-#include <oneapi/dnnl/dnnl.h>
 #include <string.h>
 
-/* multiply in f32 */
-/* 'N' or 'T' as a column-major reader says it, 0: neither; *ld the leading dimension. */
-static char flag_of(const dls_blas_matrix *x, long long *ld)
-{
-    int is_columns = x->down == 1 && x->right >= x->rows;
-    *ld = is_columns ? x->right : x->down;
-    if (is_columns)
-        return 'N';
-    return x->right == 1 && x->down >= x->columns ? 'T' : 0;
-}
-
-int dls_blas_multiply_f32(float alpha, const dls_blas_matrix *a, const float *A,
-                          const dls_blas_matrix *b, const float *B, float beta,
-                          const dls_blas_matrix *d, float *D)
-{
-    long long lda, ldb, ldd;
-    char ta = flag_of(a, &lda), tb = flag_of(b, &ldb);
-    if (!ta || !tb || flag_of(d, &ldd) != 'N')
-        return 0;
-    return dnnl_sgemm(tb, ta, d->columns, d->rows, a->columns, alpha, B, ldb, A, lda,
-                      beta, D, ldd) == dnnl_success ? 1 : -1;
-}
+#include "vgpu/panels.h"
 
 /* multiply in f64 */
 enum { PANEL_M = 64, PANEL_K = 128 };
@@ -113,9 +89,12 @@ static void multiply_f16(size_t m, size_t n, size_t k, const float *a, const flo
 int dls_blas_multiply(dls_blas_work work, int m, int n, int k, const void *a,
                       const void *b, void *sum)
 {
+    const dls_panel all = {
+        .rows = n, .columns = m, .depth = k, .x_row = k, .x_column = 1, .w_row = m,
+        .w_column = 1, .d_row = m, .factors = CUDA_R_32F, .result = CUDA_R_32F,
+        .alpha = 1, .x = b, .w = a, .d = sum};
     if (work == DLS_BLAS_F32)
-        return dnnl_sgemm('N', 'N', n, m, k, 1, b, k, a, m, 0, sum, m) == dnnl_success
-                   ? 0 : -1;
+        return dls_panels_multiply(&all) == 1 ? 0 : -1;
     if (work == DLS_BLAS_I32 || work == DLS_BLAS_I32_SCALED)
         multiply_i32((size_t)m, (size_t)n, (size_t)k, a, b, sum);
     else

@@ -214,18 +214,14 @@ static void scale_f64(const dls_blas_product *p, const double *C, double *D)
 static int run_directly(const dls_blas_product *p, int i, int empty)
 {
     void *A = dls_blas_matrix_at(&p->a, i), *B = dls_blas_matrix_at(&p->b, i);
-    void *C = dls_blas_matrix_at(&p->c, i), *D = dls_blas_matrix_at(&p->d, i);
+    void *D = dls_blas_matrix_at(&p->d, i);
     if (p->work == DLS_BLAS_F64) {
-        scale_f64(p, C, D);
+        scale_f64(p, dls_blas_matrix_at(&p->c, i), D);
         if (!empty)
             dls_blas_multiply_f64(p->alpha.d, &p->a, A, &p->b, B, &p->d, D);
         return 1;
     }
-    int plain = p->work == DLS_BLAS_F32 && p->a.type == CUDA_R_32F && !p->tf32 &&
-                p->narrow == CUDA_R_32F && p->d.type == CUDA_R_32F && !p->epilogue;
-    if (!plain || empty || (C != D && p->beta.f != 0))
-        return 0;
-    return dls_blas_multiply_f32(p->alpha.f, &p->a, A, &p->b, B, p->beta.f, &p->d, D);
+    return empty ? 0 : dls_blas_multiply_panels(p, i);
 }
 
 static int run_unpacked(const dls_blas_product *p, int i, int empty)
