@@ -21,7 +21,7 @@ BACKEND ?= virtual
 Q := $(if $(V),,@)
 B := build/$(BACKEND)
 
-.PHONY: all test help setup tangled check untangle lib tour runs record edition bench bench-vgpu clean
+.PHONY: all test help setup tangled check untangle lib tour runs record edition bench bench-cpu bench-vgpu clean
 all: runs
 	@$(MAKE) book
 
@@ -91,7 +91,7 @@ LIB_CU := $(filter build/src/code/%.cu,$(SOURCES))
 LIB_OTHER := $(filter build/src/code/%.S build/src/code/%.cpp,$(SOURCES))
 CLI_C := $(filter build/src/code/cli/%.c,$(SOURCES))
 # Benchmarks are programs of their own; homework is compiled by dls cc, in its test.
-is_bench = $(findstring /bench_,$(1))$(findstring /homework/,$(1))
+is_bench = $(findstring /bench_,$(1))$(findstring /homework/,$(1))$(findstring /peer_,$(1))
 TEST_C := $(foreach f,$(filter build/src/tests/%.c,$(SOURCES)),$(if $(call is_bench,$f),,$f))
 TEST_CU := $(foreach f,$(filter build/src/tests/%.cu,$(SOURCES)),$(if $(call is_bench,$f),,$f))
 BENCH_C := $(foreach f,$(filter build/src/tests/%.c build/src/tests/%.cu,$(SOURCES)),$(if $(findstring /bench_,$f),$f))
@@ -259,6 +259,16 @@ $(B)/bench/%.probed: $(B)/tests/%.cu.probed.o $(B)/libdls.probed.a
 $(B)/bench/vgpu/bench_probe: $(B)/bench/vgpu/bench_probe.probed
 bench: $(BENCH)
 	@for b in $(BENCH); do echo "== $$b"; $$b || exit; done
+# llm.c's CPU trainer, with its own flags, from the folder PEER; see bench_cpu.c.
+PEER_CC ?= $(CC)
+$(B)/bench/peer: build/src/tests/train/peer_llmc.c $(PEER)/train_gpt2.c
+	@mkdir -p $(@D)
+	$(Q)$(PEER_CC) -Ofast -march=native -fopenmp -DOMP -w -I$(PEER) $< -o $@ -lm
+bench-cpu: $(B)/bench/train/bench_cpu $(if $(PEER),$(B)/bench/peer)
+	@OMP_NUM_THREADS=$(THREADS) DLS_THREADS=$(THREADS) \
+	  $< $(if $(PEER),$(B)/bench/peer $(B)/bench)
+THREADS ?= 2
+$(B)/tests/train/bench_cpu.c.o: EXTRA += $(HOST_KERNEL)
 bench-vgpu: $(filter $(B)/bench/vgpu/%,$(BENCH))
 	@for b in $^; do echo "== $$b"; $$b || exit; done
 

@@ -6,8 +6,8 @@
  * call returns the same error, since nothing after it can be trusted. */
 #include "vgpu/observer.h"
 
-#include <omp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,6 +78,15 @@ static void refuse_after_fork(void)
              "one that already used its devices; fork before the first CUDA call");
 }
 
+static int share_of_cores(int ranks)
+{
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    int known = sched_getaffinity(0, sizeof allowed, &allowed) == 0;
+    int cores = known ? CPU_COUNT(&allowed) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    return cores > ranks ? cores / ranks : 1;
+}
+
 static dls_status initialise(const dls_gpu_options *options)
 {
     const char *watchdog = getenv("DLS_WATCHDOG");
@@ -87,8 +96,7 @@ static dls_status initialise(const dls_gpu_options *options)
     if (watchdog && !(fresh.watchdog > 0))
         return DLS_FAIL(DLS_ERR_INPUT, "DLS_WATCHDOG=%s: expected seconds > 0", watchdog);
     if (fresh.threads == 0)
-        fresh.threads = fresh.options.world > 1 ? 1 : (int)sysconf(_SC_NPROCESSORS_ONLN);
-    omp_set_num_threads(fresh.threads);
+        fresh.threads = share_of_cores(fresh.options.world);
     fresh.random = fresh.options.seed * 0x9E3779B97F4A7C15u + 1;
     dls_vgpu = fresh;
     initialised = 1;

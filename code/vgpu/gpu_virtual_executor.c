@@ -10,10 +10,12 @@
 #include "vgpu/observer.h"
 
 #include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
+#include "vgpu/host_times.h"
 #include "vgpu/space.h"
 #include "vgpu/trace.h"
 
@@ -99,6 +101,19 @@ static int fail_operation(const struct CUstream_st *s, const dls_gpu_op *op, int
     return -1;
 }
 
+static void take_threads(void)
+{
+    if (omp_get_max_threads() != dls_vgpu.threads)
+        omp_set_num_threads(dls_vgpu.threads);
+}
+
+static double real_time(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 /* Removes and runs the first operation of the stream: 1, or -1 when it failed. */
 static int run_head(struct CUstream_st *s, double earliest)
 {
@@ -112,10 +127,14 @@ static int run_head(struct CUstream_st *s, double earliest)
     if (dls_vgpu_observer)
         dls_vgpu_observer->begun(s, operation);
     if (operation->op.run) {
+        double began = dls_host_times_on ? real_time() : 0;
         dls_space_open();
+        take_threads();
         dls_vgpu.executing++;
         code = operation->op.run(operation->arg, start, &finish);
         dls_vgpu.executing--;
+        if (dls_host_times_on)
+            dls_host_times_add(&operation->op, real_time() - began);
     }
     if (dls_vgpu_observer)
         dls_vgpu_observer->ended(s, operation);
@@ -195,12 +214,6 @@ static cudaError_t report_stall(const char *reason, dls_status status)
 }
 
 /* wait until a mark is done */
-static double real_time(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Nothing could run since `since` (real s): sleep, or report. */
 static cudaError_t sleep_or_report(const dls_vgpu_mark *mark, double since)

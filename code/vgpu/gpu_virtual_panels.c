@@ -149,8 +149,7 @@ static int multiply_parts(const dls_blas_product *p, int batch, const dls_panel 
 {
     cut c = cut_of(v, p != NULL && (p->epilogue & BGRAD) != 0);
     int worst = 1;
-    #pragma omp parallel for schedule(dynamic) reduction(min : worst) \
-        num_threads(dls_vgpu.threads < c.count ? dls_vgpu.threads : c.count)
+    #pragma omp parallel for schedule(dynamic) reduction(min : worst) if(c.count > 1)
     for (int i = 0; i < c.count; i++) {
         omp_set_num_threads(1); // for oneDNN: this thread has its part
         int code = multiply_part(p, batch, v, c, i);

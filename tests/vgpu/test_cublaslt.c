@@ -243,13 +243,13 @@ static void check_backward(uint32_t e)
         for (int j = 0; j < N; j++) {
             double g = plain(i, j), x = (double)aux[i + j * LD];
             double want = is_relu ? (i % 2 ? 0 : g) : g * slope(x);
-            double bound = is_relu ? 0 : fabs(g) * (0x1p-25 + 20 * 0x1p-24);
+            double bound = is_relu ? 0 : fabs(g) * (0x1p-25 + 14 * 0x1p-24);
             cr_expect(fabs((double)D[i + j * LD] - want) <= bound, "%u, %d", e, i);
             sum += want;
             size += fabs(g);
         }
         if (e & 16)
-            cr_expect(fabs((double)bias[i] - sum) <= size * (0x1p-25 + 20 * 0x1p-24));
+            cr_expect(fabs((double)bias[i] - sum) <= size * (0x1p-25 + 14 * 0x1p-24));
     }
 }
 
