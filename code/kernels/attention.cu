@@ -14,24 +14,27 @@ extern "C" dls_status dls_attention_choose(const dls_attention_shape *s, dls_dty
 {
     static const char *const names[] = {"naive", "flash", "tensor"};
     const char *word = getenv("DLS_ATTENTION");
-    (void)s, (void)dtype;
-    *way = DLS_ATTENTION_NAIVE;
-    if (word == nullptr || *word == 0)
-        return DLS_OK;
-    for (int i = 0; i < DLS_ATTENTION_WAYS; i++)
-        if (strcmp(word, names[i]) == 0) {
-            *way = DLS_ATTENTION_NAIVE;
-            return DLS_OK;
-        }
-    return DLS_FAIL(DLS_ERR_INPUT,
-                    "DLS_ATTENTION: expected naive, flash or tensor, got \"%.40s\"", word);
+    (void)dtype;
+    int asked = DLS_ATTENTION_FLASH;
+    if (word != nullptr && *word != 0)
+        for (asked = 0; asked < DLS_ATTENTION_WAYS && strcmp(word, names[asked]) != 0; asked++)
+            ;
+    if (asked == DLS_ATTENTION_WAYS)
+        return DLS_FAIL(DLS_ERR_INPUT,
+                        "DLS_ATTENTION: expected naive, flash or tensor, got \"%.40s\"", word);
+    if (asked == DLS_ATTENTION_TENSOR)
+        asked = DLS_ATTENTION_FLASH;
+    if (s->D > DLS_FLASH_LARGEST_HEAD)
+        asked = DLS_ATTENTION_NAIVE;
+    *way = (dls_attention_way)asked;
+    return DLS_OK;
 }
 
 /* go the naive way */
 static size_t square_bytes(const dls_attention_shape *s, dls_dtype dtype)
 {
-    size_t size = dls_dtype_size(dls_dtype_accumulator(dtype));
-    return (size_t)s->B * s->H * s->Tq * s->Tk * size;
+    return (size_t)s->B * s->H * s->Tq * s->Tk
+           * dls_dtype_size(dls_dtype_accumulator(dtype));
 }
 
 static dls_status naive_forward(dls_ctx *ctx, const dls_attention_shape *s, void *out,
@@ -47,6 +50,15 @@ static dls_status naive_forward(dls_ctx *ctx, const dls_attention_shape *s, void
     return status;
 }
 
+static dls_status naive_backward(dls_ctx *ctx, const dls_attention_shape *s, void *dq,
+                                 void *dk, void *dv, void *temporary, const void *dout,
+                                 const void *q, const void *k, const void *v)
+{
+    char *att = (char *)temporary, *scratch = att + square_bytes(s, ctx->dtype);
+    DLS_TRY(dls_attention_naive_forward(ctx, s, nullptr, nullptr, att, q, k, v));
+    return dls_attention_naive_backward(ctx, s, dq, dk, dv, scratch, dout, q, k, v, att);
+}
+
 /* enter the attention */
 extern "C" dls_status dls_attention_forward(dls_ctx *ctx, const dls_attention_shape *shape,
                                             void *out, void *lse, const void *q,
@@ -56,7 +68,11 @@ extern "C" dls_status dls_attention_forward(dls_ctx *ctx, const dls_attention_sh
     dls_attention_way way;
     DLS_TRY(dls_attention_complete(&s));
     DLS_TRY(dls_attention_choose(&s, ctx->dtype, &way));
-    return naive_forward(ctx, &s, out, lse, q, k, v);
+    if (s.B == 0 || s.Tq == 0)
+        return DLS_OK;
+    if (way == DLS_ATTENTION_NAIVE)
+        return naive_forward(ctx, &s, out, lse, q, k, v);
+    return dls_attention_flash_forward(ctx, &s, out, lse, q, k, v);
 }
 
 extern "C" dls_status dls_attention_backward(dls_ctx *ctx, const dls_attention_shape *shape,
@@ -65,15 +81,22 @@ extern "C" dls_status dls_attention_backward(dls_ctx *ctx, const dls_attention_s
                                              const void *k, const void *v, const void *out,
                                              const void *lse)
 {
-    (void)out, (void)lse;
     dls_attention_shape s = *shape;
+    dls_attention_way way;
     DLS_TRY(dls_attention_complete(&s));
-    char *att = (char *)temporary, *scratch = att + square_bytes(&s, ctx->dtype);
-    DLS_TRY(dls_attention_naive_forward(ctx, &s, nullptr, nullptr, att, q, k, v));
-    return dls_attention_naive_backward(ctx, &s, dq, dk, dv, scratch, dout, q, k, v, att);
+    DLS_TRY(dls_attention_choose(&s, ctx->dtype, &way));
+    if (s.B == 0 || (s.Tq == 0 && s.Tk == 0))
+        return DLS_OK;
+    if (way == DLS_ATTENTION_NAIVE)
+        return naive_backward(ctx, &s, dq, dk, dv, temporary, dout, q, k, v);
+    return dls_attention_flash_backward(ctx, &s, dq, dk, dv, temporary, dout, q, k, v, out,
+                                        lse);
 }
 
 extern "C" size_t dls_attention_temporary(const dls_attention_shape *s, dls_dtype dtype)
 {
-    return 2 * square_bytes(s, dtype);
+    dls_attention_way way = DLS_ATTENTION_FLASH;
+    if (dls_attention_choose(s, dtype, &way) != DLS_OK || way == DLS_ATTENTION_NAIVE)
+        return 2 * square_bytes(s, dtype);
+    return (size_t)s->B * s->H * s->Tq * dls_dtype_size(dls_dtype_accumulator(dtype));
 }

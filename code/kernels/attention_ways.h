@@ -5,6 +5,7 @@
 #define DLS_KERNELS_ATTENTION_WAYS_H
 
 #include "kernels/attention.h"
+#include "kernels/attention_traffic.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -15,10 +16,22 @@ typedef enum dls_attention_way {
     DLS_ATTENTION_NAIVE, DLS_ATTENTION_FLASH, DLS_ATTENTION_TENSOR, DLS_ATTENTION_WAYS
 } dls_attention_way;
 
-/* What DLS_ATTENTION says; the best that applies when it is not set. DLS_ERR_INPUT: it
- * names no way. */
+/* What DLS_ATTENTION says, if it can do this shape; else the best that can. DLS_ERR_INPUT:
+ * it names no way. */
 dls_status dls_attention_choose(const dls_attention_shape *s, dls_dtype dtype,
                                 dls_attention_way *way);
+
+/* declare the flash way */
+enum { DLS_FLASH_LARGEST_HEAD = 256 };
+
+/* As dls_attention_forward and _backward; temporary is (B, H, Tq) accumulators. */
+dls_status dls_attention_flash_forward(dls_ctx *ctx, const dls_attention_shape *s,
+                                       void *out, void *lse, const void *q, const void *k,
+                                       const void *v);
+dls_status dls_attention_flash_backward(dls_ctx *ctx, const dls_attention_shape *s,
+                                        void *dq, void *dk, void *dv, void *temporary,
+                                        const void *dout, const void *q, const void *k,
+                                        const void *v, const void *out, const void *lse);
 
 #ifdef __cplusplus
 }
