@@ -89,8 +89,8 @@ extern "C" dls_status dls_attention_backward(dls_ctx *ctx, const dls_attention_s
         return DLS_OK;
     if (way == DLS_ATTENTION_NAIVE)
         return naive_backward(ctx, &s, dq, dk, dv, temporary, dout, q, k, v);
-    return dls_attention_flash_backward(ctx, &s, dq, dk, dv, temporary, dout, q, k, v, out,
-                                        lse);
+    return dls_attention_flash_backward(ctx, &s, dq, dk, dv, temporary, dout, q, k, v,
+                                        out, lse);
 }
 
 extern "C" size_t dls_attention_temporary(const dls_attention_shape *s, dls_dtype dtype)

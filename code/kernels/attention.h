@@ -12,8 +12,8 @@
 
 #include <stdint.h>
 
-#include "base/rng.h"
 #include "base/status.h"
+#include "kernels/dropout.h"
 #include "tensor/tensor.h"
 
 #ifdef __cplusplus
@@ -66,15 +66,27 @@ DLS_HD size_t dls_attention_at(const int *starts, size_t sequence, size_t row, i
     return starts ? (size_t)starts[b] * row : (size_t)b * sequence;
 }
 
-/* The factor of a weight under dropout: 0, or 1 / (1 - p). */
-DLS_HD double dls_attention_kept(const dls_attention_shape *s, int b, int h, int i, int j)
+/* Where query i of a sequence stands among its keys. */
+DLS_HD int dls_attention_position(const dls_attention_shape *s, int i, int queries,
+                                  int keys)
 {
-    (void)b, (void)h, (void)i, (void)j;
-    return s->dropout > 0 ? 1 / (1 - s->dropout) : 1;
+    return s->causal ? keys - queries + i : i;
+}
+
+DLS_HD dls_dropout_gate dls_attention_gate(const dls_attention_shape *s, int b, int h)
+{
+    return dls_dropout_of_head(dls_dropout_gate_of(s->dropout, s->seed, s->stream),
+                               s->first_sequence + b, s->first_head + h);
+}
+
+/* The factor of a weight under dropout: 0, or 1 / (1 - p). */
+DLS_HD double dls_attention_kept(const dls_dropout_gate *gate, int position, int j)
+{
+    return dls_dropout_keeps(gate, dls_dropout_pair(position, j)) ? gate->scale : 0;
 }
 
 /* declare the attention */
-/* What zeros stand for is filled in; DLS_ERR_INPUT when the numbers do not fit together. */
+/* Fills in what zeros stand for; DLS_ERR_INPUT when the numbers do not fit together. */
 dls_status dls_attention_complete(dls_attention_shape *s);
 
 /* Visible pairs of all sequences; those of full length when s->pairs is 0. */

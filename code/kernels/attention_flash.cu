@@ -19,6 +19,8 @@ flash_forward_kernel(dls_attention_shape s, real *out, dls_acc<real> *lse, const
     /* find the heads of a query tile */
     const int queries = dls_attention_queries(&s, b), keys = dls_attention_keys(&s, b);
     const int shared = h / (s.H / s.Hk);
+    const int before = dls_attention_position(&s, 0, queries, keys);
+    const dls_dropout_gate gate = dls_attention_gate(&s, b, h);
     auto of_q = flash_head(q, s.starts_q, s.q_sequence, s.q_row, b, h, s.D, queries);
     auto of_k = flash_head(k, s.starts_k, s.k_sequence, s.k_row, b, shared, s.D, keys);
     auto of_v = flash_head(v, s.starts_k, s.v_sequence, s.v_row, b, shared, s.D, keys);
@@ -42,7 +44,7 @@ flash_forward_kernel(dls_attention_shape s, real *out, dls_acc<real> *lse, const
         acc p[tile::TR][tile::TC] = {};
         flash_multiply<W>(p, Q, K);
         /* replace scores by weights */
-        #pragma unroll
+        FLASH_UNROLL
         for (int i = 0; i < tile::TR; i++) {
             acc most = largest[i];
             for (int j = 0; j < tile::TC; j++) {
@@ -61,7 +63,8 @@ flash_forward_kernel(dls_attention_shape s, real *out, dls_acc<real> *lse, const
                 acc weight = exp(p[i][j] - from);
                 total[i] += weight;
                 if (s.dropout > 0)
-                    weight *= (acc)dls_attention_kept(&s, b, h, first + y + 16 * i, j0 + x + 16 * j);
+                    weight *= (acc)dls_attention_kept(&gate, before + first + y + 16 * i,
+                                                      j0 + x + 16 * j);
                 P[(y + 16 * i) * tile::WEIGHTS + x + 16 * j] = weight;
             }
         }

@@ -20,6 +20,12 @@
 
 enum { FLASH_THREADS = 256 };
 
+#ifdef __CUDACC__
+#define FLASH_UNROLL _Pragma("unroll")
+#else
+#define FLASH_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /* choose the tiles */
 /* Rows per thread of the own and of the other tile; W is the padded head size. */
 template <typename acc, int W>
@@ -78,21 +84,20 @@ __device__ inline void flash_multiply(acc (&sum)[TR][TC], const acc *own, const 
 {
     const int pitch = flash_tile<acc, W>::PITCH, per = flash_tile<acc, W>::PER;
     const int x = threadIdx.x % 16, y = threadIdx.x / 16;
-    #pragma unroll 4
     for (int d = 0; d < W; d += per) {
         flash_quad<acc> a[TR], b[TC];
         /* fetch quads of both tiles */
-        #pragma unroll
+        FLASH_UNROLL
         for (int i = 0; i < TR; i++)
             a[i] = *(const flash_quad<acc> *)&own[(y + 16 * i) * pitch + d];
-        #pragma unroll
+        FLASH_UNROLL
         for (int j = 0; j < TC; j++)
             b[j] = *(const flash_quad<acc> *)&other[(x + 16 * j) * pitch + d];
-        #pragma unroll
+        FLASH_UNROLL
         for (int i = 0; i < TR; i++)
-            #pragma unroll
+            FLASH_UNROLL
             for (int j = 0; j < TC; j++)
-                #pragma unroll
+                FLASH_UNROLL
                 for (int e = 0; e < per; e++)
                     sum[i][j] += a[i].at[e] * b[j].at[e];
     }
@@ -106,19 +111,18 @@ __device__ inline void flash_add_weighted(acc (&sum)[TR][W / 16], const acc *wei
 {
     typedef flash_tile<acc, W> tile;
     const int x = threadIdx.x % 16, y = threadIdx.x / 16;
-    #pragma unroll 2
     for (int k = 0; k < tile::C; k += tile::PER) {
         flash_quad<acc> w[TR];
-        #pragma unroll
+        FLASH_UNROLL
         for (int i = 0; i < TR; i++)
             w[i] = *(const flash_quad<acc> *)&weights[(y + 16 * i) * tile::WEIGHTS + k];
         /* add a few weighted rows */
-        #pragma unroll
+        FLASH_UNROLL
         for (int e = 0; e < tile::PER; e++)
-            #pragma unroll
+            FLASH_UNROLL
             for (int n = 0; n < W / 16; n++) {
                 acc value = rows[(k + e) * tile::PITCH + x + 16 * n];
-                #pragma unroll
+                FLASH_UNROLL
                 for (int i = 0; i < TR; i++)
                     sum[i][n] += w[i].at[e] * value;
             }

@@ -57,9 +57,10 @@ flash_backward_kernel(flash_backward_arguments<real> a)
     const int b = blockIdx.x / (s.H / group), head = blockIdx.x % (s.H / group) * group;
     const int queries = dls_attention_queries(&s, b), keys = dls_attention_keys(&s, b);
     const int own_count = by_key ? keys : queries, before = keys - queries;
+    const int position = dls_attention_position(&s, 0, queries, keys);  // of query 0
     if (first >= own_count)
         return;  // the whole block
-    int begin = 0, end = queries;
+    int begin = 0, end = queries, j0 = 0;  // other rows; the first of the present tile
     if (by_key && s.causal && first > before)
         begin = (first - before) / tile::C * tile::C;
     if (!by_key)
@@ -68,6 +69,7 @@ flash_backward_kernel(flash_backward_arguments<real> a)
     for (int h = head; h < head + group; h++) {
         /* find the heads of a walk */
         const int shared = h / (s.H / s.Hk);
+        const dls_dropout_gate gate = dls_attention_gate(&s, b, h);
         auto of_q = flash_head(a.q, s.starts_q, s.q_sequence, s.q_row, b, h, s.D, queries);
         auto of_do = flash_head(a.dout, s.starts_q, s.o_sequence, s.o_row, b, h, s.D, queries);
         auto of_k = flash_head(a.k, s.starts_k, s.k_sequence, s.k_row, b, shared, s.D, keys);
@@ -78,31 +80,33 @@ flash_backward_kernel(flash_backward_arguments<real> a)
             flash_load<W, tile::R>(own_first, by_key ? of_k : of_q, first, s.D, (acc)s.scale);
             flash_load<W, tile::R>(own_second, by_key ? of_v : of_do, first, s.D, acc(1));
         }
-        if (!by_key)
+        if (!by_key) {
             /* load the statistics of queries */
             for (int n = threadIdx.x; n < (by_key ? tile::C : tile::R); n += FLASH_THREADS) {
                 int row = (by_key ? j0 : first) + n;
                 row_lse[n] = row < queries ? lse[row] : acc(-INFINITY);
                 row_delta[n] = row < queries ? delta[row] : acc(0);
             }
-        for (int j0 = begin; j0 < end; j0 += tile::C) {
+        }
+        for (j0 = begin; j0 < end; j0 += tile::C) {
             __syncthreads();
             /* load the tiles of a step */
             flash_load<W, tile::C>(other_first, by_key ? of_q : of_k, j0, s.D, acc(1));
             flash_load<W, tile::C>(other_second, by_key ? of_do : of_v, j0, s.D, acc(1));
-            if (by_key)
+            if (by_key) {
                 /* load the statistics of queries */
                 for (int n = threadIdx.x; n < (by_key ? tile::C : tile::R); n += FLASH_THREADS) {
                     int row = (by_key ? j0 : first) + n;
                     row_lse[n] = row < queries ? lse[row] : acc(-INFINITY);
                     row_delta[n] = row < queries ? delta[row] : acc(0);
                 }
+            }
             __syncthreads();
             acc p[tile::TR][tile::TC] = {}, ds[tile::TR][tile::TC] = {};
             flash_multiply<W>(p, own_first, other_first);
             flash_multiply<W>(ds, own_second, other_second);
             /* make weights and score gradients */
-            #pragma unroll
+            FLASH_UNROLL
             for (int i = 0; i < tile::TR; i++)
                 for (int j = 0; j < tile::TC; j++) {
                     const int own = y + 16 * i, other = x + 16 * j, n = by_key ? other : own;
@@ -112,7 +116,7 @@ flash_backward_kernel(flash_backward_arguments<real> a)
                                    && key < dls_attention_seen(&s, query, queries, keys);
                     acc weight = visible ? exp(p[i][j] - row_lse[n]) : acc(0);
                     acc kept = s.dropout > 0 && visible
-                                   ? (acc)dls_attention_kept(&s, b, h, query, key) : acc(1);
+                                   ? (acc)dls_attention_kept(&gate, position + query, key) : acc(1);
                     ds[i][j] = visible ? weight * (ds[i][j] * kept - row_delta[n]) : acc(0);
                     p[i][j] = weight * kept;
                 }

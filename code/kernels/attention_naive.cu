@@ -22,7 +22,10 @@ struct heads {
     {
         return data + dls_attention_at(starts, sequence, row, b) + h / group * head;
     }
-    heads<const real> reading() const { return {data, sequence, head, row, group, starts}; }
+    heads<const real> reading() const
+    {
+        return {data, sequence, head, row, group, starts};
+    }
 };
 
 enum { SCORES, ALONG_ROWS, ALONG_COLUMNS };  // the three kinds of product
@@ -37,7 +40,8 @@ __global__ void attention_product_kernel(heads<out_t> out, heads<const left_t> l
     int x = threadIdx.x, y = threadIdx.y, row = blockIdx.z * 16, column = blockIdx.y * 16;
     int group = kind == ALONG_COLUMNS ? s.H / s.Hk : 1;
     int sequence = blockIdx.x / (s.H / group), head = blockIdx.x % (s.H / group) * group;
-    int queries = dls_attention_queries(&s, sequence), keys = dls_attention_keys(&s, sequence);
+    int queries = dls_attention_queries(&s, sequence);
+    int keys = dls_attention_keys(&s, sequence);
     /* choose the lengths of the product */
     int M = kind == ALONG_COLUMNS ? keys : queries;
     int N = kind == SCORES ? keys : s.D;
@@ -55,18 +59,24 @@ __global__ void attention_product_kernel(heads<out_t> out, heads<const left_t> l
     for (int h = head; h < head + group; h++) {
         const left_t *from_left = left.at(sequence, h);
         const right_t *from_right = right.at(sequence, h);
+        const dls_dropout_gate gate = dls_attention_gate(&s, sequence, h);
         for (int k = first; k < last; k += 16) {
             /* load both tiles */
             if (kind == ALONG_COLUMNS)  // stored (K, M)
                 a[x][y] = k + y < last && row + x < M
-                              ? acc(from_left[(k + y) * left.row + row + x])
-                                    * (acc)dls_attention_kept(&s, sequence, h, k + y, row + x)
-                              : acc(0);
+                              ? acc(from_left[(k + y) * left.row + row + x]) : acc(0);
             else                        // stored (M, K)
                 a[y][x] = row + y < M && k + x < last
-                              ? acc(from_left[(row + y) * left.row + k + x])
-                                    * (acc)dls_attention_kept(&s, sequence, h, row + y, k + x)
-                              : acc(0);
+                              ? acc(from_left[(row + y) * left.row + k + x]) : acc(0);
+            if (s.dropout > 0) {
+                /* drop weights of a tile */
+                if (kind == ALONG_COLUMNS)
+                    a[x][y] *= (acc)dls_attention_kept(
+                        &gate, dls_attention_position(&s, k + y, queries, keys), row + x);
+                else
+                    a[y][x] *= (acc)dls_attention_kept(
+                        &gate, dls_attention_position(&s, row + y, queries, keys), k + x);
+            }
             if (kind == SCORES)         // stored (N, K)
                 b[x][y] = column + y < N && k + x < last
                               ? acc(from_right[(column + y) * right.row + k + x]) : acc(0);
@@ -93,7 +103,8 @@ __global__ void attention_softmax_kernel(acc *att, acc *lse, dls_attention_shape
     if (n >= (size_t)s.B * s.H * s.Tq)
         return;
     int sequence = (int)(n / s.Tq / s.H), i = (int)(n % s.Tq);
-    int queries = dls_attention_queries(&s, sequence), keys = dls_attention_keys(&s, sequence);
+    int queries = dls_attention_queries(&s, sequence);
+    int keys = dls_attention_keys(&s, sequence);
     int seen = i < queries ? dls_attention_seen(&s, i, queries, keys) : 0;
     acc *row = att + n * s.Tk, largest = -INFINITY, sum = 0;
     /* replace scores by exponentials */
@@ -124,13 +135,16 @@ __global__ void attention_softmax_backward_kernel(acc *dscores, const acc *att,
     if (n >= (size_t)s.B * s.H * s.Tq)
         return;
     int sequence = (int)(n / s.Tq / s.H), i = (int)(n % s.Tq);
-    int queries = dls_attention_queries(&s, sequence), keys = dls_attention_keys(&s, sequence);
+    int queries = dls_attention_queries(&s, sequence);
+    int keys = dls_attention_keys(&s, sequence);
     int seen = i < queries ? dls_attention_seen(&s, i, queries, keys) : 0;
     acc *row = dscores + n * s.Tk, average = 0, scale = (acc)s.scale;
     const acc *weights = att + n * s.Tk;
-    int head = (int)(n / s.Tq % s.H);
+    dls_dropout_gate gate = dls_attention_gate(&s, sequence, (int)(n / s.Tq % s.H));
+    int position = dls_attention_position(&s, i, queries, keys);
     for (int j = lane; j < seen; j += 32) {
-        row[j] *= (acc)dls_attention_kept(&s, sequence, head, i, j);
+        if (s.dropout > 0)
+            row[j] *= (acc)dls_attention_kept(&gate, position, j);
         average += weights[j] * row[j];
     }
     average = dls_warp_sum(average);
@@ -140,9 +154,9 @@ __global__ void attention_softmax_backward_kernel(acc *dscores, const acc *att,
 
 /* announce the costs */
 template <typename real, typename acc>
-static void cost_of_product(const char *name, const dls_attention_shape &s, int per_key = 1)
+static void cost_of_product(const char *name, const dls_attention_shape &s)
 {
-    double rows = s.tokens_q * s.H + per_key * s.tokens_k * s.Hk;
+    double rows = s.tokens_q * s.H + s.tokens_k * s.Hk;
     dls_gpu_cost_of(DLS_WORK_ATTENTION_F32, name, 2 * s.pairs * s.H * s.D,
                     rows * s.D * sizeof(real) + s.pairs * s.H * sizeof(acc));
 }

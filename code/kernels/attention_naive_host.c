@@ -55,11 +55,14 @@ static void copy_tile(acc tile[TILE][TILE], const view *x, size_t at, int r0, in
 static void drop_tile(acc tile[TILE][TILE], const dls_attention_shape *s, int kind, int b,
                       int h, int row, int k)
 {
+    dls_dropout_gate gate = dls_attention_gate(s, b, h);
+    int queries = dls_attention_queries(s, b), keys = dls_attention_keys(s, b);
+    int before = dls_attention_position(s, 0, queries, keys);
     for (int y = 0; y < TILE; y++)
         for (int x = 0; x < TILE; x++)
             tile[y][x] *= kind == ALONG_ROWS
-                              ? (acc)dls_attention_kept(s, b, h, row + y, k + x)
-                              : (acc)dls_attention_kept(s, b, h, k + x, row + y);
+                              ? (acc)dls_attention_kept(&gate, before + row + y, k + x)
+                              : (acc)dls_attention_kept(&gate, before + k + x, row + y);
 }
 
 static void store_tile(const view *out, size_t at, acc tile[TILE][TILE], int r0, int rows,
@@ -210,8 +213,10 @@ static void visit_rows(const dls_attention_shape *s, acc *square, acc *lse,
         acc *row = square + n * s->Tk;
         /* visit a row */
         if (weights) {
+            dls_dropout_gate gate = dls_attention_gate(s, b, h);
+            int position = dls_attention_position(s, i, queries, keys);
             for (int j = 0; j < seen && s->dropout > 0; j++)
-                row[j] *= (acc)dls_attention_kept(s, b, h, i, j);
+                row[j] *= (acc)dls_attention_kept(&gate, position, j);
             softmax_row_backward(row, weights + n * s->Tk, (acc)s->scale, seen, s->Tk);
         } else {
             acc denominator = softmax_row(row, seen, s->Tk);

@@ -9,13 +9,15 @@ static dls_status check(const dls_attention_shape *s)
 {
     if (s->B < 0 || s->Tq < 0 || s->Tk < 0 || s->D <= 0)
         return DLS_FAIL(DLS_ERR_INPUT,
-                        "attention: %d sequences, %d queries, %d keys, head size %d", s->B,
-                        s->Tq, s->Tk, s->D);
+                        "attention: %d sequences, %d queries, %d keys, head size %d",
+                        s->B, s->Tq, s->Tk, s->D);
     if (s->H <= 0 || s->Hk <= 0 || s->H % s->Hk != 0)
         return DLS_FAIL(DLS_ERR_INPUT,
-                        "attention: %d query heads can not share %d key heads", s->H, s->Hk);
+                        "attention: %d query heads can not share %d key heads", s->H,
+                        s->Hk);
     if (!(s->dropout >= 0 && s->dropout < 1))
-        return DLS_FAIL(DLS_ERR_INPUT, "attention: dropout %g is not in [0, 1)", s->dropout);
+        return DLS_FAIL(DLS_ERR_INPUT, "attention: dropout %g is not in [0, 1)",
+                        s->dropout);
     return DLS_OK;
 }
 
