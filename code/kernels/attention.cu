@@ -98,5 +98,8 @@ extern "C" size_t dls_attention_temporary(const dls_attention_shape *s, dls_dtyp
     dls_attention_way way = DLS_ATTENTION_FLASH;
     if (dls_attention_choose(s, dtype, &way) != DLS_OK || way == DLS_ATTENTION_NAIVE)
         return 2 * square_bytes(s, dtype);
-    return (size_t)s->B * s->H * s->Tq * dls_dtype_size(dls_dtype_accumulator(dtype));
+    size_t elements = (size_t)s->B * s->H * s->Tq;      // Delta
+    if (dtype == DLS_BF16 && dls_gpu_use_host_kernels())
+        elements = 2 * (size_t)s->B * s->Hk * s->Tk * s->D;  // sums of dK and dV
+    return elements * dls_dtype_size(dls_dtype_accumulator(dtype));
 }

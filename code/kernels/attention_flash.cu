@@ -3,6 +3,9 @@
  * per tile of queries walks over the keys; nothing of size Tq x Tk is ever stored. */
 #include "kernels/attention_flash.cuh"
 
+#define DLS_HOST_HEADER "kernels/attention_flash_host.h"
+#include "kernels/host_pair.h"
+
 /* attend to a tile of queries */
 template <typename real, int W>
 __global__ void __launch_bounds__(FLASH_THREADS)
@@ -92,6 +95,7 @@ static dls_status flash_forward(dls_ctx *ctx, const dls_attention_shape &s, real
     typedef flash_tile<acc, W> tile;
     flash_announce("flash attention",
                    dls_flash_forward_cost(&s, ctx->dtype, tile::R, tile::C));
+    DLS_RUN_ON_HOST(ctx, dls_attention_flash_forward, s, out, lse, q, k, v);
     DLS_CUDA(cudaFuncSetAttribute(flash_forward_kernel<real, W>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   (int)tile::forward_bytes));

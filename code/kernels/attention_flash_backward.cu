@@ -5,6 +5,9 @@
 #include "kernels/attention_flash.cuh"
 #include "kernels/warp.cuh"
 
+#define DLS_HOST_HEADER "kernels/attention_flash_host.h"
+#include "kernels/host_pair.h"
+
 /* take the row sums of the output gradient */
 template <typename real>
 __global__ void flash_delta_kernel(dls_attention_shape s, dls_acc<real> *delta,
@@ -163,15 +166,26 @@ static dls_status flash_walk(dls_ctx *ctx, const flash_backward_arguments<real> 
     return dls_launched();
 }
 
-template <int W, typename real, typename acc>
+template <int W, typename real>
 static dls_status flash_backward(dls_ctx *ctx, const flash_backward_arguments<real> &a,
-                                 acc *delta, const real *out)
+                                 dls_acc<real> *temporary, const real *out)
 {
     size_t rows = (size_t)a.s.B * a.s.H * a.s.Tq;
+    typedef flash_tile<dls_acc<real>, W> tile;
+    /* walk back on the host when asked */
+    flash_announce("flash delta", dls_flash_delta_cost(&a.s, ctx->dtype));
+    DLS_CHARGE_ON_HOST(ctx);
+    flash_announce("flash backward by key",
+                   dls_flash_backward_cost(&a.s, ctx->dtype, tile::R, tile::C, 1));
+    DLS_CHARGE_ON_HOST(ctx);
+    flash_announce("flash backward by query",
+                   dls_flash_backward_cost(&a.s, ctx->dtype, tile::R, tile::C, 0));
+    DLS_RUN_ON_HOST(ctx, dls_attention_flash_backward, a.s, a.dq, a.dk, a.dv, temporary, a.dout,
+                    a.q, a.k, a.v, out, a.lse);
     if (rows > 0) {
         flash_announce("flash delta", dls_flash_delta_cost(&a.s, ctx->dtype));
         flash_delta_kernel<real><<<dls_blocks(rows, 4), 128, 0, ctx->stream>>>(
-            a.s, delta, a.dout, out);
+            a.s, temporary, a.dout, out);
         DLS_TRY(dls_launched());
     }
     DLS_TRY((flash_walk<W, true>(ctx, a)));

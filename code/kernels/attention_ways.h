@@ -24,7 +24,7 @@ dls_status dls_attention_choose(const dls_attention_shape *s, dls_dtype dtype,
 /* declare the flash way */
 enum { DLS_FLASH_LARGEST_HEAD = 256 };
 
-/* As dls_attention_forward and _backward; temporary is (B, H, Tq) accumulators. */
+/* As dls_attention_forward and _backward. */
 dls_status dls_attention_flash_forward(dls_ctx *ctx, const dls_attention_shape *s,
                                        void *out, void *lse, const void *q, const void *k,
                                        const void *v);
