@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "kernels/kernels.h"
 #include "layers/internal.h"
 
@@ -191,7 +192,16 @@ dls_layer *dls_sequence(dls_build *b, dls_layer *const *inner, int n)
 /* residual layer */
 static void residual_plan(dls_layer *l, dls_plan *plan)
 {
+    dls_plan_mark mark = dls_plan_begin(plan);
+    if (l->dropout > 0)
+        l->slot[0] = dls_plan_gradient(plan, (size_t)plan->max_B * plan->max_T * l->in);
     dls_layer_plan(l->inner[0], plan);
+    dls_plan_release(plan, mark);
+}
+
+static int drops(const dls_layer *l, const dls_pass *p)
+{
+    return p->drops && l->dropout > 0;
 }
 
 static dls_status residual_forward(const dls_layer *l, dls_pass *p, void *y,
@@ -199,30 +209,47 @@ static dls_status residual_forward(const dls_layer *l, dls_pass *p, void *y,
 {
     const dls_layer *f = l->inner[0];
     DLS_TRY(f->kind->forward(f, p, y, x));
-    return !y ? DLS_OK : dls_add(p->ctx, y, y, x, (size_t)p->B * p->T * l->out);
+    if (!y)
+        return DLS_OK;
+    if (drops(l, p))
+        DLS_TRY(dls_layer_drop(l, p, y, y));
+    return dls_add(p->ctx, y, y, x, (size_t)p->B * p->T * l->out);
+}
+
+static const void *gradient_of_f(const dls_layer *l, const dls_pass *p, const void *dy)
+{
+    return drops(l, p) ? dls_pass_gradient(p, l->slot[0]) : dy;
+}
+
+static dls_status residual_backward_by(const dls_layer *l, dls_pass *p, void *dx,
+                                       const void *dy, const void *x, int fused)
+{
+    const dls_layer *f = l->inner[0];
+    if (drops(l, p))
+        DLS_TRY(dls_layer_drop(l, p, dls_pass_gradient(p, l->slot[0]), dy));
+    DLS_TRY((fused ? dls_layer_backward : f->kind->backward_input)(
+        f, p, dx, gradient_of_f(l, p, dy), x, NULL));
+    return dls_add(p->ctx, dx, dx, dy, (size_t)p->B * p->T * l->in);
 }
 
 static dls_status residual_backward(const dls_layer *l, dls_pass *p, void *dx,
                                     const void *dy, const void *x, void *y)
 {
     (void)y;
-    DLS_TRY(dls_layer_backward(l->inner[0], p, dx, dy, x, NULL));
-    return dls_add(p->ctx, dx, dx, dy, (size_t)p->B * p->T * l->in);
+    return residual_backward_by(l, p, dx, dy, x, 1);
 }
 
 static dls_status residual_backward_input(const dls_layer *l, dls_pass *p, void *dx,
                                           const void *dy, const void *x, void *y)
 {
-    const dls_layer *f = l->inner[0];
     (void)y;
-    DLS_TRY(f->kind->backward_input(f, p, dx, dy, x, NULL));
-    return dls_add(p->ctx, dx, dx, dy, (size_t)p->B * p->T * l->in);
+    return residual_backward_by(l, p, dx, dy, x, 0);
 }
 
 static dls_status residual_backward_weight(const dls_layer *l, dls_pass *p,
                                            const void *dy, const void *x)
 {
-    return l->inner[0]->kind->backward_weight(l->inner[0], p, dy, x);
+    return l->inner[0]->kind->backward_weight(l->inner[0], p, gradient_of_f(l, p, dy), x);
 }
 
 /* make a residual */
@@ -235,7 +262,7 @@ static const dls_layer_kind residual_kind = {
     .backward = residual_backward,
 };
 
-dls_layer *dls_residual(dls_build *b, dls_layer *f)
+dls_layer *dls_residual(dls_build *b, const char *name, dls_layer *f, double dropout)
 {
     if (b->status != DLS_OK)
         return NULL;
@@ -248,5 +275,7 @@ dls_layer *dls_residual(dls_build *b, dls_layer *f)
     if (!l || !dls_layer_keep(b, l, &f, 1))
         return NULL;
     l->ignores_x = f->ignores_x;
+    l->dropout = dropout;
+    l->stream = dls_hash64(name, strlen(name));
     return l;
 }

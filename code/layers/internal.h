@@ -11,6 +11,14 @@ dls_layer *dls_layer_make(dls_build *b, const dls_layer_kind *kind, int in, int 
 int dls_layer_param(dls_build *b, const char *layer, const char *suffix,
                     dls_param story);
 
+/* out = x under the layer's mask; the same call serves the gradient. (N, l->out) */
+dls_status dls_layer_drop(const dls_layer *l, const dls_pass *p, void *out,
+                          const void *x);
+
+/* The W of a layer without parameters. */
+dls_status dls_layer_no_weights(const dls_layer *l, dls_pass *p, const void *dy,
+                                const void *x);
+
 /* Copies the list of inner layers and makes room for their slots; 0 after a failure. */
 int dls_layer_keep(dls_build *b, dls_layer *l, dls_layer *const *inner, int n);
 #endif

@@ -54,6 +54,10 @@ typedef struct dls_pass {
     const int *tokens;          /* (B, T) device */
     const int *targets;         /* (B, T) device; NULL: logits only */
     double loss_scale;          /* multiplies the sum of the tokens' losses */
+    int drops;                  /* 1: dropout, with masks keyed by the next two */
+    uint64_t seed, first_sequence;  /* of the step; of the first sequence in it */
+    const void *rotation;       /* (rotation_length, R) device: see kernels/rope.h */
+    int rotation_length;
     void *stash, *gradients, *scratch, *temporary;  /* device: the plan's regions */
     const dls_grad_hook *hook;  /* NULL: nobody asks */
     int *pending;               /* [params->n] additions still to come */
@@ -93,9 +97,13 @@ typedef struct dls_layer_kind {
 struct dls_layer {
     const dls_layer_kind *kind;
     int in, out;                /* columns of x and of y */
-    int heads, kv_heads, head_size;     /* attention: H, Hk, D */
+    int heads, kv_heads, head_size;     /* attention, rotary: H, Hk, D */
+    int rotated;                /* rotary: columns of a head that are turned */
     int vocabulary;             /* embedding, head */
     int weight, bias;           /* parameter indices; -1: none */
+    double epsilon;             /* RMS norm */
+    double dropout;             /* probability, and the stream of its masks */
+    uint64_t stream;
     int ignores_x;              /* 1: I does not read x */
     int discarded;              /* 1: the output is not kept, but computed again */
     size_t slot[2];             /* of the stash, meaning up to the kind */
@@ -131,13 +139,18 @@ dls_layer *dls_linear(dls_build *b, const char *name, int in, int out, int bias,
                       double std);
 dls_layer *dls_layernorm(dls_build *b, const char *name, int channels);
 dls_layer *dls_gelu(dls_build *b, int channels);
-dls_layer *dls_attention(dls_build *b, int heads, int kv_heads, int head_size);
-                                        /* (N, (H + 2 Hk) D) -> (N, H D) */
+dls_layer *dls_rmsnorm(dls_build *b, const char *name, int channels, double epsilon);
+dls_layer *dls_swiglu(dls_build *b, int hidden);        /* (N, 2F) -> (N, F) */
+dls_layer *dls_rotary(dls_build *b, int heads, int kv_heads, int head_size, int dim);
+dls_layer *dls_dropout_layer(dls_build *b, const char *name, int channels, double p);
+dls_layer *dls_attention(dls_build *b, const char *name, int heads, int kv_heads,
+                         int head_size, double dropout); /* (N, (H+2Hk)D) -> (N, HD) */
 dls_layer *dls_tied_head(dls_build *b, const dls_layer *embedding); /* -> losses (N) */
 dls_layer *dls_head(dls_build *b, const char *name, int channels, int vocabulary,
                     double std);                    /* -> losses (N) */
 dls_layer *dls_sequence(dls_build *b, dls_layer *const *inner, int n);
-dls_layer *dls_residual(dls_build *b, dls_layer *f);    /* x + f(x) */
+dls_layer *dls_residual(dls_build *b, const char *name, dls_layer *f,
+                        double dropout);        /* x + dropout(f(x)) */
 dls_layer *dls_recomputed(dls_build *b, dls_layer *f);   /* f, its stash forgotten */
 
 /* Frees every layer the builder made; the parameters are not its own. */

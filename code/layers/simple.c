@@ -4,6 +4,9 @@
  * buffers, with what stash. W always adds, so that micro-batches and tied
  * weights need no special case.
  */
+#include <string.h>
+
+#include "base/hash.h"
 #include "kernels/kernels.h"
 #include "layers/internal.h"
 #include "tensor/gemm.h"
@@ -15,33 +18,28 @@ static dls_status linear_forward(const dls_layer *l, dls_pass *p, void *y,
     int N = p->B * p->T;
     if (!y)
         return DLS_OK;          // nothing is stashed, so nothing is wanted
-    DLS_TRY(dls_gemm(p->ctx, 0, 1, N, l->out, l->in, 1, x,
-                     dls_pass_value(p, l->weight), 0, y));
-    return l->bias < 0 ? DLS_OK
-        : dls_bias_add(p->ctx, y, dls_pass_value(p, l->bias), N, l->out);
+    return dls_linear_forward(p->ctx, y, x, dls_pass_value(p, l->weight),
+                              l->bias < 0 ? NULL : dls_pass_value(p, l->bias), N, l->in,
+                              l->out);
 }
 
 static dls_status linear_backward_input(const dls_layer *l, dls_pass *p, void *dx,
                                         const void *dy, const void *x, void *y)
 {
     (void)x, (void)y;
-    return dls_gemm(p->ctx, 0, 0, p->B * p->T, l->in, l->out, 1, dy,
-                    dls_pass_value(p, l->weight), 0, dx);
+    return dls_linear_backward_input(p->ctx, dx, dy, dls_pass_value(p, l->weight),
+                                     p->B * p->T, l->in, l->out);
 }
 
 /* linear backward weight */
 static dls_status linear_backward_weight(const dls_layer *l, dls_pass *p,
                                          const void *dy, const void *x)
 {
-    int N = p->B * p->T;
-    DLS_TRY(dls_gemm_into(p->ctx, 1, 0, l->out, l->in, N, 1, dy, x, 1,
-                          dls_pass_grad(p, l->weight),
-                          dls_dtype_accumulator(p->ctx->dtype)));
+    void *dbias = l->bias < 0 ? NULL : dls_pass_grad(p, l->bias);
+    DLS_TRY(dls_linear_backward_weight(p->ctx, dls_pass_grad(p, l->weight), dbias, dy, x,
+                                       p->B * p->T, l->in, l->out));
     DLS_TRY(dls_pass_added(p, l->weight));
-    if (l->bias < 0)
-        return DLS_OK;
-    DLS_TRY(dls_bias_backward(p->ctx, dls_pass_grad(p, l->bias), dy, N, l->out));
-    return dls_pass_added(p, l->bias);
+    return dbias ? dls_pass_added(p, l->bias) : DLS_OK;
 }
 
 /* make a linear layer */
@@ -141,8 +139,8 @@ static dls_status gelu_backward_input(const dls_layer *l, dls_pass *p, void *dx,
     return dls_gelu_backward(p->ctx, dx, dy, x, (size_t)p->B * p->T * l->in);
 }
 
-static dls_status no_weights(const dls_layer *l, dls_pass *p, const void *dy,
-                             const void *x)
+dls_status dls_layer_no_weights(const dls_layer *l, dls_pass *p, const void *dy,
+                                const void *x)
 {
     (void)l, (void)p, (void)dy, (void)x;
     return DLS_OK;
@@ -152,7 +150,7 @@ static const dls_layer_kind gelu_kind = {
     .name = "gelu",
     .forward = gelu_forward,
     .backward_input = gelu_backward_input,
-    .backward_weight = no_weights,
+    .backward_weight = dls_layer_no_weights,
 };
 
 dls_layer *dls_gelu(dls_build *b, int channels)
@@ -169,6 +167,18 @@ static dls_attention_shape attention_shape(const dls_layer *l, int B, int T)
                                  .q_row = row, .k_row = row, .v_row = row};
 }
 
+static dls_attention_shape shape_of_pass(const dls_layer *l, const dls_pass *p)
+{
+    dls_attention_shape s = attention_shape(l, p->B, p->T);
+    if (p->drops) {
+        s.dropout = l->dropout;
+        s.seed = p->seed;
+        s.stream = l->stream;
+        s.first_sequence = (int)p->first_sequence;
+    }
+    return s;
+}
+
 static void attention_plan(dls_layer *l, dls_plan *plan)
 {
     dls_attention_shape s = attention_shape(l, plan->max_B, plan->max_T);
@@ -181,7 +191,7 @@ static void attention_plan(dls_layer *l, dls_plan *plan)
 static dls_status attention_forward(const dls_layer *l, dls_pass *p, void *y,
                                     const void *x)
 {
-    dls_attention_shape s = attention_shape(l, p->B, p->T);
+    dls_attention_shape s = shape_of_pass(l, p);
     size_t size = dls_dtype_size(p->ctx->dtype);
     const char *q = x, *k = q + l->out * size, *v = k + (l->in - l->out) / 2 * size;
     if (!y)
@@ -193,7 +203,7 @@ static dls_status attention_forward(const dls_layer *l, dls_pass *p, void *y,
 static dls_status attention_backward_input(const dls_layer *l, dls_pass *p, void *dx,
                                            const void *dy, const void *x, void *y)
 {
-    dls_attention_shape s = attention_shape(l, p->B, p->T);
+    dls_attention_shape s = shape_of_pass(l, p);
     size_t size = dls_dtype_size(p->ctx->dtype);
     size_t k = l->out * size, v = k + (l->in - l->out) / 2 * size;
     const char *q = x;
@@ -209,10 +219,11 @@ static const dls_layer_kind attention_kind = {
     .plan = attention_plan,
     .forward = attention_forward,
     .backward_input = attention_backward_input,
-    .backward_weight = no_weights,
+    .backward_weight = dls_layer_no_weights,
 };
 
-dls_layer *dls_attention(dls_build *b, int heads, int kv_heads, int head_size)
+dls_layer *dls_attention(dls_build *b, const char *name, int heads, int kv_heads,
+                         int head_size, double dropout)
 {
     dls_layer *l = dls_layer_make(b, &attention_kind, (heads + 2 * kv_heads) * head_size,
                                   heads * head_size);
@@ -221,6 +232,8 @@ dls_layer *dls_attention(dls_build *b, int heads, int kv_heads, int head_size)
     l->heads = heads;
     l->kv_heads = kv_heads;
     l->head_size = head_size;
+    l->dropout = dropout;
+    l->stream = dls_hash64(name, strlen(name));
     return l;
 }
 

@@ -21,43 +21,48 @@ static part_name part(dls_build *b, const char *whole, const char *name)
 /* compose the block */
 dls_layer *dls_block_norm(dls_build *b, const char *name, const dls_transformer_config *c)
 {
-    return dls_layernorm(b, name, c->channels);
+    return c->norm == DLS_NORM_RMS ? dls_rmsnorm(b, name, c->channels, c->norm_epsilon)
+                                   : dls_layernorm(b, name, c->channels);
 }
 
 static dls_layer *self_attention(dls_build *b, const char *name,
                                  const dls_transformer_config *c, double std,
                                  double out_std)
 {
-    int q = c->heads * c->head_size, row = q + 2 * c->kv_heads * c->head_size;
-    dls_layer *inner[3];
-    inner[0] = dls_linear(b, part(b, name, "qkv").text, c->channels, row, c->qkv_bias,
-                          std);
-    inner[1] = dls_attention(b, c->heads, c->kv_heads, c->head_size);
-    inner[2] = dls_linear(b, part(b, name, "proj").text, q, c->channels, c->proj_bias,
-                          out_std);
-    return dls_sequence(b, inner, 3);
+    int H = c->heads, Hk = c->kv_heads, D = c->head_size, n = 0;
+    dls_layer *inner[4];
+    inner[n++] = dls_linear(b, part(b, name, "qkv").text, c->channels, (H + 2 * Hk) * D,
+                            c->qkv_bias, std);
+    if (c->positions == DLS_POSITIONS_ROTARY)
+        inner[n++] = dls_rotary(b, H, Hk, D, dls_transformer_rope(c).dim);
+    inner[n++] = dls_attention(b, part(b, name, "core").text, H, Hk, D,
+                               c->attention_dropout);
+    inner[n++] = dls_linear(b, part(b, name, "proj").text, H * D, c->channels,
+                            c->proj_bias, out_std);
+    return dls_sequence(b, inner, n);
 }
 
 static dls_layer *mlp(dls_build *b, const char *name, const dls_transformer_config *c,
                       double std, double out_std)
 {
-    int C = c->channels, F = c->hidden;
+    int C = c->channels, F = c->hidden, gated = c->mlp == DLS_MLP_SWIGLU;
     dls_layer *inner[3];
-    inner[0] = dls_linear(b, part(b, name, "fc").text, C, F, c->mlp_bias, std);
-    inner[1] = dls_gelu(b, F);
+    inner[0] = dls_linear(b, part(b, name, "fc").text, C, gated ? 2 * F : F, c->mlp_bias,
+                          std);
+    inner[1] = gated ? dls_swiglu(b, F) : dls_gelu(b, F);
+    inner[2] = dls_linear(b, part(b, name, "proj").text, F, C, c->mlp_bias, out_std);
     if (inner[1] && c->recompute == DLS_RECOMPUTE_SELECTIVE)
         inner[1]->discarded = 1;
-    inner[2] = dls_linear(b, part(b, name, "proj").text, F, C, c->mlp_bias, out_std);
     return dls_sequence(b, inner, 3);
 }
 
-static dls_layer *bypassed(dls_build *b, dls_layer *norm, dls_layer *f,
+static dls_layer *bypassed(dls_build *b, const char *name, dls_layer *norm, dls_layer *f,
                            const dls_transformer_config *c)
 {
     dls_layer *inner[2] = {norm, f};
     if (norm && c->recompute == DLS_RECOMPUTE_SELECTIVE)
         norm->discarded = 1;
-    return dls_residual(b, dls_sequence(b, inner, 2));
+    return dls_residual(b, name, dls_sequence(b, inner, 2), c->residual_dropout);
 }
 
 dls_layer *dls_block(dls_build *b, const char *name, const dls_transformer_config *c,
@@ -66,10 +71,10 @@ dls_layer *dls_block(dls_build *b, const char *name, const dls_transformer_confi
     dls_layer *norm, *f, *halves[2];
     norm = dls_block_norm(b, part(b, name, "ln1").text, c);
     f = self_attention(b, part(b, name, "attention").text, c, std, out_std);
-    halves[0] = bypassed(b, norm, f, c);
+    halves[0] = bypassed(b, part(b, name, "attention").text, norm, f, c);
     norm = dls_block_norm(b, part(b, name, "ln2").text, c);
     f = mlp(b, part(b, name, "mlp").text, c, std, out_std);
-    halves[1] = bypassed(b, norm, f, c);
+    halves[1] = bypassed(b, part(b, name, "mlp").text, norm, f, c);
     f = dls_sequence(b, halves, 2);
     return c->recompute == DLS_RECOMPUTE_FULL ? dls_recomputed(b, f) : f;
 }

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/layernorm.h"
+
 /* fill in a family */
 dls_transformer_config dls_transformer_gpt2(int vocabulary, int context, int layers,
                                             int heads, int channels)
@@ -16,7 +18,7 @@ dls_transformer_config dls_transformer_gpt2(int vocabulary, int context, int lay
         .vocabulary = vocabulary, .context = context, .layers = layers,
         .heads = heads, .kv_heads = heads, .channels = channels,
         .head_size = heads > 0 ? channels / heads : 0, .hidden = 4 * channels,
-        .norm_epsilon = 1e-5, .rope_theta = 10000, .qkv_bias = 1, .proj_bias = 1,
+        .norm_epsilon = 1e-5, .rope.theta = 10000, .qkv_bias = 1, .proj_bias = 1,
         .mlp_bias = 1, .tied_head = 1};
 }
 
@@ -29,7 +31,15 @@ dls_transformer_config dls_transformer_llama(int vocabulary, int context, int la
         .heads = heads, .kv_heads = kv_heads, .channels = channels,
         .head_size = heads > 0 ? channels / heads : 0, .hidden = hidden,
         .norm = DLS_NORM_RMS, .norm_epsilon = 1e-5, .mlp = DLS_MLP_SWIGLU,
-        .positions = DLS_POSITIONS_ROTARY, .rope_theta = 10000};
+        .positions = DLS_POSITIONS_ROTARY, .rope.theta = 10000};
+}
+
+dls_rope dls_transformer_rope(const dls_transformer_config *c)
+{
+    dls_rope rope = c->rope;
+    if (rope.dim == 0)
+        rope.dim = c->head_size;
+    return rope;
 }
 
 /* state a problem */
@@ -66,21 +76,35 @@ static int out_of_range(const dls_transformer_config *c, problem *p)
         || outside(p, "model.channels", c->channels, 1, 1 << 16)
         || outside(p, "model.hidden", c->hidden, 1, 1 << 20)
         || outside(p, "model.norm_epsilon", c->norm_epsilon, 1e-30, 1)
-        || outside(p, "model.rope_theta", c->rope_theta, 1, 1e12)
+        || outside(p, "model.rope_theta", c->rope.theta, 1.0001, 1e12)
         || outside(p, "model.embedding_dropout", c->embedding_dropout, 0, none)
         || outside(p, "model.attention_dropout", c->attention_dropout, 0, none)
         || outside(p, "model.residual_dropout", c->residual_dropout, 0, none);
 }
 
 /* find a contradiction */
+static int bad_rotation(const dls_transformer_config *c, problem *p)
+{
+    double frequencies[512], factor;
+    dls_rope rope = dls_transformer_rope(c);
+    if (rope.dim % 2 != 0 || rope.dim < 2 || rope.dim > c->head_size)
+        return impossible(p, "model.head_size", "rotary positions turn pairs of columns; "
+                          "expected an even number of them, got %d", rope.dim);
+    if (dls_rope_frequencies(&rope, c->context, frequencies, &factor) == DLS_OK)
+        return 0;
+    return impossible(p, "model.rope_scaling", "%s", dls_status_message());
+}
+
 static int contradicts_itself(const dls_transformer_config *c, problem *p)
 {
     if (c->heads % c->kv_heads != 0)
         return impossible(p, "model.kv_heads", "expected a divisor of the %d heads, got "
                           "%d", c->heads, c->kv_heads);
-    if (c->positions == DLS_POSITIONS_ROTARY && c->head_size % 2 != 0)
-        return impossible(p, "model.head_size", "expected an even number, since rotary "
-                          "positions turn pairs of columns; got %d", c->head_size);
+    if (c->positions == DLS_POSITIONS_ROTARY && bad_rotation(c, p))
+        return 1;
+    if (c->norm == DLS_NORM_LAYER && c->norm_epsilon != DLS_LAYERNORM_EPSILON)
+        return impossible(p, "model.norm_epsilon", "that of a layer norm is %g, got %g",
+                          DLS_LAYERNORM_EPSILON, c->norm_epsilon);
     return outside(p, "model.norm", c->norm, 0, DLS_NORM_RMS)
         || outside(p, "model.mlp", c->mlp, 0, DLS_MLP_SWIGLU)
         || outside(p, "model.positions", c->positions, 0, DLS_POSITIONS_ROTARY)
@@ -141,6 +165,46 @@ static dls_status choose_family(dls_config *cfg, dls_transformer_config *c)
     return read_int_or(cfg, "model.hidden", 1, 1 << 20, c->hidden, &c->hidden);
 }
 
+/* read the rotation */
+static const struct { const char *key; size_t at; } rotation[] = {
+    {"model.rope_theta", offsetof(dls_rope, theta)},
+    {"model.rope_factor", offsetof(dls_rope, factor)},
+    {"model.rope_low_freq_factor", offsetof(dls_rope, low_freq_factor)},
+    {"model.rope_high_freq_factor", offsetof(dls_rope, high_freq_factor)},
+    {"model.rope_beta_fast", offsetof(dls_rope, beta_fast)},
+    {"model.rope_beta_slow", offsetof(dls_rope, beta_slow)},
+    {"model.rope_attention_factor", offsetof(dls_rope, attention_factor)},
+    {"model.rope_mscale", offsetof(dls_rope, mscale)},
+    {"model.rope_mscale_all_dim", offsetof(dls_rope, mscale_all_dim)}};
+enum { ROTATIONS = sizeof rotation / sizeof *rotation };
+
+static dls_status read_scaling(dls_config *cfg, dls_transformer_config *c)
+{
+    int scaling;
+    DLS_TRY(dls_config_choice_or(cfg, "model.rope_scaling",
+                                 "plain|linear|dynamic|yarn|llama3", c->rope.scaling,
+                                 &scaling));
+    c->rope.scaling = (dls_rope_scaling)scaling;
+    DLS_TRY(read_int_or(cfg, "model.rope_dim", 2, 512, c->rope.dim, &c->rope.dim));
+    DLS_TRY(read_int_or(cfg, "model.rope_original", 1, 1 << 30, c->rope.original,
+                        &c->rope.original));
+    return dls_config_bool_or(cfg, "model.rope_untruncated", c->rope.untruncated,
+                              &c->rope.untruncated);
+}
+
+static dls_status read_rotation(dls_config *cfg, dls_transformer_config *c)
+{
+    int rotary = c->positions == DLS_POSITIONS_ROTARY;
+    for (int i = 0; i < ROTATIONS; i++) {
+        double *to = (double *)((char *)&c->rope + rotation[i].at);
+        if (!rotary && dls_config_has(cfg, rotation[i].key))
+            return dls_config_fail(cfg, rotation[i].key, "learned positions are not "
+                                   "rotated; expected model.positions: rotary");
+        DLS_TRY(dls_config_real_or(cfg, rotation[i].key, 0, 1e12, *to, to));
+    }
+    return rotary ? read_scaling(cfg, c) : DLS_OK;
+}
+
 /* read the choices of a model */
 static dls_status read_choices(dls_config *cfg, dls_transformer_config *c)
 {
@@ -155,10 +219,7 @@ static dls_status read_choices(dls_config *cfg, dls_transformer_config *c)
     c->mlp = (dls_mlp)mlp;
     c->positions = (dls_positions)positions;
     c->recompute = (dls_recompute)recompute;
-    if (positions == DLS_POSITIONS_LEARNED && dls_config_has(cfg, "model.rope_theta"))
-        return dls_config_fail(cfg, "model.rope_theta", "learned positions are not "
-                               "rotated; expected model.positions: rotary");
-    return DLS_OK;
+    return read_rotation(cfg, c);
 }
 
 /* read the details of a model */
@@ -179,8 +240,6 @@ static dls_status read_details(dls_config *cfg, dls_transformer_config *c)
 {
     DLS_TRY(dls_config_real_or(cfg, "model.norm_epsilon", 1e-30, 1, c->norm_epsilon,
                                &c->norm_epsilon));
-    DLS_TRY(dls_config_real_or(cfg, "model.rope_theta", 1, 1e12, c->rope_theta,
-                               &c->rope_theta));
     DLS_TRY(dls_config_bool_or(cfg, "model.qkv_bias", c->qkv_bias, &c->qkv_bias));
     DLS_TRY(dls_config_bool_or(cfg, "model.proj_bias", c->proj_bias, &c->proj_bias));
     DLS_TRY(dls_config_bool_or(cfg, "model.mlp_bias", c->mlp_bias, &c->mlp_bias));
@@ -210,7 +269,18 @@ static const char *yes_no(int flag)
 
 static void write_rotation(const dls_transformer_config *c, char *text, size_t size)
 {
-    snprintf(text, size, "model.rope_theta=%.17g\n", c->rope_theta);
+    static const char *const words[] = {"plain", "linear", "dynamic", "yarn", "llama3"};
+    dls_rope rope = dls_transformer_rope(c);
+    size_t n = (size_t)snprintf(text, size, "model.rope_scaling=%s\nmodel.rope_dim=%d\n",
+                                words[rope.scaling], rope.dim);
+    for (int i = 0; i < ROTATIONS; i++)
+        n += (size_t)snprintf(text + n, size - n, "%s=%.17g\n", rotation[i].key,
+                              *(double *)((char *)&rope + rotation[i].at));
+    if (rope.original > 0)
+        n += (size_t)snprintf(text + n, size - n, "model.rope_original=%d\n",
+                              rope.original);
+    snprintf(text + n, size - n, "model.rope_untruncated=%s\n",
+             yes_no(rope.untruncated));
 }
 
 /* write down a model */

@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "base/config.h"
+#include "kernels/rope.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -34,7 +35,7 @@ typedef struct dls_transformer_config {
     double norm_epsilon;
     dls_mlp mlp;
     dls_positions positions;
-    double rope_theta;          /* rotary: the base of the wavelengths */
+    dls_rope rope;              /* rotary: theta, scaling; dim 0: the whole head */
     int qkv_bias, proj_bias, mlp_bias;  /* 1: these linear layers have one */
     int tied_head;              /* 1: the head is the token table */
     double embedding_dropout, attention_dropout, residual_dropout;  /* from 0, below 1 */
@@ -57,9 +58,12 @@ dls_status dls_transformer_config_load(dls_transformer_config *c, dls_config *cf
 /* The same rules for a structure from elsewhere: "model.heads: expected ...". */
 dls_status dls_transformer_config_check(const dls_transformer_config *c);
 
+/* The rotation with its dim filled in. */
+dls_rope dls_transformer_rope(const dls_transformer_config *c);
+
 /* "model.KEY=VALUE\n" for every setting that shapes the model, and the way back. `name`
    stands for the file in messages; lines of other sections are passed over. */
-enum { DLS_MODEL_SETTINGS = 1024 };
+enum { DLS_MODEL_SETTINGS = 2048 };
 void dls_transformer_settings(const dls_transformer_config *c,
                               char text[DLS_MODEL_SETTINGS]);
 dls_status dls_transformer_config_parse(dls_transformer_config *c, const char *name,

@@ -99,11 +99,11 @@ static void read_rope(fields *f, dls_transformer_config *c)
     json_t *scaling = field(f, "rope_parameters");
     if (!scaling)
         scaling = field(f, "rope_scaling");
-    c->rope_theta = number(f, "rope_theta", 10000);
+    c->rope.theta = number(f, "rope_theta", 10000);
     if (!scaling || f->status != DLS_OK)
         return;
     fields inner = {f->path, scaling, DLS_OK};
-    c->rope_theta = number(&inner, "rope_theta", c->rope_theta);
+    c->rope.theta = number(&inner, "rope_theta", c->rope.theta);
     demand(&inner, "rope_type", "default");
     demand(&inner, "type", "default");
     f->status = inner.status;
@@ -234,7 +234,7 @@ static json_t *describe_gpt2(const dls_transformer_config *c)
 /* describe the rope */
 static void describe_rope(json_t *out, const dls_transformer_config *c)
 {
-    json_object_set_new(out, "rope_theta", json_real(c->rope_theta));
+    json_object_set_new(out, "rope_theta", json_real(c->rope.theta));
 }
 
 /* describe a llama */

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/dropout.h"
 #include "model/block.h"
 #include "tensor/bf16.h"
 #include "vgpu/gpu.h"
@@ -25,8 +26,10 @@ static void build_model(dls_transformer *t)
     dls_build *b = &t->build;
     double std = 0.02, out_std = std / sqrt(2.0 * c->layers);
     int table = c->positions == DLS_POSITIONS_LEARNED ? c->context : 0, n = 0;
-    dls_layer *list[c->layers + 3];
+    dls_layer *list[c->layers + 4];
     list[n++] = dls_embedding(b, c->vocabulary, table, c->channels, std);
+    if (c->embedding_dropout > 0)
+        list[n++] = dls_dropout_layer(b, "embedding", c->channels, c->embedding_dropout);
     for (int i = 0; i < c->layers; i++) {
         char name[32];
         snprintf(name, sizeof name, "block.%d", i);
@@ -37,6 +40,26 @@ static void build_model(dls_transformer *t)
                            : dls_head(b, "head", c->channels, c->vocabulary, std);
     list[n++] = t->head;
     t->top = dls_sequence(b, list, n);
+}
+
+/* make the rotation */
+static size_t rotation_elements(const dls_transformer_config *c)
+{
+    return c->positions == DLS_POSITIONS_ROTARY
+        ? (size_t)c->context * dls_transformer_rope(c).dim : 0;
+}
+
+static dls_status make_rotation(dls_transformer *t)
+{
+    dls_rope rope = dls_transformer_rope(&t->config);
+    size_t n = rotation_elements(&t->config);
+    if (n == 0)
+        return DLS_OK;
+    DLS_TRY(dls_device_alloc(&t->rotation, n, dls_dtype_accumulator(t->ctx->dtype),
+                             DLS_MEM_ACTIVATIONS));
+    t->pass.rotation = t->rotation;
+    t->pass.rotation_length = t->config.context;
+    return dls_rope_table(t->ctx, t->rotation, &rope, t->config.context);
 }
 
 /* predict the memory */
@@ -61,7 +84,8 @@ dls_status dls_transformer_predict_memory(const dls_transformer_config *c, int m
     dls_status s = plan_model(&t, max_B, max_T, dtype);
     out->parameters = t.params.elements * dls_dtype_size(dtype);
     out->gradients = t.params.elements * dls_dtype_size(dls_dtype_accumulator(dtype));
-    out->activations = dls_plan_bytes(&t.plan);
+    out->activations = dls_plan_bytes(&t.plan)
+        + rotation_elements(c) * dls_dtype_size(dls_dtype_accumulator(dtype));
     dls_build_free(&t.build);
     dls_params_free(&t.params);
     return s;
@@ -78,7 +102,7 @@ static dls_status allocate_model(dls_transformer *t)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d counters", t->params.n);
     t->pass = (dls_pass){.ctx = t->ctx, .params = &t->params, .pending = pending};
     dls_pass_regions(&t->pass, &t->plan, t->activations);
-    return DLS_OK;
+    return make_rotation(t);
 }
 
 dls_status dls_transformer_create(dls_transformer **out, dls_ctx *ctx,
@@ -109,6 +133,7 @@ void dls_transformer_free(dls_transformer *t)
     if (!t)
         return;
     dls_device_free(t->activations);
+    dls_device_free(t->rotation);
     free(t->pass.pending);
     dls_params_free(&t->params);
     dls_build_free(&t->build);
@@ -127,6 +152,19 @@ static dls_status begin_pass(dls_transformer *t, const int *tokens, const int *t
     t->pass.tokens = tokens;
     t->pass.targets = targets;
     return DLS_OK;
+}
+
+void dls_transformer_drop(dls_transformer *t, uint64_t seed, int64_t step,
+                          int64_t first_sequence)
+{
+    t->pass.drops = 1;
+    t->pass.seed = dls_dropout_seed(seed, (uint64_t)step);
+    t->pass.first_sequence = (uint64_t)first_sequence;
+}
+
+void dls_transformer_keep(dls_transformer *t)
+{
+    t->pass.drops = 0;
 }
 
 void *dls_transformer_losses(const dls_transformer *t)

@@ -20,6 +20,7 @@ typedef struct dls_transformer {
     dls_build build;
     dls_layer *top, *head;
     dls_plan plan;
+    void *rotation;             /* (context, R) device; NULL: learned positions */
     void *activations;          /* (dls_plan_bytes) device */
     size_t losses;              /* stash offset of (N) */
     dls_pass pass;
@@ -42,6 +43,12 @@ dls_status dls_transformer_create(dls_transformer **out, dls_ctx *ctx,
                                   const dls_transformer_config *config,
                                   int max_B, int max_T);
 void dls_transformer_free(dls_transformer *t);
+
+/* Dropout in the passes to come: on, with masks keyed by seed, step, and the number of
+   the micro-batch's first sequence in the batch of the step; or off, as at the start. */
+void dls_transformer_drop(dls_transformer *t, uint64_t seed, int64_t step,
+                          int64_t first_sequence);
+void dls_transformer_keep(dls_transformer *t);
 
 /* tokens, targets: (B, T) device; targets NULL computes logits only. Enqueues on
    the context's stream; the losses are at dls_transformer_losses, (B * T) device. */

@@ -30,6 +30,7 @@ static dls_status one_pass(dls_trainer *t, int row)
     int last = B == left;
     double scale = 1.0 / ((double)t->config->global_batch * T);
     dls_grad_hook hook = {t->ddp, dls_ddp_grad_ready};
+    dls_transformer_drop(t->model, t->config->seed, t->step + 1, t->first_row + row);
     DLS_TRY(dls_transformer_forward(t->model, dls_batch_tokens(&t->batch, row),
                                     dls_batch_targets(&t->batch, row), B, T));
     DLS_TRY(dls_meter_add(&t->meter, dls_transformer_losses(t->model), (size_t)B * T));
@@ -44,6 +45,7 @@ static dls_status load_step_windows(dls_trainer *t)
     int first, n;
     dls_sampler_share(&t->training, t->rank, t->world, &first, &n);
     DLS_TRY(dls_sampler_windows(&t->training, t->step, first, n, t->offsets));
+    t->first_row = first;
     return dls_batch_load(&t->batch, dls_corpus_bytes(t->corpus), t->offsets, n);
 }
 
@@ -68,6 +70,7 @@ dls_status dls_trainer_step(dls_trainer *t)
 static dls_status evaluate_pass(dls_trainer *t, int first, int B)
 {
     int T = t->model->config.context;
+    dls_transformer_keep(t->model);
     DLS_TRY(dls_sampler_windows(&t->validation, 0, first, B, t->offsets));
     DLS_TRY(dls_batch_load(&t->batch, dls_corpus_bytes(t->corpus), t->offsets, B));
     DLS_TRY(dls_transformer_forward(t->model, dls_batch_tokens(&t->batch, 0),

@@ -20,6 +20,7 @@ typedef struct dls_trainer {
     dls_comm *comm;
     int rank, world;
     int rows;                   /* this rank's sequences of a step */
+    int first_row;              /* the number of the first of them in the step */
     dls_ctx ctx;
     dls_corpus *corpus;
     dls_sampler training, validation;

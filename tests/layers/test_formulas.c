@@ -136,7 +136,7 @@ Test(layers, attention_is_its_formula)
 {
     fixture f;
     begin(&f);
-    prepare(&f, dls_attention(&f.build, 2, 2, 4), 0);
+    prepare(&f, dls_attention(&f.build, "a", 2, 2, 4, 0), 0);
     fetch(&f);
     naive_attention(x, want, 8, 2);
     assert_close(y, want, N * 8, 1e-12);

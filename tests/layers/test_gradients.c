@@ -76,7 +76,7 @@ Test(layers, attention_gradient)
 {
     fixture f;
     begin(&f);
-    prepare(&f, dls_attention(&f.build, 2, 2, 4), 0);
+    prepare(&f, dls_attention(&f.build, "a", 2, 2, 4, 0), 0);
     check_gradients(&f, 1);
 }
 

@@ -115,7 +115,7 @@ Test(layers, mistakes_in_building_are_told)
                      "linear gives 4 columns, linear behind it takes 5");
     cr_assert_null(dls_gelu(&b, 4), "the first failure sticks");
     b.status = DLS_OK;
-    cr_assert_null(dls_residual(&b, two[0]));
+    cr_assert_null(dls_residual(&b, "r", two[0], 0));
     b.status = DLS_OK;
     dls_linear(&b, "a", 3, 4, 1, 1);
     cr_assert_str_eq(dls_status_message(), "parameter a.weight is registered twice");

@@ -68,7 +68,7 @@ Test(model_config, every_choice_can_be_made_alone)
     want.norm_epsilon = 1e-6;
     want.mlp = DLS_MLP_SWIGLU;
     want.positions = DLS_POSITIONS_ROTARY;
-    want.rope_theta = 5e5;
+    want.rope.theta = 5e5;
     want.proj_bias = want.mlp_bias = want.tied_head = 0;
     want.embedding_dropout = want.residual_dropout = 0.25;
     want.attention_dropout = 0.5;
@@ -90,8 +90,9 @@ Test(model_config, impossible_models_are_refused_in_one_line)
         {"heads: 5", "model.heads: expected a divisor of the 12 channels, got 5"},
         {"heads: 4, kv_heads: 3", "model.kv_heads: expected a divisor of the 4 heads, "
                                   "got 3"},
-        {"heads: 4, positions: rotary", "model.head_size: expected an even number, since "
-                                        "rotary positions turn pairs of columns; got 3"},
+        {"heads: 4, positions: rotary", "model.head_size: rotary positions turn pairs of "
+                                        "columns; expected an even number of them, got "
+                                        "3"},
         {"heads: 4, rope_theta: 1e5", "model.rope_theta: learned positions are not "
                                       "rotated; expected model.positions: rotary"},
         {"heads: 4, norm: batchnorm", "model.norm: expected"},
