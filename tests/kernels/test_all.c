@@ -45,6 +45,19 @@ static void run_every_sum(kcase *k)
     OK(dls_layernorm_backward_input(&k->ctx, y, dy, x, w, m, r, N, C));
     hash_array(kcase_get(k, y, N * C), N * C);
     OK(dls_layernorm_backward_weight(&k->ctx, dw, dp, dy, x, m, r, N, C));
+    /* call the newer operations with a sum */
+    OK(dls_rmsnorm_forward(&k->ctx, y, r, x, w, N, C, 1e-5));
+    hash_array(kcase_get(k, y, N * C), N * C);
+    OK(dls_rmsnorm_backward_input(&k->ctx, y, dy, x, w, r, N, C));
+    hash_array(kcase_get(k, y, N * C), N * C);
+    OK(dls_rmsnorm_backward_weight(&k->ctx, dw, dy, x, r, N, C));
+    dls_dropout dropout = {.p = 0.5, .seed = 1, .first = 3};
+    dls_residual_norm residual = {N, C, 1, 1e-5, &dropout};
+    void *h = kcase_space(k, N * C);
+    OK(dls_residual_norm_forward(&k->ctx, h, y, m, r, x, dy, w, p, &residual));
+    hash_array(kcase_get(k, y, N * C), N * C);
+    OK(dls_residual_norm_backward(&k->ctx, y, h, x, dy, h, w, m, r, &residual));
+    hash_array(kcase_get(k, y, N * C), N * C);
     OK(dls_bias_backward(&k->ctx, dw, dy, N, C));
     if (k->ctx.dtype != DLS_BF16) {
         OK(packed_attention_forward(k, y, att, qkv, B, T, C, H));
@@ -160,6 +173,38 @@ KERNEL_TEST(costs_follow_the_formulas)
     expect_costs(k, "layernorm forward", 8 * n, 2 * n + 2 * C, 2 * N, 0);
     OK(dls_layernorm_backward_input(&k->ctx, y, x, x, x, m, r, N, C));
     expect_costs(k, "layernorm backward input", 12 * n, 3 * n + C, 2 * N, 0);
+    /* run and count the newer operations */
+    OK(dls_rmsnorm_forward(&k->ctx, y, r, x, x, N, C, 1e-5));
+    expect_costs(k, "rmsnorm forward", 4 * n, 2 * n + C, N, 0);
+    OK(dls_rmsnorm_backward_input(&k->ctx, y, x, x, x, r, N, C));
+    expect_costs(k, "rmsnorm backward input", 8 * n, 3 * n + C, N, 0);
+    OK(dls_rmsnorm_backward_weight(&k->ctx, g, x, x, r, N, C));
+    expect_costs(k, "rmsnorm backward weight", 3 * n, 2 * n, 2 * C + N, 0);
+    OK(dls_swiglu_forward(&k->ctx, y, x, N, C));
+    expect_costs(k, "swiglu forward", 5 * n, 3 * n, 0, 0);
+    OK(dls_swiglu_backward(&k->ctx, y, x, x, N, C));
+    expect_costs(k, "swiglu backward", 12 * n, 5 * n, 0, 0);
+    /* run and count rotation and dropout */
+    dls_rope_shape turned = {.N = N, .heads = H, .D = C / H, .R = C / H, .row = C,
+                             .length = N, .T = T};
+    OK(dls_rope_forward(&k->ctx, y, g, &turned));
+    expect_costs(k, "rope forward", 3 * n, 2 * n, N * D, 0);
+    turned.positions = t;
+    OK(dls_rope_backward(&k->ctx, y, g, &turned));
+    expect_costs(k, "rope backward", 3 * n, 2 * n, N * D, 4 * N);
+    dls_dropout dropout = {.p = 0.5};
+    OK(dls_dropout_apply(&k->ctx, y, x, N, C, &dropout));
+    expect_costs(k, "dropout", n, 2 * n, 0, 0);
+    dls_residual_norm residual = {N, C, 0, 1e-5, NULL};
+    OK(dls_residual_norm_forward(&k->ctx, y, att, NULL, r, x, x, x, NULL, &residual));
+    expect_costs(k, "residual norm forward", 5 * n, 4 * n + C, N, 0);
+    OK(dls_residual_norm_backward(&k->ctx, y, NULL, x, x, x, x, NULL, r, &residual));
+    expect_costs(k, "residual norm backward", 9 * n, 4 * n + C, N, 0);
+    residual = (dls_residual_norm){N, C, 1, 1e-5, &dropout};
+    OK(dls_residual_norm_forward(&k->ctx, y, att, m, r, x, x, x, x, &residual));
+    expect_costs(k, "residual norm forward", 10 * n, 4 * n + 2 * C, 2 * N, 0);
+    OK(dls_residual_norm_backward(&k->ctx, y, att, x, x, x, x, m, r, &residual));
+    expect_costs(k, "residual norm backward", 14 * n, 5 * n + C, 2 * N, 0);
     if (k->ctx.dtype != DLS_BF16) {
         OK(packed_attention_forward(k, y, att, x, B, T, C, H));
         expect_costs(k, "attention forward", (4 * D + 5) * pairs,
@@ -196,6 +241,16 @@ KERNEL_TEST(nothing_is_not_an_error)
     OK(dls_layernorm_forward(&k->ctx, x, x, x, x, x, x, 0, 1));
     OK(dls_layernorm_backward_input(&k->ctx, x, x, x, x, x, x, 0, 1));
     OK(dls_layernorm_backward_weight(&k->ctx, x, x, x, x, x, x, 0, 1));
+    /* call the newer operations with nothing */
+    OK(dls_rmsnorm_forward(&k->ctx, x, x, x, x, 0, 1, 1e-5));
+    OK(dls_rmsnorm_backward_input(&k->ctx, x, x, x, x, x, 0, 1));
+    OK(dls_rmsnorm_backward_weight(&k->ctx, x, x, x, x, 0, 1));
+    OK(dls_swiglu_forward(&k->ctx, x, x, 0, 1));
+    OK(dls_swiglu_backward(&k->ctx, x, x, x, 0, 1));
+    OK(dls_dropout_apply(&k->ctx, x, x, 0, 1, &(dls_dropout){.p = 1}));
+    dls_residual_norm none = {0, 1, 1, 1e-5, NULL};
+    OK(dls_residual_norm_forward(&k->ctx, x, x, x, x, x, x, x, x, &none));
+    OK(dls_residual_norm_backward(&k->ctx, x, x, x, x, x, x, x, x, &none));
     OK(dls_bias_add(&k->ctx, x, x, 0, 1));
     OK(dls_bias_backward(&k->ctx, x, x, 0, 1));
     OK(dls_gelu_forward(&k->ctx, x, x, 0));

@@ -32,6 +32,8 @@ Test(kernels, rope_frequencies)
                        {16, 0.003662860395123454}, {31, 1.905030617376177e-05}}, 1);
     expect_frequencies(&dynamic, 2048, (frequency[7]){{0, 1}, {1, 0.7498942093324559},
                        {16, 0.01}, {31, 0.0001333521432163324}}, 1);
+    expect_frequencies(&dynamic, 100, (frequency[7]){{1, 0.7498942093324559},
+                       {31, 0.0001333521432163324}}, 1);
     dls_rope pair = dynamic;
     pair.dim = 2;
     expect_frequencies(&pair, 8192, (frequency[7]){{0, 1}}, 1);
@@ -80,6 +82,21 @@ Test(kernels, rope_frequencies_of_yarn)
                       .beta_slow = 2};
     expect_frequencies(&given, 1, (frequency[7]){{0, 1}, {12, 0.03162277660168379},
                        {16, 0.0077777777777777776}, {31, 6.66760716081662e-05}}, 1.25);
+}
+
+Test(kernels, rope_frequencies_of_yarn_at_the_ends)
+{
+    dls_rope rope = {.theta = 10000, .dim = 64, .scaling = DLS_ROPE_YARN, .factor = 8,
+                     .original = 131072};
+    expect_frequencies(&rope, 1, (frequency[7]){{0, 1}, {18, 0.005623413251903491},
+                       {19, 0.004216965034285823}, {25, 0.0005984732632172482},
+                       {30, 8.207443430948874e-05}, {31, 5.257151799874643e-05}},
+                       1.2079441541679836);
+    rope.original = 128;
+    expect_frequencies(&rope, 1, (frequency[7]){{0, 1}, {1, 0.6902435335901014},
+                       {5, 0.14282137090916788}, {10, 0.011502436197075323},
+                       {11, 0.005271206292857278}, {31, 1.666901790204155e-05}},
+                       1.2079441541679836);
 }
 
 /* refer to the rotation */
@@ -168,6 +185,7 @@ KERNEL_TEST(rope_scores_depend_on_the_distance)
                      .original = 16};
     dls_rope_shape s = {.N = AT, .heads = 1, .D = R, .R = R, .row = R, .length = 64};
     double *x = kcase_random(k, AT * R, 1, -1, 1), near = 0, far = 0, size = 0;
+    double before = 0, after = 0, longer = 0.1 * log(4) + 1;
     memcpy(x + 2 * R, x, 2 * R * sizeof *x);
     void *table = kcase_space_acc(k, 64 * R), *dev = kcase_put(k, x, AT * R);
     s.positions = kcase_put_ints(k, positions, AT);
@@ -177,10 +195,13 @@ KERNEL_TEST(rope_scores_depend_on_the_distance)
     for (int c = 0; c < R; c++) {
         near += y[c] * y[R + c];
         far += y[2 * R + c] * y[3 * R + c];
-        size += 4 * 1.3 * (fabs(x[c]) + fabs(x[(c + R / 2) % R]));  // attention factor^2
+        size += 4 * 1.3 * (fabs(x[c]) + fabs(x[(c + R / 2) % R]));
+        before += x[c] * x[c];
+        after += y[c] * y[c];
     }
-    cr_assert(fabs(near - far) <= size * (rounding(k, 10) + 2 * k->stored), "%g %g", near,
-              far);
+    double e = rounding(k, 10) + 2 * k->stored;
+    cr_assert(fabs(near - far) <= size * e, "%g %g", near, far);
+    cr_assert(fabs(after / before / longer / longer - 1) <= 2 * e, "%g %g", after, before);
 }
 
 static double rotation_of_input(kcase *k, void *env, const double *x, double *size)
