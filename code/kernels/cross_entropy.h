@@ -11,23 +11,31 @@ extern "C" {
 #endif
 
 /* declare the cross entropy */
-/* losses[n] = -log softmax(logits[n])[targets[n]]; keeps lse[n] for the backward pass.
- * A negative target gives 0, one beyond the vocabulary NaN. Logits must be finite. */
+/* losses[n] = -log softmax(logits[n])[targets[n]], and logits[n] becomes its own gradient,
+ * scale * (softmax - one_hot(target)); the columns from V to row - 1 are not read, and
+ * become 0. A negative target: both 0. A target >= V: the loss is NaN. A row that has no
+ * softmax (with NaN or +inf, or all -inf): all NaN. */
+dls_status dls_cross_entropy(dls_ctx *ctx,
+                             void *losses,        // (N) acc
+                             void *logits,        // (N, row), V columns used; overwritten
+                             const int *targets,  // (N)
+                             double scale, int N, int V, int row);
+
+/* The losses alone, and lse[n] for a backward pass. */
 dls_status dls_cross_entropy_forward(dls_ctx *ctx,
                                      void *losses,        // (N) acc
                                      void *lse,           // (N) acc
-                                     const void *logits,  // (N, V)
+                                     const void *logits,  // (N, row)
                                      const int *targets,  // (N)
-                                     int N, int V);
+                                     int N, int V, int row);
 
-/* dlogits = scale * (softmax(logits) - one_hot(target)), 0 where the target is negative.
- * dlogits may be logits. */
+/* The gradient alone. dlogits may be logits. */
 dls_status dls_cross_entropy_backward(dls_ctx *ctx,
-                                      void *dlogits,       // (N, V)
-                                      const void *logits,  // (N, V)
+                                      void *dlogits,       // (N, row)
+                                      const void *logits,  // (N, row)
                                       const void *lse,     // (N) acc
                                       const int *targets,  // (N)
-                                      double scale, int N, int V);
+                                      double scale, int N, int V, int row);
 
 #ifdef __cplusplus
 }

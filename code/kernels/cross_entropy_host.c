@@ -1,5 +1,6 @@
 /* code/kernels/cross_entropy_host.c: from chapters/09-transformer-kernels-2.md. Edit the chapter, or edit here and run "make untangle". */
-/* Softmax and cross-entropy in plain C, row by row. */
+/* Softmax and cross-entropy in plain C, row by row, each row in chunks. */
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -7,46 +8,82 @@
 
 #include "kernels/cross_entropy_host.h"
 
+enum { CHUNK = 1024 };
+
+/* see a row on the host */
+/* Of a row: the largest logit, and the sum of exp(logit - largest). */
+typedef struct running {
+    acc largest, sum;
+} running;
+
+static running see_row(const real *row, int V)
+{
+    acc largest = -INFINITY, sum = 0;
+    for (int from = 0; from < V; from += CHUNK) {
+        int n = V - from < CHUNK ? V - from : CHUNK;
+        const real *z = row + from;
+        acc most = largest, part = 0;
+        #pragma omp simd reduction(max : most)
+        for (int v = 0; v < n; v++)
+            most = widen(z[v]) > most ? widen(z[v]) : most;
+        acc shift = most == -(acc)INFINITY ? 0 : most;
+        #pragma omp simd reduction(+ : part)
+        for (int v = 0; v < n; v++)
+            part += acc_exp(widen(z[v]) - shift);
+        sum = sum * acc_exp(largest - shift) + part;
+        largest = most;
+    }
+    return (running){largest, isfinite(largest) ? sum : (acc)NAN};
+}
+
+/* push a row on the host */
+/* to[v] = scale * (factor * exp(from[v] - shift) - [v == target]), 0 without a target. */
+static void push_row(real *to, const real *from, acc shift, acc factor, acc scale,
+                     int target, int V, int row)
+{
+    int used = target < 0 ? 0 : V, known = target >= 0 && target < V;
+    acc right = known ? scale * (factor * acc_exp(widen(from[target]) - shift) - 1) : 0;
+    #pragma omp simd
+    for (int v = 0; v < used; v++)
+        to[v] = narrow(scale * (factor * acc_exp(widen(from[v]) - shift)));
+    if (known)
+        to[target] = narrow(right);
+    memset(to + used, 0, sizeof *to * (size_t)(row - used));
+}
+
+static acc loss_of(running r, const real *row, int target, int V)
+{
+    return target < 0 ? 0
+           : target < V ? acc_log(r.sum) + (r.largest - widen(row[target])) : (acc)NAN;
+}
+
 /* take cross entropy on the host */
-void DLS_HOST_NAME(dls_cross_entropy_forward)(acc *losses, acc *lse, const real *logits,
-                                              const int *targets, int N, int V)
+void DLS_HOST_NAME(dls_cross_entropy)(acc *losses, real *logits, const int *targets,
+                                      acc scale, int N, int V, int row)
 {
     for (int n = 0; n < N; n++) {
-        const real *row = logits + (size_t)n * V;
-        acc largest = widen(row[0]), sum = 0;
-        #pragma omp simd reduction(max : largest)
-        for (int v = 0; v < V; v++)
-            largest = widen(row[v]) > largest ? widen(row[v]) : largest;
-        #pragma omp simd reduction(+ : sum)
-        for (int v = 0; v < V; v++)
-            sum += acc_exp(widen(row[v]) - largest);
-        acc log_sum = acc_log(sum);
-        lse[n] = largest + log_sum;
-        losses[n] = targets[n] < 0 ? 0
-                    : targets[n] < V ? log_sum + (largest - widen(row[targets[n]]))
-                                     : (acc)NAN;
+        real *z = logits + (size_t)n * row;
+        running r = see_row(z, V);
+        losses[n] = loss_of(r, z, targets[n], V);
+        push_row(z, z, r.largest, 1 / r.sum, scale, targets[n], V, row);
+    }
+}
+
+void DLS_HOST_NAME(dls_cross_entropy_forward)(acc *losses, acc *lse, const real *logits,
+                                              const int *targets, int N, int V, int row)
+{
+    for (int n = 0; n < N; n++) {
+        running r = see_row(logits + (size_t)n * row, V);
+        lse[n] = r.largest + acc_log(r.sum);
+        losses[n] = loss_of(r, logits + (size_t)n * row, targets[n], V);
     }
 }
 
 void DLS_HOST_NAME(dls_cross_entropy_backward)(real *dlogits, const real *logits,
                                                const acc *lse, const int *targets,
-                                               acc scale, int N, int V)
+                                               acc scale, int N, int V, int row)
 {
-    for (int n = 0; n < N; n++) {
-        const real *row = logits + (size_t)n * V;
-        const acc norm = lse[n];
-        real *drow = dlogits + (size_t)n * V;
-        if (targets[n] < 0) {
-            memset(drow, 0, sizeof(real) * V);
-            continue;
-        }
-        /* push the logits of a row */
-        int known = targets[n] < V;
-        acc right = known ? scale * (acc_exp(widen(row[targets[n]]) - norm) - 1) : 0;
-        #pragma omp simd
-        for (int v = 0; v < V; v++)
-            drow[v] = narrow(scale * acc_exp(widen(row[v]) - norm));
-        if (known)
-            drow[targets[n]] = narrow(right);
-    }
+    for (int n = 0; n < N; n++)
+        push_row(dlogits + (size_t)n * row, logits + (size_t)n * row, lse[n], 1, scale,
+                 targets[n], V, row);
 }

@@ -308,7 +308,7 @@ static dls_status head_forward(const dls_layer *l, dls_pass *p, void *y, const v
     if (!p->targets)
         return DLS_OK;
     return dls_cross_entropy_forward(p->ctx, y, dls_pass_stash(p, l->slot[1]), logits,
-                                     p->targets, N, V);
+                                     p->targets, N, V, V);
 }
 
 /* head layer backward */
@@ -322,7 +322,7 @@ static dls_status head_backward_input(const dls_layer *l, dls_pass *p, void *dx,
         return DLS_FAIL(DLS_ERR_STATE, "backward after a forward without targets");
     DLS_TRY(dls_cross_entropy_backward(p->ctx, logits, logits,
                                        dls_pass_stash(p, l->slot[1]), p->targets,
-                                       p->loss_scale, N, V));
+                                       p->loss_scale, N, V, V));
     return dls_gemm(p->ctx, 0, 0, N, l->in, V, 1, logits,
                     dls_pass_value(p, l->weight), 0, dx);
 }

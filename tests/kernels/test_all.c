@@ -63,8 +63,8 @@ static void run_every_sum(kcase *k)
         OK(packed_attention_forward(k, y, att, qkv, B, T, C, H));
         OK(packed_attention_backward(k, dqkv, scratch, dy, qkv, att, B, T, C, H));
     }
-    OK(dls_cross_entropy_forward(&k->ctx, m, r, z, t, N, V));
-    OK(dls_cross_entropy_backward(&k->ctx, z, z, r, t, 0.1, N, V));
+    OK(dls_cross_entropy_forward(&k->ctx, m, r, z, t, N, V, V));
+    OK(dls_cross_entropy_backward(&k->ctx, z, z, r, t, 0.1, N, V, V));
     OK(dls_sum(&k->ctx, one, big, LONG));
     void *results[] = {y, att, dqkv, z}, *sums[] = {m, r, dw, dp, one};
     size_t sizes[] = {N * C, N * H * T, 3 * N * C, N * V};
@@ -213,7 +213,7 @@ KERNEL_TEST(costs_follow_the_formulas)
         expect_costs(k, "attention backward", (8 * D + 5) * pairs,
                      8 * n + 6 * pairs + square, 0, 0);
     }
-    OK(dls_cross_entropy_forward(&k->ctx, m, r, x, t, N, V));
+    OK(dls_cross_entropy_forward(&k->ctx, m, r, x, t, N, V, V));
     expect_costs(k, "cross-entropy forward", 4.0 * N * V, N * V, 2 * N, 4 * N);
     OK(dls_sum(&k->ctx, y, x, LONG));
     expect_costs(k, "sum", LONG, LONG, 0, 0);
@@ -261,8 +261,9 @@ KERNEL_TEST(nothing_is_not_an_error)
         OK(packed_attention_forward(k, x, x, x, 0, 1, 1, 1));
         OK(packed_attention_backward(k, x, x, x, x, x, 1, 0, 1, 1));
     }
-    OK(dls_cross_entropy_forward(&k->ctx, x, x, x, t, 0, 1));
-    OK(dls_cross_entropy_backward(&k->ctx, x, x, x, t, 1, 0, 1));
+    OK(dls_cross_entropy_forward(&k->ctx, x, x, x, t, 0, 1, 1));
+    OK(dls_cross_entropy_backward(&k->ctx, x, x, x, t, 1, 0, 1, 1));
+    OK(dls_cross_entropy(&k->ctx, x, x, t, 1, 0, 1, 1));
     OK(dls_adamw(&k->ctx, x, NULL, x, x, x, 0, 1, 0.9, 0.95, 0, 0, 1, NULL));
     expect_within(kcase_get_acc(k, x, 1), one, 0, 1, "untouched");
 }
