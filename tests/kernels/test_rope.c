@@ -201,7 +201,8 @@ KERNEL_TEST(rope_scores_depend_on_the_distance)
     }
     double e = rounding(k, 10) + 2 * k->stored;
     cr_assert(fabs(near - far) <= size * e, "%g %g", near, far);
-    cr_assert(fabs(after / before / longer / longer - 1) <= 2 * e, "%g %g", after, before);
+    cr_assert(fabs(after / before / longer / longer - 1) <= 2 * e, "%g %g", after,
+              before);
 }
 
 static double rotation_of_input(kcase *k, void *env, const double *x, double *size)
