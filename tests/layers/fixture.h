@@ -23,6 +23,7 @@ typedef struct fixture {
     int *ids, *pending;         /* tokens, then targets: device */
     void *activations;
     double *x, *y, *dx, *dy;    /* device */
+    double *rotation;           /* (T, 4) device */
 } fixture;
 
 /* say what failed */
@@ -69,12 +70,28 @@ static inline dls_layer *small_block(dls_build *b, const char *name)
     return dls_block(b, name, &c, 0.5, 0.3);
 }
 
+static inline dls_layer *small_llama(dls_build *b, const char *name, double dropout)
+{
+    dls_transformer_config c = dls_transformer_llama(5, T, 1, 4, 2, 16, 7);
+    c.attention_dropout = c.residual_dropout = dropout;
+    return dls_block(b, name, &c, 0.5, 0.3);
+}
+
 static inline void prepare_ids(fixture *f)
 {
     static const int ids[2 * N] = {1, 4, 1, 0, 2, 4,  4, 1, 0, 2, 4, 3};
     f->ids = device(2 * N);
     put(f->ids, ids, sizeof ids);
     f->pending = calloc(f->params.n + 1, sizeof(int));
+}
+
+static inline void prepare_rotation(fixture *f)
+{
+    const dls_rope rope = {.theta = 10, .dim = 4};
+    f->rotation = device(T * 4);
+    OK(dls_rope_table(&f->ctx, f->rotation, &rope, T));
+    f->pass.rotation = f->rotation;
+    f->pass.rotation_length = T;
 }
 
 static inline void prepare(fixture *f, dls_layer *layer, int deferred)
@@ -92,6 +109,7 @@ static inline void prepare(fixture *f, dls_layer *layer, int deferred)
                          .tokens = f->ids, .targets = f->ids + N, .loss_scale = 0.7,
                          .pending = f->pending};
     dls_pass_regions(&f->pass, &f->plan, f->activations);
+    prepare_rotation(f);
     f->x = device(N * layer->in);
     f->y = device(N * layer->out);
     f->dx = device(N * layer->in);
@@ -117,8 +135,8 @@ static inline void backward(fixture *f)
 
 static inline void end(fixture *f)
 {
-    void *all[] = {f->activations, f->ids, f->x, f->y, f->dx, f->dy};
-    for (int i = 0; i < 6; i++)
+    void *all[] = {f->activations, f->ids, f->x, f->y, f->dx, f->dy, f->rotation};
+    for (int i = 0; i < 7; i++)
         dls_device_free(all[i]);
     free(f->pending);
     dls_build_free(&f->build);

@@ -2,6 +2,9 @@
 /* Every layer's forward pass against a loop that is its formula. */
 #include "fixture.h"
 
+#include "base/hash.h"
+#include "kernels/dropout.h"
+
 /* write the naive linear */
 static void naive_linear(const double *x, const double *w, const double *b, double *y,
                          int in, int out)
@@ -78,6 +81,58 @@ static void naive_head(const double *x, const double *wte, const int *targets, d
             chosen = v == targets[n] ? logit : chosen;
         }
         y[n] = log(sum) - chosen;
+    }
+}
+
+/* write the naive llama */
+static void naive_rmsnorm(const double *x, const double *w, double *y, int C)
+{
+    for (int n = 0; n < N; n++) {
+        double square = 0;
+        for (int c = 0; c < C; c++)
+            square += x[n * C + c] * x[n * C + c] / C;
+        for (int c = 0; c < C; c++)
+            y[n * C + c] = x[n * C + c] / sqrt(square + 1e-6) * w[c];
+    }
+}
+
+static void naive_swiglu(const double *x, double *y, int F)
+{
+    for (int n = 0; n < N; n++)
+        for (int f = 0; f < F; f++) {
+            double gate = x[n * 2 * F + f], up = x[n * 2 * F + F + f];
+            y[n * F + f] = gate / (1 + exp(-gate)) * up;
+        }
+}
+
+/* Turns the first `heads` heads of D = 4 channels of each row. */
+static void naive_rotation(double *x, int row, int heads)
+{
+    for (int n = 0; n < N; n++)
+        for (int h = 0; h < heads; h++)
+            for (int i = 0; i < 2; i++) {
+                double *a = x + n * row + 4 * h + i, *b = a + 2, was = *a;
+                double angle = n % T * pow(10, -i / 2.0);
+                *a = was * cos(angle) - *b * sin(angle);
+                *b = *b * cos(angle) + was * sin(angle);
+            }
+}
+
+static void naive_grouped_row(const double *x, double *y, int n, int h, int H, int Hk)
+{
+    int row = (H + 2 * Hk) * 4, first = n - n % T, k = H + h * Hk / H;
+    double sum = 0, weight[T];
+    for (int u = first; u <= n; u++) {
+        double score = 0;
+        for (int d = 0; d < 4; d++)
+            score += x[n * row + 4 * h + d] * x[u * row + 4 * k + d] / 2;
+        sum += weight[u - first] = exp(score);
+    }
+    for (int d = 0; d < 4; d++) {
+        double *to = y + (n * H + h) * 4 + d;
+        *to = 0;
+        for (int u = first; u <= n; u++)
+            *to += weight[u - first] / sum * x[u * row + 4 * (k + Hk) + d];
     }
 }
 
@@ -161,5 +216,66 @@ Test(layers, embedding_and_head_are_their_formulas)
     naive_head(row, values, ids + N, want, C, V);
     assert_close(y, want, N, 1e-12);
     cr_assert_eq(f.params.items[embedding->weight].uses, 2);
+    end(&f);
+}
+
+Test(layers, rmsnorm_is_its_formula)
+{
+    fixture f;
+    begin(&f);
+    prepare(&f, dls_rmsnorm(&f.build, "l", 9, 1e-6), 0);
+    fetch(&f);
+    naive_rmsnorm(x, values, want, 9);
+    assert_close(y, want, N * 9, 1e-12);
+    end(&f);
+}
+
+Test(layers, swiglu_is_its_formula)
+{
+    fixture f;
+    begin(&f);
+    prepare(&f, dls_swiglu(&f.build, 7), 0);
+    fetch(&f);
+    naive_swiglu(x, want, 7);
+    assert_close(y, want, N * 7, 1e-12);
+    end(&f);
+}
+
+Test(layers, rotated_grouped_attention_is_its_formula)
+{
+    enum { H = 4, Hk = 2, ROW = (H + 2 * Hk) * 4 };
+    fixture f;
+    begin(&f);
+    dls_layer *two[2];
+    two[0] = dls_rotary(&f.build, H, Hk, 4, 4);
+    two[1] = dls_attention(&f.build, "a", H, Hk, 4, 0);
+    prepare(&f, dls_sequence(&f.build, two, 2), 0);
+    fetch(&f);
+    naive_rotation(x, ROW, H + Hk);
+    for (int n = 0; n < N; n++)
+        for (int h = 0; h < H; h++)
+            naive_grouped_row(x, want, n, h, H, Hk);
+    assert_close(y, want, N * H * 4, 1e-12);
+    end(&f);
+}
+
+Test(layers, dropout_is_its_mask)
+{
+    enum { C = 5, FIRST = 3 };
+    fixture f;
+    begin(&f);
+    dls_layer *l = dls_dropout_layer(&f.build, "there", C, 0.25);
+    prepare(&f, l, 0);
+    f.pass.drops = 1;
+    f.pass.seed = 77;
+    f.pass.first_sequence = FIRST;
+    fetch(&f);
+    dls_dropout_gate gate = dls_dropout_gate_of(0.25, 77, dls_hash64("there", 5));
+    for (int i = 0; i < N * C; i++)
+        cr_assert_eq(y[i], dls_dropout_keeps(&gate, FIRST * T * C + i)
+                     ? x[i] * gate.scale : 0);
+    f.pass.drops = 0;
+    forward(&f, y);
+    cr_assert_arr_eq(x, y, N * C * sizeof *x);
     end(&f);
 }

@@ -107,3 +107,57 @@ Test(layers, block_gradient)
     prepare(&f, small_block(&f.build, "block"), 0);
     check_gradients(&f, 1);
 }
+
+Test(layers, rmsnorm_gradient)
+{
+    fixture f;
+    begin(&f);
+    prepare(&f, dls_rmsnorm(&f.build, "l", 9, 1e-6), 0);
+    check_gradients(&f, 1);
+}
+
+Test(layers, swiglu_gradient)
+{
+    fixture f;
+    begin(&f);
+    prepare(&f, dls_swiglu(&f.build, 7), 0);
+    check_gradients(&f, 1);
+}
+
+Test(layers, rotary_gradient)
+{
+    fixture f;
+    begin(&f);
+    prepare(&f, dls_rotary(&f.build, 2, 1, 6, 4), 0);
+    check_gradients(&f, 1);
+}
+
+Test(layers, untied_head_gradient)
+{
+    fixture f;
+    begin(&f);
+    prepare(&f, dls_head(&f.build, "head", 4, 5, 1), 0);
+    randomise(f.dy, N, 3, 0, 0.7);
+    check_gradients(&f, 1);
+}
+
+static void check_llama(double dropout)
+{
+    fixture f;
+    begin(&f);
+    prepare(&f, small_llama(&f.build, "block", dropout), 0);
+    f.pass.drops = dropout > 0;
+    f.pass.seed = 5;
+    f.pass.first_sequence = 9;
+    check_gradients(&f, 1);
+}
+
+Test(layers, llama_block_gradient)
+{
+    check_llama(0);
+}
+
+Test(layers, gradient_under_dropout)
+{
+    check_llama(0.25);
+}

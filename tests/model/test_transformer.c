@@ -1,5 +1,5 @@
 /* tests/model/test_transformer.c: from chapters/09-transformer-model-tests.md. Edit the chapter, or edit here and run "make untangle". */
-/* The GPT against its formulas, its finite differences, and its own halves. */
+/* The model against its formulas, its finite differences, and its own halves. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -8,6 +8,7 @@
 
 #include "base/rng.h"
 #include "model/transformer.h"
+#include "tensor/bf16.h"
 
 /* hold a model under test */
 static dls_transformer_config small_gpt2(void)
@@ -230,11 +231,13 @@ static void move_all(fixture *f)
     free(host);
 }
 
-Test(model, gradient_is_the_measured_one)
+static void check_the_gradient(dls_transformer_config c)
 {
     fixture f;
-    begin(&f, small_gpt2(), DLS_F64);
+    begin(&f, c, DLS_F64);
     move_all(&f);
+    if (c.residual_dropout > 0)
+        dls_transformer_drop(f.model, 7, 3, 4);
     total_loss(&f, NULL);
     OK(dls_transformer_backward(f.model, 0.25, NULL));
     OK(dls_ctx_sync(&f.ctx));
@@ -248,6 +251,20 @@ Test(model, gradient_is_the_measured_one)
     }
     free(got);
     end(&f);
+}
+
+Test(model, gradient_of_gpt2_is_the_measured_one)
+{
+    check_the_gradient(small_gpt2());
+}
+
+Test(model, gradient_of_llama_is_the_measured_one)
+{
+    dls_transformer_config c = dls_transformer_llama(11, 6, 2, 4, 2, 8, 12);
+    check_the_gradient(c);
+    c.embedding_dropout = c.attention_dropout = c.residual_dropout = 0.2;
+    c.recompute = DLS_RECOMPUTE_FULL;
+    check_the_gradient(c);
 }
 
 /* test the halves of the model */
@@ -287,6 +304,139 @@ Test(model, halves_and_micro_batches_give_the_whole)
     free(whole);
     free(split);
     free(parts);
+}
+
+/* test the masks of a batch */
+static dls_transformer_config dropping_llama(void)
+{
+    dls_transformer_config c = dls_transformer_llama(11, 6, 2, 4, 2, 8, 12);
+    c.embedding_dropout = c.attention_dropout = c.residual_dropout = 0.2;
+    return c;
+}
+
+static void losses_under(fixture *f, int64_t step, int first, int parts, double *losses)
+{
+    for (int k = 0; k < parts; k++) {
+        int at = k * N / parts, n = N / parts;
+        dls_transformer_drop(f->model, 1, step, first + k * B / parts);
+        OK(dls_transformer_forward(f->model, f->ids + at, f->ids + N + at, B / parts, T));
+        OK(dls_ctx_sync(&f->ctx));
+        cudaMemcpy(losses + at, dls_transformer_losses(f->model), n * sizeof *losses,
+                   cudaMemcpyDeviceToHost);
+    }
+}
+
+Test(model, a_mask_belongs_to_a_sequence_of_a_step)
+{
+    double whole[N], parts[N], other[N], kept[N];
+    fixture f;
+    begin(&f, dropping_llama(), DLS_F64);
+    move_all(&f);
+    losses_under(&f, 5, 8, 1, whole);
+    losses_under(&f, 5, 8, 2, parts);
+    cr_assert_arr_eq(whole, parts, sizeof whole);
+    losses_under(&f, 6, 8, 1, other);
+    dls_transformer_keep(f.model);
+    total_loss(&f, kept);
+    for (int i = 0; i < N; i++) {
+        cr_assert_neq(whole[i], other[i], "another step");
+        cr_assert_neq(whole[i], kept[i], "no dropout");
+    }
+    losses_under(&f, 5, 9, 1, other);
+    cr_assert_neq(whole[T], other[T], "another place");
+    end(&f);
+}
+
+Test(model, dropout_acts_in_three_places)
+{
+    double losses[4][N];
+    for (int place = 0; place < 4; place++) {
+        dls_transformer_config c = dls_transformer_llama(11, 6, 2, 4, 2, 8, 12);
+        double *p[] = {&c.embedding_dropout, &c.attention_dropout, &c.residual_dropout};
+        fixture f;
+        if (place < 3)
+            *p[place] = 0.3;
+        begin(&f, c, DLS_F64);
+        move_all(&f);
+        losses_under(&f, 1, 0, 1, losses[place]);
+        end(&f);
+    }
+    for (int a = 0; a < 4; a++)
+        for (int b = 0; b < a; b++)
+            cr_assert_neq(losses[a][N - 1], losses[b][N - 1]);
+}
+
+/* test the rounding of a model */
+static void put_exact_values(dls_params *set)
+{
+    size_t wide = dls_dtype_size(dls_dtype_accumulator(set->dtype));
+    char *host = malloc(set->elements * wide);
+    for (int i = 0; i < set->n; i++)
+        for (size_t k = 0; k < set->items[i].count; k++) {
+            double x = (set->items[i].init == DLS_INIT_ONE) + 0.3 * dls_rng_normal(3, i, k);
+            float exact = dls_widen_bf16(dls_narrow_bf16((float)x));
+            double both = exact;
+            memcpy(host + (set->items[i].offset + k) * wide,
+                   wide == 8 ? (void *)&both : (void *)&exact, wide);
+        }
+    OK(dls_params_put(set, host));
+    free(host);
+}
+
+static double *gradients_in(dls_transformer_config c, dls_dtype dtype, dls_params *names)
+{
+    fixture f;
+    begin(&f, c, dtype);
+    put_exact_values(&f.model->params);
+    OK(dls_transformer_forward(f.model, f.ids, f.ids + N, B, T));
+    OK(dls_transformer_backward(f.model, 1, NULL));
+    OK(dls_ctx_sync(&f.ctx));
+    size_t n = f.model->params.elements;
+    double *grads = malloc(n * sizeof *grads);
+    cudaMemcpy(grads, f.model->params.grads,
+               n * dls_dtype_size(dls_dtype_accumulator(dtype)), cudaMemcpyDeviceToHost);
+    for (size_t i = n; dtype != DLS_F64 && i-- > 0;) {
+        float narrow;
+        memcpy(&narrow, (char *)grads + i * sizeof narrow, sizeof narrow);
+        grads[i] = narrow;
+    }
+    names->n = f.model->params.n;
+    names->items = malloc(names->n * sizeof *names->items);
+    memcpy(names->items, f.model->params.items, names->n * sizeof *names->items);
+    end(&f);
+    return grads;
+}
+
+static void check_rounding(dls_transformer_config c, dls_dtype dtype, double unit)
+{
+    dls_params names;
+    double *exact = gradients_in(c, DLS_F64, &names);
+    free(names.items);
+    double *rounded = gradients_in(c, dtype, &names), R = 2 * (10 * c.layers + 3);
+    for (int i = 0; i < names.n; i++) {
+        const dls_param *p = &names.items[i];
+        double error = 0, size = 0;
+        for (size_t k = p->offset; k < p->offset + p->count; k++) {
+            error += (rounded[k] - exact[k]) * (rounded[k] - exact[k]);
+            size += exact[k] * exact[k];
+        }
+        cr_assert_leq(sqrt(error), R * unit * sqrt(size), "%s: off by %g, allowed %g",
+                      p->name, sqrt(error / size), R * unit);
+        cr_assert_gt(error, 0, "%s: not rounded at all", p->name);
+    }
+    free(names.items);
+    free(exact);
+    free(rounded);
+}
+
+Test(model, rounding_is_what_the_stores_explain)
+{
+    const dls_transformer_config families[] = {
+        small_gpt2(), dls_transformer_llama(11, 6, 2, 4, 2, 8, 12)};
+    for (int i = 0; i < 2; i++) {
+        check_rounding(families[i], DLS_F32, 0x1p-24);
+        check_rounding(families[i], DLS_BF16, 0x1p-9);
+    }
 }
 
 /* test the order of the hook */
