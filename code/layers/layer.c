@@ -43,6 +43,8 @@ size_t dls_plan_stash(dls_plan *plan, size_t count, dls_dtype dtype)
 
 size_t dls_plan_gradient(dls_plan *plan, size_t count)
 {
+    if (plan->frozen)
+        return 0;
     return take(&plan->gradients_now, &plan->gradients, rounded(count, plan->dtype));
 }
 

@@ -20,6 +20,7 @@ extern "C" {
 typedef struct dls_plan {
     int max_B, max_T;           /* the largest micro-batch */
     dls_dtype dtype;            /* of activations and their gradients */
+    int frozen;                 /* 1: no backward pass will come */
     int deferred;               /* 1: every I may run before the first W */
     int recomputed;             /* > 0: a stash asked for now is scratch */
     size_t stash;               /* bytes, all of them */
@@ -45,6 +46,18 @@ void dls_plan_temporary(dls_plan *plan, size_t bytes);
 /* The whole buffer: stash, gradients, scratch, temporary, in this order. */
 size_t dls_plan_bytes(const dls_plan *plan);
 
+/* define a cache */
+/* Keys and values of tokens that went through before. A pass continues B sequences, from
+ * `first` on, by T tokens each; B or T is 1. */
+typedef struct dls_cache {
+    void *rows;                 /* (attentions, sequences, length, 2 Hk D) device */
+    int sequences, length;
+    int first;                  /* the pass's first sequence */
+    const int *filled;          /* (B) device: tokens of each, this pass's included */
+    int longest;                /* of them */
+    int quiet;                  /* 1: nobody will read this pass's logits */
+} dls_cache;
+
 /* define a pass */
 /* One micro-batch travelling through the layers. */
 typedef struct dls_pass {
@@ -53,6 +66,8 @@ typedef struct dls_pass {
     int B, T;                   /* at most the plan's */
     const int *tokens;          /* (B, T) device */
     const int *targets;         /* (B, T) device; NULL: logits only */
+    const int *positions;       /* (B, T) device; NULL: 0 .. T-1 in each sequence */
+    const dls_cache *cache;     /* NULL: a sequence attends to itself */
     double loss_scale;          /* multiplies the sum of the tokens' losses */
     int drops;                  /* 1: dropout, with masks keyed by the next two */
     uint64_t seed, first_sequence;  /* of the step; of the first sequence in it */
@@ -99,6 +114,7 @@ struct dls_layer {
     int in, out;                /* columns of x and of y */
     int heads, kv_heads, head_size;     /* attention, rotary: H, Hk, D */
     int rotated;                /* rotary: columns of a head that are turned */
+    int ordinal;                /* attention: how many came before it */
     int vocabulary;             /* embedding, head */
     int weight, bias;           /* parameter indices; -1: none */
     double epsilon;             /* RMS norm */
@@ -127,6 +143,7 @@ dls_status dls_layer_backward(const dls_layer *l, dls_pass *p, void *dx,
 typedef struct dls_build {
     dls_params *params;
     dls_layer *all;             /* every layer made */
+    int attentions;             /* how many of them */
     dls_status status;
 } dls_build;
 

@@ -90,7 +90,8 @@ static dls_rope_shape rope_shape(const dls_layer *l, const dls_pass *p)
 {
     return (dls_rope_shape){.N = p->B * p->T, .heads = l->heads + l->kv_heads,
                             .D = l->head_size, .R = l->rotated, .row = l->in,
-                            .length = p->rotation_length, .T = p->T};
+                            .length = p->rotation_length, .T = p->T,
+                            .positions = p->positions};
 }
 
 static dls_status move(const dls_layer *l, const dls_pass *p, void *to, const void *from)

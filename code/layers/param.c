@@ -76,11 +76,12 @@ dls_status dls_params_allocate(dls_params *set, dls_ctx *ctx)
     size_t wide = dls_dtype_size(dls_dtype_accumulator(ctx->dtype));
     set->dtype = ctx->dtype;
     DLS_TRY(flat_buffer(&set->values, n * size, DLS_MEM_PARAMETERS));
-    DLS_TRY(flat_buffer(&set->grads, n * wide, DLS_MEM_GRADIENTS));
+    if (!set->frozen)
+        DLS_TRY(flat_buffer(&set->grads, n * wide, DLS_MEM_GRADIENTS));
     for (int i = 0; i < set->n; i++) {
         dls_param *p = &set->items[i];
         p->value = (char *)set->values + p->offset * size;
-        p->grad = (char *)set->grads + p->offset * wide;
+        p->grad = set->frozen ? NULL : (char *)set->grads + p->offset * wide;
     }
     return dls_params_zero_grads(set, ctx);
 }
@@ -89,6 +90,8 @@ dls_status dls_params_allocate(dls_params *set, dls_ctx *ctx)
 dls_status dls_params_zero_grads(dls_params *set, dls_ctx *ctx)
 {
     size_t size = dls_dtype_size(dls_dtype_accumulator(set->dtype));
+    if (set->frozen)
+        return DLS_OK;
     DLS_CUDA(cudaMemsetAsync(set->grads, 0, set->elements * size, ctx->stream));
     return DLS_OK;
 }

@@ -50,6 +50,7 @@ typedef struct dls_params {
     dls_param *items;           /* [n] */
     int n, capacity;
     size_t elements;            /* sum of the counts */
+    int frozen;                 /* 1: values only, nothing learns */
     dls_dtype dtype;            /* of the values */
     void *values;               /* (elements) device */
     void *grads;                /* (elements) device, of the accumulator type */

@@ -188,6 +188,26 @@ static void attention_plan(dls_layer *l, dls_plan *plan)
     dls_plan_temporary(plan, dls_attention_temporary(&s, plan->dtype));
 }
 
+/* attend to a cache */
+static dls_status attend_to_cache(const dls_layer *l, dls_pass *p, void *y, const void *q,
+                                  const void *k)
+{
+    const dls_cache *c = p->cache;
+    int N = p->B * p->T, width = l->in - l->out;
+    size_t size = dls_dtype_size(p->ctx->dtype), sequence = (size_t)c->length * width;
+    size_t before = (size_t)l->ordinal * c->sequences + c->first;
+    char *rows = (char *)c->rows + before * sequence * size;
+    DLS_TRY(dls_cache_append(p->ctx, rows, k, l->in, p->positions, N, p->T, width,
+                             c->length));
+    dls_attention_shape s = attention_shape(l, p->B, p->T);
+    s.Tk = c->longest;
+    s.lengths_k = c->filled;
+    s.k_row = s.v_row = width;
+    s.k_sequence = s.v_sequence = sequence;
+    return dls_attention_forward(p->ctx, &s, y, dls_pass_stash(p, l->slot[0]), q, rows,
+                                 rows + width / 2 * size);
+}
+
 static dls_status attention_forward(const dls_layer *l, dls_pass *p, void *y,
                                     const void *x)
 {
@@ -197,6 +217,8 @@ static dls_status attention_forward(const dls_layer *l, dls_pass *p, void *y,
     if (!y)
         return DLS_FAIL(DLS_ERR_STATE, "attention is run for its stash without a place "
                         "for its output");
+    if (p->cache)
+        return attend_to_cache(l, p, y, q, k);
     return dls_attention_forward(p->ctx, &s, y, dls_pass_stash(p, l->slot[0]), q, k, v);
 }
 
@@ -234,6 +256,7 @@ dls_layer *dls_attention(dls_build *b, const char *name, int heads, int kv_heads
     l->head_size = head_size;
     l->dropout = dropout;
     l->stream = dls_hash64(name, strlen(name));
+    l->ordinal = b->attentions++;
     return l;
 }
 
@@ -243,8 +266,8 @@ static dls_status embedding_forward(const dls_layer *l, dls_pass *p, void *y,
 {
     (void)x;
     const void *wpe = l->bias < 0 ? NULL : dls_pass_value(p, l->bias);
-    return dls_embedding_forward(p->ctx, y, p->tokens, NULL, dls_pass_value(p, l->weight),
-                                 wpe, p->B, p->T, l->out);
+    return dls_embedding_forward(p->ctx, y, p->tokens, p->positions,
+                                 dls_pass_value(p, l->weight), wpe, p->B, p->T, l->out);
 }
 
 static dls_status embedding_backward_input(const dls_layer *l, dls_pass *p, void *dx,
@@ -299,10 +322,21 @@ static void head_plan(dls_layer *l, dls_plan *plan)
     l->slot[1] = dls_plan_stash(plan, N, wide);     // log-sum-exp (N)
 }
 
+/* find the last row */
+static const void *last_row(const dls_layer *l, const dls_pass *p, const void *x, int *N)
+{
+    *N = p->cache->quiet ? 0 : p->B;
+    return (const char *)x + (size_t)(p->T - 1) * l->in * dls_dtype_size(p->ctx->dtype);
+}
+
 static dls_status head_forward(const dls_layer *l, dls_pass *p, void *y, const void *x)
 {
     int N = p->B * p->T, V = l->vocabulary;
     void *logits = dls_pass_stash(p, l->slot[0]);
+    if (p->cache)
+        x = last_row(l, p, x, &N);
+    if (N == 0)
+        return DLS_OK;
     DLS_TRY(dls_gemm(p->ctx, 0, 1, N, V, l->in, 1, x, dls_pass_value(p, l->weight),
                      0, logits));
     if (!p->targets)

@@ -41,6 +41,7 @@ typedef struct dls_transformer_config {
     double embedding_dropout, attention_dropout, residual_dropout;  /* from 0, below 1 */
     dls_recompute recompute;
     int split_backward;         /* 1: plan for every I before the first W */
+    int frozen;                 /* 1: forward passes only, no room for gradients */
 } dls_transformer_config;
 
 /* declare the configuration calls */

@@ -66,9 +66,13 @@ static dls_status make_rotation(dls_transformer *t)
 static dls_status plan_model(dls_transformer *t, int max_B, int max_T, dls_dtype dtype)
 {
     t->build.params = &t->params;
+    t->params.frozen = t->config.frozen;
+    if (t->config.frozen)       // what nobody goes back to is scratch
+        t->config.recompute = DLS_RECOMPUTE_FULL;
     build_model(t);
     DLS_TRY(t->build.status);
     t->plan = (dls_plan){.max_B = max_B, .max_T = max_T, .dtype = dtype,
+                         .frozen = t->config.frozen,
                          .deferred = t->config.split_backward};
     t->losses = dls_plan_stash(&t->plan, (size_t)max_B * max_T,
                                dls_dtype_accumulator(dtype));
@@ -83,7 +87,8 @@ dls_status dls_transformer_predict_memory(const dls_transformer_config *c, int m
     dls_transformer t = {.config = *c};
     dls_status s = plan_model(&t, max_B, max_T, dtype);
     out->parameters = t.params.elements * dls_dtype_size(dtype);
-    out->gradients = t.params.elements * dls_dtype_size(dls_dtype_accumulator(dtype));
+    out->gradients = c->frozen
+        ? 0 : t.params.elements * dls_dtype_size(dls_dtype_accumulator(dtype));
     out->activations = dls_plan_bytes(&t.plan)
         + rotation_elements(c) * dls_dtype_size(dls_dtype_accumulator(dtype));
     dls_build_free(&t.build);
@@ -183,6 +188,30 @@ dls_status dls_transformer_forward(dls_transformer *t, const int *tokens,
     return s;
 }
 
+/* continue the sequences */
+dls_status dls_transformer_continue(dls_transformer *t, const int *tokens,
+                                    const int *positions, const dls_cache *cache, int B,
+                                    int T)
+{
+    DLS_TRY(begin_pass(t, tokens, NULL, B, T));
+    if ((B > 1 && T > 1) || cache->longest > cache->length
+        || cache->first + B > cache->sequences)
+        return DLS_FAIL(DLS_ERR_INPUT, "a cache of %d sequences of %d tokens can not be "
+                        "continued by %d x %d", cache->sequences, cache->length, B, T);
+    t->pass.positions = positions;
+    t->pass.cache = cache;
+    dls_status s = t->top->kind->forward(t->top, &t->pass, dls_transformer_losses(t),
+                                         NULL);
+    t->pass.positions = NULL;
+    t->pass.cache = NULL;
+    return s;
+}
+
+void *dls_transformer_scores(const dls_transformer *t)
+{
+    return dls_pass_stash(&t->pass, t->head->slot[0]);
+}
+
 /* run the transformer backward */
 static void expect_additions(dls_transformer *t, double loss_scale,
                              const dls_grad_hook *hook)
@@ -196,6 +225,8 @@ static void expect_additions(dls_transformer *t, double loss_scale,
 dls_status dls_transformer_backward(dls_transformer *t, double loss_scale,
                                     const dls_grad_hook *hook)
 {
+    if (t->config.frozen)
+        return DLS_FAIL(DLS_ERR_STATE, "a frozen model has no backward pass");
     expect_additions(t, loss_scale, hook);
     dls_trace_range_push("backward");
     dls_status s = dls_layer_backward(t->top, &t->pass, NULL, NULL, NULL, NULL);

@@ -68,6 +68,14 @@ dls_status dls_transformer_backward_weight(dls_transformer *t,
 /* The scores after the last of tokens (1, T) device: out (V) on the host. Waits. */
 dls_status dls_transformer_logits(dls_transformer *t, const int *tokens, int T,
                                   double *out);
+
+/* Passes T more tokens of B sequences through the model, appending to the cache. tokens,
+   positions: (B, T) device. The scores behind the last token of each are at
+   dls_transformer_scores, (B, V) device, unless the cache says quiet. */
+dls_status dls_transformer_continue(dls_transformer *t, const int *tokens,
+                                    const int *positions, const dls_cache *cache, int B,
+                                    int T);
+void *dls_transformer_scores(const dls_transformer *t);
 #ifdef __cplusplus
 }
 #endif
