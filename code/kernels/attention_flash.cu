@@ -8,7 +8,7 @@
 
 /* attend to a tile of queries */
 template <typename real, int W>
-__global__ void __launch_bounds__(FLASH_THREADS)
+__global__ void __launch_bounds__(FLASH_THREADS, 1)
 flash_forward_kernel(dls_attention_shape s, real *out, dls_acc<real> *lse, const real *q,
                      const real *k, const real *v)
 {

@@ -22,8 +22,10 @@ enum { FLASH_THREADS = 256 };
 
 #ifdef __CUDACC__
 #define FLASH_UNROLL _Pragma("unroll")
+#define FLASH_UNROLL_TWO _Pragma("unroll 2")
 #else
 #define FLASH_UNROLL _Pragma("GCC unroll 16")
+#define FLASH_UNROLL_TWO
 #endif
 
 /* choose the tiles */
@@ -84,6 +86,7 @@ __device__ inline void flash_multiply(acc (&sum)[TR][TC], const acc *own, const 
 {
     const int pitch = flash_tile<acc, W>::PITCH, per = flash_tile<acc, W>::PER;
     const int x = threadIdx.x % 16, y = threadIdx.x / 16;
+    FLASH_UNROLL_TWO
     for (int d = 0; d < W; d += per) {
         flash_quad<acc> a[TR], b[TC];
         /* fetch quads of both tiles */
@@ -111,6 +114,7 @@ __device__ inline void flash_add_weighted(acc (&sum)[TR][W / 16], const acc *wei
 {
     typedef flash_tile<acc, W> tile;
     const int x = threadIdx.x % 16, y = threadIdx.x / 16;
+    FLASH_UNROLL_TWO
     for (int k = 0; k < tile::C; k += tile::PER) {
         flash_quad<acc> w[TR];
         FLASH_UNROLL

@@ -40,7 +40,7 @@ struct flash_backward_arguments {
 };
 
 template <typename real, int W, bool by_key>
-__global__ void __launch_bounds__(FLASH_THREADS)
+__global__ void __launch_bounds__(FLASH_THREADS, 1)
 flash_backward_kernel(flash_backward_arguments<real> a)
 {
     typedef dls_acc<real> acc;
