@@ -94,19 +94,59 @@ static void demand_truth(fields *f, const char *key, int value)
 }
 
 /* read the rope */
+/* name the scalings */
+static const char *const scalings[] = {
+    [DLS_ROPE_PLAIN] = "default", [DLS_ROPE_LINEAR] = "linear",
+    [DLS_ROPE_DYNAMIC] = "dynamic", [DLS_ROPE_YARN] = "yarn",
+    [DLS_ROPE_LLAMA3] = "llama3"};
+
+static dls_rope_scaling read_scaling(fields *f)
+{
+    const char *name = word(f, "rope_type", word(f, "type", "default"));
+    for (int i = 0; i <= DLS_ROPE_LLAMA3; i++)
+        if (strcmp(name, scalings[i]) == 0)
+            return (dls_rope_scaling)i;
+    if (f->status == DLS_OK)
+        mistyped(f, field(f, "rope_type") ? "rope_type" : "type",
+                 "default, linear, dynamic, yarn or llama3");
+    return DLS_ROPE_PLAIN;
+}
+
+static void read_scaled(fields *f, dls_transformer_config *c, dls_rope *r)
+{
+    r->theta = number(f, "rope_theta", r->theta);
+    r->scaling = read_scaling(f);
+    if (r->scaling == DLS_ROPE_PLAIN)
+        return;
+    r->original = whole(f, "original_max_position_embeddings", c->context);
+    double ratio = r->original > 0 ? (double)c->context / r->original : 0;
+    r->factor = number(f, "factor", r->scaling == DLS_ROPE_YARN ? ratio : 0);
+    r->low_freq_factor = number(f, "low_freq_factor", 0);
+    r->high_freq_factor = number(f, "high_freq_factor", 0);
+    r->beta_fast = number(f, "beta_fast", 0);
+    r->beta_slow = number(f, "beta_slow", 0);
+    r->attention_factor = number(f, "attention_factor", 0);
+    r->mscale = number(f, "mscale", 0);
+    r->mscale_all_dim = number(f, "mscale_all_dim", 0);
+    r->untruncated = !truth(f, "truncate", 1);
+}
+
 static void read_rope(fields *f, dls_transformer_config *c)
 {
-    json_t *scaling = field(f, "rope_parameters");
-    if (!scaling)
-        scaling = field(f, "rope_scaling");
+    const char *key = field(f, "rope_parameters") ? "rope_parameters" : "rope_scaling";
+    json_t *scaling = field(f, key);
     c->rope.theta = number(f, "rope_theta", 10000);
-    if (!scaling || f->status != DLS_OK)
-        return;
-    fields inner = {f->path, scaling, DLS_OK};
-    c->rope.theta = number(&inner, "rope_theta", c->rope.theta);
-    demand(&inner, "rope_type", "default");
-    demand(&inner, "type", "default");
-    f->status = inner.status;
+    double share = number(f, "partial_rotary_factor", 1);
+    if (scaling && !json_is_object(scaling))
+        mistyped(f, key, "an object");
+    if (scaling && f->status == DLS_OK) {
+        fields inner = {f->path, scaling, DLS_OK};
+        read_scaled(&inner, c, &c->rope);
+        share = number(&inner, "partial_rotary_factor", share);
+        f->status = inner.status;
+    }
+    if (share != 1)
+        c->rope.dim = share > 0 && share < 1 ? (int)(c->head_size * share) : -1;
 }
 
 /* read a gpt2 configuration */
@@ -232,9 +272,32 @@ static json_t *describe_gpt2(const dls_transformer_config *c)
 }
 
 /* describe the rope */
+static void put_number(json_t *out, const char *key, double value)
+{
+    if (value > 0)
+        json_object_set_new(out, key, json_real(value));
+}
+
 static void describe_rope(json_t *out, const dls_transformer_config *c)
 {
-    json_object_set_new(out, "rope_theta", json_real(c->rope.theta));
+    const dls_rope *r = &c->rope;
+    json_object_set_new(out, "rope_theta", json_real(r->theta));
+    if (r->dim > 0 && r->dim != c->head_size)
+        put_number(out, "partial_rotary_factor", (double)r->dim / c->head_size);
+    if (r->scaling == DLS_ROPE_PLAIN)
+        return;
+    json_t *s = json_pack("{s:s, s:f, s:i}", "rope_type", scalings[r->scaling], "factor",
+                          r->factor, "original_max_position_embeddings", r->original);
+    put_number(s, "low_freq_factor", r->low_freq_factor);
+    put_number(s, "high_freq_factor", r->high_freq_factor);
+    put_number(s, "beta_fast", r->beta_fast);
+    put_number(s, "beta_slow", r->beta_slow);
+    put_number(s, "attention_factor", r->attention_factor);
+    put_number(s, "mscale", r->mscale);
+    put_number(s, "mscale_all_dim", r->mscale_all_dim);
+    if (r->untruncated)
+        json_object_set_new(s, "truncate", json_false());
+    json_object_set_new(out, "rope_scaling", s);
 }
 
 /* describe a llama */

@@ -261,6 +261,136 @@ Test(hf, gpt2_needs_no_prefix, .init = enter, .fini = leave)
     run_gpt2(DLS_F64, "");
 }
 
+/* make a tiny llama */
+enum { LV = 41, LL = 2, LC = 24, LF = 20, LH = 4, LK = 2, LD = 8, LN = 21 };
+
+static const char llama_config[] =
+    "{\"model_type\": \"llama\", \"architectures\": [\"LlamaForCausalLM\"],"
+    " \"vocab_size\": 41, \"max_position_embeddings\": 32, \"hidden_size\": 24,"
+    " \"intermediate_size\": 20, \"num_hidden_layers\": 2, \"num_attention_heads\": 4,"
+    " \"num_key_value_heads\": 2, \"head_dim\": 8, \"hidden_act\": \"silu\","
+    " \"rms_norm_eps\": 1e-6, \"rope_theta\": 500.0, \"bos_token_id\": 1,"
+    " \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0,"
+    " \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0,"
+    " \"original_max_position_embeddings\": 16}, \"eos_token_id\": [2, 40],"
+    " \"tie_word_embeddings\": %s, \"attention_bias\": %s, \"mlp_bias\": %s}";
+
+static void llama_tensors(made *m, int tied)
+{
+    const struct { const char *name; int out, in; } linear[7] = {
+        {"self_attn.q_proj", LH * LD, LC}, {"self_attn.k_proj", LK * LD, LC},
+        {"self_attn.v_proj", LK * LD, LC}, {"self_attn.o_proj", LC, LH * LD},
+        {"mlp.gate_proj", LF, LC}, {"mlp.up_proj", LF, LC}, {"mlp.down_proj", LC, LF}};
+    m->n = 0;
+    add(m, LV, LC, "model.embed_tokens.weight");
+    add(m, LC, 0, "model.norm.weight");
+    if (!tied)
+        add(m, LV, LC, "lm_head.weight");
+    for (int l = 0; l < LL; l++) {
+        for (int i = 0; i < 7; i++) {
+            add(m, linear[i].out, linear[i].in, "model.layers.%d.%s.weight", l,
+                linear[i].name);
+            if (tied)
+                add(m, linear[i].out, 0, "model.layers.%d.%s.bias", l, linear[i].name);
+        }
+        add(m, LC, 0, "model.layers.%d.input_layernorm.weight", l);
+        add(m, LC, 0, "model.layers.%d.post_attention_layernorm.weight", l);
+    }
+}
+
+/* store the llama logits */
+static const double untied_last[LV] = {
+    -0.4451719341632295, 0.18519019585319504, -0.0705578373403418, 0.8999236982111605,
+    0.8791117949545265, -0.7851864936665759, -0.5668839902274131, -1.8783574183444045,
+    -1.0180508953836105, -0.9092016546711104, -0.08820204175719899, 0.4369521149974775,
+    1.037824408064878, 0.649766495024932, -1.1104545521175384, 0.1177841303761901,
+    -0.03034452624991097, 1.1221364855948432, 0.5625231866421202, 0.2723595759643138,
+    -0.15741700935152164, 0.1378179553930784, -0.5847641121710393, 1.5150521072425034,
+    0.09989123812378527, -0.05715221515560846, -0.7542992861164477, 1.0543442803255534,
+    -0.12173701808314277, -0.2661810605736781, 0.8324488178123667, -0.7574531301023063,
+    -0.36051168196866284, 0.4833241326486051, -0.08865617815112262, -0.2310227235114839,
+    0.9821641532341095, -0.2082157402218534, 0.35506506672747534, -1.4642820792477689,
+    -0.6424455185774726,
+};
+
+static const double untied_dots[LN] = {
+    0.6132739853386433, 1.110854757443271, 0.7070630139452851, -0.5437329711471464,
+    -0.19520574827367534, 0.8202042388471799, -1.2839588026746884, 0.952312715792345,
+    1.7300687508410957, 1.4594725887425235, 1.240444351316977, -1.4788194866925748,
+    0.049154975889251044, -2.019749678057154, 0.911075987372865, -0.7106375021935927,
+    -0.8012251721204082, 1.8653174371126762, 0.693964762676521, -0.8335846834433907,
+    0.1712725217726962,
+};
+
+/* store more llama logits */
+static const double tied_last[LV] = {
+    0.15504477626244886, -0.7293442199180895, -0.7348269978159426, -0.954310030405954,
+    0.8094077840071494, -0.22388630112317945, 0.24504503223915736, 0.9517563803828533,
+    0.010622349316777845, 0.06715655946054082, -0.287145802676903, 0.9352228758365476,
+    -0.7384684392558095, 0.14905240181663387, -1.2050401010587182, -0.17944324990035146,
+    0.8993220427328055, 0.7182061862598372, 0.3366815136944046, 1.7362146641883467,
+    -1.1783401163880942, -0.19418881286772433, 0.004003440144521792, 2.1545975245862623,
+    -0.44732908178077746, -0.7956630559939517, -0.6973087914158745, 1.068275960671029,
+    0.6180682551836776, 0.9900460983711782, -0.2585322133280604, -0.2146103050535167,
+    0.04472397561285634, 0.021183730598685592, 1.4889650917283248, -0.5941680303712725,
+    0.28620433021803526, 0.045202522457028216, -0.2571665443373833, -0.32697426040774646,
+    -1.7764759543027657,
+};
+
+static const double tied_dots[LN] = {
+    1.0077563963055067, -0.7293290582929086, -1.2268942774606661, 1.3477547475723415,
+    -0.14238939994886207, -3.2880242963940494, -1.0387148794248584, -0.012890993988426303,
+    1.9928459495402155, -2.655357652831743, -1.5460969264961097, -1.3119427498407035,
+    0.8026550521918735, -0.6298824002181003, -0.26478364015448974, 2.2793235235806133,
+    -0.9915091184151579, 2.3024398149208363, 0.17856026180460238, -2.3362570778070344,
+    -0.5500208297083127,
+};
+
+/* test the llama logits */
+static void make_llama(int tied, const char *directory)
+{
+    made m;
+    char config[1024];
+    const char *word = tied ? "true" : "false";
+    snprintf(config, sizeof config, llama_config, word, word, word);
+    llama_tensors(&m, tied);
+    write_directory(&m, directory, config, DLS_F64, 12);
+}
+
+static void run_llama(dls_dtype dtype, int tied)
+{
+    loaded l;
+    double roundings = dtype == DLS_BF16
+        ? LL * 20 + 5 : LL * (4 * LC + LH * LD + LF + LD + LN + 24) + 2 * LC;
+    double unit = dtype == DLS_F64 ? 0x1p-53 : dtype == DLS_F32 ? 0x1p-24 : 0x1p-9;
+    make_llama(tied, "llama");
+    load_model(&l, "llama", dtype, LN);
+    cr_assert(l.config.bos == 1 && l.config.n_eos == 2 && l.config.eos[1] == 40);
+    expect_logits(&l, tied ? tied_last : untied_last, tied ? tied_dots : untied_dots,
+                  roundings * unit * 2.3);
+    close_model(&l);
+}
+
+Test(hf, llama_untied_agrees_in_f64, .init = enter, .fini = leave)
+{
+    run_llama(DLS_F64, 0);
+}
+
+Test(hf, llama_tied_agrees_in_f64, .init = enter, .fini = leave)
+{
+    run_llama(DLS_F64, 1);
+}
+
+Test(hf, llama_agrees_in_f32, .init = enter, .fini = leave)
+{
+    run_llama(DLS_F32, 1);
+}
+
+Test(hf, llama_agrees_in_bf16, .init = enter, .fini = leave)
+{
+    run_llama(DLS_BF16, 0);
+}
+
 /* test the hf round trip */
 static void expect_same_file(const char *a, const char *b)
 {
@@ -304,6 +434,14 @@ Test(hf, gpt2_round_trip, .init = enter, .fini = leave)
     gpt2_tensors(&m, "transformer.");
     write_directory(&m, "gpt2", gpt2_config, DLS_F64, 11);
     round_trip("gpt2");
+}
+
+Test(hf, llama_round_trip, .init = enter, .fini = leave)
+{
+    make_llama(0, "llama");
+    round_trip("llama");
+    make_llama(1, "tied");
+    round_trip("tied");
 }
 
 Test(hf, bf16_round_trip, .init = enter, .fini = leave)
@@ -480,4 +618,89 @@ Test(hf, configurations_are_understood_or_refused, .init = enter, .fini = leave)
         json_decref(good);
         json_decref(change);
     }
+}
+
+/* test the scalings */
+static const struct { const char *text; dls_rope rope; } rotations[] = {
+    {"{\"rope_theta\": 1e6}", {.theta = 1e6}},
+    {"{\"rope_scaling\": null}", {.theta = 500}},
+    {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}",
+     {.theta = 500, .scaling = DLS_ROPE_LINEAR, .factor = 2, .original = 32}},
+    {"{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 4.0}}",
+     {.theta = 500, .scaling = DLS_ROPE_DYNAMIC, .factor = 4, .original = 32}},
+    {"{\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 7e4,"
+     " \"original_max_position_embeddings\": 8, \"mscale\": 0.7,"
+     " \"mscale_all_dim\": 0.9, \"beta_fast\": 20, \"truncate\": false}}",
+     {.theta = 7e4, .scaling = DLS_ROPE_YARN, .factor = 4, .original = 8,
+      .mscale = 0.7, .mscale_all_dim = 0.9, .beta_fast = 20, .untruncated = 1}},
+    {"{\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 2.5,"
+     " \"attention_factor\": 1.5, \"beta_slow\": 3}}",
+     {.theta = 500, .scaling = DLS_ROPE_YARN, .factor = 2.5, .original = 32,
+      .attention_factor = 1.5, .beta_slow = 3}},
+    {"{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 32,"
+     " \"low_freq_factor\": 1, \"high_freq_factor\": 4,"
+     " \"original_max_position_embeddings\": 16}}",
+     {.theta = 500, .scaling = DLS_ROPE_LLAMA3, .factor = 32, .original = 16,
+      .low_freq_factor = 1, .high_freq_factor = 4}},
+    {"{\"rope_scaling\": null, \"partial_rotary_factor\": 0.5}",
+     {.theta = 500, .dim = 4}},
+};
+
+static int same_rotation(const dls_rope *a, const dls_rope *b)
+{
+    return a->theta == b->theta && a->dim == b->dim && a->scaling == b->scaling
+        && a->factor == b->factor && a->original == b->original
+        && a->low_freq_factor == b->low_freq_factor && a->beta_fast == b->beta_fast
+        && a->high_freq_factor == b->high_freq_factor && a->beta_slow == b->beta_slow
+        && a->attention_factor == b->attention_factor && a->mscale == b->mscale
+        && a->mscale_all_dim == b->mscale_all_dim && a->untruncated == b->untruncated;
+}
+
+static void put_llama_config(const char *change)
+{
+    char config[1024];
+    snprintf(config, sizeof config, llama_config, "false", "false", "false");
+    json_t *object = json_loads(config, 0, NULL), *update = json_loads(change, 0, NULL);
+    cr_assert(object && update);
+    if (!strstr(change, "rope_scaling"))
+        json_object_del(object, "rope_scaling");
+    json_object_update(object, update);
+    cr_assert_eq(json_dump_file(object, "d/config.json", 0), 0);
+    json_decref(object);
+    json_decref(update);
+}
+
+Test(hf, every_scaling_is_read_and_written, .init = enter, .fini = leave)
+{
+    OK(dls_file_mkdirs("d"));
+    for (size_t i = 0; i < sizeof rotations / sizeof *rotations; i++) {
+        dls_hf_config c, again;
+        put_llama_config(rotations[i].text);
+        OK(dls_hf_config_load("d", &c));
+        cr_assert(same_rotation(&c.model.rope, &rotations[i].rope), "%zu", i);
+        OK(dls_hf_config_save("d", &c, DLS_BF16));
+        OK(dls_hf_config_load("d", &again));
+        cr_assert(same_rotation(&again.model.rope, &rotations[i].rope), "%zu", i);
+    }
+}
+
+Test(hf, a_scaling_that_can_not_be_is_refused, .init = enter, .fini = leave)
+{
+    dls_hf_config c;
+    OK(dls_file_mkdirs("d"));
+    put_llama_config("{\"rope_scaling\": {\"rope_type\": \"longrope\"}}");
+    EXPECT_ERROR(dls_hf_config_load("d", &c), DLS_ERR_INPUT, "d/config.json: rope_type: "
+                 "expected default, linear, dynamic, yarn or llama3, got \"longrope\"");
+    put_llama_config("{\"rope_scaling\": {\"type\": \"linear\"}}");
+    EXPECT_ERROR(dls_hf_config_load("d", &c), DLS_ERR_INPUT, "d/config.json: "
+                 "model.rope_scaling: rope: factor 0 must be at least 1");
+    put_llama_config("{\"rope_scaling\": \"linear\"}");
+    EXPECT_ERROR(dls_hf_config_load("d", &c), DLS_ERR_INPUT, "d/config.json: "
+                 "rope_scaling: expected an object, got \"linear\"");
+    put_llama_config("{\"hidden_act\": \"gelu\"}");
+    EXPECT_ERROR(dls_hf_config_load("d", &c), DLS_ERR_INPUT, "d/config.json: "
+                 "hidden_act: expected silu|swish, got \"gelu\"");
+    put_llama_config("{\"num_key_value_heads\": 3}");
+    EXPECT_ERROR(dls_hf_config_load("d", &c), DLS_ERR_INPUT, "d/config.json: "
+                 "model.kv_heads: expected a divisor of the 4 heads, got 3");
 }
