@@ -106,7 +106,10 @@ ifeq ($(BACKEND),cuda)
 CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(shell command -v nvcc || echo /usr/local/cuda/bin/nvcc))
 INCLUDES += -isystem $(CUDA_HOME)/include
 GENCODE := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90
-NVFLAGS := -std=c++17 -O3 -g -lineinfo $(GENCODE) -Ibuild/src/code \
+# Files with hopper in their name need instructions that only sm_90a has.
+HOPPER := -gencode arch=compute_90a,code=sm_90a
+gencode = $(if $(findstring hopper,$(1)),$(HOPPER),$(GENCODE))
+NVFLAGS := -std=c++17 -O3 -g -lineinfo -Ibuild/src/code \
            -DDLS_BACKEND_cuda=1 -Werror all-warnings -Xcompiler -Wall,-Wextra
 LIB_C := $(filter-out $(HOST_C) build/src/code/vgpu/gpu_virtual% \
            build/src/code/vgpu/simt%,$(LIB_C)) \
@@ -116,7 +119,7 @@ LIB_O := $(call object,$(LIB_C) $(LIB_CU))
 $(B)/%.cu.o: build/src/%.cu
 	@mkdir -p $(@D)
 	@echo "  NVCC  $<"
-	$(Q)$(CUDA_HOME)/bin/nvcc $(NVFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(CUDA_HOME)/bin/nvcc $(NVFLAGS) $(call gencode,$<) -MMD -MP -c $< -o $@
 else
 INCLUDES += -Ibuild/src/code/vgpu/shadow
 LIBS += -ldnnl -lgomp -lstdc++

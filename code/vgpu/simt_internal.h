@@ -93,6 +93,8 @@ typedef struct dls_simt_worker {
     dls_arena arena;    // shared memory
     void *copies;       // what cp.async has issued (simt_async.c)
     void (*free_copies)(void *copies);
+    void *hopper;       // barriers and products under way (simt_hopper.c)
+    void (*free_hopper)(void *hopper);
     char signal_stack[64 * 1024];
     dls_simt_index shape[DLS_SIMT_MAX_THREADS];  // the block's threads, ascending
     dls_simt_index order[DLS_SIMT_MAX_THREADS];  // the same, shuffled

@@ -78,6 +78,8 @@ void dls_worker_free(dls_simt_worker *w)
     dls_arena_close(&w->arena);
     if (w->copies)
         w->free_copies(w->copies);
+    if (w->hopper)
+        w->free_hopper(w->hopper);
     free(w);
 }
 
