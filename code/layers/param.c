@@ -57,7 +57,7 @@ dls_status dls_params_add(dls_params *set, const dls_param *story, int *index)
 }
 
 /* allocate a flat buffer */
-static dls_status flat_buffer(void **p, size_t bytes, dls_memory_purpose purpose)
+dls_status dls_flat_buffer(void **p, size_t bytes, dls_memory_purpose purpose)
 {
     dls_memory_purpose before = dls_gpu_memory_purpose(purpose);
     cudaError_t e = dls_gpu_alloc_shared(p, bytes);
@@ -75,9 +75,9 @@ dls_status dls_params_allocate(dls_params *set, dls_ctx *ctx)
     size_t size = dls_dtype_size(ctx->dtype), n = set->elements;
     size_t wide = dls_dtype_size(dls_dtype_accumulator(ctx->dtype));
     set->dtype = ctx->dtype;
-    DLS_TRY(flat_buffer(&set->values, n * size, DLS_MEM_PARAMETERS));
+    DLS_TRY(dls_flat_buffer(&set->values, n * size, DLS_MEM_PARAMETERS));
     if (!set->frozen)
-        DLS_TRY(flat_buffer(&set->grads, n * wide, DLS_MEM_GRADIENTS));
+        DLS_TRY(dls_flat_buffer(&set->grads, n * wide, DLS_MEM_GRADIENTS));
     for (int i = 0; i < set->n; i++) {
         dls_param *p = &set->items[i];
         p->value = (char *)set->values + p->offset * size;

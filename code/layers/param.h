@@ -83,6 +83,9 @@ dls_status dls_params_put(dls_params *set, const void *host);
 /* Sets every gradient to zero, on the context's stream. */
 dls_status dls_params_zero_grads(dls_params *set, dls_ctx *ctx);
 
+/* A device buffer that a communicator may touch, entered under `purpose`. */
+dls_status dls_flat_buffer(void **p, size_t bytes, dls_memory_purpose purpose);
+
 /* The parameter of that name, or NULL. */
 const dls_param *dls_params_find(const dls_params *set, const char *name);
 

@@ -111,7 +111,8 @@ static dls_status allocate_state(dls_optimizer *o)
     size_t n = o->params->elements;
     dls_dtype wide = dls_dtype_accumulator(o->ctx->dtype);
     if (wide != o->ctx->dtype)
-        DLS_TRY(dls_device_alloc(&o->master, n, wide, DLS_MEM_OPTIMIZER));
+        DLS_TRY(dls_flat_buffer(&o->master, n * dls_dtype_size(wide),
+                                DLS_MEM_OPTIMIZER));
     DLS_TRY(dls_device_alloc(&o->m, n, wide, DLS_MEM_OPTIMIZER));
     DLS_TRY(dls_device_alloc(&o->v, n, wide, DLS_MEM_OPTIMIZER));
     return dls_device_alloc((void **)&o->scalars, 3, DLS_F64, DLS_MEM_OPTIMIZER);

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "comm/launch.h"
+#include "tensor/bf16.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
 

@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <math.h>
 
+#include "tensor/bf16.h"
 #include "train/optimizer.h"
 
 /* name the reference values */
@@ -102,4 +103,53 @@ Test(train, schedule_warms_up_and_ends_at_the_minimum)
         cr_assert_lt(dls_schedule_at(&s, t), dls_schedule_at(&s, t - 1));
     s.warmup = 0;
     cr_assert(dls_schedule_at(&s, 1) < 1 && dls_schedule_at(&s, 1) > 0.999);
+}
+
+/* test the master */
+static void walk(int with_master, double values[5])
+{
+    dls_adamw_options options = {0.9, 0.95, 1e-12, 0, 0};
+    float one = 1, gradient = 1;
+    dls_bfloat16 value;
+    fixture f = {0};
+    int index;
+    OK(dls_ctx_create(&f.ctx, 0, DLS_BF16));
+    OK(dls_params_add(&f.params, &(dls_param){.name = "w", .ndim = 1, .shape = {1}},
+                      &index));
+    OK(dls_params_allocate(&f.params, &f.ctx));
+    OK(dls_optimizer_create(&f.o, &f.ctx, &f.params, &options));
+    OK(dls_optimizer_put(f.o, &one));
+    OK(dls_ctx_sync(&f.ctx)); // the zeros are in, before the default stream writes
+    void *master = f.o->master;
+    f.o->master = with_master ? master : NULL;
+    for (int t = 0; t <= 4; t++) {
+        cudaMemcpy(&value, f.params.values, sizeof value, cudaMemcpyDeviceToHost);
+        values[t] = dls_widen_bf16(value);
+        cudaMemcpy(f.params.grads, &gradient, sizeof gradient, cudaMemcpyHostToDevice);
+        OK(dls_optimizer_step(f.o, 0.001, t + 1));
+        OK(dls_ctx_sync(&f.ctx));
+    }
+    f.o->master = master;
+    end(&f);
+}
+
+Test(train, small_steps_are_kept_by_the_master)
+{
+    const double want[2][5] = {{1, 1, 1, 1, 1},
+                               {1, 1, 0.99609375, 0.99609375, 0.99609375}};
+    for (int with = 0; with < 2; with++) {
+        double values[5];
+        walk(with, values);
+        for (int t = 0; t <= 4; t++)
+            cr_assert_eq(values[t], want[with][t], "master %d, step %d: %.9g", with, t,
+                         values[t]);
+    }
+}
+
+Test(train, bytes_of_the_optimizer_are_the_table)
+{
+    const size_t scalars = 3 * sizeof(double);
+    cr_assert_eq(dls_optimizer_predict_memory(1000, DLS_F32), 8000 + scalars);
+    cr_assert_eq(dls_optimizer_predict_memory(1000, DLS_F64), 16000 + scalars);
+    cr_assert_eq(dls_optimizer_predict_memory(1000, DLS_BF16), 12000 + scalars);
 }

@@ -41,7 +41,11 @@ Test(train, a_run_is_not_continued_with_other_settings, .init = make_corpus,
         "data.validation_fraction=0.25", "train.steps=21", "train.global_batch=11",
         "train.learning_rate=0.002", "train.minimum_learning_rate=0.001",
         "train.warmup_steps=6", "train.weight_decay=0.2", "train.beta1=0.8",
-        "train.beta2=0.9", "train.epsilon=1e-7", "train.clip=2", "train.dtype=f64"};
+        "train.beta2=0.9", "train.epsilon=1e-7", "train.clip=2", "train.dtype=f64",
+        "model.kv_heads=1", "model.head_size=4", "model.hidden=20", "model.norm=rmsnorm",
+        "model.mlp=swiglu", "model.qkv_bias=no", "model.proj_bias=no", "model.mlp_bias=no",
+        "model.tied_head=no", "model.embedding_dropout=0.1", "model.attention_dropout=0.1",
+        "model.residual_dropout=0.1", "model.positions=rotary"};
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         char name[64];
         snprintf(name, sizeof name, "setting \"%.*s", (int)strcspn(changes[i], "=") + 1,

@@ -50,7 +50,7 @@ static double element(const dls_checkpoint *c, size_t i)
     memcpy(&wide, (const char *)c->values + i * (c->dtype == DLS_F64 ? 8 : 4),
            c->dtype == DLS_F64 ? 8 : 4);
     memcpy(&narrow, &wide, sizeof narrow);
-    return c->dtype == DLS_F64 ? wide : narrow;
+    return c->dtype == DLS_F64 ? wide : narrow;     // bf16: the masters, in f32
 }
 
 static void assert_same_values(const char *a, const char *b, double tolerance)
@@ -94,6 +94,11 @@ Test(train, worlds_agree_in_float32, .init = make_corpus, .fini = remove_root)
 Test(train, worlds_agree_in_float64, .init = make_corpus, .fini = remove_root)
 {
     compare_worlds("train.dtype=f64", 1e-10, 1e-10);
+}
+
+Test(train, worlds_agree_in_bfloat16, .init = make_corpus, .fini = remove_root)
+{
+    compare_worlds("train.dtype=bf16", 0x1p-9, 2e-3);
 }
 
 Test(train, batches_that_do_not_divide_are_exact, .init = make_corpus,
@@ -150,6 +155,35 @@ Test(train, a_torn_checkpoint_costs_steps_and_nothing_else, .init = make_corpus,
     OK(dls_run_ranks(2, train_rank, &torn));
     assert_same_file("whole", "torn", "checkpoint-00000020.dls");
     assert_same_file("whole", "torn", "metrics.jsonl");
+}
+
+Test(train, a_run_in_bfloat16_is_resumed_from_its_masters, .init = make_corpus,
+     .fini = remove_root)
+{
+    char path[256];
+    dls_checkpoint c;
+    size_t unrounded = 0;
+    run whole = {"whole", {"train.dtype=bf16", "model.family=llama", "model.dropout=0.1"},
+                 0};
+    run torn = whole;
+    torn.directory = "torn";
+    OK(dls_run_ranks(2, train_rank, &whole));
+    OK(dls_run_ranks(2, train_rank, &torn));
+    int n = snprintf(path, sizeof path, "%s/torn", root);
+    dls_checkpoint_path(path + n, sizeof path - (size_t)n, "", 20);
+    cr_assert_eq(truncate(path, 5000), 0);
+    OK(dls_run_ranks(2, train_rank, &torn));
+    assert_same_file("whole", "torn", "checkpoint-00000020.dls");
+    assert_same_file("whole", "torn", "metrics.jsonl");
+    OK(dls_checkpoint_load(path, &c));
+    for (size_t i = 0; i < c.elements; i++) {
+        float x = ((const float *)c.values)[i];
+        unrounded += x != dls_widen_bf16(dls_narrow_bf16(x));
+    }
+    cr_assert_gt(unrounded, c.elements * 9 / 10, "masters have 24 bits");
+    cr_assert_eq(c.model.kv_heads, 2);
+    cr_assert_eq(c.model.mlp, DLS_MLP_SWIGLU);
+    dls_checkpoint_free(&c);
 }
 
 Test(train, a_run_does_not_start_over_by_itself, .init = make_corpus, .fini = remove_root)
