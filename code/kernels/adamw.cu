@@ -1,34 +1,56 @@
 /* code/kernels/adamw.cu: from chapters/09-transformer-kernels-2.md. Edit the chapter, or edit here and run "make untangle". */
-/* AdamW on the device, one thread per parameter. */
+/* AdamW on the device, one thread per pack of parameters. */
 #include "kernels/adamw.h"
 
 #include <math.h>
 
 #include "kernels/launch.cuh"
+#include "kernels/pack.cuh"
 
 #define DLS_HOST_HEADER "kernels/adamw_host.h"
 #include "kernels/host_pair.h"
 
 /* update parameters on the device */
-template <typename real, typename acc = dls_acc<real>>
+/* The new value of a weight, from `before`; its moments are updated. */
+template <typename acc>
+__device__ inline acc step_one(acc before, acc gradient, acc &mean, acc &square,
+                               const dls_adamw_rates &r)
+{
+    mean = acc(r.beta1) * mean + acc(r.rest1) * gradient;
+    square = acc(r.beta2) * square + acc(r.rest2) * gradient * gradient;
+    acc step = acc(r.scale1) * mean / (sqrt(acc(r.scale2) * square) + acc(r.epsilon));
+    return before - acc(r.lr) * (step + acc(r.decay) * before);
+}
+
+template <int width, typename real, typename acc = dls_acc<real>>
 __global__ void adamw_kernel(real *p, acc *master, const acc *g, acc *m, acc *v,
                              size_t n, dls_adamw_rates r, const double *coef)
 {
-    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * width;
     acc clip = coef != NULL ? acc(*coef) : acc(1);
     if (i >= n || clip == 0)
         return;
-    acc gradient = clip * g[i];
-    acc mean = acc(r.beta1) * m[i] + acc(r.rest1) * gradient;
-    acc square = acc(r.beta2) * v[i] + acc(r.rest2) * gradient * gradient;
-    m[i] = mean;
-    v[i] = square;
-    acc step = acc(r.scale1) * mean / (sqrt(acc(r.scale2) * square) + acc(r.epsilon));
-    acc before = master != NULL ? master[i] : acc(p[i]);
-    acc after = before - acc(r.lr) * (step + acc(r.decay) * before);
+    dls_pack<acc, width> weight, gradient = dls_load<width>(g + i);
+    dls_pack<acc, width> mean = dls_load<width>(m + i), square = dls_load<width>(v + i);
+    dls_pack<real, width> value;
+    /* read the weights of a pack */
+    if (master != NULL) {
+        weight = dls_load<width>(master + i);
+    } else {
+        value = dls_load<width>(p + i);
+        for (int j = 0; j < width; j++)
+            weight.at[j] = acc(value.at[j]);
+    }
+    for (int j = 0; j < width; j++) {
+        weight.at[j] = step_one(weight.at[j], clip * gradient.at[j], mean.at[j],
+                                square.at[j], r);
+        value.at[j] = real(weight.at[j]);
+    }
+    dls_store(m + i, mean);
+    dls_store(v + i, square);
+    dls_store(p + i, value);
     if (master != NULL)
-        master[i] = after;
-    p[i] = real(after);
+        dls_store(master + i, weight);
 }
 
 /* launch adamw */
@@ -42,8 +64,10 @@ static dls_status adamw(dls_ctx *ctx, real *p, acc *master, const acc *g, acc *m
     dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "adamw", 15.0 * n,
                     (weights + 5.0 * sizeof(acc)) * n);
     DLS_RUN_ON_HOST(ctx, dls_adamw, p, master, g, m, v, n, rates, coef);
-    adamw_kernel<real>
-        <<<dls_blocks(n, 256), 256, 0, ctx->stream>>>(p, master, g, m, v, n, rates, coef);
+    DLS_BY_WIDTH(dls_width<acc>, dls_packs(dls_width<acc>, n, p, master, g, m, v),
+                 adamw_kernel<width, real>
+                     <<<dls_blocks(n, 256 * width), 256, 0, ctx->stream>>>(
+                         p, master, g, m, v, n, rates, coef));
     return dls_launched();
 }
 

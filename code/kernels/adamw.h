@@ -22,10 +22,10 @@ extern "C" {
 #endif
 
 /* declare adamw */
-/* Updates master, m and v in place, and p = master rounded to its type. master may be NULL:
- * p then is its own master, as it should be in f32 and f64. step counts from 1. coef is a
- * number on the device that multiplies g; NULL stands for 1, and if it is 0 nothing is
- * changed. */
+/* Updates master, m and v in place, and p = master rounded to its type. master may be
+ * NULL: p then is its own master, as it should be in f32 and f64. step counts from 1.
+ * coef is a number on the device that multiplies g; NULL stands for 1, and if it is 0
+ * nothing is changed. */
 dls_status dls_adamw(dls_ctx *ctx,
                      void *p,        // (n)
                      void *master,   // (n) acc, or NULL

@@ -3,17 +3,22 @@
 #include "kernels/bias.h"
 
 #include "kernels/launch.cuh"
+#include "kernels/pack.cuh"
 
 #define DLS_HOST_HEADER "kernels/bias_host.h"
 #include "kernels/host_pair.h"
 
 /* add the bias on the device */
-template <typename real, typename acc = dls_acc<real>>
+template <int width, typename real, typename acc = dls_acc<real>>
 __global__ void bias_add_kernel(real *x, const real *bias, int C, size_t count)
 {
-    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < count)
-        x[i] = real(acc(x[i]) + acc(bias[i % C]));
+    size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * width;
+    if (i >= count)
+        return;
+    dls_pack<real, width> y = dls_load<width>(x + i), b = dls_load<width>(bias + i % C);
+    for (int j = 0; j < width; j++)
+        y.at[j] = real(acc(y.at[j]) + acc(b.at[j]));
+    dls_store(x + i, y);
 }
 
 template <typename real, typename acc = dls_acc<real>>
@@ -43,8 +48,10 @@ static dls_status bias_add(dls_ctx *ctx, real *x, const real *bias, int N, int C
     dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "bias add", (double)count,
                     (2.0 * count + C) * sizeof(real));
     DLS_RUN_ON_HOST(ctx, dls_bias_add, x, bias, N, C);
-    bias_add_kernel<real>
-        <<<dls_blocks(count, 256), 256, 0, ctx->stream>>>(x, bias, C, count);
+    DLS_BY_WIDTH(dls_width<real>, dls_packs(dls_width<real>, C, x, bias),
+                 bias_add_kernel<width, real>
+                     <<<dls_blocks(count, 256 * width), 256, 0, ctx->stream>>>(x, bias, C,
+                                                                               count));
     return dls_launched();
 }
 

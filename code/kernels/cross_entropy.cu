@@ -96,7 +96,8 @@ __global__ void cross_entropy_forward_kernel(acc *losses, acc *lse, const real *
 
 /* to[v] = scale * (factor * exp(from[v] - shift) - [v == target]), 0 without a target. */
 template <typename real, typename acc>
-__device__ inline real push(real logit, acc shift, acc factor, acc scale, int hit, int none)
+__device__ inline real push(real logit, acc shift, acc factor, acc scale, int hit,
+                            int none)
 {
     acc p = factor * exp(acc(logit) - shift) - (hit ? acc(1) : acc(0));
     return real(none ? acc(0) : scale * p);
@@ -154,13 +155,10 @@ static dls_status cross_entropy(dls_ctx *ctx, acc *losses, real *logits,
     dls_gpu_cost_of(DLS_WORK_NORM, "cross-entropy", 8 * count,
                     (count + (double)N * row) * sizeof(real) + N * (sizeof(acc) + 4.0));
     DLS_RUN_ON_HOST(ctx, dls_cross_entropy, losses, logits, targets, scale, N, V, row);
-    constexpr int width = dls_width<real>;
-    if (dls_packs(width, row, logits))
-        cross_entropy_kernel<width, real><<<(unsigned)N, 256, 0, ctx->stream>>>(
-            losses, logits, targets, scale, V, row);
-    else
-        cross_entropy_kernel<1, real><<<(unsigned)N, 256, 0, ctx->stream>>>(
-            losses, logits, targets, scale, V, row);
+    DLS_BY_WIDTH(dls_width<real>, dls_packs(dls_width<real>, row, logits),
+                 cross_entropy_kernel<width, real>
+                     <<<(unsigned)N, 256, 0, ctx->stream>>>(losses, logits, targets,
+                                                            scale, V, row));
     return dls_launched();
 }
 
@@ -176,13 +174,10 @@ static dls_status cross_entropy_forward(dls_ctx *ctx, acc *losses, acc *lse,
                     count * sizeof(real) + 2.0 * N * sizeof(acc) + 4.0 * N);
     DLS_RUN_ON_HOST(ctx, dls_cross_entropy_forward, losses, lse, logits, targets, N, V,
                     row);
-    constexpr int width = dls_width<real>;
-    if (dls_packs(width, row, logits))
-        cross_entropy_forward_kernel<width, real><<<(unsigned)N, 256, 0, ctx->stream>>>(
-            losses, lse, logits, targets, V, row);
-    else
-        cross_entropy_forward_kernel<1, real><<<(unsigned)N, 256, 0, ctx->stream>>>(
-            losses, lse, logits, targets, V, row);
+    DLS_BY_WIDTH(dls_width<real>, dls_packs(dls_width<real>, row, logits),
+                 cross_entropy_forward_kernel<width, real>
+                     <<<(unsigned)N, 256, 0, ctx->stream>>>(losses, lse, logits, targets,
+                                                            V, row));
     return dls_launched();
 }
 
@@ -198,13 +193,10 @@ static dls_status cross_entropy_backward(dls_ctx *ctx, real *dlogits, const real
                     (count + (double)N * row) * sizeof(real) + N * (sizeof(acc) + 4.0));
     DLS_RUN_ON_HOST(ctx, dls_cross_entropy_backward, dlogits, logits, lse, targets, scale,
                     N, V, row);
-    constexpr int width = dls_width<real>;
-    if (dls_packs(width, row, logits, dlogits))
-        cross_entropy_backward_kernel<width, real><<<(unsigned)N, 256, 0, ctx->stream>>>(
-            dlogits, logits, lse, targets, scale, V, row);
-    else
-        cross_entropy_backward_kernel<1, real><<<(unsigned)N, 256, 0, ctx->stream>>>(
-            dlogits, logits, lse, targets, scale, V, row);
+    DLS_BY_WIDTH(dls_width<real>, dls_packs(dls_width<real>, row, logits, dlogits),
+                 cross_entropy_backward_kernel<width, real>
+                     <<<(unsigned)N, 256, 0, ctx->stream>>>(dlogits, logits, lse, targets,
+                                                            scale, V, row));
     return dls_launched();
 }
 

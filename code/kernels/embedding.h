@@ -20,8 +20,9 @@ dls_status dls_embedding_forward(dls_ctx *ctx,
                                  const void *wpe,       // (positions, C); NULL: none
                                  int B, int T, int C);
 
-/* Adds to dwte and, unless it is NULL, to dwpe, for positions 0 .. T-1. The same input gives the same bits on every run: each element is
- * summed by one thread, in ascending order of the position. */
+/* Adds to dwte and, unless it is NULL, to dwpe, for positions 0 .. T-1. The same input
+ * gives the same bits on every run: each element is summed by one thread, in ascending
+ * order of the position. */
 dls_status dls_embedding_backward(dls_ctx *ctx,
                                   void *dwte,         // (V, C) acc, added to
                                   void *dwpe,         // (at least T, C) acc, added to

@@ -1,7 +1,7 @@
 /* code/kernels/kernels.h: from chapters/09-transformer-kernels.md. Edit the chapter, or edit here and run "make untangle". */
 /* All operations of chapter 9. Every function takes the context first, enqueues on its
- * stream and returns; device pointers are `void *` and hold elements of type ctx->dtype, or
- * of its accumulator type where the shape's comment says acc.
+ * stream and returns; device pointers are `void *` and hold elements of type ctx->dtype,
+ * or of its accumulator type where the shape's comment says acc.
  */
 #ifndef DLS_KERNELS_KERNELS_H
 #define DLS_KERNELS_KERNELS_H

@@ -5,13 +5,14 @@
 #include "kernels/layernorm.h"
 
 #include "kernels/launch.cuh"
+#include "kernels/pack.cuh"
 #include "kernels/warp.cuh"
 
 #define DLS_HOST_HEADER "kernels/layernorm_host.h"
 #include "kernels/host_pair.h"
 
 /* normalise a row on the device */
-template <typename real, typename acc = dls_acc<real>>
+template <int width, typename real, typename acc = dls_acc<real>>
 __global__ void layernorm_forward_kernel(real *out, acc *mean, acc *rstd, const real *x,
                                          const real *weight, const real *bias, int N,
                                          int C)
@@ -23,14 +24,26 @@ __global__ void layernorm_forward_kernel(real *out, acc *mean, acc *rstd, const 
     const real *row = x + n * C;
     /* find mean and rstd on the device */
     acc sum = 0, squares = 0;
-    for (int c = lane; c < C; c += 32)
-        sum += acc(row[c]);
+    for (int c = lane * width; c < C; c += 32 * width) {
+        dls_pack<real, width> y = dls_load<width>(row + c);
+        for (int i = 0; i < width; i++)
+            sum += acc(y.at[i]);
+    }
     acc m = dls_warp_sum(sum) / C;
-    for (int c = lane; c < C; c += 32)
-        squares += (acc(row[c]) - m) * (acc(row[c]) - m);
+    for (int c = lane * width; c < C; c += 32 * width) {
+        dls_pack<real, width> y = dls_load<width>(row + c);
+        for (int i = 0; i < width; i++)
+            squares += (acc(y.at[i]) - m) * (acc(y.at[i]) - m);
+    }
     acc r = acc(1) / sqrt(dls_warp_sum(squares) / C + acc(DLS_LAYERNORM_EPSILON));
-    for (int c = lane; c < C; c += 32)
-        out[n * C + c] = real((acc(row[c]) - m) * r * acc(weight[c]) + acc(bias[c]));
+    for (int c = lane * width; c < C; c += 32 * width) {
+        dls_pack<real, width> y = dls_load<width>(row + c);
+        dls_pack<real, width> w = dls_load<width>(weight + c);
+        dls_pack<real, width> b = dls_load<width>(bias + c);
+        for (int i = 0; i < width; i++)
+            y.at[i] = real((acc(y.at[i]) - m) * r * acc(w.at[i]) + acc(b.at[i]));
+        dls_store(out + n * C + c, y);
+    }
     if (lane == 0) {
         mean[n] = m;
         rstd[n] = r;
@@ -38,7 +51,7 @@ __global__ void layernorm_forward_kernel(real *out, acc *mean, acc *rstd, const 
 }
 
 /* pass the gradient through a row on the device */
-template <typename real, typename acc = dls_acc<real>>
+template <int width, typename real, typename acc = dls_acc<real>>
 __global__ void layernorm_backward_input_kernel(real *dx, const real *dout, const real *x,
                                                 const real *weight, const acc *mean,
                                                 const acc *rstd, int N, int C)
@@ -50,16 +63,26 @@ __global__ void layernorm_backward_input_kernel(real *dx, const real *dout, cons
     const real *row = x + n * C, *drow = dout + n * C;
     acc m = mean[n], r = rstd[n], sum = 0, product = 0;
     /* find both means of the gradient */
-    for (int c = lane; c < C; c += 32) {
-        acc g = acc(drow[c]) * acc(weight[c]);
-        sum += g;
-        product += g * (acc(row[c]) - m) * r;
+    for (int c = lane * width; c < C; c += 32 * width) {
+        dls_pack<real, width> y = dls_load<width>(row + c), w = dls_load<width>(weight + c);
+        dls_pack<real, width> d = dls_load<width>(drow + c);
+        for (int i = 0; i < width; i++) {
+            acc g = acc(d.at[i]) * acc(w.at[i]);
+            sum += g;
+            product += g * (acc(y.at[i]) - m) * r;
+        }
     }
     sum = dls_warp_sum(sum) / C;
     product = dls_warp_sum(product) / C;
-    for (int c = lane; c < C; c += 32) {
-        acc xhat = (acc(row[c]) - m) * r, g = acc(drow[c]) * acc(weight[c]);
-        dx[n * C + c] = real(r * (g - sum - xhat * product));
+    for (int c = lane * width; c < C; c += 32 * width) {
+        dls_pack<real, width> y = dls_load<width>(row + c);
+        dls_pack<real, width> w = dls_load<width>(weight + c);
+        dls_pack<real, width> d = dls_load<width>(drow + c);
+        for (int i = 0; i < width; i++) {
+            acc xhat = (acc(y.at[i]) - m) * r, g = acc(d.at[i]) * acc(w.at[i]);
+            d.at[i] = real(r * (g - sum - xhat * product));
+        }
+        dls_store(dx + n * C + c, d);
     }
 }
 
@@ -105,8 +128,10 @@ static dls_status layernorm_forward(dls_ctx *ctx, real *out, acc *mean, acc *rst
     dls_gpu_cost_of(DLS_WORK_NORM, "layernorm forward", 8 * count,
                     (2 * count + 2.0 * C) * sizeof(real) + 2.0 * N * sizeof(acc));
     DLS_RUN_ON_HOST(ctx, dls_layernorm_forward, out, mean, rstd, x, weight, bias, N, C);
-    layernorm_forward_kernel<real><<<dls_blocks(N, 4), 128, 0, ctx->stream>>>(
-        out, mean, rstd, x, weight, bias, N, C);
+    DLS_BY_WIDTH(dls_width<real>, dls_packs(dls_width<real>, C, out, x, weight, bias),
+                 layernorm_forward_kernel<width, real>
+                     <<<dls_blocks(N, 4), 128, 0, ctx->stream>>>(
+                         out, mean, rstd, x, weight, bias, N, C));
     return dls_launched();
 }
 
@@ -123,8 +148,10 @@ static dls_status layernorm_backward_input(dls_ctx *ctx, real *dx, const real *d
                     (3 * count + C) * sizeof(real) + 2.0 * N * sizeof(acc));
     DLS_RUN_ON_HOST(ctx, dls_layernorm_backward_input, dx, dout, x, weight, mean, rstd, N,
                     C);
-    layernorm_backward_input_kernel<real><<<dls_blocks(N, 4), 128, 0, ctx->stream>>>(
-        dx, dout, x, weight, mean, rstd, N, C);
+    DLS_BY_WIDTH(dls_width<real>, dls_packs(dls_width<real>, C, dx, dout, x, weight),
+                 layernorm_backward_input_kernel<width, real>
+                     <<<dls_blocks(N, 4), 128, 0, ctx->stream>>>(
+                         dx, dout, x, weight, mean, rstd, N, C));
     return dls_launched();
 }
 

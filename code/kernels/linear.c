@@ -116,8 +116,8 @@ dls_status dls_linear_gelu_forward(dls_ctx *ctx, void *out, void *pre, const voi
 {
     cublasLtEpilogue_t epilogue = bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS
                                        : CUBLASLT_EPILOGUE_GELU_AUX;
-    struct product p = {"linear gelu forward", OC, N, C, 1, weight, x, out, epilogue, bias,
-                        pre};
+    struct product p = {"linear gelu forward", OC, N, C, 1, weight, x, out, epilogue,
+                        bias, pre};
     int fused, done = 0;
     DLS_TRY(wanted_way(ctx, OC, &fused));
     if (N == 0 || OC == 0)

@@ -6,8 +6,8 @@
  *   backward weight  dW += dout^T x         db += column sums of dout
  *
  * GELU is the tanh form of gelu.h, which is the one that cublasLt has.
- * DLS_LINEAR=fused|separate chooses; fused is the default. What cublasLt does not take, f64
- * and some sizes, is computed separately all the same.
+ * DLS_LINEAR=fused|separate chooses; fused is the default. What cublasLt does not take,
+ * f64 and some sizes, is computed separately all the same.
  */
 #ifndef DLS_KERNELS_LINEAR_H
 #define DLS_KERNELS_LINEAR_H

@@ -35,4 +35,15 @@ static inline int dls_packs(int width, size_t n, const array *...arrays)
     return n % width == 0 && (((uintptr_t)arrays % (width * sizeof(array)) == 0) && ...);
 }
 
+#define DLS_BY_WIDTH(most, fits, ...)                                                \
+    do {                                                                             \
+        if (fits) {                                                                  \
+            constexpr int width = most;                                              \
+            __VA_ARGS__;                                                             \
+        } else {                                                                     \
+            constexpr int width = 1;                                                 \
+            __VA_ARGS__;                                                             \
+        }                                                                            \
+    } while (0)
+
 #endif

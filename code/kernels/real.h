@@ -1,8 +1,8 @@
 /* code/kernels/real.h: from chapters/09-transformer-kernels.md. Edit the chapter, or edit here and run "make untangle". */
-/* The types of a host kernel. Each *_host.c file is compiled three times, with -DDLS_REAL=32,
- * 64 and 16, and says `real` for the type that elements are stored in and `acc` for the one
- * that they are computed in. A public function is named through DLS_HOST_NAME, so that all
- * versions can be linked into one program.
+/* The types of a host kernel. Each *_host.c file is compiled three times, with
+ * -DDLS_REAL=32, 64 and 16, and says `real` for the type that elements are stored in and
+ * `acc` for the one that they are computed in. A public function is named through
+ * DLS_HOST_NAME, so that all versions can be linked into one program.
  */
 #ifndef DLS_KERNELS_REAL_H
 #define DLS_KERNELS_REAL_H

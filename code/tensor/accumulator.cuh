@@ -1,5 +1,5 @@
 /* code/tensor/accumulator.cuh: from chapters/02-preliminaries.md. Edit the chapter, or edit here and run "make untangle". */
-/* The type that elements of a storage type are computed in. Included by .cu files only. */
+/* The type that stored elements are computed in. Included by .cu files only. */
 #ifndef DLS_TENSOR_ACCUMULATOR_CUH
 #define DLS_TENSOR_ACCUMULATOR_CUH
 

@@ -1,6 +1,6 @@
 /* code/tensor/bf16.h: from chapters/02-preliminaries.md. Edit the chapter, or edit here and run "make untangle". */
-/* bfloat16 on the host: sixteen bits, and the two conversions. Both are branchless, so that
- * a loop of them becomes vector instructions.
+/* bfloat16 on the host: sixteen bits, and the two conversions. Both are branchless, so
+ * that a loop of them becomes vector instructions.
  *
  *     f32   s eeeeeeee fffffff ffffffffffffffff
  *     bf16  s eeeeeeee fffffff                    the upper half, rounded

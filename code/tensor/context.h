@@ -27,8 +27,8 @@ typedef struct dls_ctx {
  * Errors: DLS_ERR_DEVICE; *ctx is then safe to destroy. */
 dls_status dls_ctx_create(dls_ctx *ctx, int device, dls_dtype dtype);
 
-/* The same context for tensors of the accumulator type: to add losses or gradients up, say.
- * It shares stream and handle, and must not be destroyed. */
+/* The same context for tensors of the accumulator type: to add losses or gradients up,
+ * say. It shares stream and handle, and must not be destroyed. */
 static inline dls_ctx dls_ctx_accumulator(const dls_ctx *ctx)
 {
     dls_ctx wide = *ctx;

@@ -71,7 +71,8 @@ dls_status dls_gemm_with(dls_ctx *ctx, dls_gemm_kind kind, int trans_a, int tran
                          int M, int N, int K, double alpha, const void *A, const void *B,
                          double beta, void *C, dls_dtype c_dtype)
 {
-    struct dls_gemm_call call = {trans_a, trans_b, M, N, K, alpha, beta, A, B, C, c_dtype};
+    struct dls_gemm_call call = {trans_a, trans_b, M, N, K, alpha, beta, A, B, C,
+                                 c_dtype};
     if (M < 0 || N < 0 || K < 0)
         return DLS_FAIL(DLS_ERR_STATE, "gemm: negative size: M %d, N %d, K %d", M, N, K);
     if (c_dtype != ctx->dtype && c_dtype != dls_dtype_accumulator(ctx->dtype))
@@ -100,5 +101,6 @@ dls_status dls_gemm_into(dls_ctx *ctx, int trans_a, int trans_b, int M, int N, i
 dls_status dls_gemm(dls_ctx *ctx, int trans_a, int trans_b, int M, int N, int K,
                     double alpha, const void *A, const void *B, double beta, void *C)
 {
-    return dls_gemm_into(ctx, trans_a, trans_b, M, N, K, alpha, A, B, beta, C, ctx->dtype);
+    return dls_gemm_into(ctx, trans_a, trans_b, M, N, K, alpha, A, B, beta, C,
+                         ctx->dtype);
 }

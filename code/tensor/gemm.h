@@ -26,8 +26,8 @@ typedef enum dls_gemm_kind {
 dls_status dls_gemm(dls_ctx *ctx, int trans_a, int trans_b, int M, int N, int K,
                     double alpha, const void *A, const void *B, double beta, void *C);
 
-/* The same with C in c_dtype: ctx->dtype or its accumulator's type. The sum is formed in the
- * latter, and rounded once. Errors: DLS_ERR_INPUT for another c_dtype. */
+/* The same with C in c_dtype: ctx->dtype or its accumulator's type. The sum is formed in
+ * the latter, and rounded once. Errors: DLS_ERR_INPUT for another c_dtype. */
 dls_status dls_gemm_into(dls_ctx *ctx, int trans_a, int trans_b, int M, int N, int K,
                          double alpha, const void *A, const void *B, double beta, void *C,
                          dls_dtype c_dtype);

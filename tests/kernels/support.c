@@ -54,8 +54,10 @@ double kcase_round_acc(const kcase *k, double x)
 double *kcase_random(kcase *k, size_t n, unsigned stream, double low, double high)
 {
     double *x = keep_host(k, n * sizeof *x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = kcase_round(k, (float)(low + (high - low) * dls_rng_uniform(7, stream, i)));
+    for (size_t i = 0; i < n; i++) {
+        float y = (float)(low + (high - low) * dls_rng_uniform(7, stream, i));
+        x[i] = kcase_round(k, y);
+    }
     return x;
 }
 
@@ -71,7 +73,8 @@ static void *put_as(kcase *k, dls_dtype dtype, const double *x, size_t n)
         switch (dtype) {
         case DLS_F64: ((double *)from)[i] = x[i]; break;
         case DLS_BF16:
-            ((dls_bfloat16 *)from)[i] = dls_narrow_bf16((float)kcase_round(k, x[i])); break;
+            ((dls_bfloat16 *)from)[i] = dls_narrow_bf16((float)kcase_round(k, x[i]));
+            break;
         default: ((float *)from)[i] = (float)x[i];
         }
     OK(cudaMemcpy(to, from, n * dls_dtype_size(dtype), cudaMemcpyHostToDevice));

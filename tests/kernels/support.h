@@ -43,8 +43,8 @@ void *kcase_put(kcase *k, const double *x, size_t n);       // to the device, in
 int *kcase_put_ints(kcase *k, const int *x, size_t n);
 void *kcase_space(kcase *k, size_t n);                      // on the device, all NaN
 double *kcase_get(kcase *k, const void *device, size_t n);  // waits, then reads
-void *kcase_put_acc(kcase *k, const double *x, size_t n);   // the same three for arrays of
-void *kcase_space_acc(kcase *k, size_t n);                  // the accumulator's type
+void *kcase_put_acc(kcase *k, const double *x, size_t n);   // the same three for arrays
+void *kcase_space_acc(kcase *k, size_t n);                  // of the accumulator's type
 double *kcase_get_acc(kcase *k, const void *device, size_t n);
 void kcase_release(kcase *k, int devices, int hosts);       // all made since then
 
@@ -65,8 +65,8 @@ void expect_near(const double *got, const double *want, const double *bound, siz
 void expect_within(const double *got, const double *want, double bound, size_t n,
                    const char *what);
 
-/* Both for results that were stored in the type under test: `bound` is for the arithmetic,
- * and a rounding is added to it where storing makes one more. */
+/* Both for results that were stored in the type under test: `bound` is for the
+ * arithmetic, and a rounding is added to it where storing makes one more. */
 void expect_stored(const kcase *k, const double *got, const double *want,
                    const double *bound, size_t n, const char *what);
 void expect_stored_within(const kcase *k, const double *got, const double *want,

@@ -82,8 +82,7 @@ KERNEL_TEST(adamw_skips_when_the_coefficient_is_zero)
     dls_device_free(coef);
 }
 
-/* test small steps */
-/* Steps of 2^-10 from 1: bf16 alone never leaves it, since 1 - 2^-9 is its next number
+/* Steps of 2^-10 from 1: bf16 alone never leaves it, since 1 - 2^-8 is its next number
  * below; with a master, 64 of them are 1/16. */
 KERNEL_TEST(adamw_masters_keep_small_steps)
 {

@@ -35,7 +35,8 @@ static void run_every_sum(kcase *k)
     void *big = kcase_put(k, kcase_random(k, LONG, 7, -1, 1), LONG);
     void *dw = kcase_put_acc(k, kcase_random(k, V * C, 4, -1, 1), V * C);
     void *dp = kcase_put_acc(k, kcase_random(k, T * C, 5, -1, 1), T * C);
-    void *y = kcase_space(k, N * C), *m = kcase_space_acc(k, N), *r = kcase_space_acc(k, N);
+    void *y = kcase_space(k, N * C);
+    void *m = kcase_space_acc(k, N), *r = kcase_space_acc(k, N);
     void *att = kcase_space(k, N * H * T), *scratch = kcase_space(k, N * H * T);
     void *dqkv = kcase_space(k, 3 * N * C), *one = kcase_space_acc(k, 1);
     /* call every operation with a sum */

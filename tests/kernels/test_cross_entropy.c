@@ -46,12 +46,13 @@ static void check_cross_entropy(kcase *k, int N, int V, int row, double range)
         refer_row(k, z + i * V, V, y[i], 0.5, loss + i, loss_e + i, dz + i * V,
                   dz_e + i * V);
     }
-    void *l = kcase_space_acc(k, N), *lse = kcase_space_acc(k, N), *fused = kcase_space_acc(k, N);
+    void *l = kcase_space_acc(k, N), *lse = kcase_space_acc(k, N);
+    void *fused = kcase_space_acc(k, N);
     double *padded = pad(k, z, N, V, row, NAN);
     void *dev = kcase_put(k, padded, all), *again = kcase_put(k, padded, all);
     int *t = kcase_put_ints(k, y, N);
     OK(dls_cross_entropy_forward(&k->ctx, l, lse, dev, t, N, V, row));
-    OK(dls_cross_entropy_backward(&k->ctx, dev, dev, lse, t, 0.5, N, V, row));  // in place
+    OK(dls_cross_entropy_backward(&k->ctx, dev, dev, lse, t, 0.5, N, V, row));
     OK(dls_cross_entropy(&k->ctx, fused, again, t, 0.5, N, V, row));
     dz = pad(k, dz, N, V, row, 0);
     dz_e = pad(k, dz_e, N, V, row, -1e-300);  // the padding is exactly 0
@@ -99,7 +100,8 @@ KERNEL_TEST(cross_entropy_extremes)
                      log1p(exp(z[5][1] - z[5][0]))};
     double dz[] = {0, 0, 0, 0, 1, -1, 0, 0, 0.25, 0.25, 0.25, -0.75, 0, 0, 0, 0};
     int y[] = {0, 1, 3, -1, 4, 0}, *t = kcase_put_ints(k, y, 6);
-    void *l = kcase_space_acc(k, 6), *s = kcase_space_acc(k, 6), *dev = kcase_put(k, z[0], 24);
+    void *l = kcase_space_acc(k, 6), *s = kcase_space_acc(k, 6);
+    void *dev = kcase_put(k, z[0], 24);
     OK(dls_cross_entropy_forward(&k->ctx, l, s, dev, t, 6, 4, 4));
     OK(dls_cross_entropy_backward(&k->ctx, dev, dev, s, t, 1, 6, 4, 4));
     expect_within(kcase_get_acc(k, l, 6), loss, rounding(k, 4), 6, "loss");
@@ -130,15 +132,18 @@ KERNEL_TEST(cross_entropy_without_an_answer)
         double *got = kcase_get_acc(k, l, 9);
         expect_within(got, loss, 2 * rounding(k, 8), 7, "loss");
         expect_within(got + 7, loss + 7, x * rounding(k, 8), 2, "loss of 2e30");
-        expect_stored_within(k, kcase_get(k, dev, 36), dz[0], rounding(k, 16), 36, "dlogits");
+        expect_stored_within(k, kcase_get(k, dev, 36), dz[0], rounding(k, 16), 36,
+                             "dlogits");
     }
     cr_assert_eq(dls_cross_entropy(&k->ctx, l, l, t, 1, 9, 5, 4), DLS_ERR_INPUT);
-    cr_assert_str_eq(dls_status_message(), "cross-entropy: rows of 4 can not hold 5 logits");
+    cr_assert_str_eq(dls_status_message(),
+                     "cross-entropy: rows of 4 can not hold 5 logits");
 }
 
 KERNEL_TEST(cross_entropy_of_large_logits)
 {
-    double z[] = {kcase_round(k, 5000.3f), kcase_round(k, 5000)}, loss[] = {log1p(exp(z[1] - z[0]))};
+    double z[] = {kcase_round(k, 5000.3f), kcase_round(k, 5000)};
+    double loss[] = {log1p(exp(z[1] - z[0]))};
     int y[] = {0}, *t = kcase_put_ints(k, y, 1);
     void *l = kcase_space_acc(k, 1), *s = kcase_space_acc(k, 1);
     OK(dls_cross_entropy_forward(&k->ctx, l, s, kcase_put(k, z, 2), t, 1, 2, 2));
@@ -160,7 +165,8 @@ KERNEL_TEST(cross_entropy_differences)
 {
     int y[] = {3, 12, 0}, *t = kcase_put_ints(k, y, 3);
     double *z = kcase_random(k, 39, 1, -2, 2);
-    void *l = kcase_space_acc(k, 3), *s = kcase_space_acc(k, 3), *dev = kcase_put(k, z, 39);
+    void *l = kcase_space_acc(k, 3), *s = kcase_space_acc(k, 3);
+    void *dev = kcase_put(k, z, 39);
     OK(dls_cross_entropy_forward(&k->ctx, l, s, dev, t, 3, 13, 13));
     OK(dls_cross_entropy_backward(&k->ctx, dev, dev, s, t, 1, 3, 13, 13));
     expect_gradient(k, loss_of_logits, t, z, 39, kcase_get(k, dev, 39), 40,

@@ -146,7 +146,7 @@ KERNEL_TEST(layernorm_example)
     void *to = kcase_space(k, 4), *m = kcase_space_acc(k, 1), *r = kcase_space_acc(k, 1);
     void *dev = kcase_put(k, x, 4), *w = kcase_put(k, one, 4);
     OK(dls_layernorm_forward(&k->ctx, to, m, r, dev, w, kcase_put(k, zero, 4), 1, 4));
-    expect_stored_within(k, kcase_get(k, to, 4), out, 4e-6, 4, "out");  // six digits and epsilon
+    expect_stored_within(k, kcase_get(k, to, 4), out, 4e-6, 4, "out");  // six digits
     OK(dls_layernorm_backward_input(&k->ctx, to, kcase_put(k, dout, 4), dev, w, m, r, 1,
                                     4));
     expect_stored_within(k, kcase_get(k, to, 4), dx, 4e-6, 4, "dx");

@@ -162,7 +162,8 @@ KERNEL_TEST(linear_sizes)
 
 KERNEL_TEST(linear_rounds_once_when_fused)
 {
-    double x[] = {255, 1}, w[16] = {1, 0.5}, b[8] = {1.5}, fused[] = {256}, twice[] = {258};
+    double x[] = {255, 1}, w[16] = {1, 0.5}, b[8] = {1.5};
+    double fused[] = {256}, twice[] = {258};
     void *dx = kcase_put(k, x, 2), *dw = kcase_put(k, w, 16), *db = kcase_put(k, b, 8);
     void *out = kcase_space(k, 8);
     double exact[] = {257};
@@ -191,7 +192,7 @@ KERNEL_TEST(linear_edges)
     expect_within(kcase_get_acc(k, x, 1), one, 0, 1, "untouched");
     OK(dls_linear_gelu_forward(&k->ctx, y, kcase_space(k, 24), x, x,
                                kcase_put(k, bias, 8), 3, 0, 8));  // the empty sum
-    expect_stored_within(k, kcase_get(k, y, 24), want, 36 * rounding(k, 1), 24, "gelu(b)");
+    expect_stored_within(k, kcase_get(k, y, 24), want, 36 * rounding(k, 1), 24, "empty");
     setenv("DLS_LINEAR", "fusde", 1);
     cr_expect_eq(dls_linear_forward(&k->ctx, y, x, x, x, 1, 1, 1), DLS_ERR_INPUT);
     cr_expect_str_eq(dls_status_message(), "DLS_LINEAR: expected fused or separate, got "
@@ -199,7 +200,7 @@ KERNEL_TEST(linear_edges)
 }
 
 /* differentiate through gelu and linear */
-/* The second layer of an MLP behind GELU, as a function of GELU's input: (3, 8) -> (3, 5). */
+/* The second layer of an MLP as a function of GELU's input: (3, 8) -> (3, 5). */
 static double second_layer(kcase *k, void *env, const double *gate, double *size)
 {
     linear_case *a = env;

@@ -19,9 +19,11 @@ static dls_status time_product(dls_ctx *ctx, dls_gemm_kind kind, int trans_b, in
     float ms;
     DLS_CUDA(cudaEventCreate(&start));
     DLS_CUDA(cudaEventCreate(&stop));
-    DLS_TRY(dls_gemm_with(ctx, kind, 0, trans_b, n, n, n, 1, m->A, m->B, 0, m->C, DLS_F32));
+    DLS_TRY(dls_gemm_with(ctx, kind, 0, trans_b, n, n, n, 1, m->A, m->B, 0, m->C,
+                          DLS_F32));
     DLS_CUDA(cudaEventRecord(start, ctx->stream));
-    DLS_TRY(dls_gemm_with(ctx, kind, 0, trans_b, n, n, n, 1, m->A, m->B, 0, m->C, DLS_F32));
+    DLS_TRY(dls_gemm_with(ctx, kind, 0, trans_b, n, n, n, 1, m->A, m->B, 0, m->C,
+                          DLS_F32));
     DLS_CUDA(cudaEventRecord(stop, ctx->stream));
     DLS_TRY(dls_ctx_sync(ctx));
     DLS_CUDA(cudaEventElapsedTime(&ms, start, stop));

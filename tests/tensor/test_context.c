@@ -28,9 +28,8 @@ Test(tensor, dtype_table)
                      "element type: expected f32, f64 or bf16, got \"f46\"");
 }
 
-/* every pattern of bf16, and what lies between two of them */
-/* Each number is its own rounding; the middle of it and the next goes to the even one, and
- * what is a little nearer to one of them goes there. */
+/* Each number is its own rounding; the middle of it and the next goes to the even one,
+ * and what is a little nearer to one of them goes there. */
 Test(tensor, bf16_rounds_to_nearest_even)
 {
     for (unsigned bits = 0; bits < 0x7f80; bits++)
@@ -54,7 +53,7 @@ Test(tensor, bf16_keeps_what_is_no_number)
     uint32_t patterns[] = {0x7f800001, 0x7fffffff, 0xffffffff, 0xff800001, 0x7fc00000};
     cr_expect_eq(dls_narrow_bf16(INFINITY).bits, 0x7f80);
     cr_expect_eq(dls_narrow_bf16(-INFINITY).bits, 0xff80);
-    cr_expect_eq(dls_narrow_bf16(FLT_MAX).bits, 0x7f80, "rounded past the largest number");
+    cr_expect_eq(dls_narrow_bf16(FLT_MAX).bits, 0x7f80, "past the largest number");
     cr_expect_eq(dls_narrow_bf16(-0.0f).bits, 0x8000);
     for (int i = 0; i < 5; i++) {
         float nan;

@@ -240,7 +240,8 @@ Test(tensor, gemm_by_environment)
     OK(dls_gemm(&ctx, 0, 0, 0, 5, 3, 1, NULL, NULL, 0, NULL));
     cr_expect_eq(dls_gemm_into(&ctx, 0, 0, 1, 1, 1, 1, &one, &one, 0, &one, DLS_BF16),
                  DLS_ERR_INPUT);
-    cr_expect_str_eq(dls_status_message(), "gemm: a product of f32 matrices can not be bf16");
+    cr_expect_str_eq(dls_status_message(),
+                     "gemm: a product of f32 matrices can not be bf16");
     cr_expect_eq(dls_gemm(&ctx, 0, 0, 1, 65535 * 32 + 1, 1, 1, 0, 0, 0, 0),
                  DLS_ERR_STATE);
     cr_expect_str_eq(dls_status_message(),
@@ -256,7 +257,8 @@ static double seconds_of(dls_ctx *ctx, dls_gemm_kind kind, int trans_b, void *x,
     float ms;
     CUDA_OK(cudaEventCreate(&start));
     CUDA_OK(cudaEventCreate(&stop));
-    OK(dls_gemm_with(ctx, kind, 0, 0, SIDE, SIDE, SIDE, 1, x, x, 0, y, DLS_F32));  // warm up
+    // warm up
+    OK(dls_gemm_with(ctx, kind, 0, 0, SIDE, SIDE, SIDE, 1, x, x, 0, y, DLS_F32));
     CUDA_OK(cudaEventRecord(start, ctx->stream));
     OK(dls_gemm_with(ctx, kind, 0, trans_b, SIDE, SIDE, SIDE, 1, x, x, 0, y, DLS_F32));
     CUDA_OK(cudaEventRecord(stop, ctx->stream));
