@@ -1,93 +1,46 @@
-/* code/train/sample.c: from chapters/09-transformer-training.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/train/sample.c: from chapters/09-transformer-generation.md. Edit the chapter, or edit here and run "make untangle". */
 /*
- * Sampling: the model sees the last `context` tokens, gives the scores of the
- * next one, and one uniform number per position decides. The whole window is
- * computed again for each token; a cache of keys and values is chapter 16's.
+ * Sampling: a frozen model from one of two places, a prompt of bytes or numbers, and a
+ * generator for one sequence.
  */
 #include "train/sample.h"
 
 #include <errno.h>
-#include <math.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/rng.h"
+#include "model/generate.h"
+#include "model/hf.h"
 #include "train/checkpoint.h"
 #include "vgpu/gpu.h"
 
-/* define the sampler state */
-enum { SAMPLE_STREAM = 0x73616d70 };    // "samp": a stream of its own
+/* define the sample state */
+enum { PIECE = 64 };
 
-typedef struct sampler_state {
+typedef struct sampled {
     dls_ctx ctx;
     dls_transformer *model;
-    int *tokens, n;             /* prompt and what was drawn, host */
-    int *device;                /* (context) the tokens the model sees */
-    double *logits;             /* (V) host */
-} sampler_state;
+    dls_generator *generator;
+    int stops[DLS_HF_STOPS], nstops;
+    int *tokens, n;             /* the prompt */
+    const dls_sample_options *options;
+} sampled;
 
-/* sort the candidates */
-typedef struct candidate { double logit; int token; } candidate;
-
-static int likelier(const void *a, const void *b)
+static dls_status make_model(sampled *s, const dls_transformer_config *config,
+                             dls_dtype dtype)
 {
-    const candidate *x = a, *y = b;
-    if (x->logit != y->logit)
-        return x->logit > y->logit ? -1 : 1;
-    return x->token - y->token;
+    dls_transformer_config c = *config;
+    c.frozen = 1;
+    c.split_backward = 0;
+    DLS_TRY(dls_ctx_create(&s->ctx, 0, dtype));
+    return dls_transformer_create(&s->model, &s->ctx, &c, 1,
+                                  c.context < PIECE ? c.context : PIECE);
 }
 
-/* draw a token */
-int dls_sample_token(const double *logits, int V, double temperature, int top_k,
-                     double uniform)
-{
-    candidate list[V];
-    int n = top_k > 0 && top_k < V ? top_k : V;
-    for (int i = 0; i < V; i++)
-        list[i] = (candidate){logits[i], i};
-    qsort(list, (size_t)V, sizeof *list, likelier);
-    if (temperature <= 0)
-        return list[0].token;
-    double sum = 0, highest = list[0].logit;
-    for (int i = 0; i < n; i++)
-        sum += list[i].logit = exp((list[i].logit - highest) / temperature);
-    double left = uniform * sum;
-    for (int i = 0; i + 1 < n; i++)
-        if ((left -= list[i].logit) < 0)
-            return list[i].token;
-    return list[n - 1].token;
-}
-
-/* generate tokens */
-static dls_status next_token(sampler_state *s, const dls_sample_options *o, int i,
-                             int *token)
-{
-    int T = s->n < s->model->config.context ? s->n : s->model->config.context;
-    DLS_CUDA(cudaMemcpyAsync(s->device, s->tokens + s->n - T, (size_t)T * sizeof(int),
-                             cudaMemcpyHostToDevice, s->ctx.stream));
-    DLS_TRY(dls_transformer_logits(s->model, s->device, T, s->logits));
-    for (int v = 0; v < s->model->config.vocabulary; v++)
-        if (!isfinite(s->logits[v]))
-            return DLS_FAIL(DLS_ERR_STATE, "the model's scores are not finite");
-    *token = dls_sample_token(s->logits, s->model->config.vocabulary, o->temperature,
-                              o->top_k, dls_rng_uniform(o->seed, SAMPLE_STREAM, i));
-    return DLS_OK;
-}
-
-static dls_status generate(sampler_state *s, const dls_sample_options *o)
-{
-    for (int i = 0; i < o->tokens; i++) {
-        int token = 0;
-        DLS_TRY(next_token(s, o, i, &token));
-        s->tokens[s->n++] = token;
-        DLS_TRY(o->emit(o->self, token));
-    }
-    return DLS_OK;
-}
-
-/* load the sampled model */
-static dls_status load_any(const char *path, dls_checkpoint *c)
+/* open a checkpoint to sample */
+static dls_status find_checkpoint(const char *path, dls_checkpoint *c)
 {
     struct stat st;
     if (stat(path, &st) != 0)
@@ -100,57 +53,94 @@ static dls_status load_any(const char *path, dls_checkpoint *c)
     return DLS_OK;
 }
 
-static dls_status open_model(sampler_state *s, const dls_checkpoint *c)
+static dls_status open_checkpoint(sampled *s, const char *path)
 {
-    if (c->model.vocabulary > 256)
-        return DLS_FAIL(DLS_ERR_INPUT, "a vocabulary of %d is not one of bytes",
-                        c->model.vocabulary);
-    DLS_TRY(dls_ctx_create(&s->ctx, 0, c->dtype));
-    DLS_TRY(dls_transformer_create(&s->model, &s->ctx, &c->model, 1, c->model.context));
-    DLS_TRY(dls_checkpoint_check_layout(c, &s->model->params));
-    DLS_TRY(dls_params_put(&s->model->params, c->values));
-    DLS_CUDA(cudaMalloc((void **)&s->device, c->model.context * sizeof(int)));
+    dls_checkpoint c = {0};
+    DLS_TRY(find_checkpoint(path, &c));
+    dls_status status = make_model(s, &c.model, c.dtype);
+    if (status == DLS_OK)
+        status = dls_checkpoint_check_layout(&c, &s->model->params);
+    if (status == DLS_OK)
+        status = dls_params_put(&s->model->params, c.values);
+    dls_checkpoint_free(&c);
+    return status;
+}
+
+static dls_status open_directory(sampled *s, const char *path, dls_dtype dtype)
+{
+    dls_hf_config c;
+    DLS_TRY(dls_hf_config_load(path, &c));
+    memcpy(s->stops, c.eos, sizeof s->stops);
+    s->nstops = c.n_eos;
+    DLS_TRY(make_model(s, &c.model, dtype));
+    return dls_hf_load(path, &c.model, &s->model->params);
+}
+
+/* read the prompt */
+static dls_status read_bytes(sampled *s, const char *prompt)
+{
+    int V = s->model->config.vocabulary;
+    if (V > 256)
+        return DLS_FAIL(DLS_ERR_INPUT, "prompt: a vocabulary of %d is not one of bytes; "
+                        "token numbers are expected (--ids)", V);
+    for (; prompt[s->n]; s->n++)
+        s->tokens[s->n] = (unsigned char)prompt[s->n];
     return DLS_OK;
 }
 
-/* run the sampler */
-static dls_status read_prompt(sampler_state *s, const dls_sample_options *o)
+static dls_status read_numbers(sampled *s, const char *prompt)
 {
-    const char *prompt = o->prompt && *o->prompt ? o->prompt : "\n";
-    size_t n = strlen(prompt);
-    s->tokens = malloc((n + (size_t)o->tokens) * sizeof *s->tokens);
-    s->logits = malloc((size_t)s->model->config.vocabulary * sizeof *s->logits);
-    if (!s->tokens || !s->logits)
-        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d tokens", o->tokens);
-    for (size_t i = 0; i < n; i++) {
-        int byte = (unsigned char)prompt[i];
-        if (byte >= s->model->config.vocabulary)
-            return DLS_FAIL(DLS_ERR_INPUT, "prompt: byte %d at %zu is not in the model's "
-                            "vocabulary of %d", byte, i, s->model->config.vocabulary);
-        s->tokens[s->n++] = byte;
+    const char *at = prompt;
+    for (char *end; *(at += strspn(at, " ,\n")); at = end) {
+        long v = strtol(at, &end, 10);
+        if (end == at || v < 0 || v > INT_MAX)
+            return DLS_FAIL(DLS_ERR_INPUT, "prompt: expected token numbers, got "
+                            "\"%.20s\"", at);
+        s->tokens[s->n++] = (int)v;
     }
     return DLS_OK;
 }
 
+static dls_status read_prompt(sampled *s)
+{
+    const char *prompt = s->options->prompt;
+    if (!prompt || !*prompt)
+        prompt = s->options->ids ? "0" : "\n";
+    s->tokens = malloc((strlen(prompt) + 1) * sizeof *s->tokens);
+    if (!s->tokens)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the prompt");
+    return s->options->ids ? read_numbers(s, prompt) : read_bytes(s, prompt);
+}
+
+/* run the sample */
+static dls_status pass_on(void *self, int sequence, int token)
+{
+    const dls_sample_options *o = ((sampled *)self)->options;
+    (void)sequence;
+    return o->emit(o->self, token);
+}
+
+static dls_status sample(sampled *s, const dls_sample_options *o)
+{
+    DLS_TRY(o->model ? open_directory(s, o->model, o->dtype)
+                     : open_checkpoint(s, o->checkpoint));
+    DLS_TRY(read_prompt(s));
+    DLS_TRY(dls_generator_create(&s->generator, s->model, 1));
+    const dls_prompt prompt = {s->tokens, s->n, 0};
+    const dls_generate_options g = {
+        .draw = o->draw, .seed = o->seed, .tokens = o->tokens, .slides = 1,
+        .stops = s->stops, .nstops = s->nstops, .emit = pass_on, .self = s};
+    return dls_generator_run(s->generator, &prompt, 1, &g);
+}
+
 dls_status dls_sample_run(const dls_sample_options *o)
 {
-    dls_checkpoint c = {0};
-    sampler_state s = {0};
-    dls_status status;
-    if (o->tokens < 0 || o->tokens > 1 << 24 || !(o->temperature >= 0) || o->top_k < 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "sampling: %d tokens at temperature %g, top-k %d: "
-                        "none of them may be negative", o->tokens, o->temperature,
-                        o->top_k);
-    DLS_TRY(load_any(o->checkpoint, &c));
-    DLS_TRY_GOTO(status, open_model(&s, &c), done);
-    DLS_TRY_GOTO(status, read_prompt(&s, o), done);
-    status = generate(&s, o);
-done:
+    sampled s = {.options = o};
+    DLS_TRY(dls_draw_check(&o->draw));
+    dls_status status = sample(&s, o);
     free(s.tokens);
-    free(s.logits);
-    dls_device_free(s.device);
+    dls_generator_free(s.generator);
     dls_transformer_free(s.model);
     dls_ctx_destroy(&s.ctx);
-    dls_checkpoint_free(&c);
     return status;
 }

@@ -261,6 +261,7 @@ Test(hf, gpt2_needs_no_prefix, .init = enter, .fini = leave)
     run_gpt2(DLS_F64, "");
 }
 
+/* test the tiny llama */
 /* make a tiny llama */
 enum { LV = 41, LL = 2, LC = 24, LF = 20, LH = 4, LK = 2, LD = 8, LN = 21 };
 
@@ -371,6 +372,7 @@ static void run_llama(dls_dtype dtype, int tied)
     close_model(&l);
 }
 
+/* test llama in all types */
 Test(hf, llama_untied_agrees_in_f64, .init = enter, .fini = leave)
 {
     run_llama(DLS_F64, 0);
@@ -457,6 +459,7 @@ Test(hf, bf16_round_trip, .init = enter, .fini = leave)
     expect_same_file("a/config.json", "d/config.json");
 }
 
+/* test what does not fit */
 /* test the mismatches */
 static dls_status try_load(const char *directory)
 {

@@ -1,4 +1,4 @@
-/* tests/model/test_sampler.c: from chapters/09-transformer-generation-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* tests/model/test_draw.c: from chapters/09-transformer-generation-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* The draw: by hand, against another implementation, against its definition. */
 #include <criterion/criterion.h>
 #include <math.h>
@@ -6,26 +6,26 @@
 #include <string.h>
 
 #include "base/rng.h"
-#include "model/sampler.h"
+#include "model/draw.h"
 
 #define OK(expr) cr_assert_eq((expr), DLS_OK, "%s", dls_status_message())
 
 /* probe the steps */
 typedef struct kept { int token; double p; } kept;
 
-static int draw_at(const dls_sampler *s, double u, const double *logits, int V,
+static int draw_at(const dls_draw *s, double u, const double *logits, int V,
                    const char *seen)
 {
     double copy[64];
     dls_candidate room[64];
     int token = -1;
     memcpy(copy, logits, (size_t)V * sizeof *copy);
-    OK(dls_sampler_draw(s, u, copy, V, seen, room, &token));
+    OK(dls_draw_token(s, u, copy, V, seen, room, &token));
     return token;
 }
 
 /* The n kept tokens, likeliest first, with probabilities known to `error`. */
-static void expect_steps(const dls_sampler *s, const double *logits, int V,
+static void expect_steps(const dls_draw *s, const double *logits, int V,
                          const char *seen, const kept *want, int n, double error)
 {
     double sum = 0;
@@ -39,19 +39,19 @@ static void expect_steps(const dls_sampler *s, const double *logits, int V,
 }
 
 /* test the steps */
-Test(sampler, follows_the_table)
+Test(draw, follows_the_table)
 {
     const double logits[6] = {1, 2, 0.5, 1.2, -0.5, 0.2};
     const char seen[6] = {0, 1, 0, 0, 0, 0};
-    const dls_sampler s = {0.5, 5, 0.9, 1.25};
+    const dls_draw s = {0.5, 5, 0.9, 1.25};
     const kept want[3] = {{1, 0.57126}, {3, 0.25668}, {0, 0.17206}};
     expect_steps(&s, logits, 6, seen, want, 3, 1e-4);
     cr_assert_eq(draw_at(&s, 0.7, logits, 6, seen), 3);
 }
 
-Test(sampler, agrees_with_another_implementation)
+Test(draw, agrees_with_another_implementation)
 {
-    const dls_sampler s = {0.7, 12, 0.8, 1.3};
+    const dls_draw s = {0.7, 12, 0.8, 1.3};
     const kept want[5] = {{35, 0.3228321387417074}, {33, 0.3046286010481978},
         {4, 0.14329517215667387}, {27, 0.134898161221103}, {39, 0.09434592683231804}};
     double logits[40];
@@ -71,7 +71,7 @@ static int by_logit(const void *a, const void *b)
     return sorted_by[x] != sorted_by[y] ? (sorted_by[x] < sorted_by[y] ? 1 : -1) : x - y;
 }
 
-static int defined(const dls_sampler *s, double u, const double *logits, int V)
+static int defined(const dls_draw *s, double u, const double *logits, int V)
 {
     int order[64], n = s->top_k > 0 && s->top_k < V ? s->top_k : V, keep = 0;
     double p[64], all = 0, sum = 0;
@@ -90,12 +90,12 @@ static int defined(const dls_sampler *s, double u, const double *logits, int V)
 }
 
 /* compare with the definition */
-Test(sampler, agrees_with_the_definition)
+Test(draw, agrees_with_the_definition)
 {
     for (unsigned c = 0; c < 2000; c++) {
         double logits[64];
         int V = 1 + (int)(dls_rng_u32(3, c, 0) % 64);
-        dls_sampler s = {0.05 + 3 * dls_rng_uniform(3, c, 1),
+        dls_draw s = {0.05 + 3 * dls_rng_uniform(3, c, 1),
                          (int)(dls_rng_u32(3, c, 2) % 70),
                          dls_rng_uniform(3, c, 3), 1};
         if (c % 3 == 0)
@@ -108,48 +108,48 @@ Test(sampler, agrees_with_the_definition)
 }
 
 /* test the extremes */
-Test(sampler, extremes_are_defined)
+Test(draw, extremes_are_defined)
 {
     const double logits[4] = {1, 3, 3, 2}, far[3] = {0, 800, -INFINITY}, one[1] = {-5};
     const double last = 1 - 0x1p-33, first = 0x1p-33;
     const char all[4] = {1, 1, 1, 1};
-    cr_assert_eq(draw_at(&(dls_sampler){0, 0, 1, 1}, last, logits, 4, NULL), 1, "tie");
-    cr_assert_eq(draw_at(&(dls_sampler){9, 1, 1, 1}, last, logits, 4, NULL), 1, "tie");
-    cr_assert_eq(draw_at(&(dls_sampler){9, 0, 1e-9, 1}, last, logits, 4, NULL), 1);
-    cr_assert_eq(draw_at(&(dls_sampler){1, 0, 1, 1}, last, logits, 4, NULL), 0);
-    cr_assert_eq(draw_at(&(dls_sampler){1e-3, 0, 1, 1}, first, far, 3, NULL), 1);
-    cr_assert_eq(draw_at(&(dls_sampler){1e9, 0, 1, 1}, last, far, 3, NULL), 0,
+    cr_assert_eq(draw_at(&(dls_draw){0, 0, 1, 1}, last, logits, 4, NULL), 1, "tie");
+    cr_assert_eq(draw_at(&(dls_draw){9, 1, 1, 1}, last, logits, 4, NULL), 1, "tie");
+    cr_assert_eq(draw_at(&(dls_draw){9, 0, 1e-9, 1}, last, logits, 4, NULL), 1);
+    cr_assert_eq(draw_at(&(dls_draw){1, 0, 1, 1}, last, logits, 4, NULL), 0);
+    cr_assert_eq(draw_at(&(dls_draw){1e-3, 0, 1, 1}, first, far, 3, NULL), 1);
+    cr_assert_eq(draw_at(&(dls_draw){1e9, 0, 1, 1}, last, far, 3, NULL), 0,
                  "-inf is never drawn");
-    cr_assert_eq(draw_at(&(dls_sampler){1, 0, 0.5, 1}, 0.5, one, 1, NULL), 0);
-    cr_assert_eq(draw_at(&(dls_sampler){0, 0, 1, 1e3}, 0.5, logits, 4, all), 1,
+    cr_assert_eq(draw_at(&(dls_draw){1, 0, 0.5, 1}, 0.5, one, 1, NULL), 0);
+    cr_assert_eq(draw_at(&(dls_draw){0, 0, 1, 1e3}, 0.5, logits, 4, all), 1,
                  "a penalty for all keeps the order");
 }
 
-/* test the sampler refusals */
-Test(sampler, what_means_nothing_is_refused)
+/* test the refused draws */
+Test(draw, what_means_nothing_is_refused)
 {
-    const dls_sampler bad[] = {{-1, 0, 1, 1}, {NAN, 0, 1, 1}, {INFINITY, 0, 1, 1},
+    const dls_draw bad[] = {{-1, 0, 1, 1}, {NAN, 0, 1, 1}, {INFINITY, 0, 1, 1},
         {1, -1, 1, 1}, {1, 0, 0, 1}, {1, 0, 1.01, 1}, {1, 0, NAN, 1}, {1, 0, 1, 0},
         {1, 0, 1, -2}, {1, 0, 1, INFINITY}};
-    const dls_sampler good = {1, 0, 1, 1};
+    const dls_draw good = {1, 0, 1, 1};
     double scores[3][2] = {{0, NAN}, {INFINITY, 0}, {-INFINITY, -INFINITY}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        cr_assert_eq(dls_sampler_check(&bad[i]), DLS_ERR_INPUT, "%zu", i);
-    OK(dls_sampler_check(&good));
+        cr_assert_eq(dls_draw_check(&bad[i]), DLS_ERR_INPUT, "%zu", i);
+    OK(dls_draw_check(&good));
     for (int i = 0; i < 3; i++) {
         dls_candidate room[2];
         int token = 7;
-        cr_assert_eq(dls_sampler_draw(&good, 0.5, scores[i], 2, NULL, room, &token),
+        cr_assert_eq(dls_draw_token(&good, 0.5, scores[i], 2, NULL, room, &token),
                      DLS_ERR_STATE);
         cr_assert_eq(token, 7);
     }
 }
 
-Test(sampler, each_sequence_has_its_own_numbers)
+Test(draw, each_sequence_has_its_own_numbers)
 {
-    double a = dls_sampler_uniform(1, 0, 0);
-    cr_assert_eq(a, dls_sampler_uniform(1, 0, 0));
-    cr_assert(a != dls_sampler_uniform(2, 0, 0) && a != dls_sampler_uniform(1, 1, 0)
-              && a != dls_sampler_uniform(1, 0, 1));
-    cr_assert(dls_sampler_uniform(1, 1, 0) != dls_sampler_uniform(1, 0, 1));
+    double a = dls_draw_uniform(1, 0, 0);
+    cr_assert_eq(a, dls_draw_uniform(1, 0, 0));
+    cr_assert(a != dls_draw_uniform(2, 0, 0) && a != dls_draw_uniform(1, 1, 0)
+              && a != dls_draw_uniform(1, 0, 1));
+    cr_assert(dls_draw_uniform(1, 1, 0) != dls_draw_uniform(1, 0, 1));
 }

@@ -1,14 +1,14 @@
-/* code/model/sampler.c: from chapters/09-transformer-generation.md. Edit the chapter, or edit here and run "make untangle". */
+/* code/model/draw.c: from chapters/09-transformer-generation.md. Edit the chapter, or edit here and run "make untangle". */
 /* The candidates are a heap that is emptied only as far as the draw needs: building it
  * is linear in the vocabulary, each rank costs its logarithm, and a nucleus is small. */
-#include "model/sampler.h"
+#include "model/draw.h"
 
 #include <math.h>
 
 #include "base/rng.h"
 
-/* check the token sampler */
-dls_status dls_sampler_check(const dls_sampler *s)
+/* check the draw */
+dls_status dls_draw_check(const dls_draw *s)
 {
     if (!(s->temperature >= 0 && s->temperature < INFINITY))
         return DLS_FAIL(DLS_ERR_INPUT, "temperature: expected 0 or more, got %g",
@@ -26,7 +26,7 @@ dls_status dls_sampler_check(const dls_sampler *s)
 }
 
 /* choose the uniform number */
-double dls_sampler_uniform(uint64_t seed, uint32_t sequence, uint64_t index)
+double dls_draw_uniform(uint64_t seed, uint32_t sequence, uint64_t index)
 {
     enum { SAMPLE_STREAM = 0x73616d70 };    // "samp": streams of their own
     return dls_rng_uniform(seed, (uint64_t)SAMPLE_STREAM << 32 | sequence, index);
@@ -69,13 +69,13 @@ static dls_candidate *ranked(ranking *r, int rank)
 }
 
 /* weigh the candidates */
-static double weight(const dls_sampler *s, double logit, double highest)
+static double weight(const dls_draw *s, double logit, double highest)
 {
     return exp((logit - highest) / s->temperature);
 }
 
 /* The sum over the first `limit` ranks; over all without ranking them. */
-static double mass(const dls_sampler *s, ranking *r, int limit, double highest)
+static double mass(const dls_draw *s, ranking *r, int limit, double highest)
 {
     double sum = 0;
     if (limit == r->n)
@@ -88,7 +88,7 @@ static double mass(const dls_sampler *s, ranking *r, int limit, double highest)
 }
 
 /* cut the nucleus */
-static int nucleus(const dls_sampler *s, ranking *r, int limit, double highest,
+static int nucleus(const dls_draw *s, ranking *r, int limit, double highest,
                    double *sum)
 {
     double enough = s->top_p * *sum, reached = 0;
@@ -100,7 +100,7 @@ static int nucleus(const dls_sampler *s, ranking *r, int limit, double highest,
 }
 
 /* walk to the token */
-static int draw(const dls_sampler *s, ranking *r, double uniform)
+static int draw(const dls_draw *s, ranking *r, double uniform)
 {
     double highest = ranked(r, 0)->logit;
     int limit = s->top_k > 0 && s->top_k < r->n ? s->top_k : r->n;
@@ -115,7 +115,7 @@ static int draw(const dls_sampler *s, ranking *r, double uniform)
 }
 
 /* draw one token */
-static void penalise(const dls_sampler *s, double *logits, int V, const char *seen)
+static void penalise(const dls_draw *s, double *logits, int V, const char *seen)
 {
     for (int v = 0; v < V; v++)
         if (seen[v])
@@ -123,7 +123,7 @@ static void penalise(const dls_sampler *s, double *logits, int V, const char *se
                                       : logits[v] * s->repetition_penalty;
 }
 
-dls_status dls_sampler_draw(const dls_sampler *s, double uniform, double *logits, int V,
+dls_status dls_draw_token(const dls_draw *s, double uniform, double *logits, int V,
                             const char *seen, dls_candidate *room, int *token)
 {
     if (s->repetition_penalty != 1 && seen)
