@@ -187,7 +187,7 @@ ifneq ($(BACKEND),cuda)
 TEST_O += $(call probed,$(PROBED_TEST_CU))
 endif
 -include $(patsubst %.o,%.d,$(LIB_O) $(CLI_O) $(TEST_O) $(PROBE_O) \
-           $(call probed,$(LIB_CU) $(TEST_CU)))
+           $(call probed,$(LIB_CU) $(TEST_CU)) $(call object,$(BENCH_C)))
 
 $(B)/libdls.a: $(LIB_O)
 	@rm -f $@

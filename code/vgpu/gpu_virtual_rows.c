@@ -9,7 +9,7 @@
 #include "base/vector_math.h"
 
 /* take dot products with a few rows */
-enum { LANES = 16, AT_ONCE = 4 };
+enum { LANES = 16 };
 typedef float lanes __attribute__((vector_size(4 * LANES)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));
@@ -41,42 +41,40 @@ static inline float total_of(lanes v)
     return sum[0];
 }
 
-/* out[r][q] = x[r] . w[q], four columns of W at once, for r < rows. */
+/* out[r] = x[r] . w for r < rows; four chains of additions, so that none is waited for. */
 static inline __attribute__((always_inline)) void
-dot_products(float out[DLS_FEW_ROWS][AT_ONCE], const float *x, int rows, const char *w,
-             size_t w_step, int depth, int is_short)
+dot_products(float *out, const float *x, int rows, const char *w, int depth, int is_short)
 {
+    enum { CHAINS = 4, STEP = CHAINS * LANES };
     const size_t size = is_short ? 2 : 4;
-    lanes sum[DLS_FEW_ROWS][AT_ONCE] = {{{0}}};
+    lanes sum[DLS_FEW_ROWS][CHAINS] = {{{0}}};
     int l = 0;
-    for (; l + LANES <= depth; l += LANES)
-        for (int q = 0; q < AT_ONCE; q++) {
-            const char *at = w + q * w_step + l * size;
+    for (; l + STEP <= depth; l += STEP)
+        for (int k = 0; k < CHAINS; k++) {
+            const char *at = w + (l + k * LANES) * size;
             lanes v = is_short ? load_bf16(at) : load_f32(at);
             for (int r = 0; r < rows; r++)
-                sum[r][q] += load_f32(x + (size_t)r * depth + l) * v;
+                sum[r][k] += load_f32(x + (size_t)r * depth + l + k * LANES) * v;
         }
     for (int r = 0; r < rows; r++)
-        for (int q = 0; q < AT_ONCE; q++) {
-            out[r][q] = total_of(sum[r][q]);
-            for (int k = l; k < depth; k++) {
-                const char *at = w + q * w_step + k * size;
-                out[r][q] += x[(size_t)r * depth + k] *
-                             (is_short ? dls_bf16_widen(*(const uint16_t *)at)
-                                       : *(const float *)at);
-            }
-        }
+        out[r] = total_of((sum[r][0] + sum[r][1]) + (sum[r][2] + sum[r][3]));
+    for (; l < depth; l++) {
+        float v = is_short ? dls_bf16_widen(((const uint16_t *)w)[l])
+                           : ((const float *)w)[l];
+        for (int r = 0; r < rows; r++)
+            out[r] += x[(size_t)r * depth + l] * v;
+    }
 }
 
-static void dots(float out[DLS_FEW_ROWS][AT_ONCE], const float *x, int rows,
-                 const char *w, size_t w_step, int depth, int is_short)
+static void dots(float *out, const float *x, int rows, const char *w, int depth,
+                 int is_short)
 {
-    #define CASE(n)                                                  \
-        case n:                                                      \
-            if (is_short)                                            \
-                dot_products(out, x, n, w, w_step, depth, 1);        \
-            else                                                     \
-                dot_products(out, x, n, w, w_step, depth, 0);        \
+    #define CASE(n)                                     \
+        case n:                                         \
+            if (is_short)                               \
+                dot_products(out, x, n, w, depth, 1);   \
+            else                                        \
+                dot_products(out, x, n, w, depth, 0);   \
             break;
     switch (rows) {
     CASE(1) CASE(2) CASE(3) CASE(4)
@@ -123,21 +121,11 @@ int dls_panel_multiply_narrow(const dls_panel *p)
     if (x == NULL)
         return -1;
     gather(x, p);
-    for (int c = 0; c < p->columns; c += AT_ONCE) {
-        int some = p->columns - c < AT_ONCE ? p->columns - c : AT_ONCE;
-        const char *w = (const char *)p->w + c * step;
-        float sum[DLS_FEW_ROWS][AT_ONCE];
-        if (some == AT_ONCE)
-            dots(sum, x, p->rows, w, step, p->depth, is_short);
-        for (int q = 0; some < AT_ONCE && q < some; q++) { // one column, four times
-            float same[DLS_FEW_ROWS][AT_ONCE];
-            dots(same, x, p->rows, w + q * step, 0, p->depth, is_short);
-            for (int r = 0; r < p->rows; r++)
-                sum[r][q] = same[r][0];
-        }
+    for (int c = 0; c < p->columns; c++) {
+        float sum[DLS_FEW_ROWS];
+        dots(sum, x, p->rows, (const char *)p->w + c * step, p->depth, is_short);
         for (int r = 0; r < p->rows; r++)
-            for (int q = 0; q < some; q++)
-                put(p, r, c + q, sum[r][q]);
+            put(p, r, c, sum[r]);
     }
     free(x);
     return 1;

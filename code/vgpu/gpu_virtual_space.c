@@ -243,6 +243,7 @@ static int add_slab(int device, size_t bytes)
                       -1, 0);
     if (slab == MAP_FAILED)
         return -1;
+    madvise(slab, size, MADV_HUGEPAGE); // a wish: fewer page-table entries to look up
     if (guarded < 0) {
         guarded = can_move(slab, size);
         watch_faults();

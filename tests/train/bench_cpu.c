@@ -111,7 +111,7 @@ static void make_trainee(trainee *t, dls_dtype type)
     *t = (trainee){0};
     OK(dls_ctx_create(&t->ctx, 0, type));
     OK(dls_transformer_create(&t->model, &t->ctx, &c, B, T));
-    OK(dls_params_initialise(&t->model->params, &t->ctx, 1));
+    OK(dls_params_initialise(&t->model->params, 1));
     OK(dls_optimizer_create(&t->optimizer, &t->ctx, &t->model->params, &adamw));
     for (int i = 0; i < 2 * N; i++)
         host_tokens[i] = (int)(dls_rng_u32(1, 2, (uint64_t)i) % 50257);
