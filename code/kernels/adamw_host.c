@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "kernels/adamw.h"
+#include "kernels/parallel.h"
 #include "kernels/real_math.h"
 
 #include "kernels/adamw_host.h"
@@ -27,13 +28,16 @@ void DLS_HOST_NAME(dls_adamw)(real *restrict p, acc *restrict master,
                      (acc)rates.epsilon, (acc)rates.lr, (acc)rates.decay};
     if (clip == 0)
         return;
-    const size_t alone = master ? 0 : n, mastered = n - alone;
-    #pragma omp simd
-    for (size_t i = 0; i < alone; i++)
-        p[i] = narrow(step_one(widen(p[i]), clip * g[i], m + i, v + i, r));
-    #pragma omp simd
-    for (size_t i = 0; i < mastered; i++) {
-        master[i] = step_one(master[i], clip * g[i], m + i, v + i, r);
-        p[i] = narrow(master[i]);
+    DLS_PARALLEL(n)
+    for (size_t from = 0; from < n; from += DLS_BLOCK) {
+        size_t to = dls_block_end(from, n), alone = master ? from : to;
+        #pragma omp simd
+        for (size_t i = from; i < alone; i++)
+            p[i] = narrow(step_one(widen(p[i]), clip * g[i], m + i, v + i, r));
+        #pragma omp simd
+        for (size_t i = alone; i < to; i++) {
+            master[i] = step_one(master[i], clip * g[i], m + i, v + i, r);
+            p[i] = narrow(master[i]);
+        }
     }
 }

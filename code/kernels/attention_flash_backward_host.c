@@ -3,6 +3,7 @@
  * queries, all keys. dK and dV grow in memory: in place where elements are accumulators,
  * in `temporary` for bf16. */
 #include "kernels/attention_lanes.h"
+#include "kernels/parallel.h"
 
 #include "kernels/attention_flash_host.h"
 
@@ -207,6 +208,7 @@ void DLS_HOST_NAME(dls_attention_flash_backward)(dls_attention_shape s, real *dq
                                                  const real *k, const real *v,
                                                  const real *out, const acc *lse)
 {
+    DLS_PARALLEL_TASKS((size_t)s.B * s.H * s.Tq * s.Tk * s.D)
     for (int n = 0; n < s.B * s.Hk; n++) {
         backward a = {.q = q, .k = k, .v = v, .dout = dout, .out = out, .lse = lse, .dq = dq};
         acc *sums = temporary + 2 * (size_t)n * s.Tk * s.D;

@@ -2,6 +2,7 @@
 /* Flash attention in plain C, a query a lane (attention_lanes.h). Memory beyond the
  * arguments is on the stack: some 400 KiB, whatever the length. */
 #include "kernels/attention_lanes.h"
+#include "kernels/parallel.h"
 
 #include "kernels/attention_flash_host.h"
 
@@ -187,7 +188,9 @@ void DLS_HOST_NAME(dls_attention_flash_forward)(dls_attention_shape s, real *out
                                                 const real *q, const real *k,
                                                 const real *v)
 {
-    for (int n = 0; n < s.B * s.H; n++)
-        for (int first = 0; first < s.Tq; first += LANES)
-            attend_tile(&s, n / s.H, n % s.H, first, out, lse, q, k, v);
+    const int tiles = (s.Tq + LANES - 1) / LANES;
+    DLS_PARALLEL_TASKS((size_t)s.B * s.H * s.Tq * s.Tk * s.D)
+    for (int i = 0; i < s.B * s.H * tiles; i++)
+        attend_tile(&s, i / tiles / s.H, i / tiles % s.H, i % tiles * LANES, out, lse, q, k,
+                    v);
 }

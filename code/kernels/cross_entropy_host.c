@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "kernels/parallel.h"
 #include "kernels/real_math.h"
 
 #include "kernels/cross_entropy_host.h"
@@ -61,6 +62,7 @@ static acc loss_of(running r, const real *row, int target, int V)
 void DLS_HOST_NAME(dls_cross_entropy)(acc *losses, real *logits, const int *targets,
                                       acc scale, int N, int V, int row)
 {
+    DLS_PARALLEL((size_t)N * V)
     for (int n = 0; n < N; n++) {
         real *z = logits + (size_t)n * row;
         running r = see_row(z, V);
@@ -72,6 +74,7 @@ void DLS_HOST_NAME(dls_cross_entropy)(acc *losses, real *logits, const int *targ
 void DLS_HOST_NAME(dls_cross_entropy_forward)(acc *losses, acc *lse, const real *logits,
                                               const int *targets, int N, int V, int row)
 {
+    DLS_PARALLEL((size_t)N * V)
     for (int n = 0; n < N; n++) {
         running r = see_row(logits + (size_t)n * row, V);
         lse[n] = r.largest + acc_log(r.sum);
@@ -83,6 +86,7 @@ void DLS_HOST_NAME(dls_cross_entropy_backward)(real *dlogits, const real *logits
                                                const acc *lse, const int *targets,
                                                acc scale, int N, int V, int row)
 {
+    DLS_PARALLEL((size_t)N * V)
     for (int n = 0; n < N; n++)
         push_row(dlogits + (size_t)n * row, logits + (size_t)n * row, lse[n], 1, scale,
                  targets[n], V, row);

@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "kernels/dropout_mask.h"
+#include "kernels/parallel.h"
 #include "kernels/real.h"
 
 #include "kernels/dropout_host.h"
@@ -13,8 +14,9 @@ void DLS_HOST_NAME(dls_dropout_apply)(real *out, const real *x, int N, int C,
                                       dls_dropout_gate gate)
 {
     const acc scale = (acc)gate.scale;
-    unsigned char keep[64];
+    DLS_PARALLEL((size_t)N * C)
     for (size_t n = 0; n < (size_t)N; n++) {
+        unsigned char keep[64];
         uint64_t start = first + n * row;
         const real *from = x + n * C;
         real *to = out + n * C;

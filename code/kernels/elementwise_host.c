@@ -2,6 +2,7 @@
 /* Elementwise sums and scales in plain C. */
 #include <stddef.h>
 
+#include "kernels/parallel.h"
 #include "kernels/real.h"
 
 #include "kernels/elementwise_host.h"
@@ -9,14 +10,22 @@
 /* add and scale on the host */
 void DLS_HOST_NAME(dls_add)(real *out, const real *a, const real *b, size_t n)
 {
-    #pragma omp simd
-    for (size_t i = 0; i < n; i++)
-        out[i] = narrow(widen(a[i]) + widen(b[i]));
+    DLS_PARALLEL(n)
+    for (size_t from = 0; from < n; from += DLS_BLOCK) {
+        size_t to = dls_block_end(from, n);
+        #pragma omp simd
+        for (size_t i = from; i < to; i++)
+            out[i] = narrow(widen(a[i]) + widen(b[i]));
+    }
 }
 
 void DLS_HOST_NAME(dls_scale)(real *x, acc alpha, size_t n)
 {
-    #pragma omp simd
-    for (size_t i = 0; i < n; i++)
-        x[i] = narrow(alpha * widen(x[i]));
+    DLS_PARALLEL(n)
+    for (size_t from = 0; from < n; from += DLS_BLOCK) {
+        size_t to = dls_block_end(from, n);
+        #pragma omp simd
+        for (size_t i = from; i < to; i++)
+            x[i] = narrow(alpha * widen(x[i]));
+    }
 }

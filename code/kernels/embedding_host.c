@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "kernels/parallel.h"
 #include "kernels/real.h"
 
 #include "kernels/embedding_host.h"
@@ -12,6 +13,7 @@ void DLS_HOST_NAME(dls_embedding_forward)(real *out, const int *tokens,
                                           const int *positions, const real *wte,
                                           const real *wpe, int B, int T, int C)
 {
+    DLS_PARALLEL((size_t)B * T * C)
     for (size_t n = 0; n < (size_t)B * T; n++) {
         const real *token = wte + (size_t)tokens[n] * C;
         if (!wpe) {
@@ -26,20 +28,30 @@ void DLS_HOST_NAME(dls_embedding_forward)(real *out, const int *tokens,
 }
 
 /* scatter the gradient on the host */
-void DLS_HOST_NAME(dls_embedding_backward)(acc *dwte, acc *dwpe, const real *dout,
-                                           const int *tokens, int B, int T, int C)
+/* Into the columns from .. to - 1: one token may occur in many rows. */
+static void scatter_columns(acc *dwte, acc *dwpe, const real *dout, const int *tokens,
+                            int B, int T, int C, int from, int to)
 {
     for (size_t n = 0; n < (size_t)B * T; n++) {
         acc *token = dwte + (size_t)tokens[n] * C;
         const real *row = dout + n * C;
         #pragma omp simd
-        for (int c = 0; c < C; c++)
+        for (int c = from; c < to; c++)
             token[c] += widen(row[c]);
         if (!dwpe)
             continue;
         acc *position = dwpe + n % T * C;
         #pragma omp simd
-        for (int c = 0; c < C; c++)
+        for (int c = from; c < to; c++)
             position[c] += widen(row[c]);
     }
+}
+
+void DLS_HOST_NAME(dls_embedding_backward)(acc *dwte, acc *dwpe, const real *dout,
+                                           const int *tokens, int B, int T, int C)
+{
+    DLS_PARALLEL((size_t)B * T * C)
+    for (int from = 0; from < C; from += DLS_COLUMNS)
+        scatter_columns(dwte, dwpe, dout, tokens, B, T, C, from,
+                        dls_columns_end(from, C));
 }

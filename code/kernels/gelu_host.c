@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "kernels/gelu.h"
+#include "kernels/parallel.h"
 #include "kernels/real_math.h"
 
 #include "kernels/gelu_host.h"
@@ -16,18 +17,26 @@ static inline acc gelu_gate(acc x)
 /* apply gelu on the host */
 void DLS_HOST_NAME(dls_gelu_forward)(real *out, const real *x, size_t n)
 {
-    #pragma omp simd
-    for (size_t i = 0; i < n; i++)
-        out[i] = narrow(widen(x[i]) * gelu_gate(widen(x[i])));
+    DLS_PARALLEL(n)
+    for (size_t from = 0; from < n; from += DLS_BLOCK) {
+        size_t to = dls_block_end(from, n);
+        #pragma omp simd
+        for (size_t i = from; i < to; i++)
+            out[i] = narrow(widen(x[i]) * gelu_gate(widen(x[i])));
+    }
 }
 
 void DLS_HOST_NAME(dls_gelu_backward)(real *dx, const real *dout, const real *x, size_t n)
 {
     const acc slope = (acc)DLS_GELU_SCALE, cubic = (acc)(3 * DLS_GELU_CUBIC);
-    #pragma omp simd
-    for (size_t i = 0; i < n; i++) {
-        acc v = widen(x[i]), s = gelu_gate(v);
-        acc factor = s + 2 * v * slope * (1 + cubic * v * v) * s * (1 - s);
-        dx[i] = narrow(widen(dout[i]) * factor);
+    DLS_PARALLEL(n)
+    for (size_t from = 0; from < n; from += DLS_BLOCK) {
+        size_t to = dls_block_end(from, n);
+        #pragma omp simd
+        for (size_t i = from; i < to; i++) {
+            acc v = widen(x[i]), s = gelu_gate(v);
+            acc factor = s + 2 * v * slope * (1 + cubic * v * v) * s * (1 - s);
+            dx[i] = narrow(widen(dout[i]) * factor);
+        }
     }
 }

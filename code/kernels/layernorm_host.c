@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "kernels/layernorm.h"
+#include "kernels/parallel.h"
 #include "kernels/real_math.h"
 
 #include "kernels/layernorm_host.h"
@@ -13,6 +14,7 @@ void DLS_HOST_NAME(dls_layernorm_forward)(real *out, acc *mean, acc *rstd,
                                           const real *x, const real *weight,
                                           const real *bias, int N, int C)
 {
+    DLS_PARALLEL((size_t)N * C)
     for (size_t n = 0; n < (size_t)N; n++) {
         const real *row = x + n * C;
         real *y = out + n * C;
@@ -40,6 +42,7 @@ void DLS_HOST_NAME(dls_layernorm_backward_input)(real *dx, const real *dout,
                                                  const acc *mean, const acc *rstd,
                                                  int N, int C)
 {
+    DLS_PARALLEL((size_t)N * C)
     for (size_t n = 0; n < (size_t)N; n++) {
         const real *row = x + n * C, *drow = dout + n * C;
         real *to = dx + n * C;
@@ -61,18 +64,29 @@ void DLS_HOST_NAME(dls_layernorm_backward_input)(real *dx, const real *dout,
 }
 
 /* sum weight gradients on the host */
-void DLS_HOST_NAME(dls_layernorm_backward_weight)(acc *restrict dweight,
-                                                  acc *restrict dbias, const real *dout,
-                                                  const real *x, const acc *mean,
-                                                  const acc *rstd, int N, int C)
+/* Of the columns from .. to - 1. */
+static void sum_columns(acc *restrict dweight, acc *restrict dbias, const real *dout,
+                        const real *x, const acc *mean, const acc *rstd, int N, int C,
+                        int from, int to)
 {
     for (size_t n = 0; n < (size_t)N; n++) {
         const real *row = x + n * C, *drow = dout + n * C;
         acc m = mean[n], r = rstd[n];
         #pragma omp simd
-        for (int c = 0; c < C; c++) {
+        for (int c = from; c < to; c++) {
             dweight[c] += widen(drow[c]) * ((widen(row[c]) - m) * r);
             dbias[c] += widen(drow[c]);
         }
     }
+}
+
+void DLS_HOST_NAME(dls_layernorm_backward_weight)(acc *restrict dweight,
+                                                  acc *restrict dbias, const real *dout,
+                                                  const real *x, const acc *mean,
+                                                  const acc *rstd, int N, int C)
+{
+    DLS_PARALLEL((size_t)N * C)
+    for (int from = 0; from < C; from += DLS_COLUMNS)
+        sum_columns(dweight, dbias, dout, x, mean, rstd, N, C, from,
+                    dls_columns_end(from, C));
 }

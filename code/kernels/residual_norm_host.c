@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "kernels/dropout_mask.h"
+#include "kernels/parallel.h"
 #include "kernels/real_math.h"
 #include "kernels/residual_norm.h"
 
@@ -55,6 +56,7 @@ void DLS_HOST_NAME(dls_residual_norm_forward)(real *h, real *out, acc *mean, acc
                                               const real *weight, const real *bias,
                                               dls_residual_plan s)
 {
+    DLS_PARALLEL((size_t)s.N * s.C)
     for (size_t n = 0; n < (size_t)s.N; n++) {
         real *row = h + n * s.C, *y = out + n * s.C;
         const real *stream = x + n * s.C, *branch = f + n * s.C;
@@ -93,7 +95,9 @@ void DLS_HOST_NAME(dls_residual_norm_backward)(real *dx, real *df, const real *d
                                                const real *weight, const acc *mean,
                                                const acc *rstd, dls_residual_plan s)
 {
-    for (size_t n = 0, at = 0; n < (size_t)s.N; n++, at += s.C) {
+    DLS_PARALLEL((size_t)s.N * s.C)
+    for (size_t n = 0; n < (size_t)s.N; n++) {
+        const size_t at = n * s.C;
         const real *row = h + at, *drow = dout + at, *before = dstream + at;
         real *to = dx + at;
         acc m = s.centred ? mean[n] : 0, r = rstd[n], sum = 0, product = 0;

@@ -2,6 +2,7 @@
 /* RMSNorm in plain C. A row stays in the first-level cache between its two passes. */
 #include <stddef.h>
 
+#include "kernels/parallel.h"
 #include "kernels/real_math.h"
 #include "kernels/rmsnorm.h"
 
@@ -11,6 +12,7 @@
 void DLS_HOST_NAME(dls_rmsnorm_forward)(real *out, acc *rstd, const real *x,
                                         const real *weight, int N, int C, acc epsilon)
 {
+    DLS_PARALLEL((size_t)N * C)
     for (size_t n = 0; n < (size_t)N; n++) {
         const real *row = x + n * C;
         real *y = out + n * C;
@@ -31,6 +33,7 @@ void DLS_HOST_NAME(dls_rmsnorm_backward_input)(real *dx, const real *dout, const
                                                const real *weight, const acc *rstd, int N,
                                                int C)
 {
+    DLS_PARALLEL((size_t)N * C)
     for (size_t n = 0; n < (size_t)N; n++) {
         const real *row = x + n * C, *drow = dout + n * C;
         real *to = dx + n * C;
@@ -47,15 +50,24 @@ void DLS_HOST_NAME(dls_rmsnorm_backward_input)(real *dx, const real *dout, const
     }
 }
 
-void DLS_HOST_NAME(dls_rmsnorm_backward_weight)(acc *restrict dweight, const real *dout,
-                                                const real *x, const acc *rstd, int N,
-                                                int C)
+/* Of the columns from .. to - 1. */
+static void sum_columns(acc *restrict dweight, const real *dout, const real *x,
+                        const acc *rstd, int N, int C, int from, int to)
 {
     for (size_t n = 0; n < (size_t)N; n++) {
         const real *row = x + n * C, *drow = dout + n * C;
         acc r = rstd[n];
         #pragma omp simd
-        for (int c = 0; c < C; c++)
+        for (int c = from; c < to; c++)
             dweight[c] += widen(drow[c]) * (widen(row[c]) * r);
     }
+}
+
+void DLS_HOST_NAME(dls_rmsnorm_backward_weight)(acc *restrict dweight, const real *dout,
+                                                const real *x, const acc *rstd, int N,
+                                                int C)
+{
+    DLS_PARALLEL((size_t)N * C)
+    for (int from = 0; from < C; from += DLS_COLUMNS)
+        sum_columns(dweight, dout, x, rstd, N, C, from, dls_columns_end(from, C));
 }

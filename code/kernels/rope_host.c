@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "kernels/parallel.h"
 #include "kernels/real.h"
 #include "kernels/rope.h"
 
@@ -30,6 +31,7 @@ static void forget_head(real *a, int R)
 void DLS_HOST_NAME(dls_rope_turn)(real *x, const acc *table, dls_rope_shape s, acc sign)
 {
     int half = s.R / 2;
+    DLS_PARALLEL((size_t)s.N * s.heads * s.D)
     for (size_t n = 0; n < (size_t)s.N; n++) {
         int at = s.start + (int)(s.T > 0 ? n % s.T : n);
         if (s.positions != NULL)

@@ -2,6 +2,7 @@
 /* SwiGLU in plain C, a row at a time. */
 #include <stddef.h>
 
+#include "kernels/parallel.h"
 #include "kernels/real_math.h"
 #include "kernels/swiglu.h"
 
@@ -10,6 +11,7 @@
 /* apply swiglu on the host */
 void DLS_HOST_NAME(dls_swiglu_forward)(real *out, const real *gate_up, int N, int F)
 {
+    DLS_PARALLEL((size_t)N * F)
     for (size_t n = 0; n < (size_t)N; n++) {
         const real *gate = gate_up + 2 * n * F, *up = gate + F;
         real *y = out + n * F;
@@ -24,6 +26,7 @@ void DLS_HOST_NAME(dls_swiglu_forward)(real *out, const real *gate_up, int N, in
 void DLS_HOST_NAME(dls_swiglu_backward)(real *dgate_up, const real *dout,
                                         const real *gate_up, int N, int F)
 {
+    DLS_PARALLEL((size_t)N * F)
     for (size_t n = 0; n < (size_t)N; n++) {
         const real *gate = gate_up + 2 * n * F, *up = gate + F, *d = dout + n * F;
         real *dgate = dgate_up + 2 * n * F, *dup = dgate + F;

@@ -104,6 +104,17 @@ typedef struct trainee {
 
 static int host_tokens[2 * N];
 
+/* The same values for all types: masters, where there are any, are set with them. */
+static void start_from_values(trainee *t)
+{
+    size_t n = t->model->params.elements;
+    float *values = malloc(n * sizeof *values);
+    OK(values == NULL);
+    dls_params_fill(&t->model->params, 1, values);
+    OK(dls_optimizer_put(t->optimizer, values));
+    free(values);
+}
+
 static void make_trainee(trainee *t, dls_dtype type)
 {
     dls_transformer_config c = dls_transformer_gpt2(50257, 1024, 12, 12, 768);
@@ -111,8 +122,8 @@ static void make_trainee(trainee *t, dls_dtype type)
     *t = (trainee){0};
     OK(dls_ctx_create(&t->ctx, 0, type));
     OK(dls_transformer_create(&t->model, &t->ctx, &c, B, T));
-    OK(dls_params_initialise(&t->model->params, 1));
     OK(dls_optimizer_create(&t->optimizer, &t->ctx, &t->model->params, &adamw));
+    start_from_values(t);
     for (int i = 0; i < 2 * N; i++)
         host_tokens[i] = (int)(dls_rng_u32(1, 2, (uint64_t)i) % 50257);
     OK(cudaMalloc((void **)&t->tokens, sizeof host_tokens));
