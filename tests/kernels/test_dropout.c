@@ -22,6 +22,10 @@ Test(kernels, dropout_masks_stay_what_they_are)
     cr_assert_eq(mask_of(&half, 0), 0x3a5f2299);
     cr_assert_eq(mask_of(&quarter, (1ULL << 34) + 1), 0xe21f29fe);
     cr_assert_eq(mask_of(&most, 12345), 0x53002);
+    half.least = dls_rng_u32(7, 3, 99);  // a word at the bound is kept, one below not
+    cr_assert(dls_dropout_keeps(&half, 99) && dls_dropout_keeps4(&half, 24) >> 3);
+    half.least++;
+    cr_assert(!dls_dropout_keeps(&half, 99) && !(dls_dropout_keeps4(&half, 24) >> 3));
     cr_assert_eq(dls_dropout_gate_of(1, 0, 0).least, 1ULL << 32);
     cr_assert_eq(dls_dropout_gate_of(1, 0, 0).scale, 0);
     cr_assert_eq(dls_dropout_gate_of(0, 0, 0).least, 0);
