@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "kernels/kernels.h"
 #include "layers/internal.h"
 
@@ -20,7 +19,7 @@ static size_t rows(const dls_plan *plan)
     return (size_t)plan->max_B * plan->max_T;
 }
 
-static size_t plan_value(const dls_layer *inner, dls_plan *plan)
+size_t dls_layer_value(const dls_layer *inner, dls_plan *plan)
 {
     size_t count = rows(plan) * inner->out;
     return inner->discarded ? dls_plan_scratch(plan, count, plan->dtype)
@@ -49,7 +48,7 @@ static void sequence_plan(dls_layer *l, dls_plan *plan)
             continue;
         }
         parity = !parity;
-        value[i] = plan_value(l->inner[i], plan);
+        value[i] = dls_layer_value(l->inner[i], plan);
         grad[i] = plan->deferred ? dls_plan_gradient(plan, rows(plan) * l->inner[i]->out)
                                  : shared[parity];
     }
@@ -192,16 +191,7 @@ dls_layer *dls_sequence(dls_build *b, dls_layer *const *inner, int n)
 /* residual layer */
 static void residual_plan(dls_layer *l, dls_plan *plan)
 {
-    dls_plan_mark mark = dls_plan_begin(plan);
-    if (l->dropout > 0)
-        l->slot[0] = dls_plan_gradient(plan, (size_t)plan->max_B * plan->max_T * l->in);
     dls_layer_plan(l->inner[0], plan);
-    dls_plan_release(plan, mark);
-}
-
-static int drops(const dls_layer *l, const dls_pass *p)
-{
-    return p->drops && l->dropout > 0;
 }
 
 static dls_status residual_forward(const dls_layer *l, dls_pass *p, void *y,
@@ -209,47 +199,30 @@ static dls_status residual_forward(const dls_layer *l, dls_pass *p, void *y,
 {
     const dls_layer *f = l->inner[0];
     DLS_TRY(f->kind->forward(f, p, y, x));
-    if (!y)
-        return DLS_OK;
-    if (drops(l, p))
-        DLS_TRY(dls_layer_drop(l, p, y, y));
-    return dls_add(p->ctx, y, y, x, (size_t)p->B * p->T * l->out);
-}
-
-static const void *gradient_of_f(const dls_layer *l, const dls_pass *p, const void *dy)
-{
-    return drops(l, p) ? dls_pass_gradient(p, l->slot[0]) : dy;
-}
-
-static dls_status residual_backward_by(const dls_layer *l, dls_pass *p, void *dx,
-                                       const void *dy, const void *x, int fused)
-{
-    const dls_layer *f = l->inner[0];
-    if (drops(l, p))
-        DLS_TRY(dls_layer_drop(l, p, dls_pass_gradient(p, l->slot[0]), dy));
-    DLS_TRY((fused ? dls_layer_backward : f->kind->backward_input)(
-        f, p, dx, gradient_of_f(l, p, dy), x, NULL));
-    return dls_add(p->ctx, dx, dx, dy, (size_t)p->B * p->T * l->in);
+    return !y ? DLS_OK : dls_add(p->ctx, y, y, x, (size_t)p->B * p->T * l->out);
 }
 
 static dls_status residual_backward(const dls_layer *l, dls_pass *p, void *dx,
                                     const void *dy, const void *x, void *y)
 {
     (void)y;
-    return residual_backward_by(l, p, dx, dy, x, 1);
+    DLS_TRY(dls_layer_backward(l->inner[0], p, dx, dy, x, NULL));
+    return dls_add(p->ctx, dx, dx, dy, (size_t)p->B * p->T * l->in);
 }
 
 static dls_status residual_backward_input(const dls_layer *l, dls_pass *p, void *dx,
                                           const void *dy, const void *x, void *y)
 {
+    const dls_layer *f = l->inner[0];
     (void)y;
-    return residual_backward_by(l, p, dx, dy, x, 0);
+    DLS_TRY(f->kind->backward_input(f, p, dx, dy, x, NULL));
+    return dls_add(p->ctx, dx, dx, dy, (size_t)p->B * p->T * l->in);
 }
 
 static dls_status residual_backward_weight(const dls_layer *l, dls_pass *p,
                                            const void *dy, const void *x)
 {
-    return l->inner[0]->kind->backward_weight(l->inner[0], p, gradient_of_f(l, p, dy), x);
+    return l->inner[0]->kind->backward_weight(l->inner[0], p, dy, x);
 }
 
 /* make a residual */
@@ -262,7 +235,7 @@ static const dls_layer_kind residual_kind = {
     .backward = residual_backward,
 };
 
-dls_layer *dls_residual(dls_build *b, const char *name, dls_layer *f, double dropout)
+dls_layer *dls_residual(dls_build *b, dls_layer *f)
 {
     if (b->status != DLS_OK)
         return NULL;
@@ -275,7 +248,5 @@ dls_layer *dls_residual(dls_build *b, const char *name, dls_layer *f, double dro
     if (!l || !dls_layer_keep(b, l, &f, 1))
         return NULL;
     l->ignores_x = f->ignores_x;
-    l->dropout = dropout;
-    l->stream = dls_hash64(name, strlen(name));
     return l;
 }

@@ -2,6 +2,7 @@
 /* Shared by the sources of code/layers, and by nobody else. */
 #ifndef DLS_LAYERS_INTERNAL_H
 #define DLS_LAYERS_INTERNAL_H
+#include "kernels/dropout.h"
 #include "layers/layer.h"
 
 /* A bare layer in the builder's list; NULL and nothing done after a failure. */
@@ -11,9 +12,15 @@ dls_layer *dls_layer_make(dls_build *b, const dls_layer_kind *kind, int in, int 
 int dls_layer_param(dls_build *b, const char *layer, const char *suffix,
                     dls_param story);
 
+/* The mask of a layer's output in this pass. */
+dls_dropout dls_layer_mask(const dls_layer *l, const dls_pass *p);
+
 /* out = x under the layer's mask; the same call serves the gradient. (N, l->out) */
 dls_status dls_layer_drop(const dls_layer *l, const dls_pass *p, void *out,
                           const void *x);
+
+/* Reserves the place of a layer's output: in the stash, or in scratch if discarded. */
+size_t dls_layer_value(const dls_layer *inner, dls_plan *plan);
 
 /* The W of a layer without parameters. */
 dls_status dls_layer_no_weights(const dls_layer *l, dls_pass *p, const void *dy,

@@ -117,7 +117,7 @@ struct dls_layer {
     int ordinal;                /* attention: how many came before it */
     int vocabulary;             /* embedding, head */
     int weight, bias;           /* parameter indices; -1: none */
-    double epsilon;             /* RMS norm */
+    double epsilon;             /* norms */
     double dropout;             /* probability, and the stream of its masks */
     uint64_t stream;
     int ignores_x;              /* 1: I does not read x */
@@ -126,6 +126,7 @@ struct dls_layer {
     dls_layer **inner;          /* [ninner] layers made of layers */
     int ninner;
     size_t *slots;              /* [2 * ninner] places between the inner layers */
+    size_t places[9];           /* a block's (layers/block.c) */
     int deferred;               /* as planned */
     dls_layer *next;            /* the builder's list */
 };
@@ -166,8 +167,8 @@ dls_layer *dls_tied_head(dls_build *b, const dls_layer *embedding); /* -> losses
 dls_layer *dls_head(dls_build *b, const char *name, int channels, int vocabulary,
                     double std);                    /* -> losses (N) */
 dls_layer *dls_sequence(dls_build *b, dls_layer *const *inner, int n);
-dls_layer *dls_residual(dls_build *b, const char *name, dls_layer *f,
-                        double dropout);        /* x + dropout(f(x)) */
+dls_layer *dls_residual(dls_build *b, dls_layer *f);    /* x + f(x) */
+dls_layer *dls_pre_norm(dls_build *b, dls_layer *const part[4]); /* a whole block */
 dls_layer *dls_recomputed(dls_build *b, dls_layer *f);   /* f, its stash forgotten */
 
 /* Frees every layer the builder made; the parameters are not its own. */

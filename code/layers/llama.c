@@ -142,10 +142,15 @@ dls_layer *dls_rotary(dls_build *b, int heads, int kv_heads, int head_size, int 
 }
 
 /* dropout layer */
+dls_dropout dls_layer_mask(const dls_layer *l, const dls_pass *p)
+{
+    return (dls_dropout){.p = l->dropout, .seed = p->seed, .stream = l->stream,
+                         .first = p->first_sequence * p->T * l->out};
+}
+
 dls_status dls_layer_drop(const dls_layer *l, const dls_pass *p, void *out, const void *x)
 {
-    dls_dropout d = {.p = l->dropout, .seed = p->seed, .stream = l->stream,
-                     .first = p->first_sequence * p->T * l->out};
+    dls_dropout d = dls_layer_mask(l, p);
     return dls_dropout_apply(p->ctx, out, x, p->B * p->T, l->out, &d);
 }
 

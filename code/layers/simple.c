@@ -119,6 +119,7 @@ dls_layer *dls_layernorm(dls_build *b, const char *name, int channels)
     dls_layer *l = dls_layer_make(b, &layernorm_kind, channels, channels);
     if (!l)
         return NULL;
+    l->epsilon = DLS_LAYERNORM_EPSILON;
     dls_param story = {.ndim = 1, .shape = {channels}, .init = DLS_INIT_ONE};
     l->weight = dls_layer_param(b, name, "weight", story);
     story.init = DLS_INIT_ZERO;

@@ -5,6 +5,9 @@
 #include "model/block.h"
 
 #include <stdio.h>
+#include <string.h>
+
+#include "base/hash.h"
 
 /* name a part */
 typedef struct part_name { char text[DLS_PARAM_NAME]; } part_name;
@@ -56,25 +59,27 @@ static dls_layer *mlp(dls_build *b, const char *name, const dls_transformer_conf
     return dls_sequence(b, inner, 3);
 }
 
-static dls_layer *bypassed(dls_build *b, const char *name, dls_layer *norm, dls_layer *f,
-                           const dls_transformer_config *c)
+static void set_branch(dls_layer *norm, dls_layer *f, const char *name,
+                       const dls_transformer_config *c)
 {
-    dls_layer *inner[2] = {norm, f};
-    if (norm && c->recompute == DLS_RECOMPUTE_SELECTIVE)
-        norm->discarded = 1;
-    return dls_residual(b, name, dls_sequence(b, inner, 2), c->residual_dropout);
+    if (!norm || !f)
+        return;                 // the builder has failed
+    norm->discarded = c->recompute == DLS_RECOMPUTE_SELECTIVE;
+    f->dropout = c->residual_dropout;
+    f->stream = dls_hash64(name, strlen(name));
 }
 
 dls_layer *dls_block(dls_build *b, const char *name, const dls_transformer_config *c,
                      double std, double out_std)
 {
-    dls_layer *norm, *f, *halves[2];
-    norm = dls_block_norm(b, part(b, name, "ln1").text, c);
-    f = self_attention(b, part(b, name, "attention").text, c, std, out_std);
-    halves[0] = bypassed(b, part(b, name, "attention").text, norm, f, c);
-    norm = dls_block_norm(b, part(b, name, "ln2").text, c);
-    f = mlp(b, part(b, name, "mlp").text, c, std, out_std);
-    halves[1] = bypassed(b, part(b, name, "mlp").text, norm, f, c);
-    f = dls_sequence(b, halves, 2);
-    return c->recompute == DLS_RECOMPUTE_FULL ? dls_recomputed(b, f) : f;
+    part_name attention = part(b, name, "attention"), perceptron = part(b, name, "mlp");
+    dls_layer *parts[4];
+    parts[0] = dls_block_norm(b, part(b, name, "ln1").text, c);
+    parts[1] = self_attention(b, attention.text, c, std, out_std);
+    parts[2] = dls_block_norm(b, part(b, name, "ln2").text, c);
+    parts[3] = mlp(b, perceptron.text, c, std, out_std);
+    set_branch(parts[0], parts[1], attention.text, c);
+    set_branch(parts[2], parts[3], perceptron.text, c);
+    dls_layer *block = dls_pre_norm(b, parts);
+    return c->recompute == DLS_RECOMPUTE_FULL ? dls_recomputed(b, block) : block;
 }

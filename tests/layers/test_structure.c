@@ -42,6 +42,51 @@ Test(layers, late_weights_need_a_deferred_plan)
     end(&f);
 }
 
+/* test the block composed */
+static dls_layer *composed_half(dls_build *b, dls_layer *norm, dls_layer *f)
+{
+    return dls_residual(b, dls_sequence(b, (dls_layer *[]){norm, f}, 2));
+}
+
+static dls_layer *composed_block(dls_build *b)
+{
+    dls_layer *part[3], *norm, *halves[2];
+    norm = dls_layernorm(b, "ln1", 8);
+    part[0] = dls_linear(b, "qkv", 8, 24, 1, 1);
+    part[1] = dls_attention(b, "core", 2, 2, 4, 0);
+    part[2] = dls_linear(b, "proj", 8, 8, 1, 1);
+    halves[0] = composed_half(b, norm, dls_sequence(b, part, 3));
+    norm = dls_layernorm(b, "ln2", 8);
+    part[0] = dls_linear(b, "fc", 8, 32, 1, 1);
+    part[1] = dls_gelu(b, 32);
+    part[2] = dls_linear(b, "mlp", 32, 8, 1, 1);
+    halves[1] = composed_half(b, norm, dls_sequence(b, part, 3));
+    return dls_sequence(b, halves, 2);
+}
+
+Test(layers, a_block_is_residuals_of_sequences)
+{
+    double y[2][N * 8], dx[2][N * 8], grads[2][4096];
+    size_t n = 0;
+    for (int composed = 0; composed < 2; composed++) {
+        fixture f;
+        begin(&f);
+        prepare(&f, composed ? composed_block(&f.build) : small_block(&f.build, "b"), 0);
+        forward(&f, y[composed]);
+        backward(&f);
+        n = f.params.elements;
+        get(dx[composed], f.dx, sizeof dx[0]);
+        get(grads[composed], f.params.grads, n * sizeof(double));
+        end(&f);
+    }
+    for (int i = 0; i < N * 8; i++) {
+        cr_assert(fabs(y[0][i] - y[1][i]) < 1e-13 * (1 + fabs(y[0][i])));
+        cr_assert(fabs(dx[0][i] - dx[1][i]) < 1e-13 * (1 + fabs(dx[0][i])));
+    }
+    for (size_t i = 0; i < n; i++)
+        cr_assert(fabs(grads[0][i] - grads[1][i]) < 1e-13 * (1 + fabs(grads[0][i])));
+}
+
 /* test the plan */
 static dls_plan plan_of_a_block(int deferred)
 {
@@ -115,7 +160,7 @@ Test(layers, mistakes_in_building_are_told)
                      "linear gives 4 columns, linear behind it takes 5");
     cr_assert_null(dls_gelu(&b, 4), "the first failure sticks");
     b.status = DLS_OK;
-    cr_assert_null(dls_residual(&b, "r", two[0], 0));
+    cr_assert_null(dls_residual(&b, two[0]));
     b.status = DLS_OK;
     dls_linear(&b, "a", 3, 4, 1, 1);
     cr_assert_str_eq(dls_status_message(), "parameter a.weight is registered twice");
