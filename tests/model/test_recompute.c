@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/rng.h"
+#include "kernels/attention.h"
 #include "model/block.h"
 #include "model/transformer.h"
 
@@ -193,6 +194,23 @@ Test(recompute, plans_are_the_formulas)
             cr_assert_eq(plan.stash, stash + (blocks - 1) * NC);
             cr_assert_eq(plan.scratch, want[i].scratch);
         }
+}
+
+Test(recompute, activations_of_gpt2_are_those_of_the_table)
+{
+    const size_t sums[] = {3270918144 + 150994944 + 12582912,
+                           2364948480 + 150994944 + 88080384,
+                           999702528 + 150994944 + 201850880};
+    const dls_attention_shape core = {.B = 8, .Tq = 1024, .Tk = 1024, .H = 12, .Hk = 12,
+                                      .D = 64, .causal = 1, .q_row = 2304,
+                                      .k_row = 2304, .v_row = 2304};
+    for (int i = 0; i < 3; i++) {
+        dls_transformer_config c = dls_transformer_gpt2(50257, 1024, 12, 12, 768);
+        dls_transformer_memory m;
+        c.recompute = (dls_recompute)i;
+        OK(dls_transformer_predict_memory(&c, 8, 1024, DLS_BF16, &m));
+        cr_assert_eq(m.activations, sums[i] + dls_attention_temporary(&core, DLS_BF16));
+    }
 }
 
 /* test the price */
