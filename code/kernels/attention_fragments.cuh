@@ -89,7 +89,7 @@ DLS_UNROLL
 }
 
 /* drop weights of fragments */
-/* Zeroes the weights that the gate drops; query[] are the two rows. */
+/* Zeroes the weights that the gate drops; query[] are the positions of the two rows. */
 template <int N>
 static __device__ inline void attention_drop(float s[N][4], const dls_dropout_gate &gate,
                                              int first, const int query[2])

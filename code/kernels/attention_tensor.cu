@@ -65,6 +65,14 @@ static __device__ inline int seen(const tensor_attention &a, const attention_wor
     return dls_attention_seen(&a.s, i, w.queries, w.keys);
 }
 
+static __device__ inline void leave_empty(const tensor_attention &a,
+                                          const attention_work &w)
+{
+    int i = w.first + threadIdx.x;
+    if (a.lse && threadIdx.x < ROWS && i < a.s.Tq)
+        a.lse[((size_t)w.b * a.s.H + w.h) * a.s.Tq + i] = -INFINITY;
+}
+
 /* swizzle the rows */
 /* Where piece `piece` (8 elements) of a row lies in a tile with D columns. */
 template <int D> static __device__ inline int swizzled(int row, int piece)
@@ -189,8 +197,10 @@ __global__ void __launch_bounds__(THREADS, 1) attention_tensor_kernel(tensor_att
     extern __shared__ __align__(128) uint16_t tensor_shared[];
     uint16_t *queries = tensor_shared, *stages = tensor_shared + ROWS * D;
     attention_work w = find_work(a);
-    if (w.first >= w.queries)
+    if (w.first >= w.queries) {
+        leave_empty(a, w);
         return;  // the whole block
+    }
     int row = threadIdx.x / 32 * 16, lane = threadIdx.x % 32;
     int i = w.first + row + lane / 4;
     const int sees[2] = {seen(a, w, i), seen(a, w, i + 8)};
@@ -232,8 +242,8 @@ __global__ void __launch_bounds__(THREADS, 1) attention_tensor_kernel(tensor_att
             for (int e = 0; e < 4; e++)
                 o[n][e] *= shrink[e / 2];
         if (drops) {
-            const int at[2] = {i, i + 8};
-            attention_drop<tile::KEYS / 8>(s, gate, j * tile::KEYS, at);
+            int at = dls_attention_position(&a.s, i, w.queries, w.keys), both[2] = {at, at + 8};
+            attention_drop<tile::KEYS / 8>(s, gate, j * tile::KEYS, both);
         }
         multiply_values<D, format>(o, s, stage + tile::KEYS * D);
     }
@@ -244,8 +254,9 @@ __global__ void __launch_bounds__(THREADS, 1) attention_tensor_kernel(tensor_att
     for (int h = 0; h < 2; h++) {
         if (drops)
             factor[h] *= (float)a.gate.scale;
-        if (a.lse && lane % 4 == 0 && i + 8 * h < w.queries)
-            a.lse[((size_t)w.b * a.s.H + w.h) * a.s.Tq + i + 8 * h] = lse[h];
+        if (a.lse && lane % 4 == 0 && i + 8 * h < a.s.Tq)
+            a.lse[((size_t)w.b * a.s.H + w.h) * a.s.Tq + i + 8 * h] =
+                i + 8 * h < w.queries ? lse[h] : -INFINITY;
     }
     __syncwarp();
     gather_rows<D, format>(queries, row, o, factor);

@@ -208,21 +208,19 @@ static void reference(const problem *p, int b, int h, int i, row *r)
     for (int j = 0; j < r->keys; j++)
         sum += exp(s[j] - most);
     r->lse = most + log(sum);
-    dls_dropout_gate gate = dls_dropout_gate_of(p->s.dropout, p->s.seed, p->s.stream);
-    dls_dropout_gate own = dls_dropout_of_head(
-        gate, (uint32_t)(p->s.first_sequence + b), (uint32_t)(p->s.first_head + h));
+    dls_dropout_gate own = dls_attention_gate(&p->s, b, h);
+    int position = dls_attention_position(&p->s, i, len_q, len_k);
     /* average the values of a row */
     for (int j = 0; j < r->keys; j++) {
         const uint16_t *v = p->v + kv_at(p, b, h, j, p->s.v_row, p->s.v_sequence);
         double weight = exp(s[j] - most) / sum;
         if (p->s.dropout > 0)
-            weight *= dls_dropout_keeps(&own, dls_dropout_pair((uint32_t)i, (uint32_t)j))
-                          ? gate.scale : 0;
+            weight *= dls_attention_kept(&own, position, j);
         for (int d = 0; d < p->s.D; d++) {
             double x = attention_from_bits(p->format, v[d]);
             r->out[d] += weight * x;
             r->size[d] += weight * fabs(x);
-            r->values[d] += fabs(x) * (gate.scale > 1 ? gate.scale : 1);
+            r->values[d] += fabs(x) / (1 - p->s.dropout);
         }
     }
 }
@@ -259,8 +257,11 @@ void expect_attention(problem p)
     run_attention(&p);
     for (int b = 0; b < p.s.B; b++)
         for (int h = 0; h < p.s.H; h++)
-            for (int i = 0; i < queries_of(&p, b); i++)
-                expect_row(&p, b, h, i, p.o + o_at(&p, b, h, i));
+            for (int i = 0; i < p.s.Tq; i++)
+                if (i < queries_of(&p, b))
+                    expect_row(&p, b, h, i, p.o + o_at(&p, b, h, i));
+                else
+                    cr_assert_eq(p.lse[((size_t)b * p.s.H + h) * p.s.Tq + i], -INFINITY);
     for (size_t i = 0; i < p.n_o; i++)
         cr_assert(isnan(attention_from_bits(p.format, p.o[i])), "element %zu was "
                   "written", i);
