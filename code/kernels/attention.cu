@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/attention_hopper.h"
+#include "kernels/attention_tensor.h"
 #include "kernels/attention_ways.h"
 #include "kernels/launch.cuh"
 
@@ -14,15 +16,14 @@ extern "C" dls_status dls_attention_choose(const dls_attention_shape *s, dls_dty
 {
     static const char *const names[] = {"naive", "flash", "tensor"};
     const char *word = getenv("DLS_ATTENTION");
-    (void)dtype;
-    int asked = DLS_ATTENTION_FLASH;
+    int asked = DLS_ATTENTION_TENSOR;
     if (word != nullptr && *word != 0)
         for (asked = 0; asked < DLS_ATTENTION_WAYS && strcmp(word, names[asked]) != 0; asked++)
             ;
     if (asked == DLS_ATTENTION_WAYS)
         return DLS_FAIL(DLS_ERR_INPUT,
                         "DLS_ATTENTION: expected naive, flash or tensor, got \"%.40s\"", word);
-    if (asked == DLS_ATTENTION_TENSOR)
+    if (asked == DLS_ATTENTION_TENSOR && dtype != DLS_BF16)
         asked = DLS_ATTENTION_FLASH;
     if (s->D > DLS_FLASH_LARGEST_HEAD)
         asked = DLS_ATTENTION_NAIVE;
@@ -72,6 +73,14 @@ extern "C" dls_status dls_attention_forward(dls_ctx *ctx, const dls_attention_sh
         return DLS_OK;
     if (way == DLS_ATTENTION_NAIVE)
         return naive_forward(ctx, &s, out, lse, q, k, v);
+    if (way == DLS_ATTENTION_TENSOR && !dls_gpu_use_host_kernels()) {
+        if (dls_attention_hopper_applies(&s, out, q, k, v))
+            return dls_attention_hopper_forward(ctx->stream, DLS_ATTENTION_BF16, &s, out,
+                                                (float *)lse, q, k, v);
+        if (dls_attention_tensor_applies(&s, out, q, k, v))
+            return dls_attention_tensor_forward(ctx->stream, DLS_ATTENTION_BF16, &s, out,
+                                                (float *)lse, q, k, v);
+    }
     return dls_attention_flash_forward(ctx, &s, out, lse, q, k, v);
 }
 

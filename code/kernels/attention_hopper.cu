@@ -317,15 +317,15 @@ static dls_status describe_heads(dls_tensor_map *map, const void *x, int D, int 
 extern "C" int dls_attention_hopper_applies(const dls_attention_shape *s, const void *out,
                                             const void *q, const void *k, const void *v)
 {
-    int device = 0;
-    struct cudaDeviceProp device_is;
+    int device = 0, major = 0;
     if (!dls_attention_tensor_applies(s, out, q, k, v) || (s->D != 64 && s->D != 128) ||
         s->starts_q || s->starts_k || s->lengths_k || s->dropout > 0 || s->Tk < 1 ||
         s->Tq < 1 || s->B < 1)
         return 0;
     return cudaGetDevice(&device) == cudaSuccess &&
-           cudaGetDeviceProperties(&device_is, device) == cudaSuccess &&
-           device_is.major == 9;
+           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) ==
+               cudaSuccess &&
+           major == 9;
 }
 
 template <int D, class format>
