@@ -318,9 +318,7 @@ dls_layer *dls_embedding(dls_build *b, int vocabulary, int context, int channels
 static void head_plan(dls_layer *l, dls_plan *plan)
 {
     size_t N = (size_t)plan->max_B * plan->max_T;
-    dls_dtype wide = dls_dtype_accumulator(plan->dtype);
     l->slot[0] = dls_plan_stash(plan, N * l->vocabulary, plan->dtype);  // logits, dlogits
-    l->slot[1] = dls_plan_stash(plan, N, wide);     // log-sum-exp (N)
 }
 
 /* find the last row */
@@ -342,8 +340,7 @@ static dls_status head_forward(const dls_layer *l, dls_pass *p, void *y, const v
                      0, logits));
     if (!p->targets)
         return DLS_OK;
-    return dls_cross_entropy_forward(p->ctx, y, dls_pass_stash(p, l->slot[1]), logits,
-                                     p->targets, N, V, V);
+    return dls_cross_entropy(p->ctx, y, logits, p->targets, 1, N, V, V);
 }
 
 /* head layer backward */
@@ -351,23 +348,18 @@ static dls_status head_backward_input(const dls_layer *l, dls_pass *p, void *dx,
                                       const void *dy, const void *x, void *y)
 {
     (void)dy, (void)x, (void)y;
-    int N = p->B * p->T, V = l->vocabulary;
-    void *logits = dls_pass_stash(p, l->slot[0]);
     if (!p->targets)
         return DLS_FAIL(DLS_ERR_STATE, "backward after a forward without targets");
-    DLS_TRY(dls_cross_entropy_backward(p->ctx, logits, logits,
-                                       dls_pass_stash(p, l->slot[1]), p->targets,
-                                       p->loss_scale, N, V, V));
-    return dls_gemm(p->ctx, 0, 0, N, l->in, V, 1, logits,
-                    dls_pass_value(p, l->weight), 0, dx);
+    return dls_gemm(p->ctx, 0, 0, p->B * p->T, l->in, l->vocabulary, p->loss_scale,
+                    dls_pass_stash(p, l->slot[0]), dls_pass_value(p, l->weight), 0, dx);
 }
 
 static dls_status head_backward_weight(const dls_layer *l, dls_pass *p,
                                        const void *dy, const void *x)
 {
     (void)dy;
-    DLS_TRY(dls_gemm_into(p->ctx, 1, 0, l->vocabulary, l->in, p->B * p->T, 1,
-                          dls_pass_stash(p, l->slot[0]), x, 1,
+    DLS_TRY(dls_gemm_into(p->ctx, 1, 0, l->vocabulary, l->in, p->B * p->T,
+                          p->loss_scale, dls_pass_stash(p, l->slot[0]), x, 1,
                           dls_pass_grad(p, l->weight),
                           dls_dtype_accumulator(p->ctx->dtype)));
     return dls_pass_added(p, l->weight);
