@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "kernels/attention_decode.h"
 #include "kernels/kernels.h"
 #include "layers/internal.h"
 #include "tensor/gemm.h"
@@ -180,13 +181,30 @@ static dls_attention_shape shape_of_pass(const dls_layer *l, const dls_pass *p)
     return s;
 }
 
+/* plan the decoding */
+enum { DECODED_HEAD = 256 };
+
+static size_t decode_temporary(const dls_layer *l, const dls_plan *plan)
+{
+    size_t most = 0;
+    for (int B = 1; B <= plan->max_B && l->head_size <= DECODED_HEAD; B++) {
+        dls_attention_shape s = attention_shape(l, B, 1);
+        s.Tk = 1 << 20;
+        size_t bytes = dls_attention_decode_temporary(&s, plan->dtype,
+                                                      dls_attention_splits(&s));
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
 static void attention_plan(dls_layer *l, dls_plan *plan)
 {
     dls_attention_shape s = attention_shape(l, plan->max_B, plan->max_T);
     size_t rows = (size_t)plan->max_B * plan->max_T;
     l->slot[0] = dls_plan_stash(plan, rows * l->heads,
                                 dls_dtype_accumulator(plan->dtype));    // lse (B, H, T)
-    dls_plan_temporary(plan, dls_attention_temporary(&s, plan->dtype));
+    dls_plan_temporary(plan, plan->frozen ? decode_temporary(l, plan)
+                                          : dls_attention_temporary(&s, plan->dtype));
 }
 
 /* attend to a cache */
@@ -205,8 +223,12 @@ static dls_status attend_to_cache(const dls_layer *l, dls_pass *p, void *y, cons
     s.lengths_k = c->filled;
     s.k_row = s.v_row = width;
     s.k_sequence = s.v_sequence = sequence;
+    const char *values = rows + width / 2 * size;
+    if (p->T == 1 && l->head_size <= DECODED_HEAD)
+        return dls_attention_decode(p->ctx, &s, dls_attention_splits(&s), y, NULL,
+                                    p->temporary, q, rows, values);
     return dls_attention_forward(p->ctx, &s, y, dls_pass_stash(p, l->slot[0]), q, rows,
-                                 rows + width / 2 * size);
+                                 values);
 }
 
 static dls_status attention_forward(const dls_layer *l, dls_pass *p, void *y,
