@@ -179,6 +179,8 @@ static dls_status attention_product(dls_ctx *ctx, heads<out_t> out, heads<left_t
     int M = kind == ALONG_COLUMNS ? s.Tk : s.Tq, N = kind == SCORES ? s.Tk : s.D;
     dim3 grid((unsigned)(s.B * (kind == ALONG_COLUMNS ? s.Hk : s.H)), dls_blocks(N, 16),
               dls_blocks(M, 16));
+    if (grid.y == 0 || grid.z == 0)
+        return DLS_OK;
     attention_product_kernel<kind, out_t, left_t, right_t, acc>
         <<<grid, dim3(16, 16), 0, ctx->stream>>>(out, left.reading(), right.reading(), s,
                                                  (acc)alpha);
@@ -276,8 +278,9 @@ static dls_status naive_backward(dls_ctx *ctx, const dls_attention_shape &s, rea
     cost_of_product<real, acc>("attention backward weights", s);
     DLS_TRY(attention_product<SCORES>(ctx, dscores, doutputs, values, plain, 1));
     cost_of_softmax<acc>("attention backward softmax", s, 2);
-    attention_softmax_backward_kernel<acc>
-        <<<dls_blocks((size_t)s.B * s.H * s.Tq, 4), 128, 0, ctx->stream>>>(scratch, att, s);
+    if (s.Tq > 0)
+        attention_softmax_backward_kernel<acc>
+            <<<dls_blocks((size_t)s.B * s.H * s.Tq, 4), 128, 0, ctx->stream>>>(scratch, att, s);
     DLS_TRY(dls_launched());
     /* multiply for the three gradients */
     cost_of_product<real, acc>("attention backward queries", s);

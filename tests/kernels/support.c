@@ -28,13 +28,13 @@ void kcase_release(kcase *k, int devices, int hosts)
 
 static void *keep_host(kcase *k, size_t bytes)
 {
-    cr_assert_lt(k->hosts, 128);
+    cr_assert_lt(k->hosts, 512);
     return k->host[k->hosts++] = calloc(1, bytes ? bytes : 1);
 }
 
 static void *keep_device(kcase *k, size_t count, dls_dtype dtype)
 {
-    cr_assert_lt(k->devices, 128);
+    cr_assert_lt(k->devices, 512);
     OK(dls_device_alloc(&k->device[k->devices], count, dtype, DLS_MEM_OTHER));
     return k->device[k->devices++];
 }

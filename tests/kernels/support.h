@@ -18,8 +18,8 @@ typedef struct kcase {
     dls_ctx ctx;
     double u;          // unit roundoff of the arithmetic: the accumulator's
     double stored;     // of a stored result, where that is another rounding; else 0
-    void *device[128]; // freed at the end of the test, like `host`
-    void *host[128];
+    void *device[512]; // freed at the end of the test, like `host`
+    void *host[512];
     int devices, hosts;
 } kcase;
 
