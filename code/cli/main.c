@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/suggest.h"
 #include "cli/command.h"
+#include "kernels/attention_command.h"
 #include "tensor/ladder/command.h"
 
 /* list the commands */
@@ -22,6 +23,7 @@ static const command commands[] = {
     {"metrics", "print columns of a metrics.jsonl as a table", command_metrics},
     {"memory", "print what each rank's memory went to", command_memory},
     {"ladder", "multiply by the kernels of chapter 2", dls_ladder_command},
+    {"attention", "run one attention, and time it", dls_attention_command},
     {"cluster", "print or draw what the clock knows of a cluster", command_cluster},
     {"cc", "compile your own CUDA files for the virtual GPU", command_cc},
     {"check", "look for wrong accesses and races in a program", command_check},

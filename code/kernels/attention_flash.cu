@@ -114,3 +114,19 @@ extern "C" dls_status dls_attention_flash_forward(dls_ctx *ctx,
         s->D, flash_forward<W>(ctx, *s, (real *)out, (dls_acc<real> *)lse, (const real *)q,
                                (const real *)k, (const real *)v)));
 }
+
+template <int W, typename acc>
+static dls_status flash_tiles(int *R, int *C)
+{
+    *R = flash_tile<acc, W>::R;
+    *C = flash_tile<acc, W>::C;
+    return DLS_OK;
+}
+
+extern "C" void dls_flash_tiles(dls_dtype dtype, int D, int *R, int *C)
+{
+    if (dtype == DLS_F64)
+        (void)FLASH_BY_WIDTH(D, flash_tiles<W, double>(R, C));
+    else
+        (void)FLASH_BY_WIDTH(D, flash_tiles<W, float>(R, C));
+}

@@ -23,6 +23,9 @@ enum { FLASH_THREADS = 256 };
 #ifdef __CUDACC__
 #define FLASH_UNROLL _Pragma("unroll")
 #define FLASH_UNROLL_TWO _Pragma("unroll 2")
+#elif defined __SANITIZE_THREAD__  // every copy of a loop is one more place to watch
+#define FLASH_UNROLL
+#define FLASH_UNROLL_TWO
 #else
 #define FLASH_UNROLL _Pragma("GCC unroll 16")
 #define FLASH_UNROLL_TWO
@@ -36,7 +39,7 @@ struct flash_tile {
     static constexpr int TC = sizeof(acc) == 4 && W <= 128 ? 2 : 1;
     static constexpr int R = 16 * TR, C = 16 * TC, PER = 16 / (int)sizeof(acc);
     static constexpr int PITCH = W + PER;     // of a row of q, k, v, dO in shared memory
-    static constexpr int WEIGHTS = C + 16;    // of a row of weights
+    static constexpr int WEIGHTS = C % 32 ? C : C + 16;  // of a row of weights
     static constexpr size_t forward_bytes =
         sizeof(acc) * ((R + 2 * C) * PITCH + R * WEIGHTS);
     static constexpr size_t backward_bytes =
