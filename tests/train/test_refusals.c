@@ -91,6 +91,41 @@ Test(train, memory_is_what_was_predicted, .init = make_corpus, .fini = remove_ro
     OK(dls_run_ranks(3, check_memory, &r));
     r.changes[1] = "train.dtype=f64";
     OK(dls_run_ranks(1, check_memory, &r));
+    r.changes[1] = "train.dtype=bf16";
+    r.changes[2] = "model.family=llama";
+    r.changes[3] = "model.recompute=full";
+    r.changes[4] = "model.dropout=0.1";
+    OK(dls_run_ranks(2, check_memory, &r));
+}
+
+static dls_status check_evaluation(int rank, void *arg)
+{
+    double first, second;
+    dls_config *cfg;
+    dls_train_config c;
+    dls_comm *comm;
+    dls_trainer *t;
+    (void)rank;
+    DLS_TRY(load_settings(arg, &cfg, &c));
+    DLS_TRY(dls_comm_create(&comm, NULL));
+    DLS_TRY(dls_trainer_create(&t, &c, comm));
+    DLS_TRY(dls_trainer_step(t));
+    DLS_TRY(dls_trainer_evaluate(t, &first));
+    dls_transformer_keep(t->model);
+    DLS_TRY(dls_trainer_evaluate(t, &second));
+    if (first != second)
+        return DLS_FAIL(DLS_ERR_STATE, "evaluated with dropout: %g, without %g", first,
+                        second);
+    dls_trainer_free(t);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(train, nothing_is_dropped_in_an_evaluation, .init = make_corpus,
+     .fini = remove_root)
+{
+    run r = {"drop", {"model.dropout=0.5"}, 0};
+    OK(dls_run_ranks(1, check_evaluation, &r));
 }
 
 /* test the first step */

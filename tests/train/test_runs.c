@@ -101,6 +101,19 @@ Test(train, worlds_agree_in_bfloat16, .init = make_corpus, .fini = remove_root)
     compare_worlds("train.dtype=bf16", 0x1p-9, 2e-3);
 }
 
+Test(train, worlds_drop_the_same, .init = make_corpus, .fini = remove_root)
+{
+    double want[64];
+    run one = {"one", {"train.dtype=f64", "model.dropout=0.2", "model.family=llama"}, 0};
+    run three = one;
+    three.directory = "three";
+    OK(dls_run_ranks(1, train_rank, &one));
+    OK(dls_run_ranks(3, train_rank, &three));
+    cr_assert_eq(read_losses("one", want), 20);
+    assert_same_losses("three", want, 20, 1e-10);
+    assert_same_values("one", "three", 1e-10);
+}
+
 Test(train, batches_that_do_not_divide_are_exact, .init = make_corpus,
      .fini = remove_root)
 {
