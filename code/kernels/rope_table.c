@@ -133,6 +133,8 @@ static void fill_table(void *table, dls_dtype type, const double *frequencies,
 dls_status dls_rope_table(dls_ctx *ctx, void *table, const dls_rope *rope, int length)
 {
     DLS_TRY(check_rope(rope));
+    if (length < 0)
+        return DLS_FAIL(DLS_ERR_INPUT, "rope: a table of %d positions", length);
     dls_dtype type = dls_dtype_accumulator(ctx->dtype);
     size_t bytes = (size_t)length * rope->dim * dls_dtype_size(type);
     double scale, *frequencies = malloc(sizeof(double) * (rope->dim / 2));

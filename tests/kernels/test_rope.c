@@ -291,4 +291,9 @@ KERNEL_TEST(rope_refuses_bad_shapes)
     OK(dls_rope_backward(&k->ctx, x, table, &good));
     good.N = 0;
     OK(dls_rope_forward(&k->ctx, NULL, NULL, &good));
+    dls_rope rope = {.theta = 10000, .dim = 4};
+    OK(dls_rope_table(&k->ctx, NULL, &rope, 0));
+    cr_assert_eq(dls_rope_table(&k->ctx, table, &rope, -1), DLS_ERR_INPUT);
+    rope.dim = 3;
+    cr_assert_eq(dls_rope_table(&k->ctx, table, &rope, 1), DLS_ERR_INPUT);
 }
