@@ -46,6 +46,7 @@ int main(int argc, char **argv)
         if (cudaMalloc(&v[i], N * C * sizeof(float)) != cudaSuccess
             || cudaMemset(v[i], 0, N * C * sizeof(float)) != cudaSuccess)
             return 1;
+    cudaDeviceSynchronize();  // the context's stream does not wait for a memset
     dls_status status = way & 4 ? run_fused(&ctx, v, way & 1, way & 2 ? &d : NULL)
                                 : run_unfused(&ctx, v, way & 1, way & 2 ? &d : NULL);
     return status != DLS_OK || dls_ctx_sync(&ctx) != DLS_OK;
