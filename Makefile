@@ -131,7 +131,8 @@ build/bin/vgpu-rewrite: $(REWRITER) build/src/code/vgpu/rewrite.h | build/setup.
 	@echo "  CC    $<"
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -g -O2 $(WARN) -Ibuild/src/code $(REWRITER) -o $@
 # A probed object: every access and basic block calls a hook (appendix A, probes).
-$(B)/code/vgpu/gpu_virtual_rows.c.o $(B)/code/vgpu/gpu_virtual_panels.c.o: EXTRA += $(HOST_KERNEL)
+$(B)/code/vgpu/gpu_virtual_rows.c.o $(B)/code/vgpu/gpu_virtual_panels.c.o \
+$(B)/code/vgpu/gpu_virtual_copy.c.o: EXTRA += $(HOST_KERNEL)
 PROBE_PACKAGES := libdw capstone
 PROBE_LIBS := $(shell pkg-config --libs $(PROBE_PACKAGES) 2>/dev/null)
 PROBE_O := $(call object,$(PROBE_C))

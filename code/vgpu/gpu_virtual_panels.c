@@ -10,6 +10,7 @@
 
 #include <omp.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* see a product row by row */
 /* Makes one of the steps 1 where a size of 1 leaves it free; 0: both are large. */
@@ -45,17 +46,30 @@ static int see(const dls_blas_product *p, int i, dls_panel *v)
 /* cut a product */
 typedef struct cut { int by_columns, width, count; } cut;
 
-enum { UNIT = 8 << 20, NARROW_UNIT = 1 << 17, LEAST = 192, MOST = 64, LINE = 64 };
+enum { UNIT = 4 << 20, NARROW_UNIT = 1 << 17, LEAST = 192, LINE = 64 };
+
+/* Of the machine, whether or not this process may use them. */
+static int cores(void)
+{
+    static int known;
+    if (known == 0)
+        known = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    return known > 0 ? known : 1;
+}
+
+static int at_most(int count, double limit)
+{
+    return count <= limit ? count : limit < 1 ? 1 : (int)limit;
+}
 
 static cut cut_of(const dls_panel *v, int whole_columns)
 {
-    int narrow = dls_panel_is_narrow(v);
-    int by_columns = narrow || whole_columns || v->columns >= v->rows;
-    int length = by_columns ? v->columns : v->rows, count = 1;
+    int narrow = dls_panel_is_narrow(v), deep = v->w_row == 1 && v->depth > v->columns;
+    int by_columns = narrow || whole_columns || (v->columns >= v->rows && !deep);
+    int length = by_columns ? v->columns : v->rows;
     double work = (double)v->rows * v->columns * v->depth;
-    while (2 * count <= MOST && work >= 2.0 * count * (narrow ? NARROW_UNIT : UNIT) &&
-           length >= 2 * count * (narrow ? LINE : LEAST))
-        count *= 2;
+    int count = at_most(cores(), work / (narrow ? NARROW_UNIT : UNIT));
+    count = at_most(count, (double)length / (narrow || deep ? LINE : LEAST));
     int width = ((length + count - 1) / count + LINE - 1) / LINE * LINE;
     return (cut){by_columns, width, (length + width - 1) / width};
 }
