@@ -5,24 +5,34 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/attention_decode.h"
 #include "kernels/attention_hopper.h"
 #include "kernels/attention_tensor.h"
 #include "kernels/attention_ways.h"
 #include "kernels/launch.cuh"
 
 /* choose a way */
+/* Do the queries of a group of heads fit the tile of split-KV decoding? */
+static int few_queries(const dls_attention_shape *s, dls_dtype dtype)
+{
+    return s->Tq * (s->H / s->Hk) <= (dtype == DLS_F64 ? 4 : 8) && s->dropout == 0;
+}
+
 extern "C" dls_status dls_attention_choose(const dls_attention_shape *s, dls_dtype dtype,
                                            dls_attention_way *way)
 {
-    static const char *const names[] = {"naive", "flash", "tensor"};
+    static const char *const names[] = {"naive", "flash", "tensor", "decode"};
     const char *word = getenv("DLS_ATTENTION");
-    int asked = DLS_ATTENTION_TENSOR;
+    int asked = few_queries(s, dtype) && s->Tk >= 256 ? DLS_ATTENTION_DECODE
+                                                      : DLS_ATTENTION_TENSOR;
     if (word != nullptr && *word != 0)
         for (asked = 0; asked < DLS_ATTENTION_WAYS && strcmp(word, names[asked]) != 0; asked++)
             ;
     if (asked == DLS_ATTENTION_WAYS)
         return DLS_FAIL(DLS_ERR_INPUT,
-                        "DLS_ATTENTION: expected naive, flash or tensor, got \"%.40s\"", word);
+                        "DLS_ATTENTION: expected naive, flash, tensor or decode, got \"%.40s\"", word);
+    if (asked == DLS_ATTENTION_DECODE && !few_queries(s, dtype))
+        asked = DLS_ATTENTION_TENSOR;
     if (asked == DLS_ATTENTION_TENSOR && dtype != DLS_BF16)
         asked = DLS_ATTENTION_FLASH;
     if (s->D > DLS_FLASH_LARGEST_HEAD)
@@ -61,6 +71,21 @@ static dls_status naive_backward(dls_ctx *ctx, const dls_attention_shape *s, voi
 }
 
 /* enter the attention */
+/* With the keys in as many parts as fill the device. */
+static dls_status decode_forward(dls_ctx *ctx, const dls_attention_shape *s, void *out,
+                                 void *lse, const void *q, const void *k, const void *v)
+{
+    void *parts = nullptr;
+    int splits = dls_attention_splits(s);
+    size_t bytes = dls_attention_decode_temporary(s, ctx->dtype, splits);
+    if (bytes > 0)
+        DLS_CUDA(cudaMallocAsync(&parts, bytes, ctx->stream));
+    dls_status status = dls_attention_decode(ctx, s, splits, out, lse, parts, q, k, v);
+    if (parts)
+        DLS_CUDA(cudaFreeAsync(parts, ctx->stream));
+    return status;
+}
+
 extern "C" dls_status dls_attention_forward(dls_ctx *ctx, const dls_attention_shape *shape,
                                             void *out, void *lse, const void *q,
                                             const void *k, const void *v)
@@ -73,6 +98,8 @@ extern "C" dls_status dls_attention_forward(dls_ctx *ctx, const dls_attention_sh
         return DLS_OK;
     if (way == DLS_ATTENTION_NAIVE)
         return naive_forward(ctx, &s, out, lse, q, k, v);
+    if (way == DLS_ATTENTION_DECODE)
+        return decode_forward(ctx, &s, out, lse, q, k, v);
     if (way == DLS_ATTENTION_TENSOR && !dls_gpu_use_host_kernels()) {
         if (dls_attention_hopper_applies(&s, out, q, k, v))
             return dls_attention_hopper_forward(ctx->stream, DLS_ATTENTION_BF16, &s, out,

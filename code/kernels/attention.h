@@ -95,7 +95,7 @@ double dls_attention_pairs(const dls_attention_shape *s);
 /* out = softmax(scale q k^T) v per head, and lse = log of the softmax's denominator. A
  * query that sees no key, or only scores of -inf: out = 0, lse = -inf. A score of +inf or
  * NaN makes its query's output NaN. v must be finite up to each sequence's length.
- * DLS_ATTENTION=naive|flash|tensor chooses how (dls_attention_way). */
+ * DLS_ATTENTION=naive|flash|tensor|decode chooses how (dls_attention_way). */
 dls_status dls_attention_forward(dls_ctx *ctx, const dls_attention_shape *s,
                                  void *out,      // (tokens, H, D)
                                  void *lse,      // (B, H, Tq) accumulator; may be NULL

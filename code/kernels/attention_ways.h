@@ -13,7 +13,8 @@ extern "C" {
 
 /* name the ways */
 typedef enum dls_attention_way {
-    DLS_ATTENTION_NAIVE, DLS_ATTENTION_FLASH, DLS_ATTENTION_TENSOR, DLS_ATTENTION_WAYS
+    DLS_ATTENTION_NAIVE, DLS_ATTENTION_FLASH, DLS_ATTENTION_TENSOR, DLS_ATTENTION_DECODE,
+    DLS_ATTENTION_WAYS
 } dls_attention_way;
 
 /* What DLS_ATTENTION says, if it can do this shape; else the best that can. DLS_ERR_INPUT:

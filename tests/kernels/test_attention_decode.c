@@ -101,6 +101,26 @@ Test(attention_decode, refusals)
     dls_ctx_destroy(&ctx);
 }
 
+KERNEL_TEST(decode_is_chosen)
+{
+    dls_attention_shape s = {.B = 1, .Tq = 1, .Tk = 300, .H = 4, .Hk = 1, .D = 16};
+    dls_attention_way way;
+    unsetenv("DLS_ATTENTION");
+    acase *a = acase_make(k, s, 2);
+    OK(dls_attention_choose(&a->s, k->ctx.dtype, &way));
+    cr_expect_eq(way, DLS_ATTENTION_DECODE);
+    acase_refer(k, a);
+    acase_put(k, a);
+    a->dev[OUT] = kcase_space(k, a->size[OUT]);
+    OK(dls_attention_forward(&k->ctx, &a->on_device, a->dev[OUT], NULL, a->dev[Q],
+                             a->dev[K], a->dev[V]));
+    expect_stored(k, kcase_get(k, a->dev[OUT], a->size[OUT]), a->x[OUT], a->x_e[OUT],
+                  a->size[OUT], "out");
+    s.Tq = 3;
+    OK(dls_attention_choose(&s, k->ctx.dtype, &way));
+    cr_expect_neq(way, DLS_ATTENTION_DECODE);
+}
+
 /* test the number of parts */
 Test(attention_decode, number_of_parts)
 {

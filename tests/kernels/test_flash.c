@@ -307,7 +307,7 @@ KERNEL_TEST(attention_ways_are_named)
     cr_assert_eq(dls_attention_forward(&k->ctx, &s, NULL, NULL, NULL, NULL, NULL),
                  DLS_ERR_INPUT);
     cr_assert_str_eq(dls_status_message(),
-                     "DLS_ATTENTION: expected naive, flash or tensor, got \"fast\"");
+                     "DLS_ATTENTION: expected naive, flash, tensor or decode, got \"fast\"");
 }
 
 /* test the memory of attention */
