@@ -21,7 +21,7 @@ BACKEND ?= virtual
 Q := $(if $(V),,@)
 B := build/$(BACKEND)
 
-.PHONY: all test help setup tangled check untangle lib tour runs record edition bench bench-cpu bench-vgpu clean
+.PHONY: spills all test help setup tangled check untangle lib tour runs record edition bench bench-cpu bench-vgpu clean
 all: runs
 	@$(MAKE) book
 
@@ -36,6 +36,7 @@ help:
 	  'make record     commit-ready copies of the runs and figures of this build' \
 	  'make edition    the same after renewing the corpus' \
 	  'make BACKEND=cuda lib   the same sources for real GPUs' \
+	  'make spills     no attention kernel spills registers (needs nvcc)' \
 	  'make clean      remove build/'
 
 # --- set up -----------------------------------------------------------------
@@ -227,6 +228,11 @@ lib: $(B)/bin/dls $(B)/bin/tests
 else
 lib: build/bin/dls build/bin/tests build/bin/dls.probed
 endif
+
+# Registers of the attention kernels: fails when the compiler moves some to memory.
+spills: tangled
+	@sh tests/kernels/spills.sh $(or $(shell command -v nvcc),/usr/local/cuda/bin/nvcc) \
+	  -std=c++17 -O3 -Ibuild/src/code -DDLS_BACKEND_cuda=1
 
 # What a program is made of, but for line numbers: an edit of prose moves those, and must
 # not make the tour or the recorded runs stale.  tangle run reads PROGRAM.id.

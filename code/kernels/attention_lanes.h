@@ -48,13 +48,20 @@ void add_block(acc *out, size_t out_row, const acc *a, size_t a_m, size_t a_k, c
             sum[m][j] = *(const vec *)(out + m * out_row + j * VEC);
     for (int k = 0; k < K; k++) {
         /* add four numbers times a row */
-        const acc *row = b + k * b_row;
+        vec row[WIDE];
+        #pragma GCC unroll 4
+        for (int j = 0; j < n; j++) {
+            row[j] = *(const vec *)(b + k * b_row + j * VEC);
+        #ifdef __x86_64__
+            __asm__("" : "+v"(row[j]));  // once into a register, not four times from memory
+        #endif
+        }
         #pragma GCC unroll 4
         for (int m = 0; m < 4; m++) {
             const acc weight = a[m * a_m + k * a_k];
             #pragma GCC unroll 4
             for (int j = 0; j < n; j++)
-                sum[m][j] += weight * *(const vec *)(row + j * VEC);
+                sum[m][j] += weight * row[j];
         }
     }
     #pragma GCC unroll 4
