@@ -6,13 +6,11 @@ set xrange [50:5000]
 set xlabel "queries and keys; 8 heads, D = 64, causal, f32"
 set ylabel "µs on a virtual H100"
 set key top left
-only(way, column) = strcol(1) eq way ? column : NaN
-d = "build/attention/time.txt"
-plot d using 2:(only("naive", $3)) with linespoints pt 7 ps 0.7 lw 2 lc rgb orange \
-       title "naive forward", \
-     d using 2:(only("naive", $4)) with linespoints pt 6 ps 0.7 lw 2 dt 2 lc rgb orange \
+naive = "< grep ^naive build/attention/time.txt"
+flash = "< grep ^flash build/attention/time.txt"
+plot naive using 2:3 with linespoints pt 7 ps 0.7 lw 2 lc rgb orange title "naive forward", \
+     naive using 2:4 with linespoints pt 6 ps 0.7 lw 2 dt 2 lc rgb orange \
        title "naive backward", \
-     d using 2:(only("flash", $3)) with linespoints pt 7 ps 0.7 lw 2 lc rgb blue \
-       title "flash forward", \
-     d using 2:(only("flash", $4)) with linespoints pt 6 ps 0.7 lw 2 dt 2 lc rgb blue \
+     flash using 2:3 with linespoints pt 7 ps 0.7 lw 2 lc rgb blue title "flash forward", \
+     flash using 2:4 with linespoints pt 6 ps 0.7 lw 2 dt 2 lc rgb blue \
        title "flash backward"
