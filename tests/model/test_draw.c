@@ -49,6 +49,15 @@ Test(draw, follows_the_table)
     cr_assert_eq(draw_at(&s, 0.7, logits, 6, seen), 3);
 }
 
+Test(draw, a_penalty_lowers_negative_logits_too)
+{
+    const double logits[2] = {1, -1};       // become 0.5 and -2
+    const char seen[2] = {1, 1};
+    const dls_draw s = {1, 0, 1, 2};
+    const kept want[2] = {{0, 0.924142}, {1, 0.075858}};    // 1 / (1 + exp(-2.5))
+    expect_steps(&s, logits, 2, seen, want, 2, 1e-6);
+}
+
 Test(draw, agrees_with_another_implementation)
 {
     const dls_draw s = {0.7, 12, 0.8, 1.3};
@@ -110,13 +119,15 @@ Test(draw, agrees_with_the_definition)
 /* test the extremes */
 Test(draw, extremes_are_defined)
 {
-    const double logits[4] = {1, 3, 3, 2}, far[3] = {0, 800, -INFINITY}, one[1] = {-5};
+    const double equal[4] = {1, 1, 1, 1}, logits[4] = {1, 3, 3, 2}, far[3] = {0, 800, -INFINITY}, one[1] = {-5};
     const double last = 1 - 0x1p-33, first = 0x1p-33;
     const char all[4] = {1, 1, 1, 1};
     cr_assert_eq(draw_at(&(dls_draw){0, 0, 1, 1}, last, logits, 4, NULL), 1, "tie");
     cr_assert_eq(draw_at(&(dls_draw){9, 1, 1, 1}, last, logits, 4, NULL), 1, "tie");
     cr_assert_eq(draw_at(&(dls_draw){9, 0, 1e-9, 1}, last, logits, 4, NULL), 1);
     cr_assert_eq(draw_at(&(dls_draw){1, 0, 1, 1}, last, logits, 4, NULL), 0);
+    cr_assert_eq(draw_at(&(dls_draw){1, 0, 0.5, 1}, last, equal, 4, NULL), 1,
+                 "two of four are half");
     cr_assert_eq(draw_at(&(dls_draw){1e-3, 0, 1, 1}, first, far, 3, NULL), 1);
     cr_assert_eq(draw_at(&(dls_draw){1e9, 0, 1, 1}, last, far, 3, NULL), 0,
                  "-inf is never drawn");

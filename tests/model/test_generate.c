@@ -253,6 +253,41 @@ Test(generate, a_stop_token_ends_one_sequence)
     close_small(&s);
 }
 
+static int occurs(const texts *t, int token)
+{
+    int times = 0;
+    for (int b = 0; b < 2; b++)
+        for (int i = 0; i < t->n[b]; i++)
+            times += t->tokens[b][i] == token;
+    return times;
+}
+
+Test(generate, a_sequence_may_end_when_its_context_is_full)
+{
+    small s;
+    dls_generator *g;
+    texts t = {.n = {0}}, stopped = {.n = {0}};
+    const int a[5] = {1, 2, 3, 4, 5}, b[1] = {6};
+    const dls_prompt prompts[2] = {{a, 5, 0}, {b, 1, 1}};
+    dls_generate_options o = {.draw = {5, 0, 1, 1}, .tokens = 15, .slides = 1,
+                              .emit = hear, .self = &t};
+    open_small(&s, small_gpt2(), DLS_F64, 2, 3);
+    OK(dls_generator_create(&g, s.model, 2));
+    do {
+        t = (texts){.n = {0}};
+        o.seed++;
+        OK(dls_generator_run(g, prompts, 2, &o));
+    } while (occurs(&t, t.tokens[0][12]) > 1);
+    o.stops = &t.tokens[0][12];
+    o.nstops = 1;
+    o.self = &stopped;
+    OK(dls_generator_run(g, prompts, 2, &o));
+    cr_assert(stopped.n[0] == 13 && stopped.n[1] == 15);
+    cr_assert_arr_eq(stopped.tokens[1], t.tokens[1], 15 * sizeof(int));
+    dls_generator_free(g);
+    close_small(&s);
+}
+
 Test(generate, what_can_not_be_continued_is_refused)
 {
     small s;

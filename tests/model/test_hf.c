@@ -565,6 +565,9 @@ Test(hf, an_index_is_not_trusted, .init = enter, .fini = leave)
     put_index("{\"wte.weight\": \"../d/x.safetensors\"}");
     EXPECT_ERROR(try_load("d"), DLS_ERR_INPUT, "d: the index names "
                  "\"../d/x.safetensors\": expected a file of this directory");
+    put_index("{\"wte.weight\": \"sub/x.safetensors\"}");
+    cr_assert_eq(try_load("d"), DLS_ERR_INPUT);
+    cr_assert(strstr(dls_status_message(), "expected a file of this directory"));
     put_index("{\"wte.weight\": 3}");
     EXPECT_ERROR(try_load("d"), DLS_ERR_INPUT, "d/model.safetensors.index.json: "
                  "weight_map: wte.weight: expected a file name");
