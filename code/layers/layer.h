@@ -168,6 +168,7 @@ dls_layer *dls_head(dls_build *b, const char *name, int channels, int vocabulary
                     double std);                    /* -> losses (N) */
 dls_layer *dls_sequence(dls_build *b, dls_layer *const *inner, int n);
 dls_layer *dls_residual(dls_build *b, dls_layer *f);    /* x + f(x) */
+dls_layer *dls_gelu_mlp(dls_build *b, dls_layer *const part[3]); /* linear GELU linear */
 dls_layer *dls_pre_norm(dls_build *b, dls_layer *const part[4]); /* a whole block */
 dls_layer *dls_recomputed(dls_build *b, dls_layer *f);   /* f, its stash forgotten */
 

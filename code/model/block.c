@@ -56,7 +56,7 @@ static dls_layer *mlp(dls_build *b, const char *name, const dls_transformer_conf
     inner[2] = dls_linear(b, part(b, name, "proj").text, F, C, c->mlp_bias, out_std);
     if (inner[1] && c->recompute == DLS_RECOMPUTE_SELECTIVE)
         inner[1]->discarded = 1;
-    return dls_sequence(b, inner, 3);
+    return gated ? dls_sequence(b, inner, 3) : dls_gelu_mlp(b, inner);
 }
 
 static void set_branch(dls_layer *norm, dls_layer *f, const char *name,

@@ -92,10 +92,10 @@ Test(model, activations_are_the_formula)
     size_t stash = (16 * L + 2) * NC + (4 * L + 3 + 4 * L) * rows + rows * 256;
     cr_assert_eq(stash, 2237184);
     OK(dls_transformer_predict_memory(&c, 4, 64, DLS_F32, &m));
-    cr_assert_eq(m.activations, 4 * (stash + 13 * NC + 4 * rows));
+    cr_assert_eq(m.activations, 4 * (stash + 9 * NC + 4 * rows));
     c.split_backward = 1;
     OK(dls_transformer_predict_memory(&c, 4, 64, DLS_F64, &m));
-    cr_assert_eq(m.activations, 8 * (stash + (16 * L + 3) * NC + 4 * rows));
+    cr_assert_eq(m.activations, 8 * (stash + (12 * L + 3) * NC + 4 * rows));
 }
 
 Test(model, predicted_memory_is_what_the_device_counts)
