@@ -138,6 +138,39 @@ KERNEL_TEST(layernorm_constant_rows)
     expect_within(kcase_get(k, dx, 37), zero, 0, 37, "their gradient");
 }
 
+
+/* A row with an infinity or a NaN is NaN, and no other row is touched by it. A row of
+ * finite numbers whose squares overflow has no deviation: it becomes the bias. */
+KERNEL_TEST(layernorm_of_broken_rows)
+{
+    enum { C = 40 };
+    double x[4 * C], w[C], b[C], want[4 * C], dx[C];
+    const double huge = k->u > 1e-10 ? 1e30 : 1e200;
+    for (int i = 0; i < 4 * C; i++) {
+        x[i] = i % 2 ? 1 : -1;
+        want[i] = i < 2 * C ? NAN : x[i] / sqrt(1 + 1e-5) + 0.5;
+        if (i >= 3 * C) {
+            x[i] *= huge;
+            want[i] = 0.5;
+        }
+    }
+    for (int i = 0; i < C; i++) {
+        w[i] = 1;
+        b[i] = 0.5;
+        dx[i] = NAN;
+    }
+    x[7] = INFINITY;
+    x[C + 39] = NAN;
+    void *dev = kcase_put(k, x, 4 * C), *dw = kcase_put(k, w, C);
+    void *to = kcase_space(k, 4 * C);
+    void *m = kcase_space_acc(k, 4), *r = kcase_space_acc(k, 4);
+    OK(dls_layernorm_forward(&k->ctx, to, m, r, dev, dw, kcase_put(k, b, C), 4, C));
+    expect_stored_within(k, kcase_get(k, to, 4 * C), want, 4 * rounding(k, C + 8), 4 * C,
+                         "out");
+    OK(dls_layernorm_backward_input(&k->ctx, to, dw, dev, dw, m, r, 1, C));
+    expect_within(kcase_get(k, to, C), dx, 0, C, "dx of an infinite row");
+}
+
 KERNEL_TEST(layernorm_example)
 {
     double x[] = {1, 2, 3, 6}, one[] = {1, 1, 1, 1}, dout[] = {1, 0, 0, 0}, zero[4] = {0};
