@@ -143,14 +143,16 @@ $(PROBE_A): $(PROBE_O)
 	@echo "  AR    $@"
 	$(Q)ar rcs $@ $(PROBE_O)
 $(B)/code/vgpu/probe_requests.c.o $(B)/code/vgpu/profile_count.c.o $(B)/code/vgpu/check_access.c.o \
-$(B)/code/vgpu/check_words.c.o: EXTRA += $(HOST_KERNEL)
+$(B)/code/vgpu/check_words.c.o $(B)/code/vgpu/check_phrases.c.o \
+$(B)/code/vgpu/probe_phrases.c.o: EXTRA += $(HOST_KERNEL)
 $(B)/%.cu.probed.o: build/src/%.cu build/bin/vgpu-rewrite \
-                       code/vgpu/probed.flags code/vgpu/probed.names
+                       code/vgpu/probed.flags code/vgpu/probed.names code/vgpu/probed.local
 	@mkdir -p $(@D)
 	@build/bin/vgpu-rewrite $< -o $(@:.o=.cpp)
 	@echo "  CXX   $@"
 	$(Q)$(CXX) -Icode/vgpu/shadow $(CXXFLAGS) @code/vgpu/probed.flags -I$(dir $<) -c $(@:.o=.cpp) -o $@
-	$(Q)objcopy --redefine-syms=code/vgpu/probed.names $@
+	$(Q)objcopy --redefine-syms=code/vgpu/probed.names \
+	  --localize-symbols=code/vgpu/probed.local $@
 $(B)/%.cu.o: build/src/%.cu build/bin/vgpu-rewrite
 	@mkdir -p $(@D)
 	@build/bin/vgpu-rewrite $< -o $(@:.o=.cpp)

@@ -165,10 +165,10 @@ static void add_compiler(words *w, const toolchain *t, const char *source, forms
                                          "-DDLS_BACKEND_virtual=1", "-include",
                                          "cuda_runtime.h"};
     words_add(w, "g++");
+    if (form == PROBED)  // it includes a file that has to be the first
+        words_add(w, "@%s/code/vgpu/probed.flags", t->root);
     for (size_t i = 0; i < sizeof always / sizeof always[0]; i++)
         words_add(w, "%s", always[i]);
-    if (form == PROBED)
-        words_add(w, "@%s/code/vgpu/probed.flags", t->root);
     words_add(w, "-iquote%.*s", slash ? (int)(slash - source) : 1, slash ? source : ".");
     words_add(w, "-I%s/code/vgpu/shadow", t->root);
     words_add(w, "-I%s/code", t->root);
@@ -191,6 +191,7 @@ static dls_status compile(const toolchain *t, const build *b, const char *source
         return DLS_OK;
     words_add(&w, "objcopy");
     words_add(&w, "--redefine-syms=%s/code/vgpu/probed.names", t->root);
+    words_add(&w, "--localize-symbols=%s/code/vgpu/probed.local", t->root);
     words_add(&w, "%s", object);
     return run_compiler(&w);
 }

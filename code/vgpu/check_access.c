@@ -241,6 +241,8 @@ void dls_check_request(const dls_probe_request *q)
     }
     if (q->kind > DLS_PROBE_LANDING)
         return;
+    if (q->space == DLS_PROBE_SHARED)
+        dls_check_shared_request(q);
     dls_check_site *s = site_of(q);
     if (!s)
         return;

@@ -86,6 +86,7 @@ static unsigned report_count;
 /* A new report to fill in; NULL when it was known (and is counted), or no more fit. */
 static dls_check_report *new_report(key k, dls_check_severity severity)
 {
+    dls_checker.findings++;
     for (unsigned i = 0; i < report_count; i++)
         if (keys[i].kind == k.kind && keys[i].here == k.here &&
             keys[i].there == k.there && keys[i].what == k.what) {

@@ -88,6 +88,8 @@ typedef struct dls_check_state {
     uint32_t last[32];       // the last meeting of any
     uint32_t met[32][32][32];  // [warp][a][b]: lane a knows what b did before ...
     uint8_t partial[32];     // ... if set
+    unsigned unnoted;        // phrases that are not yet in the shadow
+    unsigned long findings;  // new ones, and old ones again
     int slot;                // our number among the consumers of probes
 } dls_check_state;
 
@@ -135,6 +137,13 @@ void dls_check_fence(unsigned thread, int device_wide);
 void dls_check_sync_access(uint64_t address, unsigned thread, int writes, int reads);
 int dls_check_known(uint32_t block, unsigned thread, uint32_t time, unsigned to);
 void dls_check_sync_reset(void);                // a launch begins
+
+/* check_phrases.c */
+int dls_check_again(dls_probe_phrase *phrase);
+void dls_check_note_phrases(void);              // those that are not, as of now
+void dls_check_epoch_ended(int at_barrier);     // nobody will ask for them
+void dls_check_ordered_inside(void);            // ... the epoch: a meeting, a fence
+void dls_check_shared_request(const dls_probe_request *q);
 
 /* check_access.c */
 int dls_check_ordered(dls_record r, unsigned thread);

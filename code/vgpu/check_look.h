@@ -42,7 +42,7 @@ typedef struct dls_check_site {
     uint64_t low;                     // from the first lane's address, modulo 2^64
     unsigned span, count, runs;       // count: of distinct words; runs 0: no list
     unsigned common;                  // words of more than one lane
-    uint8_t word[DLS_WORDS], lane[DLS_WORDS][2]; // its first two lanes
+    uint64_t who[DLS_WORDS][2];       // its first two lanes, as in a record
     struct dls_check_run { uint8_t word, words; } run[DLS_WORDS];
 } dls_check_site;
 

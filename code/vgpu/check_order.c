@@ -24,6 +24,7 @@ static unsigned reign_count, reign_room;
 
 uint32_t dls_check_tick(void)
 {
+    dls_check_ordered_inside();
     return dls_checker.now < UINT32_MAX ? ++dls_checker.now : dls_checker.now;
 }
 

@@ -162,6 +162,7 @@ static void block_begin(unsigned long long block)
 static void block_end(unsigned long long block)
 {
     (void)block;
+    dls_check_epoch_ended(0);
 }
 
 static void sync_access(unsigned thread, const void *address, int writes, int reads)
@@ -175,6 +176,7 @@ static void launch_end(const dls_simt_grid *grid, int failed)
     if (failed && fault_text[0])
         explain_fault(fault_text, dls_check_unsettled_count() > reports_before);
     fault_text[0] = 0;
+    dls_check_epoch_ended(0);
     dls_checker.block = DLS_NO_BLOCK;
     dls_checker.grid = NULL;
     dls_check_own(dls_checker.op, DLS_NO_BLOCK);
@@ -307,7 +309,7 @@ static const dls_vgpu_observer_table observer = {
 
 static const dls_probe_consumer consumer = {
     .launch_begin = launch_begin, .launch_end = launch_end, .block_begin = block_begin,
-    .block_end = block_end, .request = dls_check_request, .barrier = barrier,
+    .block_end = block_end, .request = dls_check_request, .again = dls_check_again, .barrier = barrier,
     .shared_array = dls_check_shared_array, .host = dls_check_host, .bounds = bounds,
     .sync = sync_access, .fence = dls_check_fence, .diverged = diverged,
     .early_exit = early_exit, .source_lane = source_lane, .fault = fault,

@@ -16,7 +16,9 @@
 /* pass barriers and meetings */
 void dls_check_barrier_passed(void)
 {
+    dls_check_epoch_ended(1);
     dls_checker.bar = dls_check_tick();
+    dls_check_epoch_ended(0);  // the tick belongs to none
     for (unsigned w = 0; w < 32; w++) {
         dls_checker.full[w] = dls_checker.last[w] = dls_checker.bar;
         dls_checker.partial[w] = 0;

@@ -47,8 +47,10 @@ static void find_regions(const dls_simt_grid *grid)
 static void make_logs(void)
 {
     dls_probe_lane *all = aligned_alloc(64, sizeof *all * PROBE_THREADS);
-    for (unsigned i = 0; all && i < PROBE_THREADS; i++)
+    for (unsigned i = 0; all && i < PROBE_THREADS; i++) {
+        all[i].count = 0;  // as all logs are that nobody has
         dls_probe.spare[dls_probe.spares++] = &all[i];
+    }
 }
 
 static void launch_begin(const dls_simt_grid *grid)
@@ -58,7 +60,9 @@ static void launch_begin(const dls_simt_grid *grid)
         make_logs();
     find_regions(grid);
     dls_probe.grid = grid;
+    dls_probe_hears_host = 0;
     dls_probe_forget_shapes();
+    dls_probe_forget_phrases(1);
     TELL(launch_begin, grid, dls_probe.launches);
     dls_probe.launches++;
 }
@@ -67,9 +71,11 @@ static void launch_end(const dls_simt_grid *grid, int failed)
 {
     if (failed)
         dls_probe_flush();
-    dls_probe_now = NULL;
+    dls_probe_now = &dls_probe_nobody;
+    dls_probe_tell_repeated();
     TELL(launch_end, grid, failed);
     dls_probe.grid = NULL;
+    dls_probe_hears_host = 1;
     pthread_mutex_unlock(&one_launch);
 }
 /* begin and end a block */
@@ -95,45 +101,56 @@ void dls_probe_flush(void)
 
 static void block_end(void)
 {
-    dls_probe_now = NULL;
+    dls_probe_now = &dls_probe_nobody;
     dls_probe_flush();
     TELL(block_end, dls_probe.block);
 }
 /* follow the lanes */
-static dls_probe_lane *log_of(unsigned thread)
+static inline dls_probe_lane *log_of(unsigned thread)
 {
     dls_probe_lane *l = dls_probe.lane[thread];
     if (!l) {
         l = dls_probe.lane[thread] = dls_probe.spare[--dls_probe.spares];
         l->thread = thread;
-        l->count = 0;
     }
     return l;
 }
 
 static void run(unsigned thread)
 {
-    dls_probe_now = thread < PROBE_THREADS ? log_of(thread) : NULL;
+    dls_probe_now = thread < PROBE_THREADS ? log_of(thread) : &dls_probe_nobody;
 }
 
 static void returned(unsigned thread)
 {
     dls_probe_warp *w = &dls_probe.warp[thread / DLS_SIMT_WARP];
     w->absent |= 1u << thread % DLS_SIMT_WARP;
-    dls_probe_now = NULL;
+    dls_probe_now = &dls_probe_nobody;
     if (w->absent == ~0u)
         dls_probe_consume(thread / DLS_SIMT_WARP, 0);
 }
 
+static void arrived(unsigned thread, const void *pc);
+
+static __attribute__((noinline)) void arrived_full(unsigned thread, const void *pc)
+{
+    dls_probe_full(dls_probe_now);
+    arrived(thread, pc);
+}
+
 static void arrived(unsigned thread, const void *pc)
 {
-    enum { WORTH_IT = 16 };
+    enum { WORTH_IT = 4 };
     dls_probe_warp *w = &dls_probe.warp[thread / DLS_SIMT_WARP];
-    if (dls_probe_now->count >= PROBE_ROOM - 2 * PROBE_RESERVE)
-        dls_probe_full(dls_probe_now);
-    dls_probe.waits_at[thread] = pc;
+    uint32_t count = dls_probe_now->count;
+    if (__builtin_expect(count >= PROBE_ROOM - 2 * PROBE_RESERVE, 0)) {
+        arrived_full(thread, pc);
+        return;
+    }
+    if (pc)
+        dls_probe.waits_at[thread] = pc;
     w->stopped |= 1u << thread % DLS_SIMT_WARP;
-    if ((w->absent | w->stopped) == ~0u && dls_probe_now->count >= WORTH_IT)
+    if ((w->absent | w->stopped) == ~0u && count >= WORTH_IT)
         dls_probe_consume(thread / DLS_SIMT_WARP, 0);
 }
 /* answer for the built in variables */
@@ -246,6 +263,8 @@ int dls_probe_attach(const dls_probe_consumer *consumer)
         if (!dls_probe.consumer[i]) {
             dls_probe.consumer[i] = consumer;
             dls_simt_probes = &table;
+            dls_probe_hears_host = 1;
+            dls_probe_forget_phrases(0);  // their slots may be another's
             return i;
         }
     return -1;
@@ -258,13 +277,15 @@ void dls_probe_detach(int number)
         dls_probe.consumer[number] = NULL;
     for (int i = 0; i < DLS_PROBE_CONSUMERS; i++)
         any |= dls_probe.consumer[i] != NULL;
-    if (!any)
+    if (!any) {
         dls_simt_probes = NULL;
+        dls_probe_hears_host = 0;
+    }
 }
 
 int dls_probe_here(unsigned *thread, unsigned long long *block)
 {
-    if (!dls_probe_now)
+    if (!dls_probe_somebody())
         return 0;
     *thread = dls_probe_now->thread;
     *block = dls_probe.block;

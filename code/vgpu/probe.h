@@ -72,6 +72,17 @@ typedef struct dls_probe_request {
     const uint64_t *address; // (32); undefined for lanes outside of mask
 } dls_probe_request;
 
+/* declare a phrase */
+/* What a warp has noted between two stops, more than once. Some of it is quiet: basic
+ * blocks, special functions, and accesses to shared memory at the same addresses. */
+typedef struct dls_probe_phrase {
+    unsigned number;         // no other phrase has it
+    unsigned warp, count;    // notes of a lane
+    uint32_t mask;           // the lanes that play it
+    unsigned quiet;          // requests that are quiet ...
+    unsigned shared, writes; // ... that are to shared memory, and of these the writes
+    void *slot[DLS_PROBE_CONSUMERS];  // NULL at first; freed with the phrase
+} dls_probe_phrase;
 /* declare a consumer */
 /* A consumer. Every function may be NULL. They are called on the launching thread. */
 typedef struct dls_probe_consumer {
@@ -80,6 +91,11 @@ typedef struct dls_probe_consumer {
     void (*block_begin)(unsigned long long block);
     void (*block_end)(unsigned long long block);
     void (*request)(const dls_probe_request *request);
+    /* A warp plays a phrase again. 1: its quiet requests need not be handed over; 0: they
+     * must be. And when the launch ends: it was played so often without them. A consumer
+     * of requests that has neither gets them all, always. */
+    int (*again)(dls_probe_phrase *phrase);
+    void (*repeated)(dls_probe_phrase *phrase, unsigned long long times);
     void (*barrier)(unsigned epoch, const char *file, int line); // all warps consumed
     void (*shared_array)(const char *name, void *array, size_t bytes, const char *file,
                          int line);
@@ -116,6 +132,11 @@ int dls_probe_place(uintptr_t pc, const char **function, const char **file, int 
 /* All sites so far: 0 .. count-1. */
 unsigned dls_probe_site_count(void);
 dls_probe_site *dls_probe_site_at(unsigned id);
+
+/* The quiet request i of a phrase, in their order; address: (32), room for its own.
+ * Neither block, epoch nor `met` are set. */
+void dls_probe_quiet(const dls_probe_phrase *phrase, unsigned i, dls_probe_request *out,
+                     uint64_t *address);
 
 /* Inside a kernel, on a lane, while a consumer runs: its thread in the block and the
  * block. 0 outside of kernels. */

@@ -19,7 +19,7 @@ static void note_atomic(unsigned what, const volatile void *p, unsigned size,
                         const void *pc)
 {
     dls_probe_lane *l = dls_probe_now;
-    if (!l)
+    if (l == &dls_probe_nobody)
         return;
     uint32_t n = l->count;
     l->code[n] = dls_probe_code(pc, what);

@@ -7,13 +7,15 @@
 
 #include <string.h>
 
-__thread dls_probe_lane *dls_probe_now;
+int dls_probe_hears_host;
+dls_probe_lane dls_probe_nobody = {.count = PROBE_ROOM - PROBE_RESERVE - 1};
+__thread dls_probe_lane *dls_probe_now = &dls_probe_nobody;
 
 /* note an access outside of kernels */
 static void outside(unsigned what, uint64_t word, const void *pc)
 {
     static const unsigned char size_of[] = {1, 2, 4, 8, 16, 1, 2, 4, 8, 16};
-    if (dls_probe.grid || what >= NOTE_BLOCK)
+    if (!dls_probe_hears_host || what >= NOTE_BLOCK)
         return;
     size_t size = what < NOTE_READ_RANGE ? size_of[what] : word >> NOTE_SIZE_SHIFT;
     int write = what >= NOTE_WRITE && what != NOTE_READ_RANGE && what != NOTE_ATOMIC_READ;
@@ -22,14 +24,20 @@ static void outside(unsigned what, uint64_t word, const void *pc)
         if (dls_probe.consumer[i] && dls_probe.consumer[i]->host)
             dls_probe.consumer[i]->host((uintptr_t)pc, address, size, write);
 }
+
+void dls_probe_outside(uint32_t code, uint64_t word)
+{
+    uint32_t offset = dls_probe_offset(code);
+    outside(offset & ((1u << NOTE_BITS) - 1), word,
+            (const void *)((uintptr_t)__executable_start + (offset >> NOTE_BITS)));
+}
 /* note an access */
 static inline __attribute__((always_inline)) void note(unsigned what, uint64_t word,
                                                        const void *pc)
 {
     dls_probe_lane *l = dls_probe_now;
-    if (__builtin_expect(l == NULL, 0)) {
-        if (dls_simt_probes)
-            outside(what, word, pc);
+    if (__builtin_expect(l == &dls_probe_nobody, 0)) {
+        outside(what, word, pc);
         return;
     }
     uint32_t n = l->count;
@@ -49,7 +57,7 @@ static inline __attribute__((always_inline)) void note(unsigned what, uint64_t w
     void name(const void *p)                                                      \
     {                                                                             \
         note(what, (uint64_t)p | (uint64_t)(bytes) << NOTE_SIZE_SHIFT, CALLER);   \
-        if (dls_probe_now)                                                        \
+        if (dls_probe_somebody())                                                 \
             dls_probe_tell_sync(dls_probe_now, p, what);                          \
     }
 #define SIZED_HOOKS(bytes, log2)                                                  \
@@ -109,7 +117,7 @@ UNALIGNED_HOOKS(16)
 void __sanitizer_cov_trace_pc(void);
 void __sanitizer_cov_trace_pc(void)
 {
-    if (dls_probe_now)
+    if (dls_probe_somebody())
         note(NOTE_BLOCK, 0, CALLER);
 }
 
@@ -167,14 +175,20 @@ typedef struct bounds_data {
     const type_name *array, *index;
 } bounds_data;
 
-void __ubsan_handle_out_of_bounds(bounds_data *data, uintptr_t index);
-void __ubsan_handle_out_of_bounds(bounds_data *data, uintptr_t index)
+void dls_probe_out_of_bounds(bounds_data *data, uintptr_t index, const void *pc);
+void dls_probe_out_of_bounds(bounds_data *data, uintptr_t index, const void *pc)
 {
     for (int i = 0; i < DLS_PROBE_CONSUMERS; i++)
         if (dls_probe.consumer[i] && dls_probe.consumer[i]->bounds)
-            dls_probe.consumer[i]->bounds((uintptr_t)CALLER, data->at.file,
+            dls_probe.consumer[i]->bounds((uintptr_t)pc, data->at.file,
                                           (int)data->at.line, (int)data->at.column,
                                           (long long)index, data->array->name);
+}
+
+void __ubsan_handle_out_of_bounds(bounds_data *data, uintptr_t index);
+void __ubsan_handle_out_of_bounds(bounds_data *data, uintptr_t index)
+{
+    dls_probe_out_of_bounds(data, index, CALLER);
 }
 /* note what wrappers do */
 void dls_probe_access(const void *p, size_t size, int write, const void *pc)

@@ -19,13 +19,15 @@ extern char __executable_start[];
 
 static inline uint32_t dls_probe_code(const void *pc, unsigned what)
 {
-    return (uint32_t)(uintptr_t)pc << NOTE_BITS | what;
+    return (uint32_t)(uintptr_t)pc + (what << (32 - NOTE_BITS));
 }
 
-/* The same, counted from the start of the program: ordered as the code is. */
+/* The place, counted from the start of the program, << NOTE_BITS | what happened there:
+ * ordered as the code is. */
 static inline uint32_t dls_probe_offset(uint32_t code)
 {
-    return code - ((uint32_t)(uintptr_t)__executable_start << NOTE_BITS);
+    uint32_t x = code - (uint32_t)(uintptr_t)__executable_start;
+    return x << NOTE_BITS | x >> (32 - NOTE_BITS);
 }
 /* define the log of a lane */
 enum { PROBE_ROOM = 512, PROBE_RESERVE = 4, PROBE_THREADS = DLS_SIMT_MAX_THREADS,
@@ -33,9 +35,9 @@ enum { PROBE_ROOM = 512, PROBE_RESERVE = 4, PROBE_THREADS = DLS_SIMT_MAX_THREADS
 
 typedef struct dls_probe_lane {
     uint32_t count, thread;
-    __attribute__((aligned(64))) uint32_t code[PROBE_ROOM];
+    uint32_t code[PROBE_ROOM];
     __attribute__((aligned(64))) uint64_t address[PROBE_ROOM];
-} dls_probe_lane;
+} __attribute__((aligned(64))) dls_probe_lane;
 
 _Static_assert(sizeof(dls_probe_lane) / 64 % 2 == 1, "neighbours in different sets");
 /* declare the state of probes */
@@ -61,15 +63,37 @@ typedef struct dls_probe_state {
 } dls_probe_state;
 
 extern dls_probe_state dls_probe;
-extern __thread dls_probe_lane *dls_probe_now;  // of the lane that runs, or NULL
+extern dls_probe_lane dls_probe_nobody;          // its count never changes
+extern int dls_probe_hears_host;                // somebody listens, and no kernel runs
+extern __thread dls_probe_lane *dls_probe_now;  // of the lane that runs, or of nobody
+
+static inline int dls_probe_somebody(void) { return dls_probe_now != &dls_probe_nobody; }
 /* declare the internals of probes */
 void dls_probe_full(dls_probe_lane *lane);  // makes room; other lanes may run
+void dls_probe_outside(uint32_t code, uint64_t word); // a note that no lane made
 void dls_probe_cut(dls_probe_lane *lane);   // hands over all that the lane has noted
 
 /* Hands the notes of a warp over. `open`: lanes that will go on, so that what comes next
  * in their logs is not known. */
 void dls_probe_consume(unsigned warp, uint32_t open);
 void dls_probe_forget_shapes(void);  // of all sites: a launch begins
+
+typedef struct dls_probe_view {  // a warp whose logs are read
+    dls_probe_lane *lane[DLS_SIMT_WARP];
+    unsigned number;
+    const unsigned *met;   // (32)
+} dls_probe_view;
+
+/* Of one note; `code` counts from the start of the program. `address` may be changed. */
+void dls_probe_request_of(const dls_probe_view *v, uint32_t code, uint32_t mask,
+                          uint64_t *address);
+dls_probe_site *dls_probe_find_site(uint32_t code);  // NULL: no memory
+
+/* 1: the warp's logs were a phrase, which has been handed over. */
+int dls_probe_play(const dls_probe_view *v, uint32_t mask);
+void dls_probe_learn(const dls_probe_view *v, uint32_t mask);  // equal logs
+void dls_probe_tell_repeated(void);   // at the end of a launch
+void dls_probe_forget_phrases(int only_if_many);
 
 void dls_probe_tell_sync(const dls_probe_lane *l, const volatile void *p, unsigned what);
 void dls_probe_access(const void *p, size_t size, int write, const void *pc);

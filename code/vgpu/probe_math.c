@@ -8,7 +8,7 @@
 static inline __attribute__((always_inline)) void note_special(const void *pc)
 {
     dls_probe_lane *l = dls_probe_now;
-    if (!l)
+    if (l == &dls_probe_nobody)
         return;
     uint32_t n = l->count;
     l->code[n] = dls_probe_code(pc, NOTE_SPECIAL);

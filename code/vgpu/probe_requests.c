@@ -16,11 +16,7 @@ enum { LANES = DLS_SIMT_WARP, AHEAD = 8 };
 
 typedef uint64_t four __attribute__((vector_size(32)));
 
-typedef struct view {  // a warp whose logs are read
-    dls_probe_lane *lane[LANES];
-    unsigned number;
-    const unsigned *met;   // (32)
-} view;
+typedef dls_probe_view view;
 
 /* decode a note */
 static const unsigned char KIND[] = {
@@ -92,6 +88,12 @@ static dls_probe_shape *find_site(uint32_t code)
             return *slot = s;
     }
     return *slot = make_site(code);
+}
+
+dls_probe_site *dls_probe_find_site(uint32_t code)
+{
+    dls_probe_shape *s = find_site(code);
+    return s ? &s->site : NULL;
 }
 
 unsigned dls_probe_site_count(void) { return site_count; }
@@ -189,7 +191,8 @@ static void hand_over_range(dls_probe_shape *s, dls_probe_request *r, uint64_t *
     }
 }
 /* make a request */
-static void make_request(const view *v, uint32_t code, uint32_t mask, uint64_t *address)
+void dls_probe_request_of(const view *v, uint32_t code, uint32_t mask,
+                          uint64_t *address)
 {
     unsigned what = code & ((1u << NOTE_BITS) - 1);
     dls_probe_shape *s = find_site(code);
@@ -253,7 +256,8 @@ static void consume_equal(const view *v, uint32_t mask)
             turn(to + 4, from + i);
         }
         for (unsigned k = 0; k < n; k++)
-            make_request(v, dls_probe_offset(first->code[p + k]), mask, address[k]);
+            dls_probe_request_of(v, dls_probe_offset(first->code[p + k]), mask,
+                                 address[k]);
     }
 }
 /* consume diverged logs */
@@ -310,7 +314,7 @@ static void consume_diverged(const view *v, uint32_t open, uint32_t *at)
         }
         for (int i = 0; i < LANES; i++)
             at[i] += mask >> i & 1;
-        make_request(v, least, mask, address);
+        dls_probe_request_of(v, least, mask, address);
     }
 }
 /* consume the logs of a warp */
@@ -334,15 +338,17 @@ static void keep_rest(dls_probe_lane *l, uint32_t read)
     memmove(l->address, l->address + read, l->count * sizeof *l->address);
 }
 
-static void consume(const view *v, uint32_t open)
+static void consume(const view *v, uint32_t mask, uint32_t open)
 {
-    uint32_t mask = 0, at[LANES] = {0};
-    for (int i = 0; i < LANES; i++)
-        mask |= (uint32_t)(v->lane[i]->count > 0) << i;
+    uint32_t at[LANES] = {0};
     if (!mask || (open & ~mask))
         return;
-    if (are_equal(v, mask)) {
-        consume_equal(v, mask);
+    int played = dls_probe_play(v, mask);
+    if (played || are_equal(v, mask)) {
+        if (!played) {
+            dls_probe_learn(v, mask);
+            consume_equal(v, mask);
+        }
         for (uint32_t rest = mask; rest; rest &= rest - 1)
             v->lane[__builtin_ctz(rest)]->count = 0;
     } else {
@@ -353,19 +359,34 @@ static void consume(const view *v, uint32_t open)
     }
 }
 
-void dls_probe_consume(unsigned warp, uint32_t open)
+/* The lanes that have noted something. Loops over the bits of a mask are left alone by
+ * the vectoriser, whose gathers are slow here. */
+static uint32_t open_view(view *v, dls_probe_lane **lane)
 {
     static dls_probe_lane nothing;
+    uint32_t mask = 0;
+    for (uint32_t rest = ~0u; rest; rest &= rest - 1) {
+        unsigned i = (unsigned)__builtin_ctz(rest);
+        v->lane[i] = lane[i] ? lane[i] : &nothing;
+        mask |= (uint32_t)(v->lane[i]->count > 0) << i;
+    }
+    return mask;
+}
+void dls_probe_consume(unsigned warp, uint32_t open)
+{
     dls_probe_lane *now = dls_probe_now, **lane = &dls_probe.lane[warp * LANES];
     view v = {.number = warp, .met = dls_probe.met + warp * LANES};
-    for (int i = 0; i < LANES; i++)
-        v.lane[i] = lane[i] ? lane[i] : &nothing;
-    dls_probe_now = NULL;  // a consumer's own accesses are nobody's
-    consume(&v, open);
+    uint32_t mask = open_view(&v, lane);
+    dls_probe_now = &dls_probe_nobody;  // a consumer's own accesses are nobody's
+    consume(&v, mask, open);
     dls_probe_now = now;
-    for (int i = 0; i < LANES; i++)
-        if (lane[i] && lane[i] != now && lane[i]->count == 0) {
-            dls_probe.spare[dls_probe.spares++] = lane[i];
-            lane[i] = NULL;
+    unsigned spares = dls_probe.spares;
+    for (uint32_t rest = ~0u; rest; rest &= rest - 1) {
+        dls_probe_lane **l = &lane[__builtin_ctz(rest)];
+        if (*l && *l != now && (*l)->count == 0) {
+            dls_probe.spare[spares++] = *l;
+            *l = NULL;
         }
+    }
+    dls_probe.spares = spares;
 }

@@ -173,7 +173,8 @@ dls_status dls_profile_begin(void)
 {
     static const dls_probe_consumer consumer = {
         .launch_begin = launch_begin, .launch_end = launch_end, .block_end = block_end,
-        .request = dls_profile_count, .shared_array = shared_array};
+        .request = dls_profile_count, .repeated = dls_profile_repeated,
+        .shared_array = shared_array};
     if (dls_profile_number >= 0)
         return DLS_FAIL(DLS_ERR_STATE, "a profile is being taken already");
     forget_kernels();

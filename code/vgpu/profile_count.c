@@ -49,6 +49,12 @@ static __attribute__((noinline)) dls_profile_site *first_touch(dls_probe_site *s
     s->c = (dls_profile_counters){0};
     return s;
 }
+
+static inline dls_profile_site *find_counters(dls_probe_site *site)
+{
+    dls_profile_site *s = site->slot[dls_profile_number];
+    return __builtin_expect(s && s->launch == launch, 1) ? s : first_touch(site);
+}
 /* count the sectors of a request */
 /* Puts the distinct numbers of what[i] for the lanes of the mask into out. */
 static unsigned distinct(const uint64_t *what, uint32_t mask, uint64_t *out)
@@ -171,8 +177,8 @@ static void count_flops(dls_profile_site *s, const dls_probe_request *r)
 
 void dls_profile_count(const dls_probe_request *r)
 {
-    dls_profile_site *s = r->site->slot[dls_profile_number];
-    if (__builtin_expect(!s || s->launch != launch, 0) && !(s = first_touch(r->site)))
+    dls_profile_site *s = find_counters(r->site);
+    if (!s)
         return;
     switch (r->kind) {
     case DLS_PROBE_BLOCK:
@@ -196,11 +202,56 @@ void dls_profile_count(const dls_probe_request *r)
             count_global(s, r);
     }
 }
+/* count a phrase */
+/* What a quiet request adds each time. */
+typedef struct gain {
+    dls_probe_site *site;
+    dls_profile_counters c;
+} gain;
+
+static gain gain_of(const dls_probe_request *r)
+{
+    gain g = {.site = r->site};
+    dls_profile_site *s = r->site->slot[dls_profile_number];
+    dls_profile_counters before = s->c;
+    s->c = g.c;
+    dls_profile_count(r);
+    g.c = s->c;
+    s->c = before;
+    return g;
+}
+
+void dls_profile_repeated(dls_probe_phrase *f, unsigned long long times)
+{
+    _Alignas(64) uint64_t address[LANES];
+    dls_probe_request r;
+    gain *gains = f->slot[dls_profile_number];
+    int known = gains != NULL;
+    if (!known && !(gains = malloc(f->quiet * sizeof *gains)))
+        return;
+    f->slot[dls_profile_number] = gains;
+    for (unsigned i = 0; i < f->quiet; i++) {
+        if (!known)
+            dls_probe_quiet(f, i, &r, address);
+        dls_probe_site *site = known ? gains[i].site : r.site;
+        dls_profile_site *s = find_counters(site);
+        if (!known && s)
+            gains[i] = gain_of(&r);
+        if (s)
+            dls_profile_add_times(&s->c, &gains[i].c, times);
+    }
+}
 /* add counters */
-void dls_profile_add(dls_profile_counters *to, const dls_profile_counters *from)
+void dls_profile_add_times(dls_profile_counters *to, const dls_profile_counters *from,
+                           uint64_t times)
 {
     uint64_t *a = (uint64_t *)to;
     const uint64_t *b = (const uint64_t *)from;
     for (size_t i = 0; i < sizeof *to / sizeof *a; i++)
-        a[i] += b[i];
+        a[i] += times * b[i];
+}
+
+void dls_profile_add(dls_profile_counters *to, const dls_profile_counters *from)
+{
+    dls_profile_add_times(to, from, 1);
 }

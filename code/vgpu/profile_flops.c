@@ -16,7 +16,7 @@ void __sanitizer_cov_trace_pc(void);
 /* weigh an instruction */
 #if defined(__x86_64__)
 enum { ARCHITECTURE = CS_ARCH_X86, MODE = CS_MODE_64, LONGEST = 15,
-       CALL = X86_INS_CALL, JUMP = X86_INS_JMP, RETURN = X86_INS_RET };
+       CALL = X86_INS_CALL, JUMP = X86_INS_JMP, RETURN = X86_INS_RET, MARK = X86_INS_NOP };
 
 /* addss 1, addps 4, vfmadd231sd 2; 0 for all others. */
 static unsigned flops_of(const cs_insn *i)
@@ -36,7 +36,8 @@ static unsigned flops_of(const cs_insn *i)
 }
 #else
 enum { ARCHITECTURE = CS_ARCH_ARM64, MODE = CS_MODE_ARM, LONGEST = 4,
-       CALL = ARM64_INS_BL, JUMP = ARM64_INS_B, RETURN = ARM64_INS_RET };
+       CALL = ARM64_INS_BL, JUMP = ARM64_INS_B, RETURN = ARM64_INS_RET,
+       MARK = ARM64_INS_NOP };
 
 static unsigned flops_of(const cs_insn *i)
 {
@@ -53,17 +54,20 @@ static unsigned flops_of(const cs_insn *i)
 }
 #endif
 /* walk over a basic block */
-static int is_hook(uint64_t target)
-{
-    return target == (uint64_t)(uintptr_t)&__sanitizer_cov_trace_pc;
-}
-
 /* Where a call or jump leads, or 0 when that is not written in it. */
 static uint64_t target_of(const cs_insn *i)
 {
     const char *digits = strstr(i->op_str, "0x");
     int direct = digits && !strchr(i->op_str, '[') && !strchr(i->op_str, ',');
     return direct ? strtoull(digits, NULL, 16) : 0;
+}
+
+/* A call of the hook, or the mark of a hook in place: see probed.h. */
+static int begins_block(const cs_insn *i)
+{
+    return (i->id == CALL &&
+            target_of(i) == (uint64_t)(uintptr_t)&__sanitizer_cov_trace_pc) ||
+           (i->id == MARK && strstr(i->op_str, "0x646c73"));
 }
 
 static void walk(csh decoder, cs_insn *i, uintptr_t pc,
@@ -75,7 +79,7 @@ static void walk(csh decoder, cs_insn *i, uintptr_t pc,
         uint64_t address = pc;
         if (!cs_disasm_iter(decoder, &code, &left, &address, i))
             return;
-        if (i->id == RETURN || (i->id == CALL && is_hook(target_of(i))))
+        if (i->id == RETURN || begins_block(i))
             return;
         unsigned flops = flops_of(i);
         if (flops)

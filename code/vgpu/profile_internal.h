@@ -29,7 +29,10 @@ typedef struct dls_profile_entry {
 extern int dls_profile_number;
 
 void dls_profile_count(const dls_probe_request *r);
+void dls_profile_repeated(dls_probe_phrase *phrase, unsigned long long times);
 void dls_profile_add(dls_profile_counters *to, const dls_profile_counters *from);
+void dls_profile_add_times(dls_profile_counters *to, const dls_profile_counters *from,
+                           uint64_t times);
 
 /* The sites that the present launch has touched, and their number. */
 unsigned dls_profile_touched(dls_probe_site ***sites);

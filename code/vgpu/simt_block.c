@@ -220,8 +220,7 @@ static void release(dls_simt_worker *w)
     w->waiting.head = NULL;
 }
 /* wait at a barrier */
-static __attribute__((noinline)) void look_closely(dls_simt_worker *w, dls_fiber *self,
-                                                   const void *pc)
+static __attribute__((noinline)) void look_closely(dls_simt_worker *w, dls_fiber *self)
 {
     const dls_fiber *other = w->waiting.head;
     if (!w->tracked)
@@ -229,9 +228,8 @@ static __attribute__((noinline)) void look_closely(dls_simt_worker *w, dls_fiber
     if (other && (other->line != self->line ||
                   (other->file != self->file && strcmp(other->file, self->file))))
         dls_block_warn_divergence(w, other, self);
-    if (dls_simt_probes)
-        dls_simt_probes->arrived(threadIdx.linear, pc);
-    w->line = dls_simt_probes ? 0 : self->line;
+    w->line = self->line;
+    w->file = self->file;
 }
 
 void dls_simt_barrier(const char *file, int line)
@@ -241,8 +239,10 @@ void dls_simt_barrier(const char *file, int line)
     self->file = file;
     self->line = line;
     self->waits_for = "__syncthreads";
-    if (__builtin_expect(line != w->line, 0))
-        look_closely(w, self, __builtin_return_address(0));
+    if (__builtin_expect(line != w->line || file != w->file, 0))
+        look_closely(w, self);
+    if (__builtin_expect(dls_simt_probes != NULL, 0))
+        dls_simt_probes->arrived(threadIdx.linear, NULL);
     if (--w->missing == 0) {
         release(w);
         return;

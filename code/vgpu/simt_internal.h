@@ -73,6 +73,7 @@ typedef struct dls_simt_worker {
     unsigned active;    // fibers that hold a thread
     unsigned missing;   // threads that have neither returned nor come to the barrier
     int line;           // of the barrier where a thread was last; 0: look closely
+    const char *file;   // likewise
     unsigned epoch;     // barriers passed by this block
     unsigned votes[2];  // predicates counted for the barrier of an even or odd epoch
     int tracked;        // some thread of this block has waited

@@ -341,3 +341,53 @@ Test(vgpu, profile_cache)
     dls_profile_cache_begin(16 * 128);
     cr_expect_eq(touch(0, 1, 0), 32u);       // a new launch finds it empty
 }
+/* count with and without phrases */
+__global__ void two_tiles(const float *in, float *out, int rounds)
+{
+    __shared__ float s[2][2][33], t[64];
+    int row = threadIdx.y, col = threadIdx.x, me = row * 32 + col;
+    float sum = 0;
+    for (int i = 0; i < rounds; i++) {
+        s[i % 2][row][col] = in[i * 64 + me];
+        __syncthreads();
+        for (int k = 0; k < 16; k++)
+            sum += s[i % 2][k % 2][col] * s[i % 2][row][k];
+        __syncthreads();
+        t[me] = expf(sum);
+        if (col < 20)
+            sum += t[me] + t[row * 32];
+        __syncthreads();
+    }
+    out[blockIdx.x * 64 + me] = sum;
+}
+static unsigned long heard, unheard;
+static void hear(const dls_probe_request *) { heard++; }
+static void unhear(dls_probe_phrase *f, unsigned long long times)
+{
+    unheard += f->quiet * times;
+}
+
+/* Counts while `listener` is attached; what it heard is that of the last seed. */
+static dls_profile_counters beside(const dls_probe_consumer *listener)
+{
+    return profiled("two_tiles", [&] {
+        int number = dls_probe_attach(listener);
+        heard = unheard = 0;
+        two_tiles<<<4, dim3(32, 2)>>>(x, y, 8);
+        OK(cudaDeviceSynchronize());
+        dls_probe_detach(number);
+    }).total;
+}
+
+Test(vgpu, profile_counts_phrases_like_requests)
+{
+    dls_probe_consumer knows = {}, wants_all = {};
+    knows.request = wants_all.request = hear;
+    knows.repeated = unhear;
+    dls_profile_counters a = beside(&knows);
+    unsigned long least = heard, most = heard + unheard;
+    dls_profile_counters b = beside(&wants_all);
+    cr_expect_eq(memcmp(&a, &b, sizeof a), 0);
+    cr_expect_eq(heard, most);
+    cr_expect_lt(2 * least, most, "%lu of %lu", least, most);
+}

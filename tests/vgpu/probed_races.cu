@@ -167,6 +167,73 @@ __global__ void wider_steps(float *x, int rounds)
 }
 FAULT(wider_steps, DLS_CHECK_UNINITIALISED, "byte 992 of the shared array 's'",
       float *x = device<float>(64); wider_steps<<<1, 61>>>(x, 4); OK(cudaFree(x)))
+/* race after many clean rounds */
+__global__ void late_write(const float *x, float *y, int rounds)
+{
+    __shared__ float s[64];
+    float sum = 0;
+    s[threadIdx.x] = x[threadIdx.x];
+    __syncthreads();
+    for (int i = 0; i < rounds; i++) {
+        for (int k = 0; k < 8; k++)
+            sum += s[(threadIdx.x + k) % 64]; // late_write
+        if (i == 6 && threadIdx.x >= 32)
+            s[threadIdx.x - 32] = 0; // late_write-other
+        __syncthreads();
+    }
+    y[blockIdx.x * 64 + threadIdx.x] = sum;
+}
+FAULT(late_write, DLS_CHECK_SHARED_RACE, "shared array 's'",
+      float *x = device<float>(320); late_write<<<4, 64>>>(x, x + 64, 7);
+      OK(cudaFree(x)))
+
+__global__ void late_barrier(const float *x, float *y, int rounds)
+{
+    __shared__ float s[64];
+    float sum = 0;
+    for (int i = 0; i < rounds; i++) {
+        s[threadIdx.x] = x[i]; // late_barrier
+        __syncthreads();
+        for (int k = 30; k < 34; k++)
+            sum += s[(threadIdx.x + k) % 64]; // late_barrier-other
+        if (i != 6)
+            __syncthreads();
+    }
+    y[blockIdx.x * 64 + threadIdx.x] = sum;
+}
+FAULT(late_barrier, DLS_CHECK_SHARED_RACE, "shared array 's'",
+      float *x = device<float>(264); late_barrier<<<4, 64>>>(x, x + 8, 8);
+      OK(cudaFree(x)))
+__global__ void same_half(int rounds)
+{
+    __shared__ int s[6][64];
+    int warp = threadIdx.x / 32;
+    for (int i = 0; i < rounds; i++) {
+        int half = i == 6 ? 0 : (i + warp) % 2;
+        for (int k = 0; k < 6; k++)
+            s[k][half * 32 + threadIdx.x % 32] = i; // same_half
+        __syncthreads();
+    }
+}
+FAULT(same_half, DLS_CHECK_SHARED_RACE, "two writes", same_half<<<4, 64>>>(8))
+
+__global__ void block_that_forgets(float *x, int rounds)
+{
+    __shared__ float s[64];
+    float sum = 0;
+    if (blockIdx.x != 3)
+        s[threadIdx.x] = 1;
+    __syncthreads();
+    for (int i = 0; i < rounds; i++) {
+        for (int k = 0; k < 8; k++)
+            sum += s[(threadIdx.x + k) % 64]; // block_that_forgets
+        __syncthreads();
+    }
+    x[blockIdx.x * 64 + threadIdx.x] = sum;
+}
+FAULT(block_that_forgets, DLS_CHECK_UNINITIALISED, "shared array 's'",
+      float *x = device<float>(256); block_that_forgets<<<4, 64>>>(x, 4);
+      OK(cudaFree(x)))
 /* race within a warp */
 __global__ void no_syncwarp(float *x)
 {

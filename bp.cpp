@@ -1,0 +1,97 @@
+#line 2108 "chapters/A-virtual-gpu-profile.md"
+/* What probes cost: a tiled matrix product, plain and probed, with nobody listening, with
+ * the profiler, with checker and profiler. One core; the least of many runs.
+ */
+#include <cuda_runtime.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#line 2126 "chapters/A-virtual-gpu-profile.md"
+enum { N = 128, T = 16, RUNS = 400 };
+
+__global__ void tiled(const float *__restrict__ A, const float *__restrict__ B,
+                      float *__restrict__ C)
+{
+    typedef float dls_type_a[T][T], dls_type_b[T][T]; DLS_SIMT_SHARED(a) DLS_SIMT_SHARED(b)
+    int row = blockIdx.y * T + threadIdx.y, col = blockIdx.x * T + threadIdx.x;
+    float sum = 0;
+    for (int t = 0; t < N; t += T) {
+        a[threadIdx.y][threadIdx.x] = A[row * N + t + threadIdx.x];
+        b[threadIdx.y][threadIdx.x] = B[(t + threadIdx.y) * N + col];
+        __syncthreads();
+#pragma GCC unroll 16
+        for (int k = 0; k < T; k++)
+            sum += a[threadIdx.y][k] * b[k][threadIdx.x];
+        __syncthreads();
+    }
+    C[row * N + col] = sum;
+}
+#line 2119 "chapters/A-virtual-gpu-profile.md"
+#line 2150 "chapters/A-virtual-gpu-profile.md"
+static double now()
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ns per multiply-add. */
+static double measure()
+{
+    float *x[3];
+    double best = 1e30;
+    for (float *&p : x) {
+        cudaMalloc(&p, N * N * sizeof(float));
+        cudaMemset(p, 0, N * N * sizeof(float));
+    }
+    for (int i = 0; i < RUNS; i++) {
+        double start = now();
+        dls_simt_launch(DLS_SIMT_KERNEL(tiled), dim3(N / T, N / T), dim3(T, T))(x[0], x[1], x[2]);
+        cudaDeviceSynchronize();
+        double spent = now() - start;
+        best = spent < best ? spent : best;
+    }
+    for (float *p : x)
+        cudaFree(p);
+    return best / N / N / N * 1e9;
+}
+#line 2120 "chapters/A-virtual-gpu-profile.md"
+#line 2182 "chapters/A-virtual-gpu-profile.md"
+/* The probed form of this program, with the given environment; what it measures. */
+static double measure_probed(const char *self, const char *environment)
+{
+    char command[4096];
+    double ns = 0;
+    snprintf(command, sizeof command, "%s DLS_THREADS=1 %s.probed only", environment,
+             self);
+    FILE *p = popen(command, "r");
+    if (!p || fscanf(p, "%lf", &ns) != 1)
+        ns = 0;
+    if (p)
+        pclose(p);
+    return ns;
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const cases[][2] = {
+        {"probed, nobody listens", ""}, {"profiler", "DLS_PROFILE=quiet"},
+        {"checker", "DLS_CHECK=1"},
+        {"checker and profiler", "DLS_CHECK=1 DLS_PROFILE=quiet"}};
+    dls_simt_configure(1, 1);
+    double plain = measure();
+    if (argc > 1) {
+        printf("%g\n", plain);
+        return 0;
+    }
+    printf("%-34s %8.2f ns\n", "tiled SGEMM 16x16, multiply-add", plain);
+    for (auto c : cases) {
+        double ns = measure_probed(argv[0], c[1]);
+        printf("%-34s %8.2f ns   ratio to plain %5.2f\n", c[0], ns, ns / plain);
+    }
+    return 0;
+}
+#line 2121 "chapters/A-virtual-gpu-profile.md"
