@@ -72,7 +72,6 @@ static int next_run(uint64_t *at, uint64_t end, run *out)
         out->words++;
     return 1;
 }
-
 static extent *extent_of(const dls_probe_phrase *f)
 {
     words k;
@@ -162,7 +161,6 @@ static int is_in_order(const run *r)
                (w[i] & DLS_RECORD_ATOMIC);
     return !bad;
 }
-
 static int all_in_order(dls_probe_phrase *f)
 {
     extent **r = (extent **)&f->slot[dls_checker.slot];

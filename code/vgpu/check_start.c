@@ -309,7 +309,8 @@ static const dls_vgpu_observer_table observer = {
 
 static const dls_probe_consumer consumer = {
     .launch_begin = launch_begin, .launch_end = launch_end, .block_begin = block_begin,
-    .block_end = block_end, .request = dls_check_request, .again = dls_check_again, .barrier = barrier,
+    .block_end = block_end, .request = dls_check_request, .again = dls_check_again,
+    .barrier = barrier,
     .shared_array = dls_check_shared_array, .host = dls_check_host, .bounds = bounds,
     .sync = sync_access, .fence = dls_check_fence, .diverged = diverged,
     .early_exit = early_exit, .source_lane = source_lane, .fault = fault,

@@ -157,14 +157,14 @@ static inline void note_four_readers(const look *l, dls_record *r, const uint64_
     const places one = {0, 0, 2, 2, 4, 4, 6, 6}, two = {1, 1, 3, 3, 5, 5, 7, 7};
     const places first = {-1, 0, -1, 0, -1, 0, -1, 0};
     eight records = *(eight *)r, readers = mine + *(const eight *)who;
-    places old = (places)(before(records, 0, l->floor) | before(records, l->first, l->bar));
+    places old = (places)(before(records, 0, l->floor) |
+                          before(records, l->first, l->bar));
     places old1 = __builtin_shuffle(old, one), old2 = __builtin_shuffle(old, two);
     eight threads = __builtin_shuffle(records, one) ^ readers;
     places same = (threads >> 32 & 1023) == 0;
     places change = (first & (old1 | (old2 & same))) | (~first & ~old1 & old2 & ~same);
     *(eight *)r = (readers & (eight)change) | (records & ~(eight)change);
 }
-
 static inline void note_readers(const look *l, const dls_check_site *s,
                                 dls_record (*r)[2], dls_record mine)
 {
@@ -189,7 +189,6 @@ static inline void note_writers(const dls_check_site *s, dls_record *w,
         memset(r[from], 0, n * sizeof r[0]);
     }
 }
-
 /* 1: all words are in order, and noted. 0: nothing was done. */
 static inline int touch_shape(const look *l, const window *v, const dls_check_site *s,
                               uint64_t first, dls_record mine)

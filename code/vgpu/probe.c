@@ -129,7 +129,6 @@ static void returned(unsigned thread)
     if (w->absent == ~0u)
         dls_probe_consume(thread / DLS_SIMT_WARP, 0);
 }
-
 static void arrived(unsigned thread, const void *pc);
 
 static __attribute__((noinline)) void arrived_full(unsigned thread, const void *pc)

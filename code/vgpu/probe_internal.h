@@ -77,7 +77,6 @@ void dls_probe_cut(dls_probe_lane *lane);   // hands over all that the lane has 
  * in their logs is not known. */
 void dls_probe_consume(unsigned warp, uint32_t open);
 void dls_probe_forget_shapes(void);  // of all sites: a launch begins
-
 typedef struct dls_probe_view {  // a warp whose logs are read
     dls_probe_lane *lane[DLS_SIMT_WARP];
     unsigned number;

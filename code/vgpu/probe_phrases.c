@@ -18,7 +18,8 @@ enum { MANY = 64 << 20 };   // bytes of phrases: learn no more
 
 /* define a phrase */
 typedef uint64_t eight __attribute__((vector_size(64), may_alias));
-typedef uint32_t eight_codes __attribute__((vector_size(32), aligned(4), may_alias));
+typedef uint32_t eight_codes
+    __attribute__((vector_size(32), aligned(4), may_alias));
 
 typedef struct phrase {
     dls_probe_phrase head;        // first: what consumers see
@@ -83,7 +84,6 @@ static int differ(const phrase *f, const dls_probe_lane *const *lane,
         any |= other[i] | others[i];
     return any != 0;
 }
-
 static int is_phrase(const phrase *f, const dls_probe_view *v, uint32_t mask)
 {
     const dls_probe_lane *first = v->lane[__builtin_ctz(mask)];
@@ -138,7 +138,6 @@ int dls_probe_play(const dls_probe_view *v, uint32_t mask)
     f->times++;
     return 1;
 }
-
 void dls_probe_tell_repeated(void)
 {
     for (phrase *f = all; f; f = f->next) {
@@ -160,7 +159,7 @@ static int is_plain(const dls_probe_lane *l, unsigned p)
     return what_of(l->code[p]) < NOTE_READ_RANGE && is_shared(l->address[p]);
 }
 
-/* May accesses to shared memory be quiet? Not beside others of it, nor beside meetings. */
+/* May accesses to shared memory be quiet? Not beside others of it, nor meetings. */
 static int may_be_quiet(const dls_probe_lane *l)
 {
     for (unsigned p = 0; p < l->count; p++) {
@@ -201,7 +200,6 @@ static phrase *make_phrase(unsigned count)
     f->order = (uint16_t *)(f->is_code + padded);
     return f;
 }
-
 static void sort_notes(phrase *f, const dls_probe_lane *first)
 {
     int plain = may_be_quiet(first);
@@ -219,7 +217,6 @@ static void sort_notes(phrase *f, const dls_probe_lane *first)
     for (unsigned p = 0; p < f->head.count; p++)
         f->order[at[f->is_quiet[p] != 0]++] = (uint16_t)p;
 }
-
 void dls_probe_learn(const dls_probe_view *v, uint32_t mask)
 {
     const dls_probe_lane *first = v->lane[__builtin_ctz(mask)];

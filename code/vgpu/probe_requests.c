@@ -337,7 +337,6 @@ static void keep_rest(dls_probe_lane *l, uint32_t read)
     memmove(l->code, l->code + read, l->count * sizeof *l->code);
     memmove(l->address, l->address + read, l->count * sizeof *l->address);
 }
-
 static void consume(const view *v, uint32_t mask, uint32_t open)
 {
     uint32_t at[LANES] = {0};

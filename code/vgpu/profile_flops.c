@@ -16,7 +16,8 @@ void __sanitizer_cov_trace_pc(void);
 /* weigh an instruction */
 #if defined(__x86_64__)
 enum { ARCHITECTURE = CS_ARCH_X86, MODE = CS_MODE_64, LONGEST = 15,
-       CALL = X86_INS_CALL, JUMP = X86_INS_JMP, RETURN = X86_INS_RET, MARK = X86_INS_NOP };
+       CALL = X86_INS_CALL, JUMP = X86_INS_JMP, RETURN = X86_INS_RET,
+       MARK = X86_INS_NOP };
 
 /* addss 1, addps 4, vfmadd231sd 2; 0 for all others. */
 static unsigned flops_of(const cs_insn *i)
