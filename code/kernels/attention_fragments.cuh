@@ -119,6 +119,12 @@ struct attention_bf16 {
         memcpy(&bits, &pair, sizeof bits);
         return bits;
     }
+    static __device__ float2 unpack(uint32_t bits)
+    {
+        __nv_bfloat162 pair;
+        memcpy(&pair, &bits, sizeof bits);
+        return __bfloat1622float2(pair);
+    }
     static __device__ void mma(float *d, const uint32_t *a, const uint32_t *b)
     {
         dls_mma_m16n8k16_bf16(d, a, b, d);
@@ -132,6 +138,12 @@ struct attention_fp16 {
         uint32_t bits;
         memcpy(&bits, &pair, sizeof bits);
         return bits;
+    }
+    static __device__ float2 unpack(uint32_t bits)
+    {
+        __half2 pair;
+        memcpy(&pair, &bits, sizeof bits);
+        return __half22float2(pair);
     }
     static __device__ void mma(float *d, const uint32_t *a, const uint32_t *b)
     {

@@ -17,10 +17,8 @@
 
 #include <stdint.h>
 
-#include "kernels/attention_fragments.cuh"
+#include "kernels/attention_tiles.cuh"
 #include "kernels/launch.cuh"
-
-enum { ROWS = 64, THREADS = 128 };
 
 /* define the tile sizes */
 template <int D> struct attention_tile {
@@ -73,28 +71,7 @@ static __device__ inline void leave_empty(const tensor_attention &a,
         a.lse[((size_t)w.b * a.s.H + w.h) * a.s.Tq + i] = -INFINITY;
 }
 
-/* swizzle the rows */
-/* Where piece `piece` (8 elements) of a row lies in a tile with D columns. */
-template <int D> static __device__ inline int swizzled(int row, int piece)
-{
-    return row * D + (piece ^ (D % 64 == 0 ? row % 8 : row / 2 % 4)) * 8;
-}
-
-/* fetch rows of a tile */
-/* Starts the copies of `count` rows, of which `rows` exist, with `pieces` pieces each. */
-template <int D>
-static __device__ inline void fetch_rows(uint16_t *tile, const uint16_t *from,
-                                         size_t stride, int count, int rows, int pieces)
-{
-    for (int e = threadIdx.x; e < count * (D / 8); e += THREADS) {
-        int row = e / (D / 8), piece = e % (D / 8);
-        int inside = row < rows && piece < pieces;
-        dls_cp_async_16_zfill(&tile[swizzled<D>(row, piece)],
-                              inside ? from + row * stride + piece * 8 : from,
-                              inside ? 16 : 0);
-    }
-}
-
+/* fetch a stage */
 /* Keys and values of tile j, as one group. */
 template <int D>
 static __device__ inline void fetch_stage(uint16_t *stage, const tensor_attention &a,
@@ -108,15 +85,6 @@ static __device__ inline void fetch_stage(uint16_t *stage, const tensor_attentio
 }
 
 /* multiply queries by keys */
-/* Rows row ... row + 15 of the queries, channels 16d ... 16d + 15. */
-template <int D>
-static __device__ inline void load_queries(uint32_t q[4], const uint16_t *queries,
-                                           int row, int d)
-{
-    int lane = threadIdx.x % 32;
-    dls_ldmatrix_x4(q, &queries[swizzled<D>(row + lane % 16, 2 * d + lane / 16)]);
-}
-
 template <int D, class format>
 static __device__ inline void multiply_scores(
     float s[][4], const uint32_t q[][4], const uint16_t *queries, const uint16_t *keys)
@@ -127,7 +95,7 @@ static __device__ inline void multiply_scores(
     for (int d = 0; d < D / 16; d++) {
         uint32_t again[4], b[4];
         if (tile::KEPT == 1)
-            load_queries<D>(again, queries, threadIdx.x / 32 * 16, d);
+            load_rows<D>(again, queries, threadIdx.x / 32 * 16, d);
         const uint32_t *a = tile::KEPT == 1 ? again : q[d % tile::KEPT];
 #pragma unroll
         for (int n = 0; n < tile::KEYS / 16; n++) {
@@ -135,57 +103,6 @@ static __device__ inline void multiply_scores(
             format::mma(s[2 * n], a, b);
             format::mma(s[2 * n + 1], a, b + 2);
         }
-    }
-}
-
-/* multiply weights by values */
-template <int D, class format>
-static __device__ inline void multiply_values(float o[][4], const float p[][4],
-                                              const uint16_t *values)
-{
-    int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int n = 0; n < attention_tile<D>::KEYS / 16; n++) {
-        uint32_t a[4], b[4];
-        attention_pack<format>(a, &p[2 * n]);
-#pragma unroll
-        for (int d = 0; d < D / 16; d++) {
-            dls_ldmatrix_x4_trans(b, &values[swizzled<D>(16 * n + lane % 16,
-                                                         2 * d + lane / 16)]);
-            format::mma(o[2 * d], a, b);
-            format::mma(o[2 * d + 1], a, b + 2);
-        }
-    }
-}
-
-/* store the output rows */
-/* Puts the warp's 16 rows from fragments into its rows of `tile`. */
-template <int D, class format>
-static __device__ inline void gather_rows(uint16_t *tile, int row, const float o[][4],
-                                          const float factor[2])
-{
-    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-#pragma unroll
-    for (int n = 0; n < D / 8; n++)
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            uint32_t pair = format::pack(o[n][2 * h] * factor[h],
-                                         o[n][2 * h + 1] * factor[h]);
-            *(uint32_t *)&tile[swizzled<D>(row + g + 8 * h, n) + 2 * t] = pair;
-        }
-}
-
-/* Copies rows row ... row + 15 of the tile to the output: the `rows` that exist. */
-template <int D>
-static __device__ inline void store_rows(uint16_t *out, size_t stride,
-                                         const uint16_t *tile, int row, int rows,
-                                         int pieces)
-{
-    for (int e = threadIdx.x % 32; e < 16 * (D / 8); e += 32) {
-        int r = row + e / (D / 8), piece = e % (D / 8);
-        if (r < rows && piece < pieces)
-            *(uint4 *)(out + r * stride + piece * 8) =
-                *(const uint4 *)&tile[swizzled<D>(r, piece)];
     }
 }
 
@@ -220,7 +137,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_tensor_kernel(tensor_att
     uint32_t q[tile::KEPT][4];
     #pragma unroll
     for (int d = 0; d < tile::KEPT; d++)
-        load_queries<D>(q[d], queries, row, d);
+        load_rows<D>(q[d], queries, row, d);
     float o[D / 8][4] = {};
     attention_rows rows = attention_rows_begin();
     for (int j = 0; j * tile::KEYS < most; j++) {
@@ -245,7 +162,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_tensor_kernel(tensor_att
             int at = dls_attention_position(&a.s, i, w.queries, w.keys), both[2] = {at, at + 8};
             attention_drop<tile::KEYS / 8>(s, gate, j * tile::KEYS, both);
         }
-        multiply_values<D, format>(o, s, stage + tile::KEYS * D);
+        multiply_values<D, tile::KEYS, format>(o, s, stage + tile::KEYS * D);
     }
     /* finish the block */
     float factor[2], lse[2];

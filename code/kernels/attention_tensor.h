@@ -33,6 +33,20 @@ dls_status dls_attention_tensor_forward(cudaStream_t stream, dls_attention_forma
                                         const void *k,  // rows of (Hk, D)
                                         const void *v); // rows of (Hk, D)
 
+/* 1 when dls_attention_tensor_backward can run the shape: as above, D up to 128, and no
+ * dropout. The gradients have the strides of what they belong to. */
+int dls_attention_tensor_backward_applies(const dls_attention_shape *s, const void *dq,
+                                          const void *dk, const void *dv,
+                                          const void *dout, const void *q, const void *k,
+                                          const void *v, const void *out);
+
+/* dls_attention_backward for 16-bit arrays. delta has room for (B, H, Tq). */
+dls_status dls_attention_tensor_backward(cudaStream_t stream, dls_attention_format format,
+                                         const dls_attention_shape *s, void *dq, void *dk,
+                                         void *dv, float *delta, const void *dout,
+                                         const void *q, const void *k, const void *v,
+                                         const void *out, const float *lse);
+
 #ifdef __cplusplus
 }
 #endif

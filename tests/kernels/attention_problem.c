@@ -166,6 +166,7 @@ typedef struct row {
     int keys;           // that the query sees
     double rho, lse;    // the relative error of a weight
     double out[WIDEST], size[WIDEST], values[WIDEST];  // o, A, sum of |v|
+    double weight[LONGEST];
 } row;
 
 /* The scores of the query; sets rho. */
@@ -213,7 +214,7 @@ static void reference(const problem *p, int b, int h, int i, row *r)
     /* average the values of a row */
     for (int j = 0; j < r->keys; j++) {
         const uint16_t *v = p->v + kv_at(p, b, h, j, p->s.v_row, p->s.v_sequence);
-        double weight = exp(s[j] - most) / sum;
+        double weight = r->weight[j] = exp(s[j] - most) / sum;
         if (p->s.dropout > 0)
             weight *= dls_attention_kept(&own, position, j);
         for (int d = 0; d < p->s.D; d++) {
@@ -226,16 +227,27 @@ static void reference(const problem *p, int b, int h, int i, row *r)
 }
 
 /* hold a problem to its bound */
+static const dls_precision *format_of(const problem *p)
+{
+    return p->format == DLS_ATTENTION_BF16 ? &dls_bf16 : &dls_f16;
+}
+
+/* How far channel d of the row may be off, before it is stored. */
+static double row_bound(const problem *p, const row *r, int d)
+{
+    double u = dls_precision_unit(format_of(p)), gamma = dls_gamma(r->keys, 0x1p-23);
+    double relative = (1 + u) * (1 + r->rho) * (1 + gamma) / (1 - r->rho - gamma) - 1;
+    return r->size[d] * relative + dls_precision_tiny(format_of(p)) * (r->values[d] + 1);
+}
+
 static void expect_row(const problem *p, int b, int h, int i, uint16_t *o)
 {
-    const dls_precision *f = p->format == DLS_ATTENTION_BF16 ? &dls_bf16 : &dls_f16;
     static row r;
     reference(p, b, h, i, &r);
-    double u = dls_precision_unit(f), gamma = dls_gamma(r.keys, 0x1p-23);
-    double relative = (1 + u) * (1 + r.rho) * (1 + gamma) / (1 - r.rho - gamma) - 1;
+    double u = dls_precision_unit(format_of(p)), gamma = dls_gamma(r.keys, 0x1p-23);
     for (int d = 0; d < p->s.D; d++) {
-        double got = attention_from_bits(p->format, o[d]), tiny = dls_precision_tiny(f);
-        double bound = r.size[d] * relative + tiny * (r.values[d] + 1) + u * fabs(got);
+        double got = attention_from_bits(p->format, o[d]);
+        double bound = row_bound(p, &r, d) + u * fabs(got);
         cr_assert(fabs(got - r.out[d]) <= bound, "sequence %d head %d query %d channel "
                   "%d: %g, not %g; bound %g", b, h, i, d, got, r.out[d], bound);
         o[d] = attention_to_bits(p->format, NAN);
@@ -265,5 +277,152 @@ void expect_attention(problem p)
     for (size_t i = 0; i < p.n_o; i++)
         cr_assert(isnan(attention_from_bits(p.format, p.o[i])), "element %zu was "
                   "written", i);
+    free_attention(&p);
+}
+
+/* differentiate a problem */
+typedef struct gradient {
+    double *want, *bound;
+} gradient;
+
+/* What one pair adds: x times the error of the factor y, and to the sum. */
+static void add_pair(gradient *g, size_t at, double y, double y_error, double x,
+                     double gamma)
+{
+    g->want[at] += y * x;
+    g->bound[at] += (y_error + gamma * (fabs(y) + y_error)) * fabs(x);
+}
+
+/* The sum over channels of dout and value j, and the sum of the absolute terms. */
+static double weight_gradient(const problem *p, const uint16_t *dout, const uint16_t *v,
+                              double *size)
+{
+    double sum = *size = 0;
+    for (int d = 0; d < p->s.D; d++) {
+        double x = attention_from_bits(p->format, dout[d]) *
+                   attention_from_bits(p->format, v[d]);
+        sum += x;
+        *size += fabs(x);
+    }
+    return sum;
+}
+
+/* delta of the row, and its error. */
+static double output_gradient(const problem *p, const row *r, const uint16_t *dout,
+                              double *error)
+{
+    double u = dls_precision_unit(format_of(p)), delta = *error = 0;
+    for (int d = 0; d < p->s.D; d++) {
+        double g = attention_from_bits(p->format, dout[d]);
+        double off = row_bound(p, r, d) + u * (fabs(r->out[d]) + row_bound(p, r, d));
+        delta += g * r->out[d];
+        *error += fabs(g) * (off + dls_gamma(p->s.D, 0x1p-24) * (fabs(r->out[d]) + off));
+    }
+    return delta;
+}
+
+/* Adds what query i of head h gives to dq, dk, dv. */
+static void differentiate_row(const problem *p, const uint16_t *all_dout, gradient g[3],
+                              int b, int h, int i)
+{
+    const dls_attention_shape *s = &p->s;
+    static row r;
+    reference(p, b, h, i, &r);
+    double u = dls_precision_unit(format_of(p));
+    double tiny = dls_precision_tiny(format_of(p)) + 0x1p-126;
+    double by_key = dls_gamma(r.keys + 2, 0x1p-23), delta_error, dp_size;
+    double by_query = dls_gamma(s->Tq * (s->H / s->Hk) + 2, 0x1p-23);
+    const uint16_t *dout = all_dout + o_at(p, b, h, i), *q = p->q + q_at(p, b, h, i);
+    double delta = output_gradient(p, &r, dout, &delta_error);
+    double off = r.rho + by_key + 0x1p-22 * (1 + fabs(r.lse));
+    double rho = (1 + r.rho) * exp(off) - 1 + 0x1p-21;
+    for (int j = 0; j < r.keys; j++) {
+        /* differentiate a pair */
+        size_t k_at = kv_at(p, b, h, j, s->k_row, s->k_sequence);
+        size_t v_at = kv_at(p, b, h, j, s->v_row, s->v_sequence);
+        double w = r.weight[j], dp = weight_gradient(p, dout, p->v + v_at, &dp_size);
+        double dp_error = dls_gamma(s->D, 0x1p-23) * dp_size;
+        double ds = w * (dp - delta);
+        double ds_error = w * ((1 + rho) * (dp_error + delta_error) +
+                               (rho + 0x1p-22) * (fabs(dp) + fabs(delta)));
+        ds_error += u * (fabs(ds) + ds_error) + tiny * (1 + fabs(dp) + fabs(delta));
+        for (int d = 0; d < s->D; d++) {
+            add_pair(&g[0], q_at(p, b, h, i) + d, s->scale * ds, s->scale * ds_error,
+                     attention_from_bits(p->format, p->k[k_at + d]), by_key);
+            add_pair(&g[1], k_at + d, s->scale * ds, s->scale * ds_error,
+                     attention_from_bits(p->format, q[d]), by_query);
+            add_pair(&g[2], v_at + d, w, w * (rho + u * (1 + rho)) + tiny,
+                     attention_from_bits(p->format, dout[d]), by_query);
+        }
+    }
+}
+
+static void expect_gradient_of(const problem *p, const char *name, const uint16_t *input,
+                               const uint16_t *got, const gradient *g, size_t n)
+{
+    double u = dls_precision_unit(format_of(p)), tiny = dls_precision_tiny(format_of(p));
+    for (size_t i = 0; i < n; i++) {
+        double x = attention_from_bits(p->format, got[i]);
+        double bound = g->bound[i] * (1 + u) + u * fabs(g->want[i]) + tiny;
+        if (isnan(attention_from_bits(p->format, input[i])))
+            cr_assert(isnan(x), "%s[%zu] was written", name, i);
+        else
+            cr_assert(fabs(x - g->want[i]) <= bound, "%s[%zu] = %g, not %g; bound %g",
+                      name, i, x, g->want[i], bound);
+    }
+}
+
+/* Runs the backward pass on copies; got[] are dq, dk, dv. */
+static void run_backward(const problem *p, const uint16_t *dout, uint16_t *got[3])
+{
+    dls_attention_shape s = p->s;
+    size_t rows = (size_t)s.B * s.H * s.Tq, starts = (size_t)(s.B + 1) * sizeof(int);
+    const size_t n[3] = {p->n_q, p->n_k, p->n_v};
+    void *q = to_device(p->q, 2 * p->n_q), *k = to_device(p->k, 2 * p->n_k);
+    void *v = to_device(p->v, 2 * p->n_v), *o = to_device(p->o, 2 * p->n_o);
+    void *g = to_device(dout, 2 * p->n_o), *lse = to_device(p->lse, 4 * rows), *d[3];
+    void *delta = to_device(p->lse, 4 * rows);
+    for (int i = 0; i < 3; i++)
+        d[i] = to_device(got[i], 2 * n[i]);
+    if (p->packed) {
+        s.starts_q = to_device(p->starts_q, starts);
+        s.starts_k = to_device(p->starts_k, starts);
+    }
+    OK(dls_attention_tensor_backward(0, p->format, &s, d[0], d[1], d[2], delta, g, q, k, v,
+                                     o, lse));
+    for (int i = 0; i < 3; i++)
+        CUDA(cudaMemcpy(got[i], d[i], 2 * n[i], cudaMemcpyDeviceToHost));
+    void *all[] = {q, k, v, o, g, lse, d[0], d[1], d[2], delta, (void *)s.starts_q,
+                   (void *)s.starts_k};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        CUDA(cudaFree(all[i]));
+}
+
+void expect_attention_gradients(problem p)
+{
+    static const char *const names[3] = {"dq", "dk", "dv"};
+    make_attention(&p);
+    run_attention(&p);
+    const size_t n[3] = {p.n_q, p.n_k, p.n_v};
+    const uint16_t *inputs[3] = {p.q, p.k, p.v};
+    uint16_t *dout = filled_with_nan(&p, p.n_o), *got[3];
+    gradient g[3];
+    for (int i = 0; i < 3; i++) {
+        got[i] = filled_with_nan(&p, n[i]);
+        g[i] = (gradient){calloc(n[i], 8), calloc(n[i], 8)};
+    }
+    for (int row = 0; row < p.s.B * p.s.H * p.s.Tq; row++) {
+        int i = row % p.s.Tq, h = row / p.s.Tq % p.s.H, b = row / p.s.Tq / p.s.H;
+        if (i >= queries_of(&p, b))
+            continue;
+        draw(&p, dout + o_at(&p, b, h, i), 4, (uint64_t)row * 256);
+        differentiate_row(&p, dout, g, b, h, i);
+    }
+    run_backward(&p, dout, got);
+    for (int i = 0; i < 3; i++) {
+        expect_gradient_of(&p, names[i], inputs[i], got[i], &g[i], n[i]);
+        free(got[i]), free(g[i].want), free(g[i].bound);
+    }
+    free(dout);
     free_attention(&p);
 }

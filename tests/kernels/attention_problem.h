@@ -41,4 +41,5 @@ void make_attention(problem *p);    // allocates and draws the arrays
 void run_attention(problem *p);     // fills o and lse
 void free_attention(problem *p);
 void expect_attention(problem p);   // all of these, and holds the result to the bound
+void expect_attention_gradients(problem p);  // of dls_attention_tensor_backward
 #endif
