@@ -26,11 +26,13 @@ extern "C" dls_status dls_attention_choose(const dls_attention_shape *s, dls_dty
     int asked = few_queries(s, dtype) && s->Tk >= 256 ? DLS_ATTENTION_DECODE
                                                       : DLS_ATTENTION_TENSOR;
     if (word != nullptr && *word != 0)
-        for (asked = 0; asked < DLS_ATTENTION_WAYS && strcmp(word, names[asked]) != 0; asked++)
-            ;
+        for (asked = 0; asked < DLS_ATTENTION_WAYS; asked++)
+            if (strcmp(word, names[asked]) == 0)
+                break;
     if (asked == DLS_ATTENTION_WAYS)
         return DLS_FAIL(DLS_ERR_INPUT,
-                        "DLS_ATTENTION: expected naive, flash, tensor or decode, got \"%.40s\"", word);
+                        "DLS_ATTENTION: expected naive, flash, tensor or decode, "
+                        "got \"%.40s\"", word);
     if (asked == DLS_ATTENTION_DECODE && !few_queries(s, dtype))
         asked = DLS_ATTENTION_TENSOR;
     if (asked == DLS_ATTENTION_TENSOR && dtype != DLS_BF16)
@@ -86,7 +88,8 @@ static dls_status decode_forward(dls_ctx *ctx, const dls_attention_shape *s, voi
     return status;
 }
 
-extern "C" dls_status dls_attention_forward(dls_ctx *ctx, const dls_attention_shape *shape,
+extern "C" dls_status dls_attention_forward(dls_ctx *ctx,
+                                            const dls_attention_shape *shape,
                                             void *out, void *lse, const void *q,
                                             const void *k, const void *v)
 {
@@ -111,11 +114,13 @@ extern "C" dls_status dls_attention_forward(dls_ctx *ctx, const dls_attention_sh
     return dls_attention_flash_forward(ctx, &s, out, lse, q, k, v);
 }
 
-extern "C" dls_status dls_attention_backward(dls_ctx *ctx, const dls_attention_shape *shape,
-                                             void *dq, void *dk, void *dv, void *temporary,
+extern "C" dls_status dls_attention_backward(dls_ctx *ctx,
+                                             const dls_attention_shape *shape,
+                                             void *dq, void *dk, void *dv,
+                                                 void *temporary,
                                              const void *dout, const void *q,
-                                             const void *k, const void *v, const void *out,
-                                             const void *lse)
+                                             const void *k, const void *v,
+                                                 const void *out, const void *lse)
 {
     dls_attention_shape s = *shape;
     dls_attention_way way;

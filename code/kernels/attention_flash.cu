@@ -1,6 +1,7 @@
 /* code/kernels/attention_flash.cu: from chapters/10-flash-attention-kernels.md. Edit the chapter, or edit here and run "make untangle". */
-/* Flash attention, forward (Dao et al. 2022, algorithm 1; loops as in Dao 2023): one block
- * per tile of queries walks over the keys; nothing of size Tq x Tk is ever stored. */
+/* Flash attention, forward (Dao et al. 2022, algorithm 1; loops as in Dao 2023): one
+ * block per tile of queries walks over the keys; nothing of size Tq x Tk is ever stored.
+ * */
 #include "kernels/attention_flash.cuh"
 
 #define DLS_HOST_HEADER "kernels/attention_flash_host.h"
@@ -111,7 +112,8 @@ extern "C" dls_status dls_attention_flash_forward(dls_ctx *ctx,
                                                   const void *v)
 {
     return DLS_BY_TYPE(ctx, FLASH_BY_WIDTH(
-        s->D, flash_forward<W>(ctx, *s, (real *)out, (dls_acc<real> *)lse, (const real *)q,
+        s->D,
+            flash_forward<W>(ctx, *s, (real *)out, (dls_acc<real> *)lse, (const real *)q,
                                (const real *)k, (const real *)v)));
 }
 

@@ -56,7 +56,8 @@ struct flash_rows {
 };
 
 template <typename real>
-__device__ inline flash_rows<real> flash_head(real *data, const int *starts, size_t sequence,
+__device__ inline flash_rows<real> flash_head(real *data, const int *starts,
+                                              size_t sequence,
                                               size_t row, int b, int h, int D, int count)
 {
     size_t at = dls_attention_at(starts, sequence, row, b) + (size_t)h * D;
@@ -85,7 +86,8 @@ struct alignas(16) flash_quad {
 
 /* sum[i][j] += own row y + 16 i times other row x + 16 j, over W channels. */
 template <int W, int TR, int TC, typename acc>
-__device__ inline void flash_multiply(acc (&sum)[TR][TC], const acc *own, const acc *other)
+__device__ inline void flash_multiply(acc (&sum)[TR][TC], const acc *own,
+                                      const acc *other)
 {
     const int pitch = flash_tile<acc, W>::PITCH, per = flash_tile<acc, W>::PER;
     const int x = threadIdx.x % 16, y = threadIdx.x / 16;
@@ -147,7 +149,8 @@ __device__ inline void flash_write_weights(acc *weights, const acc (&p)[TR][TC])
 
 /* x[first + y + 16 i][x + 16 n] = factor * sum[i][n], where there is such an element. */
 template <int W, int TR, typename acc, typename real>
-__device__ inline void flash_store(const flash_rows<real> &to, const acc (&sum)[TR][W / 16],
+__device__ inline void flash_store(const flash_rows<real> &to,
+                                   const acc (&sum)[TR][W / 16],
                                    int first, int D, acc factor)
 {
     const int x = threadIdx.x % 16, y = threadIdx.x / 16;

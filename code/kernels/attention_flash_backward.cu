@@ -143,8 +143,8 @@ flash_backward_kernel(flash_backward_arguments<real> a)
                                         s.D, queries);
     flash_store<W>(to_first, for_first, first, s.D, (acc)s.scale);
     if (by_key)
-        flash_store<W>(flash_head(a.dv, s.starts_k, s.v_sequence, s.v_row, b, shared, s.D, keys),
-                       for_second, first, s.D, acc(1));
+        flash_store<W>(flash_head(a.dv, s.starts_k, s.v_sequence, s.v_row, b, shared, s.D,
+                                  keys), for_second, first, s.D, acc(1));
 }
 
 /* launch the flash backward pass */
@@ -180,8 +180,8 @@ static dls_status flash_backward(dls_ctx *ctx, const flash_backward_arguments<re
     DLS_CHARGE_ON_HOST(ctx);
     flash_announce("flash backward by query",
                    dls_flash_backward_cost(&a.s, ctx->dtype, tile::R, tile::C, 0));
-    DLS_RUN_ON_HOST(ctx, dls_attention_flash_backward, a.s, a.dq, a.dk, a.dv, temporary, a.dout,
-                    a.q, a.k, a.v, out, a.lse);
+    DLS_RUN_ON_HOST(ctx, dls_attention_flash_backward, a.s, a.dq, a.dk, a.dv, temporary,
+                    a.dout, a.q, a.k, a.v, out, a.lse);
     if (rows > 0) {
         flash_announce("flash delta", dls_flash_delta_cost(&a.s, ctx->dtype));
         flash_delta_kernel<real><<<dls_blocks(rows, 4), 128, 0, ctx->stream>>>(

@@ -202,15 +202,16 @@ static void walk_back_group(const dls_attention_shape *s, int b, int shared, bac
 #endif
 }
 
-void DLS_HOST_NAME(dls_attention_flash_backward)(dls_attention_shape s, real *dq, real *dk,
-                                                 real *dv, acc *temporary,
+void DLS_HOST_NAME(dls_attention_flash_backward)(dls_attention_shape s, real *dq,
+                                                 real *dk, real *dv, acc *temporary,
                                                  const real *dout, const real *q,
                                                  const real *k, const real *v,
                                                  const real *out, const acc *lse)
 {
     DLS_PARALLEL_TASKS((size_t)s.B * s.H * s.Tq * s.Tk * s.D)
     for (int n = 0; n < s.B * s.Hk; n++) {
-        backward a = {.q = q, .k = k, .v = v, .dout = dout, .out = out, .lse = lse, .dq = dq};
+        backward a =
+            {.q = q, .k = k, .v = v, .dout = dout, .out = out, .lse = lse, .dq = dq};
         acc *sums = temporary + 2 * (size_t)n * s.Tk * s.D;
         walk_back_group(&s, n / s.Hk, n % s.Hk, a, dk, dv, sums);
     }

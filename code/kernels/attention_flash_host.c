@@ -184,13 +184,13 @@ static void attend_tile(const dls_attention_shape *s, int b, int h, int first, r
         attend_one(&l, r, out, lse, q, k, v);
 }
 
-void DLS_HOST_NAME(dls_attention_flash_forward)(dls_attention_shape s, real *out, acc *lse,
-                                                const real *q, const real *k,
+void DLS_HOST_NAME(dls_attention_flash_forward)(dls_attention_shape s, real *out,
+                                                acc *lse, const real *q, const real *k,
                                                 const real *v)
 {
     const int tiles = (s.Tq + LANES - 1) / LANES;
     DLS_PARALLEL_TASKS((size_t)s.B * s.H * s.Tq * s.Tk * s.D)
     for (int i = 0; i < s.B * s.H * tiles; i++)
-        attend_tile(&s, i / tiles / s.H, i / tiles % s.H, i % tiles * LANES, out, lse, q, k,
-                    v);
+        attend_tile(&s, i / tiles / s.H, i / tiles % s.H, i % tiles * LANES, out, lse, q,
+                    k, v);
 }

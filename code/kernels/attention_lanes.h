@@ -6,9 +6,8 @@
  *   keys   │  S^T = K Q^T, then P^T       │   no maximum and no sum crosses lanes
  *    │     └──────────────────────────────┘
  *    ▼
- * Everything is a sum of numbers times rows; add_products does all of it. Tried before:
- * keys as lanes. It had to transpose each tile of keys for each tile of queries, and took
- * a third longer. */
+ * Everything is a sum of numbers times rows; add_products does all of it. With keys as
+ * lanes instead, each tile of keys would be transposed for each tile of queries. */
 #ifndef DLS_KERNELS_ATTENTION_LANES_H
 #define DLS_KERNELS_ATTENTION_LANES_H
 
@@ -37,8 +36,8 @@ typedef acc tile[MOST][LANES] __attribute__((aligned(64)));
 /* add products */
 /* Four rows of out, n vectors of each: out[m] += sum over k of a[m, k] * b[k]. */
 static inline __attribute__((always_inline))
-void add_block(acc *out, size_t out_row, const acc *a, size_t a_m, size_t a_k, const acc *b,
-               size_t b_row, int K, const int n)
+void add_block(acc *out, size_t out_row, const acc *a, size_t a_m, size_t a_k,
+               const acc *b, size_t b_row, int K, const int n)
 {
     vec sum[4][WIDE];
     #pragma GCC unroll 4
@@ -112,7 +111,8 @@ static void turn_rows(tile to, const real *x, size_t x_row, int rows, int D, acc
 }
 
 /* x[r][d] = to[d][r] * factor[r]. */
-static void turn_back(real *x, size_t x_row, tile from, const acc *factor, int rows, int D)
+static void turn_back(real *x, size_t x_row, tile from, const acc *factor, int rows,
+                      int D)
 {
     for (int r = 0; r < rows; r++)
         for (int d = 0; d < D; d++)

@@ -8,9 +8,11 @@ set ylabel "µs on a virtual H100"
 set key top left
 naive = "< grep ^naive build/attention/time.txt"
 flash = "< grep ^flash build/attention/time.txt"
-plot naive using 2:3 with linespoints pt 7 ps 0.7 lw 2 lc rgb orange title "naive forward", \
+plot naive using 2:3 with linespoints pt 7 ps 0.7 lw 2 lc rgb orange \
+       title "naive forward", \
      naive using 2:4 with linespoints pt 6 ps 0.7 lw 2 dt 2 lc rgb orange \
        title "naive backward", \
-     flash using 2:3 with linespoints pt 7 ps 0.7 lw 2 lc rgb blue title "flash forward", \
+     flash using 2:3 with linespoints pt 7 ps 0.7 lw 2 lc rgb blue \
+       title "flash forward", \
      flash using 2:4 with linespoints pt 6 ps 0.7 lw 2 dt 2 lc rgb blue \
        title "flash backward"

@@ -1,6 +1,6 @@
 /* code/kernels/attention_traffic.c: from chapters/10-flash-attention-kernels.md. Edit the chapter, or edit here and run "make untangle". */
-/* The formulas of the chapter: every own tile is loaded once, and per own tile every other
- * tile that it sees anything of. */
+/* The formulas of the chapter: every own tile is loaded once, and per own tile every
+ * other tile that it sees anything of. */
 #include "kernels/attention_traffic.h"
 
 /* count the rows that pass by */
@@ -37,10 +37,11 @@ static double share_of_pairs(const dls_attention_shape *s)
 }
 
 /* cost the flash kernels */
-dls_flash_cost dls_flash_forward_cost(const dls_attention_shape *s, dls_dtype dtype, int R,
-                                      int C)
+dls_flash_cost dls_flash_forward_cost(const dls_attention_shape *s, dls_dtype dtype,
+                                      int R, int C)
 {
-    double size = dls_dtype_size(dtype), acc = dls_dtype_size(dls_dtype_accumulator(dtype));
+    double size = dls_dtype_size(dtype);
+    double acc = dls_dtype_size(dls_dtype_accumulator(dtype));
     double passing = s->B * s->H * rows_by_query(s, R, C) * share_of_pairs(s);
     double own = 2 * s->tokens_q * s->H;                   // q and out
     return (dls_flash_cost){(4.0 * s->D + 5) * s->pairs * s->H,
@@ -50,15 +51,17 @@ dls_flash_cost dls_flash_forward_cost(const dls_attention_shape *s, dls_dtype dt
 
 dls_flash_cost dls_flash_delta_cost(const dls_attention_shape *s, dls_dtype dtype)
 {
-    double size = dls_dtype_size(dtype), acc = dls_dtype_size(dls_dtype_accumulator(dtype));
+    double size = dls_dtype_size(dtype);
+    double acc = dls_dtype_size(dls_dtype_accumulator(dtype));
     double rows = s->tokens_q * s->H;
     return (dls_flash_cost){2 * rows * s->D, 2 * rows * s->D * size + rows * acc};
 }
 
-dls_flash_cost dls_flash_backward_cost(const dls_attention_shape *s, dls_dtype dtype, int R,
-                                       int C, int by_key)
+dls_flash_cost dls_flash_backward_cost(const dls_attention_shape *s, dls_dtype dtype,
+                                       int R, int C, int by_key)
 {
-    double size = dls_dtype_size(dtype), acc = dls_dtype_size(dls_dtype_accumulator(dtype));
+    double size = dls_dtype_size(dtype);
+    double acc = dls_dtype_size(dls_dtype_accumulator(dtype));
     double passing = s->B * s->H * share_of_pairs(s);
     double own = by_key ? 4 * s->tokens_k * s->Hk : 3 * s->tokens_q * s->H, statistics;
     passing *= by_key ? rows_by_key(s, R, C) : rows_by_query(s, R, C);

@@ -13,10 +13,10 @@ extern "C" {
 typedef struct dls_flash_cost { double flops, bytes; } dls_flash_cost;
 
 /* Own tiles of R rows, other tiles of C. The shape is complete. */
-dls_flash_cost dls_flash_forward_cost(const dls_attention_shape *s, dls_dtype dtype, int R,
-                                      int C);
-dls_flash_cost dls_flash_backward_cost(const dls_attention_shape *s, dls_dtype dtype, int R,
-                                       int C, int by_key);
+dls_flash_cost dls_flash_forward_cost(const dls_attention_shape *s, dls_dtype dtype,
+                                      int R, int C);
+dls_flash_cost dls_flash_backward_cost(const dls_attention_shape *s, dls_dtype dtype,
+                                       int R, int C, int by_key);
 dls_flash_cost dls_flash_delta_cost(const dls_attention_shape *s, dls_dtype dtype);
 
 /* R and C of the kernels for an element type and a head size. */

@@ -17,8 +17,8 @@ typedef enum dls_attention_way {
     DLS_ATTENTION_WAYS
 } dls_attention_way;
 
-/* What DLS_ATTENTION says, if it can do this shape; else the best that can. DLS_ERR_INPUT:
- * it names no way. */
+/* What DLS_ATTENTION says, if it can do this shape; else the best that can.
+ * DLS_ERR_INPUT: it names no way. */
 dls_status dls_attention_choose(const dls_attention_shape *s, dls_dtype dtype,
                                 dls_attention_way *way);
 

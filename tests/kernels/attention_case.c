@@ -48,7 +48,8 @@ static double *nans(kcase *k, size_t n)
 }
 
 /* NaN in the gaps, random or zero where there are heads. */
-static double *heads_of(kcase *k, const acase *a, int array, unsigned stream, double range)
+static double *heads_of(kcase *k, const acase *a, int array, unsigned stream,
+                        double range)
 {
     double *x = nans(k, a->size[array]);
     double *from = kcase_random(k, a->size[array], stream, -range, range);
@@ -126,7 +127,9 @@ static void refer_weights(const kcase *k, acase *a, query *r)
     double roundings = rounding(k, 2 * r->seen + 16) + rounding(k, 2) * r->spread;
     size_t at = ((size_t)r->b * a->s.H + r->h) * a->s.Tq + r->i;
     a->lse[at] = r->seen > 0 ? most + log(sum) : -INFINITY;
-    r->lse_error = r->seen > 0 ? r->error + roundings + rounding(k, 2) * fabs(a->lse[at]) : 0;
+    r->lse_error = r->error + roundings;
+    if (r->seen > 0)
+        r->lse_error += rounding(k, 2) * fabs(a->lse[at]);
     a->lse_e[at] = r->lse_error;
     r->relative = expm1(2 * r->error + roundings);
 }
@@ -151,7 +154,8 @@ static void refer_output(const kcase *k, acase *a, const query *r)
             double v = a->x[V][acase_at(a, V, r->b, j, shared, d)];
             double w = r->weight[j] * kept(a, r, j);
             a->x[OUT][o] += w * v;
-            a->x_e[OUT][o] += ((r->relative + rounding(k, r->seen + 4)) * w + 1e-37) * fabs(v);
+            a->x_e[OUT][o] += ((r->relative + rounding(k, r->seen + 4)) * w + 1e-37)
+                * fabs(v);
         }
 }
 
@@ -200,7 +204,8 @@ static void refer_gradient(const kcase *k, acase *a, const query *r, gradient *g
         double relative = r->relative + expm1(again);
         double ds = a->s.scale * w * (g->dw[j] - g->delta);
         double ds_e = fabs(a->s.scale) * (w + 1e-37)
-                      * ((relative + rounding(k, 6)) * size + g->dw_error + g->delta_error);
+                      * ((relative + rounding(k, 6)) * size + g->dw_error
+                         + g->delta_error);
         for (int d = 0; d < a->s.D; d++) {
             /* add a pair to the gradients */
             size_t q = acase_at(a, Q, r->b, r->i, r->h, d), key = acase_at(a, K, r->b, j, shared, d);
@@ -221,7 +226,8 @@ void acase_refer(const kcase *k, acase *a)
 {
     double *room = malloc(3 * (a->s.Tk + 1) * sizeof *room);
     for (int b = 0; b < a->s.B; b++) {
-        int queries = dls_attention_queries(&a->s, b), keys = dls_attention_keys(&a->s, b);
+        int queries = dls_attention_queries(&a->s, b);
+        int keys = dls_attention_keys(&a->s, b);
         for (int n = 0; n < a->s.H * queries; n++) {
             int i = n % queries, last = a->s.causal ? i + keys - queries : keys - 1;
             query r = {.b = b, .h = n / queries, .i = i, .keys = keys, .score = room,

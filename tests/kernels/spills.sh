@@ -28,5 +28,5 @@ awk '/Compiling entry|Function properties for/ { name = $NF }
      /spill stores/ && !/ 0 bytes spill stores, 0 bytes spill loads/ {
          print FILENAME ": " name ": " $0; bad = 1 }
      /Used [0-9]+ registers/ { kernels++ }
-     END { print kernels " kernels compiled, " (bad ? "some spill" : "none spills"); exit bad }' \
-    $work/*.log
+     END { print kernels " kernels compiled, " (bad ? "some spill" : "none spills")
+           exit bad }' $work/*.log

@@ -64,6 +64,18 @@ static void run_every_sum(kcase *k)
         OK(packed_attention_forward(k, y, att, qkv, B, T, C, H));
         OK(packed_attention_backward(k, dqkv, scratch, dy, qkv, att, B, T, C, H));
     }
+    /* call flash attention with a sum */
+    dls_attention_shape shape = {.B = B, .Tq = T, .Tk = T, .H = H, .Hk = H, .D = C / H,
+                                 .causal = 1, .dropout = 0.1, .q_row = 3 * C, .k_row = 3 * C,
+                                 .v_row = 3 * C};
+    size_t step = C * dls_dtype_size(k->ctx.dtype);
+    void *lse = kcase_space_acc(k, N * H), *room = kcase_space_acc(k, 2 * N * C);
+    char *q = qkv, *dq = kcase_space(k, 3 * N * C);
+    OK(dls_attention_forward(&k->ctx, &shape, y, lse, q, q + step, q + 2 * step));
+    hash_array(kcase_get(k, y, N * C), N * C);
+    OK(dls_attention_backward(&k->ctx, &shape, dq, dq + step, dq + 2 * step, room, dy, q,
+                              q + step, q + 2 * step, y, lse));
+    hash_array(kcase_get(k, dq, 3 * N * C), 3 * N * C);
     OK(dls_cross_entropy_forward(&k->ctx, m, r, z, t, N, V, V));
     OK(dls_cross_entropy_backward(&k->ctx, z, z, r, t, 0.1, N, V, V));
     OK(dls_sum(&k->ctx, one, big, LONG));

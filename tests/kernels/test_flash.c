@@ -7,7 +7,8 @@
 /* list combinations */
 enum { LENGTH, HEAD, SHARING, LENGTHS, CAUSAL, DROPOUT, FACTORS };
 static const int level_count[FACTORS] = {5, 6, 3, 3, 2, 2};
-static const int length_level[] = {1, 7, 63, 65, 127}, head_level[] = {64, 96, 128, 256, 33, 5};
+static const int length_level[] = {1, 7, 63, 65, 127};
+static const int head_level[] = {64, 96, 128, 256, 33, 5};
 enum { FIXED, PACKED, CACHE };
 
 static const int combinations[][FACTORS] = {
@@ -36,8 +37,8 @@ Test(kernels, flash_combinations_hold_every_pair)
         for (int g = f + 1; g < FACTORS; g++)
             for (int a = 0; a < level_count[f]; a++)
                 for (int b = 0; b < level_count[g]; b++)
-                    cr_expect(occurs(f, a, g, b), "level %d of factor %d with %d of %d", a,
-                              f, b, g);
+                    cr_expect(occurs(f, a, g, b), "level %d of factor %d with %d of %d",
+                              a, f, b, g);
 }
 
 /* make the shape of a combination */
@@ -80,8 +81,8 @@ static void check_combinations(kcase *k, int head)
         if (c[HEAD] != head)
             continue;
         dls_attention_shape s = shape_of(c, starts, lengths);
-        snprintf(what, sizeof what, "combination %d %d %d %d %d %d", c[0], c[1], c[2], c[3],
-                 c[4], c[5]);
+        snprintf(what, sizeof what, "combination %d %d %d %d %d %d", c[0], c[1], c[2],
+                 c[3], c[4], c[5]);
         acase_check(k, s, 1.5, what);
     }
 }
@@ -100,7 +101,8 @@ KERNEL_TEST(flash_corners)
         {.B = 1, .Tq = 70, .Tk = 3, .H = 2, .Hk = 1, .D = 8, .causal = 1},
         {.B = 2, .Tq = 1, .Tk = 200, .H = 4, .Hk = 2, .D = 16, .causal = 1},
         {.B = 1, .Tq = 2, .Tk = 150, .H = 2, .Hk = 2, .D = 64, .dropout = 0.9, .seed = 1},
-        {.B = 1, .Tq = 200, .Tk = 200, .H = 1, .Hk = 1, .D = 32, .causal = 1, .scale = -0.4},
+        {.B = 1, .Tq = 200, .Tk = 200, .H = 1, .Hk = 1, .D = 32, .causal = 1,
+         .scale = -0.4},
         {.B = 1, .Tq = 130, .Tk = 260, .H = 1, .Hk = 1, .D = 16, .causal = 1}};
     for (size_t i = 0; i < sizeof corners / sizeof *corners; i++)
         acase_check(k, corners[i], 2, (char[]){'#', (char)('0' + i), 0});
@@ -111,7 +113,8 @@ KERNEL_TEST(flash_corners)
 static acase *one_query(kcase *k, const double *keys, const double *values, int n,
                         const char *way)
 {
-    dls_attention_shape s = {.B = 1, .Tq = 1, .Tk = n, .H = 1, .Hk = 1, .D = 1, .scale = 1};
+    dls_attention_shape s =
+        {.B = 1, .Tq = 1, .Tk = n, .H = 1, .Hk = 1, .D = 1, .scale = 1};
     acase *a = acase_make(k, s, 1);
     a->x[Q][0] = a->dx[OUT][0] = 1;
     memcpy(a->x[K], keys, n * sizeof *keys);
@@ -221,7 +224,8 @@ KERNEL_TEST(flash_nothing_to_see)
 /* test shards */
 KERNEL_TEST(flash_shards_drop_the_same_weights)
 {
-    dls_attention_shape s = {.B = 2, .Tq = 40, .Tk = 40, .H = 4, .Hk = 4, .D = 8, .causal = 1,
+    dls_attention_shape s =
+        {.B = 2, .Tq = 40, .Tk = 40, .H = 4, .Hk = 4, .D = 8, .causal = 1,
                              .dropout = 0.5, .seed = 3, .stream = 9};
     acase *a = acase_make(k, s, 1);
     acase_put(k, a);
@@ -235,9 +239,11 @@ KERNEL_TEST(flash_shards_drop_the_same_weights)
     OK(dls_attention_forward(&k->ctx, &part, (char *)out + skip, NULL,
                              (char *)a->dev[Q] + skip, (char *)a->dev[K] + skip,
                              (char *)a->dev[V] + skip));
-    double *whole = kcase_get(k, a->dev[OUT], 80 * row), *shard = kcase_get(k, out, 80 * row);
+    double *whole = kcase_get(k, a->dev[OUT], 80 * row);
+    double *shard = kcase_get(k, out, 80 * row);
     for (int i = 0; i < 40; i++)
-        expect_within(&shard[(40 + i) * row + 16], &whole[(40 + i) * row + 16], 0, 16, "out");
+        expect_within(&shard[(40 + i) * row + 16], &whole[(40 + i) * row + 16], 0, 16,
+                      "out");
 }
 
 /* test flash gradients */
@@ -258,7 +264,8 @@ static double flash_of_input(kcase *k, void *env, const double *x, double *size)
 KERNEL_TEST(flash_differences)
 {
     int starts[] = {0, 6, 15};
-    dls_attention_shape s = {.B = 2, .Tq = 9, .Tk = 9, .H = 4, .Hk = 2, .D = 3, .causal = 1,
+    dls_attention_shape s =
+        {.B = 2, .Tq = 9, .Tk = 9, .H = 4, .Hk = 2, .D = 3, .causal = 1,
                              .dropout = 0.2, .seed = 4, .starts_q = starts,
                              .starts_k = starts};
     if (k->ctx.dtype != DLS_F64)
@@ -307,14 +314,16 @@ KERNEL_TEST(attention_ways_are_named)
     cr_assert_eq(dls_attention_forward(&k->ctx, &s, NULL, NULL, NULL, NULL, NULL),
                  DLS_ERR_INPUT);
     cr_assert_str_eq(dls_status_message(),
-                     "DLS_ATTENTION: expected naive, flash, tensor or decode, got \"fast\"");
+                     "DLS_ATTENTION: expected naive, flash, tensor or decode, "
+                     "got \"fast\"");
 }
 
 /* test the memory of attention */
 /* Peak of the memory beside the arrays of a token, over a forward and a backward pass. */
 static size_t extra_memory(kcase *k, int T, int D, const char *way)
 {
-    dls_attention_shape s = {.B = 1, .Tq = T, .Tk = T, .H = 1, .Hk = 1, .D = D, .causal = 1};
+    dls_attention_shape s =
+        {.B = 1, .Tq = T, .Tk = T, .H = 1, .Hk = 1, .D = D, .causal = 1};
     int devices = k->devices, hosts = k->hosts;
     dls_gpu_memory before, after;
     acase *a = acase_make(k, s, 1);

@@ -20,7 +20,8 @@ static counts sum_of(const json_t *root, const char *name)
     size_t i;
     json_t *kernel;
     json_array_foreach(json_object_get(root, "kernels"), i, kernel) {
-        if (strncmp(json_string_value(json_object_get(kernel, "kernel")), name, strlen(name)))
+        if (strncmp(json_string_value(json_object_get(kernel, "kernel")), name,
+                    strlen(name)))
             continue;
         sum.bytes += json_number_value(json_object_get(kernel, "bytes"));
         sum.sectors += json_number_value(json_object_get(kernel, "sectors"));
@@ -35,7 +36,8 @@ static json_t *profile(const char *options)
 {
     char *directory = fresh_directory("flash"), path[300];
     snprintf(path, sizeof path, "%s/profile.json", directory);
-    outcome o = run_program("DLS_KERNELS=simt build/bin/dls profile --json %s attention %s",
+    outcome o =
+        run_program("DLS_KERNELS=simt build/bin/dls profile --json %s attention %s",
                             path, options);
     cr_assert_eq(o.exit_code, 0, "%s", o.output);
     json_t *root = json_load_file(path, 0, NULL);
@@ -48,11 +50,11 @@ static json_t *profile(const char *options)
 static void expect_bytes(const json_t *root, const char *kernel, double want, int aligned)
 {
     counts got = sum_of(root, kernel);
-    cr_expect_eq(got.bytes, want, "%s: %.0f bytes, the formula says %.0f", kernel, got.bytes,
-                 want);
+    cr_expect_eq(got.bytes, want, "%s: %.0f bytes, the formula says %.0f", kernel,
+                 got.bytes, want);
     if (aligned)
-        cr_expect_float_eq(32 * got.sectors, want, 0.05 * want, "%s: %.0f sectors for %.0f",
-                           kernel, got.sectors, want);
+        cr_expect_float_eq(32 * got.sectors, want, 0.05 * want,
+                           "%s: %.0f sectors for %.0f", kernel, got.sectors, want);
     cr_expect_eq(got.wavefronts, got.ideal_wavefronts, "%s: %.0f wavefronts, not %.0f",
                  kernel, got.wavefronts, got.ideal_wavefronts);
 }
@@ -61,7 +63,8 @@ static void expect_bytes(const json_t *root, const char *kernel, double want, in
 static void expect_sectors(const json_t *root, double want)
 {
     double got = 32 * sum_of(root, "flash").sectors;
-    cr_expect_float_eq(got, want, 0.05 * want, "%.0f bytes in sectors, not %.0f", got, want);
+    cr_expect_float_eq(got, want, 0.05 * want, "%.0f bytes in sectors, not %.0f", got,
+                       want);
 }
 
 static void expect_traffic(dls_attention_shape s, dls_dtype type, int aligned)
@@ -71,8 +74,8 @@ static void expect_traffic(dls_attention_shape s, dls_dtype type, int aligned)
     cr_assert_eq(dls_attention_complete(&s), DLS_OK);
     dls_flash_tiles(type, s.D, &R, &C);
     snprintf(options, sizeof options, "--way flash --type %s --t %d --keys %d --d %d "
-             "--heads %d --kv-heads %d%s", dls_dtype_name(type), s.Tq, s.Tk, s.D, s.H, s.Hk,
-             s.causal ? "" : " --full");
+             "--heads %d --kv-heads %d%s", dls_dtype_name(type), s.Tq, s.Tk, s.D, s.H,
+                 s.Hk, s.causal ? "" : " --full");
     json_t *root = profile(options);
     double forward = dls_flash_forward_cost(&s, type, R, C).bytes;
     double delta = dls_flash_delta_cost(&s, type).bytes;
@@ -121,7 +124,8 @@ Test(flash_profile, bytes_of_odd_sizes_are_the_formula)
 /* test the checker on attention */
 static void expect_silence(const char *options, int seed)
 {
-    outcome o = run_program("DLS_SEED=%d DLS_KERNELS=simt build/bin/dls check attention %s",
+    outcome o =
+        run_program("DLS_SEED=%d DLS_KERNELS=simt build/bin/dls check attention %s",
                             seed, options);
     cr_expect_eq(o.exit_code, 0, "%s", o.output);
     cr_expect(strstr(o.output, "0 errors, 0 warnings"), "seed %d: %s", seed, o.output);
