@@ -4,8 +4,8 @@
  *     DLS_PARALLEL(elements)
  *     for (size_t from = 0; from < n; from += DLS_BLOCK) { ... }
  *
- * The pieces follow from the sizes alone, and no sum is divided but into a fixed number of
- * parts that are added in order. A loop over few elements stays on one thread. */
+ * The pieces follow from the sizes alone, and no sum is divided but into a fixed number
+ * of parts that are added in order. A loop over few elements stays on one thread. */
 #ifndef DLS_KERNELS_PARALLEL_H
 #define DLS_KERNELS_PARALLEL_H
 

@@ -118,6 +118,7 @@ static int multiply_and_finish(const dls_blas_product *p, int batch, dls_panel v
         .bias_type = p->bias.type, .aux_type = p->aux.type, .d_type = v.result,
         .d = v.d, .aux = element_at(&p->aux, batch, row * p->aux.right + column)};
     double total[end.what & BGRAD ? v.columns : 1];
+    /* point to the bias and the sums */
     if (end.what & BIAS)
         end.bias = element_at(&p->bias, batch, column);
     if (v.result != CUDA_R_32F) {

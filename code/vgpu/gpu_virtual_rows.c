@@ -41,9 +41,10 @@ static inline float total_of(lanes v)
     return sum[0];
 }
 
-/* out[r] = x[r] . w for r < rows; four chains of additions, so that none is waited for. */
+/* out[r] = x[r] . w for r < rows; four chains of sums, so that none is waited for. */
 static inline __attribute__((always_inline)) void
-dot_products(float *out, const float *x, int rows, const char *w, int depth, int is_short)
+dot_products(float *out, const float *x, int rows, const char *w, int depth,
+             int is_short)
 {
     enum { CHAINS = 4, STEP = CHAINS * LANES };
     const size_t size = is_short ? 2 : 4;

@@ -58,7 +58,8 @@ static void *multiply(cublasHandle_t h, const product *p, const void *A, const v
     return C;
 }
 
-static void compare(const product *p, const void *A, const void *B, const void *C, long at)
+static void compare(const product *p, const void *A, const void *B, const void *C,
+                    long at)
 {
     int i = (int)(at % p->m), j = (int)(at / p->m);
     double sum = 0, all = 0, old = (double)number(3, at);
