@@ -82,9 +82,13 @@ static dnnl_status_t finish_with(dnnl_primitive_attr_t *attributes, float alpha,
     dnnl_status_t s = dnnl_primitive_attr_create(attributes);
     if (s != dnnl_success || (s = dnnl_post_ops_create(&ops)) != dnnl_success)
         return s;
-    if (alpha != 1)
+    float share = beta / alpha;
+    int early = share - share == 0; // finite
+    if (beta != 0 && early)
+        s = APPEND_SUM(ops, share);
+    if (s == dnnl_success && alpha != 1)
         s = APPEND_SCALE(ops, alpha);
-    if (s == dnnl_success && beta != 0)
+    if (s == dnnl_success && beta != 0 && !early)
         s = APPEND_SUM(ops, beta);
     if (s == dnnl_success)
         s = dnnl_primitive_attr_set_post_ops(*attributes, ops);
