@@ -15,7 +15,7 @@ uint16_t attention_to_bits(dls_attention_format format, double x)
                                                                       : &dls_f16, x);
     uint32_t bits;
     uint16_t half_bits;
-    __half half = __float2half(f);
+    _Float16 half = (_Float16)f;
     memcpy(&bits, &f, sizeof bits);
     memcpy(&half_bits, &half, sizeof half_bits);
     return format == DLS_ATTENTION_BF16 ? (uint16_t)(bits >> 16) : half_bits;
@@ -25,10 +25,10 @@ double attention_from_bits(dls_attention_format format, uint16_t bits)
 {
     uint32_t wide = (uint32_t)bits << 16;
     float f;
-    __half half;
+    _Float16 half;
     memcpy(&f, &wide, sizeof f);
     memcpy(&half, &bits, sizeof half);
-    return format == DLS_ATTENTION_BF16 ? (double)f : (double)__half2float(half);
+    return format == DLS_ATTENTION_BF16 ? (double)f : (double)half;
 }
 
 /* find rows of a problem */
