@@ -177,7 +177,7 @@ __global__ void late_write(const float *x, float *y, int rounds)
     for (int i = 0; i < rounds; i++) {
         for (int k = 0; k < 8; k++)
             sum += s[(threadIdx.x + k) % 64]; // late_write
-        if (i == 6 && threadIdx.x >= 32)
+        if (threadIdx.x >= 32 && i == 6)
             s[threadIdx.x - 32] = 0; // late_write-other
         __syncthreads();
     }
@@ -217,6 +217,33 @@ __global__ void same_half(int rounds)
 }
 FAULT(same_half, DLS_CHECK_SHARED_RACE, "two writes", same_half<<<4, 64>>>(8))
 
+__global__ void late_read(float *y, int rounds)
+{
+    __shared__ float s[6][64];
+    float sum = 0;
+    for (int i = 0; i < rounds; i++) {
+        for (int k = 0; k < 6; k++)
+            s[k][threadIdx.x] = 1; // late_read
+        if (threadIdx.x >= 32 && i == 6)
+            sum += s[2][threadIdx.x - 32]; // late_read-other
+        __syncthreads();
+    }
+    y[blockIdx.x * 64 + threadIdx.x] = sum;
+}
+FAULT(late_read, DLS_CHECK_SHARED_RACE, "shared array 's'",
+      float *y = device<float>(64); late_read<<<1, 64>>>(y, 8); OK(cudaFree(y)))
+
+__global__ void stray_lanes(int rounds)
+{
+    __shared__ int s[6][64];
+    for (int i = 0; i < rounds; i++) {
+        int stray = (i == 6) & (threadIdx.x > 32);
+        for (int k = 0; k < 6; k++)
+            s[k][threadIdx.x ^ stray << 5] = i; // stray_lanes
+        __syncthreads();
+    }
+}
+FAULT(stray_lanes, DLS_CHECK_SHARED_RACE, "two writes", stray_lanes<<<4, 64>>>(8))
 __global__ void block_that_forgets(float *x, int rounds)
 {
     __shared__ float s[64];
