@@ -239,7 +239,8 @@ __global__ void __launch_bounds__(32 * WARPS, 1) decode_part_kernel(decoding<rea
 }
 
 /* merge the parts */
-template <typename real> __global__ void decode_merge_kernel(decoding<real> d, size_t rows)
+template <typename real>
+__global__ void decode_merge_kernel(decoding<real> d, size_t rows)
 {
     using acc = dls_acc<real>;
     const dls_attention_shape &s = d.s;

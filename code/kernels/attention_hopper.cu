@@ -73,8 +73,8 @@ static __device__ inline void copy_tile(uint16_t *tile, const dls_tensor_map *ma
 }
 
 template <int D>
-static __device__ inline void produce(const hopper_attention &a, hopper_shared<D> *m, int b,
-                                      int h, int first, int tiles)
+static __device__ inline void produce(const hopper_attention &a, hopper_shared<D> *m,
+                                      int b, int h, int first, int tiles)
 {
     int kv = h / (a.s.H / a.s.Hk);
     copy_tile<D>(m->q, &a.q, &m->bar.queries, h, first, b);
@@ -247,8 +247,8 @@ static __device__ inline void write_rows(uint16_t *out, size_t stride, int rows,
 
 /* attend on hopper */
 template <int D, class format>
-static __device__ inline void attend(const hopper_attention &a, hopper_shared<D> *m, int b,
-                                     int h, int first, int tiles)
+static __device__ inline void attend(const hopper_attention &a, hopper_shared<D> *m,
+                                     int b, int h, int first, int tiles)
 {
     const dls_attention_shape &s = a.s;
     int who = threadIdx.x / GROUP - 1, row = threadIdx.x / 32 * 16 - 64;

@@ -52,7 +52,8 @@ static __device__ inline void multiply_rows(float s[][4], const uint16_t *left, 
 }
 
 /* sum the output gradients */
-template <class format> __global__ void tensor_delta_kernel(tensor_backward a, size_t rows)
+template <class format>
+__global__ void tensor_delta_kernel(tensor_backward a, size_t rows)
 {
     const dls_attention_shape &s = a.s;
     size_t n = (size_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
@@ -98,7 +99,8 @@ __global__ void __launch_bounds__(THREADS, 1) tensor_backward_by_query(tensor_ba
     if (first >= queries)
         return;  // the whole block
     /* find the rows of a walk by query */
-    const uint16_t *q = a.q + dls_attention_at(s.starts_q, s.q_sequence, s.q_row, b) + h * s.D;
+    const uint16_t *q = a.q + h * s.D +
+                        dls_attention_at(s.starts_q, s.q_sequence, s.q_row, b);
     const uint16_t *d_o = a.dout + h * s.D +
                           dls_attention_at(s.starts_q, s.o_sequence, s.o_row, b);
     const uint16_t *k = a.k + dls_attention_at(s.starts_k, s.k_sequence, s.k_row, b) +
@@ -149,7 +151,8 @@ __global__ void __launch_bounds__(THREADS, 1) tensor_backward_by_query(tensor_ba
     const float factor[2] = {(float)s.scale, (float)s.scale};
     gather_rows<D, format>(own, row, dq, factor);
     __syncwarp();
-    uint16_t *to = a.dq + dls_attention_at(s.starts_q, s.q_sequence, s.q_row, b) + h * s.D;
+    uint16_t *to = a.dq + h * s.D +
+                   dls_attention_at(s.starts_q, s.q_sequence, s.q_row, b);
     store_rows<D>(to + first * s.q_row, s.q_row, own, row, queries - first, pieces);
 }
 

@@ -1,5 +1,5 @@
-# Schedules of two groups on one tensor core and one exponential unit: a line
-# "schedule group operation tile begin end" each. -v tiles=N -v exps=CLOCKS
+# Two groups on one tensor core and one exponential unit: lines of "schedule group
+# operation tile begin end". -v tiles=N -v exps=CLOCKS
 function later(a, b) { return a > b ? a : b }
 function run(op, g, j, ready, unit, clocks) {
     begin = later(ready, free[unit])
@@ -28,15 +28,19 @@ function overlap(j, g) {  # the scores of a tile, then the values of the one bef
     if (j > 1) values(g, j - 1)
     if (j <= tiles) softmax(g, j, scored[g])
 }
-function clear() { free["tensor"] = free["exp"] = 0; split("0 0", done); split("0 0", weights) }
+
+function clear() {
+    free["tensor"] = free["exp"] = 0
+    split("0 0", done); split("0 0", weights)
+}
 BEGIN {
     clear(); name = "lockstep"
     for (j = 1; j <= tiles; j++) lockstep(j)
     print name, free["tensor"] > "/dev/stderr"
     clear(); name = "turns"
-    for (j = 1; j <= tiles + 1; j++) for (g = 1; g <= 2; g++) turn(j, g)
+    for (n = 0; n < 2 * tiles + 2; n++) turn(int(n / 2) + 1, n % 2 + 1)
     print name, free["tensor"] > "/dev/stderr"
     clear(); name = "overlap"
-    for (j = 1; j <= tiles + 1; j++) for (g = 1; g <= 2; g++) overlap(j, g)
+    for (n = 0; n < 2 * tiles + 2; n++) overlap(int(n / 2) + 1, n % 2 + 1)
     print name, free["tensor"] > "/dev/stderr"
 }

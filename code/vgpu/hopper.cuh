@@ -102,8 +102,8 @@ DLS_WGMMA(dls_wgmma_m64n128k16_fp16_rows, 128, 1)
 /* describe a tensor to the driver */
 typedef CUtensorMap dls_tensor_map;
 
-/* Host. Describes 16-bit elements at `base` (16-byte aligned): size[i] in dimension i, the
- * innermost first, step[i] bytes apart (multiples of 16; step[0] is not read). A copy
+/* Host. Describes 16-bit elements at `base` (16-byte aligned): size[i] in dimension i,
+ * the innermost first, step[i] bytes apart (multiples of 16; step[0] is not read). A copy
  * takes box[i] of them; box[0] is 64, for rows of 128 swizzled bytes. */
 static inline dls_status dls_tensor_map_16bit(dls_tensor_map *map, const void *base,
                                               int rank, const uint64_t *size,
@@ -203,8 +203,9 @@ static __device__ inline void dls_tma_load_4d(void *tile, const dls_tensor_map *
 {
     asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global"
                  ".mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2];"
-                 : : "r"(dls_shared_address(tile)), "l"(map), "r"(dls_shared_address(bar)),
-                     "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
+                 : : "r"(dls_shared_address(tile)), "l"(map),
+                     "r"(dls_shared_address(bar)), "r"(x), "r"(y), "r"(z), "r"(w)
+                 : "memory");
 }
 
 /* Fetches a map ahead of its first use. */

@@ -77,7 +77,8 @@ void dls_simt_mbarrier_init(uint64_t *bar, unsigned count, const char *file, int
     dls_simt_worker *w = dls_me;
     block_state *s = state_of(w);
     if (!is_shared(w, bar, 8) || (uintptr_t)bar % 8)
-        dls_fault(w, "%s:%d: an mbarrier is 8 aligned bytes of shared memory", file, line);
+        dls_fault(w, "%s:%d: an mbarrier is 8 aligned bytes of shared memory", file,
+                  line);
     if (s->barriers == BARRIERS || count == 0)
         dls_fault(w, "%s:%d: mbarrier %u with %u arrivals: the emulator has %d, for at "
                   "least one arrival", file, line, s->barriers, count, BARRIERS);
@@ -102,8 +103,9 @@ static void fetch_piece(const dls_tensor_map *map, const int64_t at[5], uint16_t
 }
 
 /* Calls `each` for the pieces of a box in the order of the tile. */
-static void walk_box(const tile_copy *c,
-                     void (*each)(const tile_copy *c, const int64_t at[5], int row, int p))
+typedef void piece_visit(const tile_copy *c, const int64_t at[5], int row, int p);
+
+static void walk_box(const tile_copy *c, piece_visit *each)
 {
     const uint32_t *box = c->map.box;
     int rows = (int)(box[1] * box[2] * box[3] * box[4]);
@@ -150,8 +152,9 @@ void dls_simt_mbarrier_arrive(uint64_t *bar, unsigned bytes, const char *file, i
     dls_simt_worker *w = dls_me;
     barrier *b = barrier_at(w, bar, file, line);
     if (!b->left && !try_to_end(w, b))
-        dls_fault(w, "%s:%d: arrival %u of %u at an mbarrier: %u bytes of %u are on their "
-                  "way", file, line, b->count + 1, b->count, b->flying, b->announced);
+        dls_fault(w, "%s:%d: arrival %u of %u at an mbarrier: %u bytes of %u are on "
+                  "their way", file, line, b->count + 1, b->count, b->flying,
+                  b->announced);
     b->left--;
     b->announced += bytes;
     state_of(w)->events++;
@@ -177,9 +180,9 @@ void dls_simt_mbarrier_wait(uint64_t *bar, unsigned parity, const char *file, in
         dls_fault(w, "%s:%d: an mbarrier's parity is 0 or 1, not %u", file, line, parity);
     while ((b->phase & 1) == parity && !try_to_end(w, b))
         if (!hope(w, &seen, &turns))
-            dls_fault(w, "%s:%d: thread %u waits for ever for phase %u of an mbarrier: %u "
-                      "of %u arrivals are missing, %u bytes of %u announced ones are on "
-                      "their way", file, line, threadIdx.linear, b->phase, b->left,
+            dls_fault(w, "%s:%d: thread %u waits for ever for phase %u of an mbarrier: "
+                      "%u of %u arrivals are missing, %u bytes of %u announced ones are "
+                      "on their way", file, line, threadIdx.linear, b->phase, b->left,
                       b->count, b->flying, b->announced);
 }
 
@@ -188,8 +191,8 @@ void dls_simt_named_barrier(int id, int threads, int wait, const char *file, int
 {
     dls_simt_worker *w = dls_me;
     if (id < 1 || id >= NUMBERS || threads <= 0 || threads % DLS_SIMT_WARP)
-        dls_fault(w, "%s:%d: barrier %d for %d threads: expected 1 to 15, and whole warps",
-                  file, line, id, threads);
+        dls_fault(w, "%s:%d: barrier %d for %d threads: expected 1 to 15, and whole "
+                  "warps", file, line, id, threads);
     turn *t = &state_of(w)->turn[id];
     if (t->arrived && t->threads != threads)
         dls_fault(w, "%s:%d: barrier %d for %d threads, and others came for %d", file,
@@ -203,8 +206,9 @@ void dls_simt_named_barrier(int id, int threads, int wait, const char *file, int
     }
     while (wait && t->passed == own)
         if (!hope(w, &seen, &turns))
-            dls_fault(w, "%s:%d: thread %u waits for ever at barrier %d: %d of %d threads "
-                      "have come", file, line, threadIdx.linear, id, t->arrived, threads);
+            dls_fault(w, "%s:%d: thread %u waits for ever at barrier %d: %d of %d "
+                      "threads have come", file, line, threadIdx.linear, id, t->arrived,
+                      threads);
 }
 
 /* issue a tile copy */
@@ -222,8 +226,8 @@ dls_status dls_tensor_map_16bit(dls_tensor_map *map, const void *base, int rank,
                 map->size[i] >= 1 && map->size[i] <= (uint64_t)1 << 32;
     }
     return good ? DLS_OK
-                : DLS_FAIL(DLS_ERR_STATE, "cuTensorMapEncodeTiled: error 1 (a size of 0, a "
-                           "box, or an address that is not a multiple of 16)");
+                : DLS_FAIL(DLS_ERR_STATE, "cuTensorMapEncodeTiled: error 1 (a size of 0, "
+                           "a box, or an address that is not a multiple of 16)");
 }
 
 unsigned dls_simt_shared_offset(const void *p)
@@ -256,8 +260,8 @@ void dls_simt_tma_load(void *tile, const dls_tensor_map *map, uint64_t *bar,
     if (!is_shared(w, to, bytes) || to < w->arena.dynamic ||
         dls_simt_shared_offset(to) % 1024 || (uintptr_t)w->arena.dynamic % 1024)
         dls_fault_as(w, cudaErrorMisalignedAddress, "%s:%d: a swizzled tile of %u bytes "
-                     "lies in dynamic shared memory at a multiple of 1024, and that array "
-                     "is a multiple of 1024 long", file, line, bytes);
+                     "lies in dynamic shared memory at a multiple of 1024, and that "
+                     "array is a multiple of 1024 long", file, line, bytes);
     while (i < COPIES && s->copy[i].tells)
         i++;
     if (i == COPIES)

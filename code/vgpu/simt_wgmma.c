@@ -85,7 +85,8 @@ void dls_simt_wgmma(const dls_wgmma *product, const char *file, int line)
     dls_simt_worker *w = dls_me;
     lane_state *l = own_lane(w);
     if (!l->fenced)
-        dls_fault(w, "%s:%d: wgmma without a wgmma.fence since the last wait", file, line);
+        dls_fault(w, "%s:%d: wgmma without a wgmma.fence since the last wait", file,
+                  line);
     if (l->count == PRODUCTS)
         dls_fault(w, "%s:%d: more than %d products under way", file, line, PRODUCTS);
     int result = set_aside(w, l, product);

@@ -179,7 +179,8 @@ static void score(const problem *p, int b, int h, int i, row *r, double s[LONGES
         const uint16_t *k = p->k + kv_at(p, b, h, j, p->s.k_row, p->s.k_sequence);
         double sum = 0, absolute = 0;
         for (int d = 0; d < p->s.D; d++) {
-            double term = attention_from_bits(p->format, q[d]) * attention_from_bits(p->format, k[d]);
+            double term = attention_from_bits(p->format, q[d]) *
+                          attention_from_bits(p->format, k[d]);
             sum += term;
             absolute += fabs(term);
         }
@@ -388,8 +389,8 @@ static void run_backward(const problem *p, const uint16_t *dout, uint16_t *got[3
         s.starts_q = to_device(p->starts_q, starts);
         s.starts_k = to_device(p->starts_k, starts);
     }
-    OK(dls_attention_tensor_backward(0, p->format, &s, d[0], d[1], d[2], delta, g, q, k, v,
-                                     o, lse));
+    OK(dls_attention_tensor_backward(0, p->format, &s, d[0], d[1], d[2], delta, g, q, k,
+                                     v, o, lse));
     for (int i = 0; i < 3; i++)
         CUDA(cudaMemcpy(got[i], d[i], 2 * n[i], cudaMemcpyDeviceToHost));
     void *all[] = {q, k, v, o, g, lse, d[0], d[1], d[2], delta, (void *)s.starts_q,

@@ -32,7 +32,8 @@ Test(attention_tensor, groups_of_heads_in_one_array)
                                    .causal = 1, .q_row = 328, .k_row = 72, .v_row = 80,
                                    .o_row = 200, .q_sequence = 37 * 328 + 16,
                                    .k_sequence = 40 * 72)});
-    expect_attention((problem){SHAPE(.B = 1, .Tq = 5, .Tk = 9, .H = 4, .Hk = 1, .D = 64)});
+    expect_attention((problem){SHAPE(.B = 1, .Tq = 5, .Tk = 9, .H = 4, .Hk = 1,
+                                     .D = 64)});
 }
 
 Test(attention_tensor, packed_sequences)

@@ -61,8 +61,8 @@ static __device__ void copy_tiles(two_tiles *m, const dls_tensor_map *a,
 /* out (64, 128) = A B^T, or A B with `rows`; A (50, 40); B (100, 40) or (40, 104). */
 template <int rows>
 __global__ void __launch_bounds__(128, 1)
-multiply(const __grid_constant__ dls_tensor_map a, const __grid_constant__ dls_tensor_map b,
-         float *out, int how)
+multiply(const __grid_constant__ dls_tensor_map a,
+         const __grid_constant__ dls_tensor_map b, float *out, int how)
 {
 #ifndef DLS_VIRTUAL_GPU
     how = NONE;

@@ -6,7 +6,8 @@
 
 static float time_of(dls_ctx *ctx, const dls_attention_shape *s, int splits, char *memory)
 {
-    size_t q = (size_t)s->B * s->H * s->D * 2, cache = (size_t)s->B * s->Tk * s->Hk * s->D;
+    size_t q = (size_t)s->B * s->H * s->D * 2;
+    size_t cache = (size_t)s->B * s->Tk * s->Hk * s->D;
     cudaEvent_t begin, end;
     float ms = -1;
     cudaEventCreate(&begin);
