@@ -20,6 +20,7 @@
 
 enum { FLASH_THREADS = 256 };
 
+/* ask for unrolled loops */
 #ifdef __CUDACC__
 #define FLASH_UNROLL _Pragma("unroll")
 #define FLASH_UNROLL_TWO _Pragma("unroll 2")

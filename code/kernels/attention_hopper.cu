@@ -16,6 +16,7 @@
 #include "kernels/launch.cuh"
 #include "vgpu/hopper.cuh"
 
+/* size the tiles of hopper */
 enum { GROUP = 128, THREADS = 3 * GROUP, ROWS = 128, KEYS = 128, STAGES = 2 };
 enum { PANEL = 128 * 64 };  // elements, of any tile
 

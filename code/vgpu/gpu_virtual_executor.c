@@ -127,6 +127,7 @@ static int run_head(struct CUstream_st *s, double earliest)
     if (dls_vgpu_observer)
         dls_vgpu_observer->begun(s, operation);
     if (operation->op.run) {
+        /* run the function of an operation */
         double began = dls_host_times_on ? real_time() : 0;
         dls_space_open();
         take_threads();

@@ -190,6 +190,7 @@ static void check_forward(uint32_t e)
     OK(cudaDeviceSynchronize());
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++) {
+            /* compare an epilogue with its formula */
             double v = 0.5 * plain(i, j) + (e & 4 ? (double)bias[i] : 0);
             double want = is_relu ? fmax(v, 0) : e & 32 ? gelu(v) : v;
             double got = (double)D[i + j * LD];
