@@ -94,9 +94,9 @@ static void measure_activations(void)
             dls_attention_naive_backward_f32(shape, d, d + C, d + 2 * C, scratch, y, x, x + C,
                                              x + 2 * C, att));
     MEASURE("cross-entropy forward", 4 * N * V, 4 * N * V,
-            dls_cross_entropy_forward_f32(m, r, z, targets, N, V));
+            dls_cross_entropy_forward_f32(m, r, z, targets, N, V, V));
     MEASURE("cross-entropy backward", 4 * N * V, 8 * N * V,
-            dls_cross_entropy_backward_f32(z, z, r, targets, 1e-3f, N, V));
+            dls_cross_entropy_backward_f32(z, z, r, targets, 1e-3f, N, V, V));
     float *all[] = {x, y, w, b, m, r, z, att, scratch, d};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
