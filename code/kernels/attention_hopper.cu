@@ -304,6 +304,7 @@ attention_hopper_kernel(const __grid_constant__ hopper_attention a)
     }
 }
 
+/* launch the hopper attention */
 /* describe heads as tensors */
 static dls_status describe_heads(dls_tensor_map *map, const void *x, int D, int heads,
                                  int T, int B, size_t row, size_t sequence)
@@ -314,7 +315,6 @@ static dls_status describe_heads(dls_tensor_map *map, const void *x, int D, int 
     return dls_tensor_map_16bit(map, x, 4, size, step, box);
 }
 
-/* launch the hopper attention */
 extern "C" int dls_attention_hopper_applies(const dls_attention_shape *s, const void *out,
                                             const void *q, const void *k, const void *v)
 {
