@@ -132,8 +132,8 @@ extern "C" dls_status dls_attention_backward(dls_ctx *ctx,
         return naive_backward(ctx, &s, dq, dk, dv, temporary, dout, q, k, v);
     if (way == DLS_ATTENTION_TENSOR && !dls_gpu_use_host_kernels() &&
         dls_attention_tensor_backward_applies(&s, dq, dk, dv, dout, q, k, v, out))
-        return dls_attention_tensor_backward(ctx->stream, DLS_ATTENTION_BF16, &s, dq, dk, dv,
-                                             (float *)temporary, dout, q, k, v, out,
+        return dls_attention_tensor_backward(ctx->stream, DLS_ATTENTION_BF16, &s, dq, dk,
+                                             dv, (float *)temporary, dout, q, k, v, out,
                                              (const float *)lse);
     return dls_attention_flash_backward(ctx, &s, dq, dk, dv, temporary, dout, q, k, v,
                                         out, lse);

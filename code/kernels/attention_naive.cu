@@ -280,7 +280,8 @@ static dls_status naive_backward(dls_ctx *ctx, const dls_attention_shape &s, rea
     cost_of_softmax<acc>("attention backward softmax", s, 2);
     if (s.Tq > 0)
         attention_softmax_backward_kernel<acc>
-            <<<dls_blocks((size_t)s.B * s.H * s.Tq, 4), 128, 0, ctx->stream>>>(scratch, att, s);
+            <<<dls_blocks((size_t)s.B * s.H * s.Tq, 4), 128, 0, ctx->stream>>>(
+                scratch, att, s);
     DLS_TRY(dls_launched());
     /* multiply for the three gradients */
     cost_of_product<real, acc>("attention backward queries", s);

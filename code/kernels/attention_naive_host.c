@@ -189,7 +189,8 @@ static acc softmax_row(acc *row, int seen, int Tk)
 }
 
 /* pass the gradient through softmax on the host */
-static void softmax_row_backward(acc *row, const acc *weights, acc scale, int seen, int Tk)
+static void softmax_row_backward(acc *row, const acc *weights, acc scale, int seen,
+                                 int Tk)
 {
     acc average = 0;
     int end = padded(seen, Tk);
@@ -207,7 +208,8 @@ static void visit_rows(const dls_attention_shape *s, acc *square, acc *lse,
                        const acc *weights)
 {
     for (size_t n = 0; n < (size_t)s->B * s->H * s->Tq; n++) {
-        int b = (int)(n / s->Tq / s->H), h = (int)(n / s->Tq % s->H), i = (int)(n % s->Tq);
+        int b = (int)(n / s->Tq / s->H), h = (int)(n / s->Tq % s->H),
+            i = (int)(n % s->Tq);
         int queries = dls_attention_queries(s, b), keys = dls_attention_keys(s, b);
         int seen = i < queries ? dls_attention_seen(s, i, queries, keys) : 0;
         acc *row = square + n * s->Tk;
@@ -254,7 +256,8 @@ void DLS_HOST_NAME(dls_attention_naive_forward)(dls_attention_shape s, real *out
     view queries = per_query(&s, q, s.q_sequence, s.q_row);
     view keys = per_key(&s, k, s.k_sequence, s.k_row);
     view values = per_key(&s, v, s.v_sequence, s.v_row);
-    view outputs = per_query(&s, out, s.o_sequence, s.o_row), weights = as_square(&s, att);
+    view outputs = per_query(&s, out, s.o_sequence, s.o_row),
+         weights = as_square(&s, att);
     multiply(SCORES, &plain, &weights, &queries, &keys, s.scale);
     visit_rows(&s, att, lse, NULL);
     if (out)

@@ -13,8 +13,8 @@ extern "C" {
 /* declare the cross entropy */
 /* losses[n] = -log softmax(logits[n])[targets[n]], and logits[n] becomes its own
  * gradient, scale * (softmax - one_hot(target)); the columns from V to row - 1 are not
- * read, and become 0. A negative target: both 0. A target >= V: the loss is NaN. A row that has no
- * softmax (with NaN or +inf, or all -inf): all NaN. */
+ * read, and become 0. A negative target: both 0. A target >= V: the loss is NaN. A row
+ * that has no softmax (with NaN or +inf, or all -inf): all NaN. */
 dls_status dls_cross_entropy(dls_ctx *ctx,
                              void *losses,        // (N) acc
                              void *logits,        // (N, row), V columns used; overwritten

@@ -8,7 +8,7 @@
 
 #include "kernels/reduce_host.h"
 
-/* Sums are taken in this many parts, whatever the number of threads, and added in order. */
+/* Sums are taken in this many parts, added in order, whatever the number of threads. */
 enum { PARTS = 64 };
 
 static size_t part_begin(int i, size_t n)

@@ -202,8 +202,8 @@ dls_layer *dls_pre_norm(dls_build *b, dls_layer *const part[4])
         ? dls_layer_make(b, &block_kind, part[0]->in, part[0]->in) : NULL;
     for (int i = 0; l && i < 4; i++)
         if (part[i]->in != l->in || part[i]->out != l->in) {
-            b->status = DLS_FAIL(DLS_ERR_INPUT, "a block of %d columns has a %s from %d to "
-                                 "%d", l->in, part[i]->kind->name, part[i]->in,
+            b->status = DLS_FAIL(DLS_ERR_INPUT, "a block of %d columns has a %s from %d "
+                                 "to %d", l->in, part[i]->kind->name, part[i]->in,
                                  part[i]->out);
             return NULL;
         }

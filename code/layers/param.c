@@ -157,7 +157,8 @@ dls_status dls_params_put(dls_params *set, const void *host)
 
 dls_status dls_params_initialise(dls_params *set, uint64_t seed)
 {
-    void *host = malloc(set->elements * dls_dtype_size(dls_dtype_accumulator(set->dtype)));
+    void *host = malloc(set->elements *
+                        dls_dtype_size(dls_dtype_accumulator(set->dtype)));
     if (!host)
         return DLS_FAIL(DLS_ERR_MEMORY, "no host memory for %zu initial values",
                         set->elements);

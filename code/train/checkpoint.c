@@ -176,7 +176,8 @@ static dls_status check_consistency(const char *path, const char *data, const he
 {
     size_t n = h->section[2].bytes, a = h->section[0].bytes, b = h->section[1].bytes;
     size_t element = dls_dtype_size(dls_dtype_accumulator((dls_dtype)h->dtype));
-    int sizes = element > 0 && h->element_bytes == element && h->elements <= n && n == h->elements * h->element_bytes
+    int sizes = element > 0 && h->element_bytes == element
+        && h->elements <= n && n == h->elements * h->element_bytes
         && h->section[3].bytes == n && h->section[4].bytes == n
         && h->sections == SECTIONS && h->step >= 0;
     int texts = a > 0 && b > 0 && data[sizeof *h + a - 1] == 0
@@ -197,8 +198,9 @@ static void point_into(dls_checkpoint *c, char *data, const header *h)
     for (int i = 0; i < SECTIONS; offset += h->section[i++].bytes)
         at[i] = data + offset;
     *c = (dls_checkpoint){
-        .step = h->step, .dtype = (dls_dtype)h->dtype, .elements = h->elements, .settings = at[0],
-        .layout = at[1], .values = at[2], .m = at[3], .v = at[4], .file = data};
+        .step = h->step, .dtype = (dls_dtype)h->dtype, .elements = h->elements,
+        .settings = at[0], .layout = at[1], .values = at[2], .m = at[3], .v = at[4],
+        .file = data};
 }
 
 dls_status dls_checkpoint_load(const char *path, dls_checkpoint *out)

@@ -21,9 +21,9 @@ typedef struct dls_optimizer {
     dls_ctx *ctx;
     dls_params *params;
     dls_adamw_options options;
-    void *master;               /* (elements) device: unrounded values; NULL: not needed */
-    void *m, *v;                /* (elements) device, of the accumulator type */
-    double *scalars;            /* device: square sum, norm, coefficient */
+    void *master;              /* (elements) device: unrounded values; NULL: not needed */
+    void *m, *v;               /* (elements) device, of the accumulator type */
+    double *scalars;           /* device: square sum, norm, coefficient */
 } dls_optimizer;
 
 /* declare the optimizer calls */

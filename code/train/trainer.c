@@ -170,7 +170,8 @@ dls_status dls_train_predict_memory(const dls_train_config *c, int rank, int wor
 static dls_status set_initial_values(dls_trainer *t)
 {
     const dls_params *set = &t->model->params;
-    void *host = malloc(set->elements * dls_dtype_size(dls_dtype_accumulator(set->dtype)));
+    void *host = malloc(set->elements *
+                        dls_dtype_size(dls_dtype_accumulator(set->dtype)));
     if (!host)
         return DLS_FAIL(DLS_ERR_MEMORY, "no host memory for %zu initial values",
                         set->elements);

@@ -1,9 +1,9 @@
 /* code/vgpu/probe_phrases.c: from chapters/A-virtual-gpu-probe.md. Edit the chapter, or edit here and run "make untangle". */
 /* Phrases: what a warp notes again and again between two stops.
  *
- *   log of a lane:   B  g  S  r  r  r  r  r  r  r  r      at the stop
- *   phrase:          B        r  r  r  r  r  r  r  r      quiet: known, at known addresses
- *                       g  S                              loud: handed over each time
+ *   log of a lane:   B  g  S  r  r  r  r  r  r  r  r     at the stop
+ *   phrase:          B        r  r  r  r  r  r  r  r     quiet: known, at known addresses
+ *                       g  S                             loud: handed over each time
  *
  * A table, by a hash of the first lane's log, leads to the phrase. Whether the log of
  * every lane is that phrase is then compared, note by note, in vectors.

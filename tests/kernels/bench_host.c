@@ -68,8 +68,10 @@ static void measure_activations(void)
     const double n = N * C, pairs = B * H * T * (T + 1) / 2.0, square = N * H * T;
     float *x = array(4 * N * C, 1), *y = array(4 * N * C, 2), *w = array(4 * C, 3);
     float *b = array(4 * C, 4), *m = array(N, 5), *r = array(N, 6), *z = array(N * V, 7);
-    float *att = array(N * H * T, 8), *scratch = array(N * H * T, 9), *d = array(3 * N * C, 10);
-    dls_attention_shape shape = {.B = B, .Tq = T, .Tk = T, .H = H, .Hk = H, .D = D, .causal = 1,
+    float *att = array(N * H * T, 8), *scratch = array(N * H * T, 9),
+          *d = array(3 * N * C, 10);
+    dls_attention_shape shape = {.B = B, .Tq = T, .Tk = T, .H = H, .Hk = H, .D = D,
+                                 .causal = 1,
                                  .q_row = 3 * C, .k_row = 3 * C, .v_row = 3 * C};
     int targets[N];
     if (dls_attention_complete(&shape) != DLS_OK)

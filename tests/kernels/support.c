@@ -197,8 +197,8 @@ static dls_attention_shape packed_shape(int B, int T, int C, int H)
                                  .causal = 1, .q_row = row, .k_row = row, .v_row = row};
 }
 
-dls_status packed_attention_forward(kcase *k, void *out, void *att, const void *qkv, int B,
-                                    int T, int C, int H)
+dls_status packed_attention_forward(kcase *k, void *out, void *att, const void *qkv,
+                                    int B, int T, int C, int H)
 {
     dls_attention_shape s = packed_shape(B, T, C, H);
     size_t step = C * dls_dtype_size(k->ctx.dtype);
@@ -207,16 +207,16 @@ dls_status packed_attention_forward(kcase *k, void *out, void *att, const void *
                                        q + 2 * step);
 }
 
-dls_status packed_attention_backward(kcase *k, void *dqkv, void *scratch, const void *dout,
-                                     const void *qkv, const void *att, int B, int T, int C,
-                                     int H)
+dls_status packed_attention_backward(kcase *k, void *dqkv, void *scratch,
+                                     const void *dout, const void *qkv, const void *att,
+                                     int B, int T, int C, int H)
 {
     dls_attention_shape s = packed_shape(B, T, C, H);
     size_t step = C * dls_dtype_size(k->ctx.dtype);
     const char *q = qkv;
     char *d = dqkv;
-    return dls_attention_naive_backward(&k->ctx, &s, d, d + step, d + 2 * step, scratch, dout,
-                                        q, q + step, q + 2 * step, att);
+    return dls_attention_naive_backward(&k->ctx, &s, d, d + step, d + 2 * step, scratch,
+                                        dout, q, q + step, q + 2 * step, att);
 }
 
 /* differentiate numerically */

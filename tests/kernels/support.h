@@ -86,10 +86,10 @@ double weigh(kcase *k, const void *device, const double *weights, size_t n, doub
 
 /* Materialised causal attention of a packed qkv (B, T, 3C); att and scratch (B, H, T, T).
  */
-dls_status packed_attention_forward(kcase *k, void *out, void *att, const void *qkv, int B,
-                                    int T, int C, int H);
-dls_status packed_attention_backward(kcase *k, void *dqkv, void *scratch, const void *dout,
-                                     const void *qkv, const void *att, int B, int T, int C,
-                                     int H);
+dls_status packed_attention_forward(kcase *k, void *out, void *att, const void *qkv,
+                                    int B, int T, int C, int H);
+dls_status packed_attention_backward(kcase *k, void *dqkv, void *scratch,
+                                     const void *dout, const void *qkv, const void *att,
+                                     int B, int T, int C, int H);
 
 #endif

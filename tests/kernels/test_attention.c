@@ -212,7 +212,8 @@ KERNEL_TEST(attention_ignores_overflow_above_the_diagonal)
 KERNEL_TEST(attention_refuses_uneven_heads)
 {
     dls_attention_shape s = {.B = 1, .Tq = 1, .Tk = 1, .H = 10, .Hk = 3, .D = 1};
-    cr_assert_eq(dls_attention_naive_forward(&k->ctx, &s, NULL, NULL, NULL, NULL, NULL, NULL),
+    cr_assert_eq(dls_attention_naive_forward(&k->ctx, &s, NULL, NULL, NULL, NULL, NULL,
+                                             NULL),
                  DLS_ERR_INPUT);
     cr_assert_str_eq(dls_status_message(),
                      "attention: 10 query heads can not share 3 key heads");

@@ -58,7 +58,8 @@ KERNEL_TEST(embedding_positions)
 {
     int tokens[] = {1, 0, 1, 1}, positions[] = {2, 0, 1, 2};
     double wte[] = {1, 2, 3, 4}, wpe[] = {10, 20, 30, 40, 50, 60};
-    double with[] = {53, 64, 11, 22, 33, 44, 53, 64}, without[] = {3, 4, 1, 2, 3, 4, 3, 4};
+    double with[] = {53, 64, 11, 22, 33, 44, 53, 64},
+           without[] = {3, 4, 1, 2, 3, 4, 3, 4};
     double dout[] = {1, 2, 4, 8, 16, 32, 64, 128}, dwte[] = {4, 8, 81, 162};
     int *t = kcase_put_ints(k, tokens, 4), *at = kcase_put_ints(k, positions, 4);
     void *w = kcase_put(k, wte, 4), *p = kcase_put(k, wpe, 6), *to = kcase_space(k, 8);

@@ -5,7 +5,8 @@
 /* list elementwise operations */
 enum { WHOLE = 64 };
 
-/* y (n) becomes a function of itself, of x (n), and of g (n) in the accumulator's type. */
+/* y (n) becomes a function of itself, of x (n), and of g (n) in the accumulator's
+ * type. */
 typedef dls_status (*operation)(dls_ctx *ctx, char *y, char *x, char *g, size_t n);
 
 static dls_status add(dls_ctx *ctx, char *y, char *x, char *g, size_t n)
@@ -42,8 +43,8 @@ static dls_status step(dls_ctx *ctx, char *y, char *x, char *g, size_t n)
 {
     size_t whole = WHOLE * dls_dtype_size(dls_dtype_accumulator(ctx->dtype));
     (void)x;
-    return dls_adamw(ctx, y, NULL, g, g + whole, g + 2 * whole, n, 0.5, 0.9, 0.95, 1e-8, 0.1,
-                     1, NULL);
+    return dls_adamw(ctx, y, NULL, g, g + whole, g + 2 * whole, n, 0.5, 0.9, 0.95, 1e-8,
+                     0.1, 1, NULL);
 }
 
 static const operation operations[] = {add, add_bias, scale, apply_gelu, pass_gelu, step};

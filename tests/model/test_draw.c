@@ -119,7 +119,8 @@ Test(draw, agrees_with_the_definition)
 /* test the extremes */
 Test(draw, extremes_are_defined)
 {
-    const double equal[4] = {1, 1, 1, 1}, logits[4] = {1, 3, 3, 2}, far[3] = {0, 800, -INFINITY}, one[1] = {-5};
+    const double equal[4] = {1, 1, 1, 1}, logits[4] = {1, 3, 3, 2},
+                 far[3] = {0, 800, -INFINITY}, one[1] = {-5};
     const double last = 1 - 0x1p-33, first = 0x1p-33;
     const char all[4] = {1, 1, 1, 1};
     cr_assert_eq(draw_at(&(dls_draw){0, 0, 1, 1}, last, logits, 4, NULL), 1, "tie");

@@ -26,8 +26,9 @@ typedef struct outcome {
 
 static dls_transformer_config family(int llama, double dropout)
 {
-    dls_transformer_config c = llama ? dls_transformer_llama(VOCABULARY, T, 3, 4, 2, 16, 20)
-                                     : dls_transformer_gpt2(VOCABULARY, T, 3, 4, 16);
+    dls_transformer_config c = llama
+        ? dls_transformer_llama(VOCABULARY, T, 3, 4, 2, 16, 20)
+        : dls_transformer_gpt2(VOCABULARY, T, 3, 4, 16);
     c.embedding_dropout = c.attention_dropout = c.residual_dropout = dropout;
     return c;
 }
@@ -47,7 +48,8 @@ static void fetch(const void *device, size_t n, dls_dtype dtype, double *out)
 }
 
 /* pass a micro batch through */
-static void one_pass(dls_transformer *t, const int *ids, int b, int length, double *losses)
+static void one_pass(dls_transformer *t, const int *ids, int b, int length,
+                     double *losses)
 {
     dls_dtype wide = dls_dtype_accumulator(t->ctx->dtype);
     dls_transformer_drop(t, 11, 2, b);

@@ -373,7 +373,8 @@ static void put_exact_values(dls_params *set)
     char *host = malloc(set->elements * wide);
     for (int i = 0; i < set->n; i++)
         for (size_t k = 0; k < set->items[i].count; k++) {
-            double x = (set->items[i].init == DLS_INIT_ONE) + 0.3 * dls_rng_normal(3, i, k);
+            double x = (set->items[i].init == DLS_INIT_ONE)
+                + 0.3 * dls_rng_normal(3, i, k);
             float exact = dls_widen_bf16(dls_narrow_bf16((float)x));
             double both = exact;
             memcpy(host + (set->items[i].offset + k) * wide,

@@ -28,14 +28,16 @@ typedef struct dls_ddp_times { // virtual seconds, of one step on this rank
 } dls_ddp_times;
 
 /* Collective. params (n) in registration order; flat_grads holds their gradients, of
- * the accumulator type, in memory from dls_gpu_alloc_shared. All must outlive the ddp. bucket sizes
- * in bytes. DLS_ERR_COMM: the ranks disagree about the parameters or the buckets. */
+ * the accumulator type, in memory from dls_gpu_alloc_shared. All must outlive the ddp.
+ * bucket sizes in bytes. DLS_ERR_COMM: the ranks disagree about the parameters or the
+ * buckets. */
 dls_status dls_ddp_create(dls_ddp **out, dls_ctx *ctx, const dls_param *params, int n,
                           void *flat_grads, dls_comm *comm, size_t bucket_bytes,
                           size_t first_bucket_bytes);
 void dls_ddp_destroy(dls_ddp *ddp); // after the streams are synchronised; NULL is fine
 
-/* Collective. flat, with the parameters' offsets, := rank 0's. Enqueued on ctx->stream. */
+/* Collective. flat, with the parameters' offsets, := rank 0's. Enqueued on
+ * ctx->stream. */
 dls_status dls_ddp_broadcast(dls_ddp *ddp, void *flat, dls_dtype dtype);
 
 /* The hook: the last addition to this gradient is on ctx->stream. DLS_ERR_STATE: reported
