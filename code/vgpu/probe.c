@@ -112,6 +112,7 @@ static inline dls_probe_lane *log_of(unsigned thread)
     if (!l) {
         l = dls_probe.lane[thread] = dls_probe.spare[--dls_probe.spares];
         l->thread = thread;
+        dls_probe.logs[thread / DLS_SIMT_WARP] |= 1u << thread % DLS_SIMT_WARP;
     }
     return l;
 }
@@ -262,7 +263,8 @@ int dls_probe_attach(const dls_probe_consumer *consumer)
         if (!dls_probe.consumer[i]) {
             dls_probe.consumer[i] = consumer;
             dls_simt_probes = &table;
-            dls_probe_hears_host = 1;
+            dls_probe_hears_host = dls_probe_attached = 1;
+            dls_probe_nobody.count = PROBE_ROOM - PROBE_RESERVE - 1;
             dls_probe_forget_phrases(0);  // their slots may be another's
             return i;
         }
@@ -278,7 +280,7 @@ void dls_probe_detach(int number)
         any |= dls_probe.consumer[i] != NULL;
     if (!any) {
         dls_simt_probes = NULL;
-        dls_probe_hears_host = 0;
+        dls_probe_hears_host = dls_probe_attached = 0;
     }
 }
 

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-int dls_probe_hears_host;
+int dls_probe_hears_host, dls_probe_attached;
 dls_probe_lane dls_probe_nobody = {.count = PROBE_ROOM - PROBE_RESERVE - 1};
 __thread dls_probe_lane *dls_probe_now = &dls_probe_nobody;
 

@@ -51,6 +51,7 @@ typedef struct dls_probe_state {
     dls_probe_lane *lane[PROBE_THREADS];   // of the block's threads; NULL: nothing noted
     dls_probe_lane *spare[PROBE_THREADS];  // logs that nobody has
     unsigned spares;
+    uint32_t logs[PROBE_WARPS];            // the lanes of each warp that have a log
     const void *waits_at[PROBE_THREADS];   // the call in which a thread waits
     const dls_simt_grid *grid;
     unsigned long long block, launches;
@@ -63,7 +64,8 @@ typedef struct dls_probe_state {
 } dls_probe_state;
 
 extern dls_probe_state dls_probe;
-extern dls_probe_lane dls_probe_nobody;          // its count never changes
+extern dls_probe_lane dls_probe_nobody;          // full, once a consumer is attached
+extern int dls_probe_attached;                  // are there consumers?
 extern int dls_probe_hears_host;                // somebody listens, and no kernel runs
 extern __thread dls_probe_lane *dls_probe_now;  // of the lane that runs, or of nobody
 

@@ -65,9 +65,16 @@ static uint32_t *lower_half(const phrase *f, unsigned lane, unsigned p)
     return &f->address[(p / 8 * LANES + lane) * 8 + p % 8];
 }
 
-/* Eight notes of `n` lanes: do they differ from the phrase's? */
-static int differ(const phrase *f, const dls_probe_lane *const *lane,
-                  const unsigned char *number, unsigned n, unsigned p)
+/* Where the logs differ from the phrase, in any of its notes: all zero if nowhere. */
+typedef struct difference {
+    eight word;
+    eight_codes code;
+} difference;
+
+/* Adds eight notes of `n` lanes. */
+static inline void compare(const phrase *f, const dls_probe_lane *const *lane,
+                           const unsigned char *number, unsigned n, unsigned p,
+                           difference *d)
 {
     const eight_codes *address = (const eight_codes *)&f->address[p * LANES];
     eight above = *(const eight *)&f->above[p], other = {0};
@@ -77,30 +84,37 @@ static int differ(const phrase *f, const dls_probe_lane *const *lane,
                  __builtin_convertvector(address[number[i]], eight);
         others |= *(const eight_codes *)&lane[i]->code[p] ^ code;
     }
+    d->word |= other & *(const eight *)&f->is_quiet[p];
+    d->code |= others & *(const eight_codes *)&f->is_code[p];
+}
+
+static int differ(const phrase *f, const dls_probe_lane *const *lane,
+                  const unsigned char *number, unsigned n)
+{
+    difference d = {{0}, {0}};
     uint64_t any = 0;
-    other &= *(const eight *)&f->is_quiet[p];
-    others &= *(const eight_codes *)&f->is_code[p];
+    for (unsigned p = 0; p < f->padded; p += 8)
+        compare(f, lane, number, n, p, &d);
     for (int i = 0; i < 8; i++)
-        any |= other[i] | others[i];
+        any |= d.word[i] | d.code[i];
     return any != 0;
 }
+
 static int is_phrase(const phrase *f, const dls_probe_view *v, uint32_t mask)
 {
-    const dls_probe_lane *first = v->lane[__builtin_ctz(mask)];
-    if (f->head.warp != v->number || f->head.mask != mask)
-        return 0;
-    const dls_probe_lane *lane[LANES];
+    const dls_probe_lane *first = v->lane[__builtin_ctz(mask)], *lane[LANES];
     unsigned char number[LANES];
     unsigned n = 0;
+    if (f->head.warp != v->number || f->head.mask != mask)
+        return 0;
     for (uint32_t rest = mask; rest; rest &= rest - 1, n++) {
         number[n] = (unsigned char)__builtin_ctz(rest);
         lane[n] = v->lane[number[n]];
         if (lane[n]->count != f->head.count)
             return 0;
     }
-    for (unsigned p = 0; p < f->padded; p += 8)
-        if (differ(f, lane, number, n, p))
-            return 0;
+    if (differ(f, lane, number, n))
+        return 0;
     for (unsigned i = 0; i < f->loud && f->head.shared; i++)
         if (is_shared(first->address[f->order[i]]))
             return 0;

@@ -337,11 +337,12 @@ static void keep_rest(dls_probe_lane *l, uint32_t read)
     memmove(l->code, l->code + read, l->count * sizeof *l->code);
     memmove(l->address, l->address + read, l->count * sizeof *l->address);
 }
-static void consume(const view *v, uint32_t mask, uint32_t open)
+/* Returns the lanes that have notes left. */
+static uint32_t consume(const view *v, uint32_t mask, uint32_t open)
 {
-    uint32_t at[LANES] = {0};
+    uint32_t at[LANES] = {0}, left = 0;
     if (!mask || (open & ~mask))
-        return;
+        return mask;
     int played = dls_probe_play(v, mask);
     if (played || are_equal(v, mask)) {
         if (!played) {
@@ -350,42 +351,59 @@ static void consume(const view *v, uint32_t mask, uint32_t open)
         }
         for (uint32_t rest = mask; rest; rest &= rest - 1)
             v->lane[__builtin_ctz(rest)]->count = 0;
-    } else {
-        consume_diverged(v, open, at);
-        for (int i = 0; i < LANES; i++)
-            if (at[i])
-                keep_rest(v->lane[i], at[i]);
+        return 0;
     }
+    consume_diverged(v, open, at);
+    for (int i = 0; i < LANES; i++) {
+        if (at[i])
+            keep_rest(v->lane[i], at[i]);
+        left |= (uint32_t)(v->lane[i]->count > 0) << i;
+    }
+    return left;
 }
-
-/* The lanes that have noted something. Loops over the bits of a mask are left alone by
- * the vectoriser, whose gathers are slow here. */
-static uint32_t open_view(view *v, dls_probe_lane **lane)
+/* The lanes that have noted something, of those that have a log. Loops over the bits of a
+ * mask are left alone by the vectoriser, whose gathers are slow here. */
+static uint32_t open_view(view *v, dls_probe_lane *const *lane, uint32_t logs)
 {
     static dls_probe_lane nothing;
     uint32_t mask = 0;
-    for (uint32_t rest = ~0u; rest; rest &= rest - 1) {
+    for (uint32_t rest = ~logs; rest; rest &= rest - 1)
+        v->lane[__builtin_ctz(rest)] = &nothing;
+    for (uint32_t rest = logs; rest; rest &= rest - 1) {
         unsigned i = (unsigned)__builtin_ctz(rest);
-        v->lane[i] = lane[i] ? lane[i] : &nothing;
-        mask |= (uint32_t)(v->lane[i]->count > 0) << i;
+        v->lane[i] = lane[i];
+        mask |= (uint32_t)(lane[i]->count > 0) << i;
     }
     return mask;
 }
+/* Those of `lanes`. The next to ask gets the one that was used last. */
+static void hand_back(unsigned warp, uint32_t lanes)
+{
+    dls_probe_lane **lane = &dls_probe.lane[warp * LANES];
+    unsigned spares = dls_probe.spares;
+    for (uint32_t rest = lanes; rest; rest &= rest - 1) {
+        unsigned i = (unsigned)__builtin_ctz(rest);
+        dls_probe.spare[spares++] = lane[i];
+        lane[i] = NULL;
+    }
+    dls_probe.spares = spares;
+    dls_probe.logs[warp] &= ~lanes;
+}
+
 void dls_probe_consume(unsigned warp, uint32_t open)
 {
     dls_probe_lane *now = dls_probe_now, **lane = &dls_probe.lane[warp * LANES];
-    view v = {.number = warp, .met = dls_probe.met + warp * LANES};
-    uint32_t mask = open_view(&v, lane);
+    uint32_t logs = dls_probe.logs[warp], runs = 1u << now->thread % LANES;
+    view v;
+    if (!logs)
+        return;
+    v.number = warp;
+    v.met = dls_probe.met + warp * LANES;
+    uint32_t mask = open_view(&v, lane, logs);
     dls_probe_now = &dls_probe_nobody;  // a consumer's own accesses are nobody's
-    consume(&v, mask, open);
+    uint32_t left = consume(&v, mask, open);
     dls_probe_now = now;
-    unsigned spares = dls_probe.spares;
-    for (uint32_t rest = ~0u; rest; rest &= rest - 1) {
-        dls_probe_lane **l = &lane[__builtin_ctz(rest)];
-        if (*l && *l != now && (*l)->count == 0) {
-            dls_probe.spare[spares++] = *l;
-            *l = NULL;
-        }
-    }
-    dls_probe.spares = spares;
+    if (lane[now->thread % LANES] != now)
+        runs = 0;
+    hand_back(warp, logs & ~left & ~runs);
 }
