@@ -262,6 +262,8 @@ static __device__ inline void attend(const hopper_attention &a, hopper_shared<D>
     attention_rows rows = attention_rows_begin();
     if (tiles > 0)
         consume<D, format>(a, m, r, who, tiles, o, &rows);
+    else  // the queries are on their way to the memory that write_rows uses
+        dls_mbarrier_wait(&m->bar.queries, 0);
     attention_finish(rows, (float)s.scale, factor, lse);
 #pragma unroll
     for (int e = 0; e < 2; e++)

@@ -3,6 +3,7 @@
  * config.json, both ways. Every field that changes a number is understood or refused.
  */
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -278,12 +279,19 @@ static void put_number(json_t *out, const char *key, double value)
         json_object_set_new(out, key, json_real(value));
 }
 
+/* The fraction that a reader's (int)(head_size * fraction) turns back into dim. */
+static double rotary_share(int dim, int head_size)
+{
+    double share = (double)dim / head_size;
+    return (int)(head_size * share) < dim ? nextafter(share, 1) : share;
+}
+
 static void describe_rope(json_t *out, const dls_transformer_config *c)
 {
     const dls_rope *r = &c->rope;
     json_object_set_new(out, "rope_theta", json_real(r->theta));
     if (r->dim > 0 && r->dim != c->head_size)
-        put_number(out, "partial_rotary_factor", (double)r->dim / c->head_size);
+        put_number(out, "partial_rotary_factor", rotary_share(r->dim, c->head_size));
     if (r->scaling == DLS_ROPE_PLAIN)
         return;
     json_t *s = json_pack("{s:s, s:f, s:i}", "rope_type", scalings[r->scaling], "factor",

@@ -690,6 +690,19 @@ Test(hf, every_scaling_is_read_and_written, .init = enter, .fini = leave)
     }
 }
 
+/* 30 / 44 of 44, in doubles, is a little less than 30. */
+Test(hf, a_share_of_the_head_is_read_back, .init = enter, .fini = leave)
+{
+    dls_hf_config c, again;
+    OK(dls_file_mkdirs("d"));
+    put_llama_config("{\"head_dim\": 44, \"partial_rotary_factor\": 0.7}");
+    OK(dls_hf_config_load("d", &c));
+    cr_assert_eq(c.model.rope.dim, 30);
+    OK(dls_hf_config_save("d", &c, DLS_F32));
+    OK(dls_hf_config_load("d", &again));
+    cr_assert_eq(again.model.rope.dim, 30);
+}
+
 Test(hf, a_scaling_that_can_not_be_is_refused, .init = enter, .fini = leave)
 {
     dls_hf_config c;
