@@ -5,6 +5,7 @@
 nvcc=$*
 work=build/spills
 mkdir -p $work
+rm -f $work/*.log $work/failed
 for arch in sm_80 sm_90 sm_90a; do
     for source in build/src/code/kernels/attention*.cu; do
         case $arch/$source in
@@ -17,7 +18,8 @@ echo >> $work/list  # so that an odd last one has a partner
 compile() {  # ARCHITECTURE SOURCE
     [ -n "$2" ] || return 0
     log=$work/$(basename "$2").$1.log
-    $nvcc -arch="$1" -Xptxas -v -c "$2" -o "${log%.log}.o" > "$log" 2>&1 || cat "$log" >&2
+    $nvcc -arch="$1" -Xptxas -v -c "$2" -o "${log%.log}.o" > "$log" 2>&1 ||
+        { cat "$log" >&2; : > $work/failed; }
 }
 while read -r arch source && read -r arch2 source2; do
     compile "$arch" "$source" &
@@ -29,4 +31,4 @@ awk '/Compiling entry|Function properties for/ { name = $NF }
          print FILENAME ": " name ": " $0; bad = 1 }
      /Used [0-9]+ registers/ { kernels++ }
      END { print kernels " kernels compiled, " (bad ? "some spill" : "none spills")
-           exit bad }' $work/*.log
+           exit bad }' $work/*.log && [ ! -e $work/failed ]
