@@ -18,7 +18,8 @@ echo >> $work/list  # so that an odd last one has a partner
 compile() {  # ARCHITECTURE SOURCE
     [ -n "$2" ] || return 0
     log=$work/$(basename "$2").$1.log
-    $nvcc -gencode arch=compute_"${1#sm_}",code="$1" -Xptxas -v -c "$2" -o "${log%.log}.o" > "$log" 2>&1 ||
+    $nvcc -gencode arch=compute_"${1#sm_}",code="$1" -Xptxas -v -c "$2" \
+        -o "${log%.log}.o" > "$log" 2>&1 ||
         { cat "$log" >&2; : > $work/failed; }
 }
 while read -r arch source && read -r arch2 source2; do
