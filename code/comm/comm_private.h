@@ -93,7 +93,8 @@ int dls_deadlock_sleep(dls_comm *comm);
  * an operation's ready() returns then. */
 int dls_comm_give_up(dls_comm *comm);
 
-void dls_comm_combine(void *into, const void *from, size_t n, int dtype,
+/* into (n) := a op b; into may be a or b. */
+void dls_comm_combine(void *into, const void *a, const void *b, size_t n, int dtype,
                       dls_reduce op);
 void dls_comm_divide(void *data, size_t n, int dtype, int by);
 

@@ -96,7 +96,7 @@ static int receive_some(dls_comm_op *op)
         n = n < DLS_MAILBOX_PIECE ? n : DLS_MAILBOX_PIECE;
         n = n < total - op->received ? n : total - op->received;
         if (op->step.combine)
-            dls_comm_combine(into + op->received, at, n / op->element,
+            dls_comm_combine(into + op->received, into + op->received, at, n / op->element,
                         op->ours.dtype, op->reduce);
         else
             memcpy(into + op->received, at, n);

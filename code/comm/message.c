@@ -19,10 +19,10 @@ const char *dls_message_name(const dls_message *m, int receiving)
 
 void dls_message_describe(const dls_message *m, int receiving, char *text, size_t size)
 {
-    static const char *reductions[] = {"sum", "avg", "min", "max"};
+    static const char *reductions[] = {"sum", "avg", "min", "max", "prod"};
     char detail[32] = "";
     const char *what = m->kind == DLS_MESSAGE_SEND_RECV ? "message" : "collective";
-    if (m->kind == DLS_MESSAGE_ALL_REDUCE && m->reduce <= DLS_MAX)
+    if (m->kind == DLS_MESSAGE_ALL_REDUCE && m->reduce <= DLS_PROD)
         snprintf(detail, sizeof detail, " (%s)", reductions[m->reduce]);
     if (m->kind == DLS_MESSAGE_BROADCAST)
         snprintf(detail, sizeof detail, " from rank %d", m->root);
