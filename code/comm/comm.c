@@ -58,6 +58,7 @@ int dls_comm_give_up(dls_comm *comm)
 
 static int sleep_while_idle(void *arg)
 {
+    dls_note_see();
 #ifndef DLS_BACKEND_cuda
     return dls_deadlock_sleep(arg);
 #else
@@ -99,11 +100,14 @@ dls_status dls_comm_create(dls_comm **out, const dls_comm_options *options)
         goto fail;
     }
     dls_log_set_rank(comm->rank, comm->world);
-    if (comm->world > 1)
+    if (comm->world > 1) {
+        DLS_TRY_GOTO(status, dls_note_open(comm->rank, comm->world), fail);
         DLS_TRY_GOTO(status, open_device(comm), fail);
+    }
     *out = the_communicator = comm;
     return DLS_OK;
 fail:
+    dls_note_close();
     dls_local_detach(&comm->local);
     free(comm);
     return status;
@@ -116,6 +120,7 @@ void dls_comm_destroy(dls_comm *comm)
     if (comm->world > 1) {
         dls_gpu_set_idle(NULL, NULL);
         cudaStreamDestroy(comm->stream);
+        dls_note_close();
         dls_local_done(&comm->local, comm->rank);
         dls_local_detach(&comm->local);
     }

@@ -9,6 +9,7 @@
 #include "comm/comm.h"
 #include "comm/local.h"
 #include "comm/message.h"
+#include "comm/recorder.h"
 #include "vgpu/gpu.h"
 
 /* define a channel */
@@ -38,6 +39,7 @@ struct dls_comm {
     dls_channel in[DLS_LOCAL_MAX_RANKS];      // from each peer
     uint64_t collectives;                     // called so far
     uint64_t pages;                           // posted by the host all-gather
+    uint64_t host_calls;                      // barriers and all-gathers between hosts
     char host_waits[DLS_LOCAL_WAIT];          // what the host thread waits for, or ""
     cudaStream_t stream;                      // for the waits of the host
     dls_comm_patience patience;
@@ -66,6 +68,7 @@ struct dls_comm_op {
     dls_step step;
     dls_message theirs;
     double start, now;        // virtual seconds
+    uint64_t record, noted, bytes; // ticket of the recorder; 1 + bytes noted; of steps done
 };
 
 /* declare the engine */
@@ -88,6 +91,17 @@ int dls_host_awaited(const dls_gpu_op *op, const void *arg);
 
 /* The idle callback of the virtual GPU: sleeps, and finds deadlocks (deadlock.c). */
 int dls_deadlock_sleep(dls_comm *comm);
+
+/* Notes for the flight recorder (note.c). */
+dls_status dls_note_open(int rank, int world);
+void dls_note_close(void);
+void dls_note_call(dls_comm_op *op);     // enqueued
+void dls_note_progress(dls_comm_op *op); // asked: began, moved, or neither
+void dls_note_end(dls_comm_op *op);
+void dls_note_see(void);                 // the host looks at its device
+uint64_t dls_note_host(const dls_comm *comm, size_t bytes, const char *site);
+void dls_note_host_end(uint64_t ticket);
+const dls_recorder *dls_note_recorder(void);
 
 /* Tells the other ranks that this one failed, as dls_status_message() says; returns what
  * an operation's ready() returns then. */

@@ -153,6 +153,8 @@ static void end_step(dls_comm_op *op)
     op->now = free > arrival ? free : arrival;
     op->comm->stats.steps++;
     op->comm->stats.wire_bytes += op->sent;
+    op->bytes += op->sent + op->received;
+    op->sent = op->received = 0;
     op->messages_out += (unsigned)op->step.sends;
     op->messages_in += (unsigned)op->step.receives;
     op->k++;
@@ -230,6 +232,7 @@ static void finish(dls_comm_op *op)
     }
     if (op->from >= 0)
         c->in[op->from].served++;
+    dls_note_end(op);
     c->stats.operations++;
     c->stats.busy_seconds += op->now - op->start;
     op->done = 1;
@@ -249,6 +252,7 @@ static int make_progress(dls_comm_op *op)
     int moved = advance(op);
     if (moved == 0)
         moved = look_for_the_lost(op);
+    dls_note_progress(op);
     if (moved > 0)
         finish(op);
     return moved >= 0 ? moved : dls_comm_give_up(op->comm);
@@ -311,6 +315,7 @@ dls_status dls_engine_enqueue(const dls_comm_op *given, cudaStream_t stream,
         op->out_ticket = op->comm->out[op->to].issued++;
     if (op->from >= 0)
         op->in_ticket = op->comm->in[op->from].issued++;
+    dls_note_call(op);
     /* describe both halves to the device */
     dls_gpu_op post = {.name = "post", .kind = DLS_GPU_HOST, .run = post_run,
                        .destroy = op_release, .file = file, .line = line};

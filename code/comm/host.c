@@ -130,6 +130,8 @@ dls_status dls_comm_all_gather_host_at(dls_comm *comm, const void *mine, size_t 
     gathering g = {.comm = comm, .mine = mine, .all = all, .bytes = bytes,
                    .entered = dls_gpu_host_time()};
     snprintf(g.site, sizeof g.site, "%s:%d", file, line);
+    uint64_t record = dls_note_host(comm, bytes, g.site);
+    comm->host_calls++;
 /* wait by ourselves on a real device */
 #ifdef DLS_BACKEND_cuda
     double earliest;
@@ -137,6 +139,8 @@ dls_status dls_comm_all_gather_host_at(dls_comm *comm, const void *mine, size_t 
     while ((ready = gather_ready(&g, &earliest)) == 0)
         if (dls_local_quiet(&comm->local))
             dls_local_sleep(&comm->local, 0.1);
+    if (ready > 0)
+        dls_note_host_end(record);
     return ready > 0 ? DLS_OK : DLS_ERR_COMM;
 #endif
     dls_gpu_op op = {.name = bytes ? "host all-gather" : "barrier", .kind = DLS_GPU_HOST,
@@ -144,6 +148,7 @@ dls_status dls_comm_all_gather_host_at(dls_comm *comm, const void *mine, size_t 
                      .line = line};
     DLS_CUDA(dls_gpu_enqueue(comm->stream, &op, &g));
     DLS_CUDA((cudaStreamSynchronize)(comm->stream)); // not a call to be noted
+    dls_note_host_end(record);
     return DLS_OK;
 }
 

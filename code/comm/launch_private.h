@@ -8,12 +8,14 @@
 
 #include "comm/launch.h"
 #include "comm/local.h"
+#include "comm/recorder.h"
 
 /* define a supervisor */
 typedef struct dls_supervisor {
     int n, alive;
     pid_t pids[DLS_LOCAL_MAX_RANKS];  // 0: not started, or gone
     dls_local local;
+    dls_recorder recorder;
     sigset_t watched, previous;       // signals taken by sigtimedwait; the mask before
     double term_delay, kill_delay;    // after the first failure; seconds
     double term_at, kill_at, limit_at;// on the monotonic clock; 0: not set

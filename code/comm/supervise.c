@@ -32,6 +32,7 @@ dls_status dls_supervise_begin(dls_supervisor *s, int n, double limit_seconds)
     s->n = n;
     s->first = -1;
     s->limit_at = limit_seconds > 0 ? now() + limit_seconds : 0;
+    DLS_TRY(dls_recorder_create(n, &s->recorder));
     DLS_TRY(dls_local_create(n, &s->local));
     signal(SIGCHLD, SIG_DFL);
     sigemptyset(&s->watched);
@@ -49,6 +50,8 @@ void dls_supervise_end(dls_supervisor *s)
     int fd = s->local.fd;
     dls_local_detach(&s->local);
     close(fd);
+    dls_recorder_detach(&s->recorder);
+    close(s->recorder.fd);
 }
 
 /* fork a rank */
@@ -80,6 +83,7 @@ pid_t dls_supervise_fork(dls_supervisor *s, int rank)
     set_number("DLS_WORLD_SIZE", s->n);
     unsetenv("DLS_LOCAL_RANK"); // the device derives it from the cluster
     set_number("DLS_ARENA_FD", s->local.fd);
+    set_number("DLS_RECORDER_FD", s->recorder.fd);
     return 0;
 }
 

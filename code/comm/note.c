@@ -1,0 +1,98 @@
+/* code/comm/note.c: from chapters/04-data-parallelism-faults.md. Edit the chapter, or edit here and run "make untangle". */
+/* Notes for the flight recorder: from operations to records. A process has one recorder,
+ * whatever number of communicators it makes; a world of one has none. */
+#include <stdio.h>
+#include <string.h>
+
+#include "comm/comm_private.h"
+#include "vgpu/gpu.h"
+
+static dls_recorder mine;
+
+/* open the notes */
+dls_status dls_note_open(int rank, int world)
+{
+    return dls_recorder_attach(rank, world, &mine);
+}
+
+void dls_note_close(void)
+{
+    dls_recorder_detach(&mine);
+}
+
+const dls_recorder *dls_note_recorder(void)
+{
+    return &mine;
+}
+
+void dls_note_see(void)
+{
+    dls_recorder_see(&mine);
+}
+
+/* note an operation */
+static const char *reduction_of(const dls_message *m)
+{
+    static const char *const names[] = {"sum", "avg", "min", "max", "prod"};
+    return m->kind == DLS_MESSAGE_ALL_REDUCE && m->reduce <= DLS_PROD ? names[m->reduce]
+                                                                     : "";
+}
+
+static dls_record record_of(const dls_comm_op *op)
+{
+    const dls_message *m = &op->ours;
+    int receives = op->to < 0, is_message = m->kind == DLS_MESSAGE_SEND_RECV;
+    dls_record record = {
+        .kind = is_message ? DLS_RECORD_MESSAGE : DLS_RECORD_COLLECTIVE,
+        .number = m->number, .count = m->count, .receives = is_message && receives,
+        .peer = !is_message ? m->root : receives ? op->from : op->to,
+        .virtual_called = dls_gpu_host_time()};
+    snprintf(record.name, sizeof record.name, "%s", dls_message_name(m, receives));
+    snprintf(record.type, sizeof record.type, "%s", dls_comm_type_name(m->dtype));
+    snprintf(record.reduce, sizeof record.reduce, "%s", reduction_of(m));
+    snprintf(record.site, sizeof record.site, "%.79s", m->site);
+    return record;
+}
+
+void dls_note_call(dls_comm_op *op)
+{
+    dls_record record = record_of(op);
+    op->record = dls_recorder_call(&mine, &record);
+}
+
+void dls_note_progress(dls_comm_op *op)
+{
+    uint64_t bytes = op->bytes + op->sent + op->received;
+    if (!op->noted)
+        dls_recorder_begin(&mine, op->record, op->start);
+    if (bytes >= op->noted && bytes > 0)
+        dls_recorder_move(&mine, op->record, bytes);
+    else
+        dls_recorder_see(&mine);
+    op->noted = bytes + 1;
+}
+
+void dls_note_end(dls_comm_op *op)
+{
+    dls_recorder_move(&mine, op->record, op->bytes);
+    dls_recorder_end(&mine, op->record, op->now);
+}
+
+/* note a call between hosts */
+uint64_t dls_note_host(const dls_comm *comm, size_t bytes, const char *site)
+{
+    dls_record record = {.kind = DLS_RECORD_HOST, .number = comm->host_calls,
+                         .count = bytes, .peer = -1,
+                         .virtual_called = dls_gpu_host_time()};
+    snprintf(record.name, sizeof record.name, bytes ? "host all-gather" : "barrier");
+    snprintf(record.type, sizeof record.type, "u8");
+    snprintf(record.site, sizeof record.site, "%.79s", site);
+    uint64_t ticket = dls_recorder_call(&mine, &record);
+    dls_recorder_begin(&mine, ticket, record.virtual_called);
+    return ticket;
+}
+
+void dls_note_host_end(uint64_t ticket)
+{
+    dls_recorder_end(&mine, ticket, dls_gpu_host_time());
+}
