@@ -89,14 +89,38 @@ static dls_status bring_back_input(const dls_layer *l, dls_pass *p, int i, const
                                  value_before(l, p, i - 1, x));
 }
 
+/* announce a unit */
+/* 1: layer i of the sequence begins a unit in this direction, or ends it. */
+static int at_border(const dls_layer *l, const dls_pass *p, int i, int next)
+{
+    int unit = l->inner[i]->unit;
+    if (!p->units || unit == l->unit)
+        return 0;
+    return next < 0 || next >= l->ninner || l->inner[next]->unit != unit;
+}
+
+static dls_status begin_unit(const dls_layer *l, const dls_pass *p, int i, int backward)
+{
+    return !at_border(l, p, i, backward ? i + 1 : i - 1) ? DLS_OK
+        : p->units->before(p->units->self, l->inner[i]->unit, backward);
+}
+
+static dls_status end_unit(const dls_layer *l, const dls_pass *p, int i, int backward)
+{
+    return !at_border(l, p, i, backward ? i - 1 : i + 1) ? DLS_OK
+        : p->units->after(p->units->self, l->inner[i]->unit, backward);
+}
+
 /* run a sequence */
 static dls_status sequence_forward(const dls_layer *l, dls_pass *p, void *y,
                                    const void *x)
 {
     for (int i = 0; i < l->ninner; i++) {
         const dls_layer *inner = l->inner[i];
+        DLS_TRY(begin_unit(l, p, i, 0));
         DLS_TRY(inner->kind->forward(inner, p, value_after(l, p, i, y),
                                      value_before(l, p, i, x)));
+        DLS_TRY(end_unit(l, p, i, 0));
     }
     return DLS_OK;
 }
@@ -108,10 +132,12 @@ static dls_status sequence_walk(const dls_layer *l, dls_pass *p, void *dx,
         const dls_layer *inner = l->inner[i];
         void *to = i == 0 ? dx : gradient_after(l, p, i - 1);
         const void *from = i + 1 == l->ninner ? dy : gradient_after(l, p, i);
+        DLS_TRY(begin_unit(l, p, i, 1));
         if (fused || !inner->ignores_x)
             DLS_TRY(bring_back_input(l, p, i, x));
         DLS_TRY((fused ? dls_layer_backward : inner->kind->backward_input)(
             inner, p, to, from, value_before(l, p, i, x), value_after(l, p, i, y)));
+        DLS_TRY(end_unit(l, p, i, 1));
     }
     return DLS_OK;
 }

@@ -139,7 +139,7 @@ dls_layer *dls_layer_make(dls_build *b, const dls_layer_kind *kind, int in, int 
         return NULL;
     }
     *l = (dls_layer){.kind = kind, .in = in, .out = out, .weight = -1, .bias = -1,
-                     .next = b->all};
+                     .unit = b->unit, .next = b->all};
     b->all = l;
     return l;
 }
@@ -150,6 +150,7 @@ int dls_layer_param(dls_build *b, const char *layer, const char *suffix,
 {
     int index = -1;
     int n = snprintf(story.name, sizeof story.name, "%s.%s", layer, suffix);
+    story.unit = b->unit;
     if (b->status != DLS_OK)
         return -1;
     if (n >= (int)sizeof story.name)

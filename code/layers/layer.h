@@ -75,6 +75,7 @@ typedef struct dls_pass {
     int rotation_length;
     void *stash, *gradients, *scratch, *temporary;  /* device: the plan's regions */
     const dls_grad_hook *hook;  /* NULL: nobody asks */
+    const dls_unit_hook *units; /* the same */
     int *pending;               /* [params->n] additions still to come */
 } dls_pass;
 
@@ -117,6 +118,7 @@ struct dls_layer {
     int ordinal;                /* attention: how many came before it */
     int vocabulary;             /* embedding, head */
     int weight, bias;           /* parameter indices; -1: none */
+    int unit;                   /* that of the builder when it was made */
     double epsilon;             /* norms */
     double dropout;             /* probability, and the stream of its masks */
     uint64_t stream;
@@ -145,6 +147,7 @@ typedef struct dls_build {
     dls_params *params;
     dls_layer *all;             /* every layer made */
     int attentions;             /* how many of them */
+    int unit;                   /* of layers and parameters to come; -1: the whole */
     dls_status status;
 } dls_build;
 

@@ -75,6 +75,8 @@ dls_status dls_params_allocate(dls_params *set, dls_ctx *ctx)
     size_t size = dls_dtype_size(ctx->dtype), n = set->elements;
     size_t wide = dls_dtype_size(dls_dtype_accumulator(ctx->dtype));
     set->dtype = ctx->dtype;
+    if (set->unplaced)
+        return DLS_OK;
     DLS_TRY(dls_flat_buffer(&set->values, n * size, DLS_MEM_PARAMETERS));
     if (!set->frozen)
         DLS_TRY(dls_flat_buffer(&set->grads, n * wide, DLS_MEM_GRADIENTS));
@@ -90,7 +92,7 @@ dls_status dls_params_allocate(dls_params *set, dls_ctx *ctx)
 dls_status dls_params_zero_grads(dls_params *set, dls_ctx *ctx)
 {
     size_t size = dls_dtype_size(dls_dtype_accumulator(set->dtype));
-    if (set->frozen)
+    if (set->frozen || set->unplaced)
         return DLS_OK;
     DLS_CUDA(cudaMemsetAsync(set->grads, 0, set->elements * size, ctx->stream));
     return DLS_OK;

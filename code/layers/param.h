@@ -41,6 +41,7 @@ typedef struct dls_param {
     int decay;                  /* 1: weight decay applies */
     unsigned sharded_axes;      /* bit a: cut along mesh axis a; 0: replicated */
     int uses;                   /* layers that add to its gradient; tied: 2 */
+    int unit;                   /* of the model: see dls_unit_hook */
     void *value, *grad;         /* device pointers into the flat buffers */
 } dls_param;
 
@@ -51,6 +52,7 @@ typedef struct dls_params {
     int n, capacity;
     size_t elements;            /* sum of the counts */
     int frozen;                 /* 1: values only, nothing learns */
+    int unplaced;               /* 1: others take the memory and point value and grad */
     dls_dtype dtype;            /* of the values */
     void *values;               /* (elements) device */
     void *grads;                /* (elements) device, of the accumulator type */
@@ -63,13 +65,22 @@ typedef struct dls_grad_hook {
     dls_status (*fn)(void *self, int param_index);
 } dls_grad_hook;
 
+/* Called around each unit, a stretch of layers that is used as a whole (a block, say):
+   before its first operation of a pass is enqueued, and after its last. */
+typedef struct dls_unit_hook {
+    void *self;
+    dls_status (*before)(void *self, int unit, int backward);
+    dls_status (*after)(void *self, int unit, int backward);
+} dls_unit_hook;
+
 /* declare the parameter calls */
 /* Adds a parameter; `story` gives name, ndim, shape, init, init_scale, decay.
    *index is its place, good for the life of the set. A second parameter of the
    same name is DLS_ERR_INPUT. Call before dls_params_allocate. */
 dls_status dls_params_add(dls_params *set, const dls_param *story, int *index);
 
-/* Takes the two flat buffers and points every value and grad into them. */
+/* Takes the two flat buffers and points every value and grad into them, if the set is
+   not unplaced. */
 dls_status dls_params_allocate(dls_params *set, dls_ctx *ctx);
 
 /* Fills the values: a function of (seed, name, index) alone. */

@@ -42,6 +42,7 @@ typedef struct dls_transformer_config {
     dls_recompute recompute;
     int split_backward;         /* 1: plan for every I before the first W */
     int frozen;                 /* 1: forward passes only, no room for gradients */
+    int unplaced;               /* 1: others take room for parameters and gradients */
 } dls_transformer_config;
 
 /* declare the configuration calls */

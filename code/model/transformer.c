@@ -33,12 +33,15 @@ static void build_model(dls_transformer *t)
     for (int i = 0; i < c->layers; i++) {
         char name[32];
         snprintf(name, sizeof name, "block.%d", i);
+        b->unit = 1 + i;
         list[n++] = dls_block(b, name, c, std, out_std);
     }
+    b->unit = 1 + c->layers;
     list[n++] = dls_block_norm(b, "ln_f", c);
     t->head = c->tied_head ? dls_tied_head(b, list[0])
                            : dls_head(b, "head", c->channels, c->vocabulary, std);
     list[n++] = t->head;
+    b->unit = -1;
     t->top = dls_sequence(b, list, n);
 }
 
@@ -67,6 +70,7 @@ static dls_status plan_model(dls_transformer *t, int max_B, int max_T, dls_dtype
 {
     t->build.params = &t->params;
     t->params.frozen = t->config.frozen;
+    t->params.unplaced = t->config.unplaced;
     if (t->config.frozen)       // what nobody goes back to is scratch
         t->config.recompute = DLS_RECOMPUTE_FULL;
     build_model(t);
@@ -86,8 +90,8 @@ dls_status dls_transformer_predict_memory(const dls_transformer_config *c, int m
 {
     dls_transformer t = {.config = *c};
     dls_status s = plan_model(&t, max_B, max_T, dtype);
-    out->parameters = t.params.elements * dls_dtype_size(dtype);
-    out->gradients = c->frozen
+    out->parameters = c->unplaced ? 0 : t.params.elements * dls_dtype_size(dtype);
+    out->gradients = c->frozen || c->unplaced
         ? 0 : t.params.elements * dls_dtype_size(dls_dtype_accumulator(dtype));
     out->activations = dls_plan_bytes(&t.plan)
         + rotation_elements(c) * dls_dtype_size(dls_dtype_accumulator(dtype));
@@ -165,6 +169,11 @@ void dls_transformer_drop(dls_transformer *t, uint64_t seed, int64_t step,
     t->pass.drops = 1;
     t->pass.seed = dls_dropout_seed(seed, (uint64_t)step);
     t->pass.first_sequence = (uint64_t)first_sequence;
+}
+
+void dls_transformer_announce(dls_transformer *t, const dls_unit_hook *hook)
+{
+    t->pass.units = hook;
 }
 
 void dls_transformer_keep(dls_transformer *t)

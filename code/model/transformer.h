@@ -50,6 +50,10 @@ void dls_transformer_drop(dls_transformer *t, uint64_t seed, int64_t step,
                           int64_t first_sequence);
 void dls_transformer_keep(dls_transformer *t);
 
+/* In the passes to come, calls the hook (kept by pointer; NULL: nobody) around each unit:
+   0 the embedding, 1 ... L the blocks, L + 1 the last norm and the head. */
+void dls_transformer_announce(dls_transformer *t, const dls_unit_hook *hook);
+
 /* tokens, targets: (B, T) device; targets NULL computes logits only. Enqueues on
    the context's stream; the losses are at dls_transformer_losses, (B * T) device. */
 dls_status dls_transformer_forward(dls_transformer *t, const int *tokens,
