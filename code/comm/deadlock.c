@@ -343,6 +343,10 @@ int dls_deadlock_sleep(dls_comm *comm)
         comm->idle_rounds = 0;
         return 0;
     }
+    if (!host.polls && dls_local_linger(&comm->local)) {
+        comm->idle_rounds = 0;
+        return 0;
+    }
     if (host.polls && comm->patience.answered)
         judge(comm, &host);
     /* mark the rank and sleep */

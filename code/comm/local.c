@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -149,6 +150,8 @@ dls_status dls_local_check(const dls_local *local, const char *doing)
 }
 
 /* sleep until the bell rings */
+enum { LINGER = 100 };
+
 static _Thread_local uint32_t heard; // the bell when this thread last looked around
 
 int dls_local_quiet(const dls_local *local)
@@ -159,6 +162,17 @@ int dls_local_quiet(const dls_local *local)
 }
 
 uint32_t dls_local_heard(void) { return heard; }
+
+int dls_local_linger(const dls_local *local)
+{
+    const _Atomic uint32_t *bell = &local->ranks[local->rank].bell;
+    for (int i = 0; i < LINGER; i++) {
+        if (atomic_load(bell) != heard)
+            return 1;
+        sched_yield();
+    }
+    return 0;
+}
 
 int dls_local_sleep(dls_local *local, double seconds)
 {

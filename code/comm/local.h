@@ -118,6 +118,10 @@ void dls_local_ring_all(dls_local *local);
 int dls_local_quiet(const dls_local *local);
 uint32_t dls_local_heard(void); // the bell's value then
 
+/* Gives the processor away some hundred times, for some ten µs, before one sleeps: the
+ * answer to a short message is often that near. 1: the bell has rung. */
+int dls_local_linger(const dls_local *local);
+
 /* Sleeps until the bell rings after the last dls_local_quiet, at most `seconds`. 1: it
  * did not ring. */
 int dls_local_sleep(dls_local *local, double seconds);
