@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/suggest.h"
 #include "cli/command.h"
+#include "comm/flight_command.h"
 #include "kernels/attention_command.h"
 #include "tensor/ladder/command.h"
 
@@ -21,6 +22,7 @@ static const command commands[] = {
     {"train", "train a GPT from a configuration file", command_train},
     {"sample", "let a trained model write", command_sample},
     {"metrics", "print columns of a metrics.jsonl as a table", command_metrics},
+    {"flight", "say where the ranks of a failed job part", dls_flight_command},
     {"memory", "print what each rank's memory went to", command_memory},
     {"ladder", "multiply by the kernels of chapter 2", dls_ladder_command},
     {"attention", "run one attention, and time it", dls_attention_command},

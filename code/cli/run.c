@@ -12,7 +12,9 @@
 typedef struct run_options {
     int64_t ranks;
     double limit;
-    const char *cluster;
+    const char *cluster, *flight, *watchdog;
+    int elastic;
+    int64_t least, restarts;
     char **rest;
 } run_options;
 
@@ -22,6 +24,14 @@ static dls_status parse_run(int argc, char **argv, run_options *o, int *helped)
         {"-n|--ranks", DLS_ARG_INT, &o->ranks, "N", "how many ranks (default 1)"},
         {"--cluster", DLS_ARG_STRING, &o->cluster, "NAME", "virtual machine to run on"},
         {"--limit", DLS_ARG_REAL, &o->limit, "SECONDS", "stop the job after so long"},
+        {"--watchdog", DLS_ARG_STRING, &o->watchdog, "SECONDS", "stop it when an "
+         "operation does not move for so long (600; 0: never)"},
+        {"--flight", DLS_ARG_STRING, &o->flight, "FILE", "for the ranks' last operations "
+         "when the job fails (dls-flight.json)"},
+        {"--elastic", DLS_ARG_FLAG, &o->elastic, NULL, "when a rank is lost, go on with "
+         "the others"},
+        {"--min-ranks", DLS_ARG_INT, &o->least, "N", "but with at least N (default 1)"},
+        {"--max-restarts", DLS_ARG_INT, &o->restarts, "N", "and at most N times (3)"},
         {"COMMAND", DLS_ARG_REST, &o->rest, NULL, "a dls command, or a program"},
     };
     const dls_args spec = {"dls run", "Starts N ranks and ends them together.",
@@ -33,6 +43,10 @@ static dls_status parse_run(int argc, char **argv, run_options *o, int *helped)
     if (o->ranks < 1 || o->ranks > 1024)
         return DLS_FAIL(DLS_ERR_INPUT, "--ranks: expected 1 to 1024, got %lld",
                         (long long)o->ranks);
+    if (o->least < 1 || o->restarts < 0 || o->restarts > 1000)
+        return DLS_FAIL(DLS_ERR_INPUT, "--min-ranks: expected 1 or more, and "
+                        "--max-restarts 0 to 1000; got %lld and %lld",
+                        (long long)o->least, (long long)o->restarts);
     return DLS_OK;
 }
 
@@ -64,17 +78,20 @@ static dls_status ranks_command(char **rest, char *executable, size_t size, char
 /* run the ranks */
 dls_status command_run(int argc, char **argv, int *exit_code)
 {
-    run_options o = {.ranks = 1};
+    run_options o = {.ranks = 1, .least = 1, .restarts = 3, .flight = "dls-flight.json"};
     int helped;
     DLS_TRY(parse_run(argc, argv, &o, &helped));
     if (helped)
         return DLS_OK;
-    if (o.cluster && setenv("DLS_CLUSTER", o.cluster, 1) != 0)
+    if ((o.cluster && setenv("DLS_CLUSTER", o.cluster, 1) != 0) ||
+        (o.watchdog && setenv("DLS_WATCHDOG", o.watchdog, 1) != 0))
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the environment");
     char executable[4096];
     char **ranks_argv;
     DLS_TRY(ranks_command(o.rest, executable, sizeof executable, &ranks_argv));
-    const dls_launch_options launch = {.limit_seconds = o.limit};
+    const dls_launch_options launch = {
+        .limit_seconds = o.limit, .flight = o.flight[0] ? o.flight : NULL,
+        .least = o.elastic ? (int)o.least : 0, .restarts = (int)o.restarts};
     *exit_code = dls_launch((int)o.ranks, ranks_argv, &launch);
     free(ranks_argv);
     return DLS_OK;

@@ -54,7 +54,12 @@ static dls_status load_run(const train_options *o, dls_config **cfg,
         DLS_TRY(dls_config_override(*cfg, o->set.values[i]));
     DLS_TRY(override_string(*cfg, "data.corpus", o->corpus));
     DLS_TRY(override_string(*cfg, "output", o->output));
-    return dls_train_config_load(*cfg, run);
+    DLS_TRY(dls_train_config_load(*cfg, run));
+    /* resume after a restart */
+    const char *restart = getenv("DLS_RESTART");
+    if (restart && atoi(restart) > 0)
+        run->resume = 1; // or the checkpoints would be removed
+    return DLS_OK;
 }
 
 /* say it once */

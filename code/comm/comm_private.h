@@ -103,6 +103,10 @@ uint64_t dls_note_host(const dls_comm *comm, size_t bytes, const char *site);
 void dls_note_host_end(uint64_t ticket);
 const dls_recorder *dls_note_recorder(void);
 
+/* A fault to order, from DLS_FAULT (fault.c), before the call of this number. */
+dls_status dls_fault_open(int rank);
+void dls_fault_meet(uint64_t call);
+
 /* Tells the other ranks that this one failed, as dls_status_message() says; returns what
  * an operation's ready() returns then. */
 int dls_comm_give_up(dls_comm *comm);

@@ -13,6 +13,8 @@ extern "C" {
 typedef struct dls_launch_options {
     double grace_seconds; // between SIGTERM and SIGKILL once a rank has failed; 0: 2 s
     double limit_seconds; // the whole job may take so long; 0: no limit
+    const char *flight;   // file for the ranks' records when the job fails; NULL: none
+    int least, restarts;  // go on after a loss with so many ranks; so often; 0: do not
 } dls_launch_options;
 
 /* Runs argv (NULL-terminated, found through PATH) n times with DLS_RANK, DLS_WORLD_SIZE
@@ -20,7 +22,9 @@ typedef struct dls_launch_options {
  * ends the others; SIGINT, SIGTERM and SIGHUP are passed on. Call it from the main thread
  * of a process that may block these signals meanwhile. o may be NULL.
  * Returns the job's exit status: 0 when every rank returned 0, the status of the first
- * rank that failed, 128 + signal, 127 when the program can not be run. */
+ * rank that failed, 128 + signal, 127 when the program can not be run.
+ * A job that goes on after a loss starts argv again with the ranks that are left and with
+ * DLS_RESTART=1, 2, ...; see chapters/04-data-parallelism-elastic.md. */
 int dls_launch(int n, char *const argv[], const dls_launch_options *o);
 
 /* Forks n ranks that each return fn(rank, arg), with the same environment. Memory is

@@ -8,11 +8,19 @@
 #include "vgpu/gpu.h"
 
 static dls_recorder mine;
+static uint64_t calls; // of this process
 
 /* open the notes */
 dls_status dls_note_open(int rank, int world)
 {
+    DLS_TRY(dls_fault_open(rank));
     return dls_recorder_attach(rank, world, &mine);
+}
+
+static uint64_t call(const dls_record *record)
+{
+    dls_fault_meet(++calls);
+    return dls_recorder_call(&mine, record);
 }
 
 void dls_note_close(void)
@@ -57,7 +65,7 @@ static dls_record record_of(const dls_comm_op *op)
 void dls_note_call(dls_comm_op *op)
 {
     dls_record record = record_of(op);
-    op->record = dls_recorder_call(&mine, &record);
+    op->record = call(&record);
 }
 
 void dls_note_progress(dls_comm_op *op)
@@ -87,7 +95,7 @@ uint64_t dls_note_host(const dls_comm *comm, size_t bytes, const char *site)
     snprintf(record.name, sizeof record.name, bytes ? "host all-gather" : "barrier");
     snprintf(record.type, sizeof record.type, "u8");
     snprintf(record.site, sizeof record.site, "%.79s", site);
-    uint64_t ticket = dls_recorder_call(&mine, &record);
+    uint64_t ticket = call(&record);
     dls_recorder_begin(&mine, ticket, record.virtual_called);
     return ticket;
 }

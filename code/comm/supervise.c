@@ -32,8 +32,14 @@ dls_status dls_supervise_begin(dls_supervisor *s, int n, double limit_seconds)
     s->n = n;
     s->first = -1;
     s->limit_at = limit_seconds > 0 ? now() + limit_seconds : 0;
+    DLS_TRY(dls_watchdog_limit(&s->watch));
     DLS_TRY(dls_recorder_create(n, &s->recorder));
-    DLS_TRY(dls_local_create(n, &s->local));
+    dls_status status = dls_local_create(n, &s->local);
+    if (status != DLS_OK) {
+        dls_recorder_detach(&s->recorder);
+        close(s->recorder.fd);
+        return status;
+    }
     signal(SIGCHLD, SIG_DFL);
     sigemptyset(&s->watched);
     int signals[] = {SIGCHLD, SIGINT, SIGTERM, SIGHUP};
@@ -99,6 +105,14 @@ static void describe_end(int status, char *text, size_t size)
     }
 }
 
+void dls_supervise_fail(dls_supervisor *s, int rank, int exit_status)
+{
+    s->first = rank;
+    s->exit_status = exit_status;
+    s->term_at = now() + s->term_delay;
+    s->kill_at = s->term_at + s->kill_delay;
+}
+
 static void note_end(dls_supervisor *s, int rank, int status)
 {
     char text[128];
@@ -107,14 +121,15 @@ static void note_end(dls_supervisor *s, int rank, int status)
         return;
     }
     describe_end(status, text, sizeof text);
+    if (WIFSIGNALED(status) && (s->kill_at == 0 || s->term_at > 0))
+        s->lost++; // and not by a signal of ours
+    if (s->first < 0 && s->kill_at == 0)
+        dls_watchdog_keep(s, rank, text);
     dls_local_fail(&s->local, rank, DLS_ERR_COMM, text, 0);
     if (s->first >= 0 || s->kill_at > 0)
         return; // a consequence, not the cause
-    /* start the countdown */
-    s->first = rank;
-    s->exit_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-    s->term_at = now() + s->term_delay;
-    s->kill_at = s->term_at + s->kill_delay;
+    dls_supervise_fail(s, rank, WIFSIGNALED(status) ? 128 + WTERMSIG(status)
+                                                    : WEXITSTATUS(status));
     if (!s->announce)
         return;
     if (s->alive > 0)
@@ -152,6 +167,7 @@ void dls_supervise_stop(dls_supervisor *s, int signal)
 static void pass_on(dls_supervisor *s, int signal)
 {
     int again = s->kill_at > 0;
+    dls_watchdog_keep(s, -1, "");
     dls_supervise_stop(s, again ? SIGKILL : signal);
     if (again)
         return;
@@ -164,6 +180,7 @@ static void stop_when_due(dls_supervisor *s)
     double t = now();
     if (s->limit_at > 0 && t >= s->limit_at) {
         s->limit_at = 0;
+        dls_watchdog_keep(s, -1, "");
         dls_log(DLS_LOG_ERROR, "the ranks ran past their time limit; stopping all %d",
                 s->alive);
         s->exit_status = 124;
@@ -184,6 +201,7 @@ void dls_supervise_wait(dls_supervisor *s)
     const struct timespec tick = {0, 100 * 1000000L};
     reap(s);
     while (s->alive > 0) {
+        dls_watchdog_look(s);
         stop_when_due(s);
         int signal = sigtimedwait(&s->watched, NULL, &tick);
         if (signal > 0 && signal != SIGCHLD)
