@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/args.h"
 #include "base/table.h"
@@ -20,7 +21,8 @@ static const char *state_of(const dls_record *r)
 static dls_status print_ranks(const dls_flight *f)
 {
     static const dls_column columns[] = {{"rank", NULL}, {"calls", NULL},
-        {"last call", NULL}, {"state", NULL}, {"s ago", "%.1f"}, {"process", NULL}};
+        {"last call", NULL}, {"number", NULL}, {"state", NULL}, {"s ago", "%.1f"},
+        {"process", NULL}};
     dls_table *t;
     char what[256];
     DLS_TRY(dls_table_create(&t, columns, sizeof columns / sizeof columns[0]));
@@ -28,10 +30,11 @@ static dls_status print_ranks(const dls_flight *f)
         const dls_flight_rank *rank = &f->ranks[r];
         const dls_record *last = rank->n ? &rank->records[rank->n - 1] : NULL;
         if (last)
-            dls_flight_describe(last, what, sizeof what);
+            dls_flight_name(last, what, sizeof what);
         dls_table_add_int(t, r);
         dls_table_add_int(t, (int64_t)rank->calls);
         dls_table_add_text(t, last ? what : rank->known ? "nothing" : "not recorded");
+        dls_table_add_int(t, last ? (int64_t)last->number : 0);
         dls_table_add_text(t, last ? state_of(last) : "");
         dls_table_add_real(t, last ? rank->taken - last->called : 0);
         dls_table_add_text(t, rank->fate[0] ? rank->fate : rank->process);
@@ -76,9 +79,10 @@ static dls_status print_sequence(const dls_flight *f, const dls_finding *found)
         if (!belongs(found, r))
             continue;
         dls_flight_name(r, what, sizeof what);
+        const char *slash = strrchr(r->site, '/');
         dls_table_add_int(t, (int64_t)r->number);
         dls_table_add_text(t, what);
-        dls_table_add_text(t, r->site);
+        dls_table_add_text(t, slash ? slash + 1 : r->site);
         add_states(t, f, found->witness, r);
     }
     dls_status status = dls_table_print(t, stdout, 0);

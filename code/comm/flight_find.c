@@ -270,9 +270,13 @@ static void say_stalled(const dls_flight *f, dls_finding *found, const char *wha
     dls_flight_state_of(f, found->rank, found->witness, &found->record, &own);
     double ago = f->ranks[found->rank].taken - own->called;
     snprintf(found->text, sizeof found->text, "rank %d has not %s %.255s, which it "
-             "called %.1f s ago and in which %.200s %s", found->rank,
-             own->began > 0 ? "ended" : "begun", what, ago,
-             waiting[0] ? waiting : "nobody", strchr(waiting, 's') ? "wait" : "waits");
+             "called %.1f s ago", found->rank, own->began > 0 ? "ended" : "begun", what,
+             ago);
+    append(found->text, sizeof found->text, waiting[0] ? " and in which " : "");
+    append(found->text, sizeof found->text, waiting);
+    if (waiting[0])
+        append(found->text, sizeof found->text, strchr(waiting, 's') ? " wait"
+                                                                        : " waits");
 }
 
 static void say(const dls_flight *f, dls_finding *found)

@@ -15,7 +15,7 @@ Test(cli, help_lists_every_command)
     outcome o = run_program(DLS " --help");
     cr_expect_eq(o.exit_code, 0);
     const char *names[] = {"run", "train", "sample", "metrics", "memory", "ladder",
-                           "cluster"};
+                           "cluster", "flight"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         cr_expect(strstr(o.output, names[i]), "no %s in:\n%s", names[i], o.output);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {

@@ -146,8 +146,8 @@ static pid_t start_endless(const char *dir, const char *log)
         return pid;
     int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0666);
     dup2(fd, 1), dup2(fd, 2);
-    execl(DLS, DLS, "run", "-n", "3", "--", "train", "--config", "tests/cli/small.yaml",
-          "--output", dir, "--set", "train.steps=100000",
+    execl(DLS, DLS, "run", "-n", "3", "--flight", "", "--", "train", "--config",
+          "tests/cli/small.yaml", "--output", dir, "--set", "train.steps=100000",
           "--set", "train.evaluate_every=0", (char *)NULL);
     _exit(126);
 }
