@@ -105,9 +105,10 @@ static dls_status time_pass(job *j, int backward, double *seconds)
 static dls_status run(job *j, dls_dtype type, int forward_only, int json)
 {
     static const dls_column columns[] = {
-        {"pass", NULL}, {"µs", "%.2f"}, {"TFLOP/s", "%.2f"}, {"MB beside", "%.3f"}};
+        {"pass", NULL}, {"µs", "%.2f"}, {"TFLOP/s", "%.2f"}, {"MB beside", "%.3f"},
+        {"MB in all", "%.3f"}};
     dls_table *table = NULL;
-    DLS_TRY(dls_table_create(&table, columns, 4));
+    DLS_TRY(dls_table_create(&table, columns, 5));
     dls_status status = prepare(j, type);
     for (int backward = 0; backward < 2 - forward_only && status == DLS_OK; backward++) {
         double seconds = 0, pairs = dls_attention_pairs(&j->s) * j->s.H;
@@ -119,6 +120,7 @@ static dls_status run(job *j, dls_dtype type, int forward_only, int json)
         dls_table_add_real(table, seconds * 1e6);
         dls_table_add_real(table, (backward ? 8 : 4) * pairs * j->s.D / seconds * 1e-12);
         dls_table_add_real(table, (double)(now.total_peak - j->arrays.total) / 1e6);
+        dls_table_add_real(table, (double)now.total_peak / 1e6);
     }
     release(j);
     if (status == DLS_OK)

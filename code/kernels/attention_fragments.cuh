@@ -110,6 +110,23 @@ DLS_UNROLL
     }
 }
 
+/* The same where rows are keys and columns are queries: bit e tells whether element e of
+ * a piece is kept. `query` is the position of the lane's first column, `key` its row. */
+static __device__ inline unsigned attention_keeps_columns(const dls_dropout_gate &gate,
+                                                          int query, int key)
+{
+    int lane = threadIdx.x % 32, place = lane / 4 % 4;
+    uint64_t pair = dls_dropout_pair((uint32_t)(query + place % 2),
+                                     (uint32_t)(key / 4 * 4 + place / 2 * 8));
+    unsigned drawn = dls_dropout_keeps4(&gate, pair / 4), keeps = 0;
+DLS_UNROLL
+    for (int e = 0; e < 4; e++) {
+        unsigned bits = __shfl_sync(0xffffffffu, drawn, (lane & ~12) | e << 2);
+        keeps |= (bits >> place & 1) << e;
+    }
+    return keeps;
+}
+
 /* pack weights as an operand */
 struct attention_bf16 {
     static __device__ uint32_t pack(float low, float high)

@@ -39,6 +39,7 @@ struct hopper_attention {
     dls_attention_shape s;
     uint16_t *out;
     float *lse;              // or NULL
+    dls_dropout_gate gate;
 };
 
 /* name the products of a format */
@@ -131,8 +132,11 @@ struct hopper_rows {
     int first;     // of the warp
     int i;         // of this thread; the other is i + 8
     int sees[2], least;  // keys: its rows', and what the warp's first row sees
+    int position[2];     // of its rows among the keys
+    dls_dropout_gate gate;
 };
 
+template <bool drops>
 static __device__ inline void weigh(float s[16][4], attention_rows *rows,
                                     const hopper_rows &r, int j, float scale2,
                                     float shrink[2])
@@ -140,6 +144,8 @@ static __device__ inline void weigh(float s[16][4], attention_rows *rows,
     if ((j + 1) * KEYS > r.least)
         attention_hide<16>(s, j * KEYS, r.sees);
     attention_exponentiate<16>(s, rows, scale2, shrink);
+    if (drops)
+        attention_drop<16>(s, r.gate, j * KEYS, r.position);
 }
 
 template <class format>
@@ -158,7 +164,7 @@ static __device__ inline void release(uint64_t *empty)
 }
 
 /* consume the tiles */
-template <int D, class format>
+template <int D, class format, bool drops>
 static __device__ inline void consume(const hopper_attention &a, hopper_shared<D> *m,
                                       const hopper_rows &r, int who, int tiles,
                                       float o[][4], attention_rows *rows)
@@ -179,7 +185,7 @@ static __device__ inline void consume(const hopper_attention &a, hopper_shared<D
     dls_wgmma_wait<0>();
     dls_wgmma_arrived<16>(s);
     release(&m->bar.empty_k[0]);
-    weigh(s, rows, r, 0, scale2, shrink);
+    weigh<drops>(s, rows, r, 0, scale2, shrink);
     pack<format>(p, s);
     for (int j = 1; j < tiles; j++) {
         /* consume a tile and the values before */
@@ -195,7 +201,7 @@ static __device__ inline void consume(const hopper_attention &a, hopper_shared<D
         dls_wgmma_wait<1>();
         dls_wgmma_arrived<16>(s);
         release(&m->bar.empty_k[now]);
-        weigh(s, rows, r, j, scale2, shrink);
+        weigh<drops>(s, rows, r, j, scale2, shrink);
         dls_wgmma_wait<0>();
         dls_wgmma_arrived<D / 8>(o);
         release(&m->bar.empty_v[before]);
@@ -224,8 +230,8 @@ static __device__ inline int in_panels(int row, int piece)
 /* Gathers the warp's 16 rows in `tile` and copies those that exist to `out`. */
 template <int D, class format>
 static __device__ inline void write_rows(uint16_t *out, size_t stride, int rows,
-                                         uint16_t *tile, int row, const float o[][4],
-                                         const float factor[2])
+                                         uint16_t *tile, int row, int pieces,
+                                         const float o[][4], const float factor[2])
 {
     int lane = threadIdx.x % 32;
 #pragma unroll
@@ -240,41 +246,50 @@ static __device__ inline void write_rows(uint16_t *out, size_t stride, int rows,
     __syncwarp();
     for (int e = lane; e < 16 * (D / 8); e += 32) {
         int i = row + e / (D / 8), piece = e % (D / 8);
-        if (i < rows)
+        if (i < rows && piece < pieces)
             *(uint4 *)(out + i * stride + piece * 8) =
                 *(const uint4 *)&tile[in_panels(i, piece)];
     }
 }
 
 /* attend on hopper */
-template <int D, class format>
+template <int D, class format, bool drops>
 static __device__ inline void attend(const hopper_attention &a, hopper_shared<D> *m,
                                      int b, int h, int first, int tiles)
 {
     const dls_attention_shape &s = a.s;
     int who = threadIdx.x / GROUP - 1, row = threadIdx.x / 32 * 16 - 64;
     int lane = threadIdx.x % 32;
-    hopper_rows r = {first + row, first + row + lane / 4, {}, 0};
+    hopper_rows r = {first + row, first + row + lane / 4, {}, 0, {}, {}};
     r.sees[0] = dls_attention_seen(&s, r.i, s.Tq, s.Tk);
     r.sees[1] = dls_attention_seen(&s, r.i + 8, s.Tq, s.Tk);
     r.least = dls_attention_seen(&s, r.first, s.Tq, s.Tk);
+    if (drops) {
+        r.position[0] = dls_attention_position(&s, r.i, s.Tq, s.Tk);
+        r.position[1] = r.position[0] + 8;
+        r.gate = dls_dropout_of_head(a.gate, s.first_sequence + b, s.first_head + h);
+    }
     float o[D / 8][4] = {}, factor[2], lse[2];
     attention_rows rows = attention_rows_begin();
     if (tiles > 0)
-        consume<D, format>(a, m, r, who, tiles, o, &rows);
+        consume<D, format, drops>(a, m, r, who, tiles, o, &rows);
     else  // the queries are on their way to the memory that write_rows uses
         dls_mbarrier_wait(&m->bar.queries, 0);
     attention_finish(rows, (float)s.scale, factor, lse);
 #pragma unroll
-    for (int e = 0; e < 2; e++)
+    for (int e = 0; e < 2; e++) {
+        if (drops)
+            factor[e] *= (float)a.gate.scale;
         if (a.lse && lane % 4 == 0 && r.i + 8 * e < s.Tq)
             a.lse[((size_t)b * s.H + h) * s.Tq + r.i + 8 * e] = lse[e];
+    }
     dls_named_barrier_sync(3 + who, GROUP);
     write_rows<D, format>(a.out + b * s.o_sequence + (size_t)first * s.o_row + h * s.D,
-                          s.o_row, s.Tq - first, m->q, row, o, factor);
+                          s.o_row, s.Tq - first, m->q, row, s.D / 8, o,
+                          factor);
 }
 
-template <int D, class format>
+template <int D, class format, bool drops>
 __global__ void __launch_bounds__(THREADS, 1)
 attention_hopper_kernel(const __grid_constant__ hopper_attention a)
 {
@@ -302,7 +317,7 @@ attention_hopper_kernel(const __grid_constant__ hopper_attention a)
             produce<D>(a, m, b, h, first, tiles);
     } else {
         dls_registers_claim<240>();
-        attend<D, format>(a, m, b, h, first, tiles);
+        attend<D, format, drops>(a, m, b, h, first, tiles);
     }
 }
 
@@ -317,34 +332,63 @@ static dls_status describe_heads(dls_tensor_map *map, const void *x, int D, int 
     return dls_tensor_map_16bit(map, x, 4, size, step, box);
 }
 
+/* say what keeps hopper from a shape */
+/* What of the shape the kernel can not do; NULL: nothing. */
+static const char *obstacle(const dls_attention_shape *s, const void *out, const void *q,
+                            const void *k, const void *v)
+{
+    int device = 0, major = 0;
+    if (s->D > 128)
+        return "the head size is above 128";
+    if (s->starts_q || s->starts_k)
+        return "the sequences are packed";
+    if (s->lengths_k)
+        return "the lengths of the keys differ";
+    if (s->Tk < 1 || s->Tq < 1 || s->B < 1)
+        return "there are no queries or no keys";
+    if (!dls_attention_tensor_applies(s, out, q, k, v))
+        return "a size or a stride is not a multiple of 8";
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) !=
+            cudaSuccess || major != 9)
+        return "the device is not of compute capability 9.0";
+    return nullptr;
+}
+
 extern "C" int dls_attention_hopper_applies(const dls_attention_shape *s, const void *out,
                                             const void *q, const void *k, const void *v)
 {
-    int device = 0, major = 0;
-    if (!dls_attention_tensor_applies(s, out, q, k, v) || (s->D != 64 && s->D != 128) ||
-        s->starts_q || s->starts_k || s->lengths_k || s->dropout > 0 || s->Tk < 1 ||
-        s->Tq < 1 || s->B < 1)
-        return 0;
-    return cudaGetDevice(&device) == cudaSuccess &&
-           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) ==
-               cudaSuccess &&
-           major == 9;
+    return obstacle(s, out, q, k, v) == nullptr;
 }
 
-template <int D, class format>
+template <int D, class format, bool drops>
 static dls_status launch(cudaStream_t stream, const hopper_attention &a)
 {
     const dls_attention_shape &s = a.s;
     const int bytes = sizeof(hopper_shared<D>);
     dim3 grid((unsigned)s.B * s.H, dls_blocks(s.Tq, ROWS));
-    DLS_CUDA(cudaFuncSetAttribute(attention_hopper_kernel<D, format>,
+    DLS_CUDA(cudaFuncSetAttribute(attention_hopper_kernel<D, format, drops>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     double heads = 2 * s.tokens_q * s.H + 2 * s.tokens_k * s.Hk;
     dls_gpu_cost_of(DLS_WORK_ATTENTION_BF16, "attention on Hopper",
                     4 * s.pairs * s.H * s.D,
                     2 * heads * s.D + (a.lse ? 4 * s.tokens_q * s.H : 0));
-    attention_hopper_kernel<D, format><<<grid, THREADS, bytes, stream>>>(a);
+    attention_hopper_kernel<D, format, drops><<<grid, THREADS, bytes, stream>>>(a);
     return dls_launched();
+}
+
+template <int D, class format>
+static dls_status launch_dropping(cudaStream_t stream, const hopper_attention &a)
+{
+    return a.s.dropout > 0 ? launch<D, format, true>(stream, a)
+                           : launch<D, format, false>(stream, a);
+}
+
+template <class format>
+static dls_status launch_sized(cudaStream_t stream, const hopper_attention &a)
+{
+    return a.s.D <= 64 ? launch_dropping<64, format>(stream, a)
+                       : launch_dropping<128, format>(stream, a);
 }
 
 extern "C" dls_status dls_attention_hopper_forward(
@@ -352,9 +396,9 @@ extern "C" dls_status dls_attention_hopper_forward(
     void *out, float *lse, const void *q, const void *k, const void *v)
 {
     hopper_attention a = {};
-    if (!dls_attention_hopper_applies(shape, out, q, k, v))
-        return DLS_FAIL(DLS_ERR_STATE, "attention on Hopper does not apply: head size %d",
-                        shape->D);
+    const char *why = obstacle(shape, out, q, k, v);
+    if (why)
+        return DLS_FAIL(DLS_ERR_STATE, "attention on Hopper: %s", why);
     dls_attention_shape &s = a.s = *shape;
     DLS_TRY(dls_attention_complete(&s));
     a.out = (uint16_t *)out;
@@ -362,9 +406,7 @@ extern "C" dls_status dls_attention_hopper_forward(
     DLS_TRY(describe_heads(&a.q, q, s.D, s.H, s.Tq, s.B, s.q_row, s.q_sequence));
     DLS_TRY(describe_heads(&a.k, k, s.D, s.Hk, s.Tk, s.B, s.k_row, s.k_sequence));
     DLS_TRY(describe_heads(&a.v, v, s.D, s.Hk, s.Tk, s.B, s.v_row, s.v_sequence));
-    if (format == DLS_ATTENTION_BF16)
-        return s.D == 64 ? launch<64, hopper_bf16>(stream, a)
-                         : launch<128, hopper_bf16>(stream, a);
-    return s.D == 64 ? launch<64, hopper_fp16>(stream, a)
-                     : launch<128, hopper_fp16>(stream, a);
+    a.gate = dls_dropout_gate_of(s.dropout, s.seed, s.stream);
+    return format == DLS_ATTENTION_BF16 ? launch_sized<hopper_bf16>(stream, a)
+                                        : launch_sized<hopper_fp16>(stream, a);
 }

@@ -9,13 +9,13 @@
 extern "C" {
 #endif
 
-/* 1 when the current device is of compute capability 9.0, D is 64 or 128, all sequences
- * have full length, nothing is dropped, and dls_attention_tensor_applies. */
+/* 1 when the current device is of compute capability 9.0, D is at most 128, all sequences
+ * have full length, and dls_attention_tensor_applies. */
 int dls_attention_hopper_applies(const dls_attention_shape *s, const void *out,
                                  const void *q, const void *k, const void *v);
 
 /* As dls_attention_tensor_forward. Errors: DLS_ERR_STATE for a shape that does not apply,
- * DLS_ERR_DEVICE when the driver knows no tensor maps, those of a launch. */
+ * with the reason; DLS_ERR_DEVICE when the driver knows no tensor maps; a launch's. */
 dls_status dls_attention_hopper_forward(cudaStream_t stream, dls_attention_format format,
                                         const dls_attention_shape *s, void *out,
                                         float *lse, const void *q, const void *k,

@@ -33,8 +33,8 @@ dls_status dls_attention_tensor_forward(cudaStream_t stream, dls_attention_forma
                                         const void *k,  // rows of (Hk, D)
                                         const void *v); // rows of (Hk, D)
 
-/* 1 when dls_attention_tensor_backward can run the shape: as above, D up to 128, and no
- * dropout. The gradients have the strides of what they belong to. */
+/* 1 when dls_attention_tensor_backward can run the shape, as above. The gradients have
+ * the strides of what they belong to. */
 int dls_attention_tensor_backward_applies(const dls_attention_shape *s, const void *dq,
                                           const void *dk, const void *dv,
                                           const void *dout, const void *q, const void *k,

@@ -22,11 +22,12 @@ struct tensor_backward {
     float *delta;           // (B, H, Tq)
     const uint16_t *dout, *q, *k, *v, *out;
     const float *lse;       // (B, H, Tq)
+    dls_dropout_gate gate;
 };
 
 /* Tiles of the walk, and its bytes of shared memory: two own tiles, two stages of two. */
 template <int D> struct backward_tile {
-    static constexpr int N = D <= 64 ? 64 : 32;  // rows of the other side
+    static constexpr int N = D <= 64 ? 64 : D <= 128 ? 32 : 16;  // rows passing by
     static constexpr int STAGE = 2 * N * D;
     static constexpr int BYTES = (2 * ROWS * D + 2 * STAGE) * 2;
 };
@@ -86,7 +87,7 @@ static __device__ inline void fetch_pair(uint16_t *tiles, int count, int first, 
 }
 
 /* walk back by query */
-template <int D, class format>
+template <int D, class format, bool drops>
 __global__ void __launch_bounds__(THREADS, 1) tensor_backward_by_query(tensor_backward a)
 {
     constexpr int N = backward_tile<D>::N, STAGE = backward_tile<D>::STAGE;
@@ -107,7 +108,7 @@ __global__ void __launch_bounds__(THREADS, 1) tensor_backward_by_query(tensor_ba
                         kv * s.D;
     const uint16_t *v = a.v + dls_attention_at(s.starts_k, s.v_sequence, s.v_row, b) +
                         kv * s.D;
-    int row = threadIdx.x / 32 * 16, lane = threadIdx.x % 32, sees[2];
+    int row = threadIdx.x / 32 * 16, lane = threadIdx.x % 32, sees[2], position[2];
     int most = dls_attention_seen(&s, first + ROWS - 1, queries, keys);
     float base[2], delta[2], scale2 = (float)s.scale * 1.44269504f;
     #pragma unroll
@@ -118,7 +119,11 @@ __global__ void __launch_bounds__(THREADS, 1) tensor_backward_by_query(tensor_ba
         sees[e] = lse == -INFINITY ? 0 : dls_attention_seen(&s, i, queries, keys);
         base[e] = lse * 1.44269504f;
         delta[e] = i < queries ? a.delta[at] : 0;
+        position[e] = dls_attention_position(&s, i, queries, keys);
     }
+    const dls_dropout_gate gate =
+        dls_dropout_of_head(a.gate, s.first_sequence + b, s.first_head + h);
+    const float kept = drops ? (float)a.gate.scale : 1;
     fetch_pair<D>(own, ROWS, first, queries, q, s.q_row, d_o, s.o_row, pieces);
     if (most > 0)
         fetch_pair<D>(stages, N, 0, keys, k, s.k_row, v, s.v_row, pieces);
@@ -136,13 +141,16 @@ __global__ void __launch_bounds__(THREADS, 1) tensor_backward_by_query(tensor_ba
         float p[N / 8][4] = {}, ds[N / 8][4] = {};
         multiply_rows<D, N, format>(p, own, row, stage);
         multiply_rows<D, N, format>(ds, own + ROWS * D, row, stage + N * D);
+        if (drops)
+            attention_drop<N / 8>(ds, gate, j * N, position);
         #pragma unroll
         for (int n = 0; n < N / 8; n++)
         #pragma unroll
             for (int e = 0; e < 4; e++) {
                 int column = j * N + 8 * n + lane % 4 * 2 + e % 2;
                 float weight = dls_ex2(p[n][e] * scale2 - base[e / 2]);
-                ds[n][e] = column < sees[e / 2] ? weight * (ds[n][e] - delta[e / 2]) : 0;
+                float own_part = kept * ds[n][e] - delta[e / 2];
+                ds[n][e] = column < sees[e / 2] ? weight * own_part : 0;
             }
         multiply_values<D, N, format>(dq, ds, stage);
     }
@@ -157,7 +165,8 @@ __global__ void __launch_bounds__(THREADS, 1) tensor_backward_by_query(tensor_ba
 }
 
 /* walk back by key */
-template <int D, class format>
+/* WHICH of the gradients: 1 for dK, 2 for dV, 3 for both. */
+template <int D, class format, bool drops, int WHICH>
 __global__ void __launch_bounds__(THREADS, 1) tensor_backward_by_key(tensor_backward a)
 {
     constexpr int N = backward_tile<D>::N, STAGE = backward_tile<D>::STAGE;
@@ -180,13 +189,13 @@ __global__ void __launch_bounds__(THREADS, 1) tensor_backward_by_key(tensor_back
     int unseen = s.causal ? first - (keys - queries) : 0;  // queries before this one see none
     int from = unseen > 0 ? unseen / N : 0;
     int tiles = (queries + N - 1) / N - from;
-    float scale2 = (float)s.scale * 1.44269504f;
+    float scale2 = (float)s.scale * 1.44269504f, kept = drops ? (float)a.gate.scale : 1;
     tiles = tiles > 0 ? tiles : 0;
     fetch_pair<D>(own, ROWS, first, keys, a.k + k_at, s.k_row, a.v + v_at, s.v_row, pieces);
     if (tiles > 0)
         fetch_pair<D>(stages, N, from * N, queries, q, s.q_row, d_o, s.o_row, pieces);
     dls_cp_async_commit();
-    float dk[D / 8][4] = {}, dv[D / 8][4] = {};
+    float dk[WHICH & 1 ? D / 8 : 1][4] = {}, dv[WHICH & 2 ? D / 8 : 1][4] = {};
     for (int j = 0; j < tiles * group; j++) {
         uint16_t *stage = stages + j % 2 * STAGE;
         dls_cp_async_wait<0>();
@@ -199,38 +208,57 @@ __global__ void __launch_bounds__(THREADS, 1) tensor_backward_by_key(tensor_back
         /* take the gradients of a tile of queries */
         float p[N / 8][4] = {}, ds[N / 8][4] = {};
         multiply_rows<D, N, format>(p, own, row, stage);
-        multiply_rows<D, N, format>(ds, own + ROWS * D, row, stage + N * D);
-        size_t rows = ((size_t)b * s.H + kv * group + j / tiles) * s.Tq;
+        if (WHICH & 1)
+            multiply_rows<D, N, format>(ds, own + ROWS * D, row, stage + N * D);
+        int head = kv * group + j / tiles;
+        size_t rows = ((size_t)b * s.H + head) * s.Tq;
+        dls_dropout_gate gate = {};
+        if (drops)
+            gate = dls_dropout_of_head(a.gate, s.first_sequence + b, s.first_head + head);
         #pragma unroll
-        for (int n = 0; n < N / 8; n++)
-        #pragma unroll
-            for (int c = 0; c < 2; c++) {  // the lane's two columns of the piece
-                int i = (from + j % tiles) * N + 8 * n + lane % 4 * 2 + c;
+        for (int n = 0; n < N / 8; n++) {
+            int column = (from + j % tiles) * N + 8 * n + lane % 4 * 2;
+            /* weigh two columns of queries */
+            unsigned keeps = 15;
+            if (drops)
+                keeps = attention_keeps_columns(gate,
+                                                dls_attention_position(&s, column, queries, keys),
+                                                first + row + lane / 4);
+            #pragma unroll
+            for (int c = 0; c < 2; c++) {
+                int i = column + c;
                 float lse = i < queries ? a.lse[rows + i] : -INFINITY;
                 float delta = i < queries ? a.delta[rows + i] : 0;
                 int sees = lse == -INFINITY ? 0 : dls_attention_seen(&s, i, queries, keys);
-                /* weigh a column of queries */
-                #pragma unroll
+            #pragma unroll
                 for (int e = c; e < 4; e += 2) {
                     int key = first + row + lane / 4 + e / 2 * 8;
                     float weight = dls_ex2(p[n][e] * scale2 - lse * 1.44269504f);
-                    p[n][e] = key < sees ? weight : 0;
-                    ds[n][e] = key < sees ? weight * (ds[n][e] - delta) : 0;
+                    float factor = keeps >> e & 1 ? kept : 0;
+                    p[n][e] = key < sees ? weight * factor : 0;
+                    ds[n][e] = key < sees ? weight * (factor * ds[n][e] - delta) : 0;
                 }
             }
-        multiply_values<D, N, format>(dv, p, stage + N * D);
-        multiply_values<D, N, format>(dk, ds, stage);
+        }
+        if constexpr (WHICH & 2)
+            multiply_values<D, N, format>(dv, p, stage + N * D);
+        if constexpr (WHICH & 1)
+            multiply_values<D, N, format>(dk, ds, stage);
     }
     /* store the gradients of keys and values */
     dls_cp_async_wait<0>();
     __syncthreads();
     const float scaled[2] = {(float)s.scale, (float)s.scale}, plain[2] = {1, 1};
-    gather_rows<D, format>(own, row, dk, scaled);
-    gather_rows<D, format>(own + ROWS * D, row, dv, plain);
+    if constexpr (WHICH & 1)
+        gather_rows<D, format>(own, row, dk, scaled);
+    if constexpr (WHICH & 2)
+        gather_rows<D, format>(own + ROWS * D, row, dv, plain);
     __syncwarp();
-    store_rows<D>(a.dk + k_at + first * s.k_row, s.k_row, own, row, keys - first, pieces);
-    store_rows<D>(a.dv + v_at + first * s.v_row, s.v_row, own + ROWS * D, row, keys - first,
-                  pieces);
+    if (WHICH & 1)
+        store_rows<D>(a.dk + k_at + first * s.k_row, s.k_row, own, row, keys - first, pieces);
+    if (WHICH & 2)
+        store_rows<D>(a.dv + v_at + first * s.v_row, s.v_row, own + ROWS * D, row,
+                      keys - first, pieces);
 }
 
 /* launch the backward walks */
@@ -238,8 +266,7 @@ extern "C" int dls_attention_tensor_backward_applies(
     const dls_attention_shape *s, const void *dq, const void *dk, const void *dv,
     const void *dout, const void *q, const void *k, const void *v, const void *out)
 {
-    return s->D <= 128 && s->dropout == 0 &&
-           dls_attention_tensor_applies(s, out, q, k, v) &&
+    return dls_attention_tensor_applies(s, out, q, k, v) &&
            dls_attention_tensor_applies(s, dout, dq, dk, dv);
 }
 
@@ -251,41 +278,71 @@ static void announce(const char *name, const tensor_backward &a, int products)
                     2 * heads * s.D + 8 * s.tokens_q * s.H);
 }
 
-template <int D, class format>
+/* Lets a kernel have the shared memory of its tiles, and starts it. */
+static dls_status start(void (*kernel)(tensor_backward), dim3 grid, int bytes,
+                        cudaStream_t stream, const tensor_backward &a)
+{
+    DLS_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  bytes));
+    kernel<<<grid, THREADS, bytes, stream>>>(a);
+    return dls_launched();
+}
+
+template <int D, class format, bool drops>
+static dls_status walk_by_key(cudaStream_t stream, const tensor_backward &a)
+{
+    const int bytes = backward_tile<D>::BYTES;
+    dim3 grid((unsigned)a.s.B * a.s.Hk, dls_blocks(a.s.Tk, ROWS));
+    if constexpr (D <= 128) {
+        announce("attention backward by key", a, 4);
+        return start(tensor_backward_by_key<D, format, drops, 3>, grid, bytes, stream, a);
+    } else {
+        announce("attention backward by key, values", a, 2);
+        DLS_TRY(start(tensor_backward_by_key<D, format, drops, 2>, grid, bytes, stream,
+                      a));
+        announce("attention backward by key, keys", a, 3);
+        return start(tensor_backward_by_key<D, format, drops, 1>, grid, bytes, stream, a);
+    }
+}
+
+template <int D, class format, bool drops>
 static dls_status walk(cudaStream_t stream, const tensor_backward &a)
 {
     const dls_attention_shape &s = a.s;
-    const int bytes = backward_tile<D>::BYTES;
     size_t rows = (size_t)s.B * s.H * s.Tq;
     dim3 by_query((unsigned)s.B * s.H, dls_blocks(s.Tq, ROWS));
-    dim3 by_key((unsigned)s.B * s.Hk, dls_blocks(s.Tk, ROWS));
-    /* allow the walks their memory */
-    DLS_CUDA(cudaFuncSetAttribute(tensor_backward_by_query<D, format>,
-                                  cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    DLS_CUDA(cudaFuncSetAttribute(tensor_backward_by_key<D, format>,
-                                  cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     dls_gpu_cost_of(DLS_WORK_ATTENTION_F32, "attention delta", 2.0 * rows * s.D,
                     4.0 * rows * (s.D + 1));
     if (rows)
         tensor_delta_kernel<format>
             <<<dls_blocks(rows, 4), THREADS, 0, stream>>>(a, rows);
-    announce("attention backward by key", a, 4);
     if (s.Tk)
-        tensor_backward_by_key<D, format><<<by_key, THREADS, bytes, stream>>>(a);
+        DLS_TRY((walk_by_key<D, format, drops>(stream, a)));
     announce("attention backward by query", a, 3);
     if (s.Tq)
-        tensor_backward_by_query<D, format><<<by_query, THREADS, bytes, stream>>>(a);
+        DLS_TRY(start(tensor_backward_by_query<D, format, drops>, by_query,
+                      backward_tile<D>::BYTES, stream, a));
     return dls_launched();
+}
+
+template <int D, class format>
+static dls_status walk_dropping(cudaStream_t stream, const tensor_backward &a)
+{
+    return a.s.dropout > 0 ? walk<D, format, true>(stream, a)
+                           : walk<D, format, false>(stream, a);
 }
 
 template <class format>
 static dls_status walk_sized(cudaStream_t stream, const tensor_backward &a)
 {
     if (a.s.D <= 32)
-        return walk<32, format>(stream, a);
+        return walk_dropping<32, format>(stream, a);
     if (a.s.D <= 64)
-        return walk<64, format>(stream, a);
-    return a.s.D <= 96 ? walk<96, format>(stream, a) : walk<128, format>(stream, a);
+        return walk_dropping<64, format>(stream, a);
+    if (a.s.D <= 96)
+        return walk_dropping<96, format>(stream, a);
+    return a.s.D <= 128 ? walk_dropping<128, format>(stream, a)
+                        : walk_dropping<256, format>(stream, a);
 }
 
 extern "C" dls_status dls_attention_tensor_backward(
@@ -295,11 +352,11 @@ extern "C" dls_status dls_attention_tensor_backward(
 {
     if (!dls_attention_tensor_backward_applies(shape, dq, dk, dv, dout, q, k, v, out))
         return DLS_FAIL(DLS_ERR_STATE, "attention on tensor cores, backward: head size "
-                        "%d or a stride is not a multiple of 8, or above 128; or dropout",
-                        shape->D);
+                        "%d or a stride is not a multiple of 8, or above 256", shape->D);
     tensor_backward a = {*shape, (uint16_t *)dq, (uint16_t *)dk, (uint16_t *)dv, delta,
                          (const uint16_t *)dout, (const uint16_t *)q, (const uint16_t *)k,
-                         (const uint16_t *)v, (const uint16_t *)out, lse};
+                         (const uint16_t *)v, (const uint16_t *)out, lse,
+                         dls_dropout_gate_of(shape->dropout, shape->seed, shape->stream)};
     DLS_TRY(dls_attention_complete(&a.s));
     if (a.s.B == 0)
         return DLS_OK;

@@ -263,7 +263,8 @@ void acase_run(kcase *k, acase *a, const char *way)
     setenv("DLS_ATTENTION", way, 1);
     size_t bytes = dls_attention_temporary(&a->on_device, k->ctx.dtype);
     a->dev_lse = kcase_space_acc(k, (size_t)a->s.B * a->s.H * a->s.Tq);
-    a->temporary = kcase_space_acc(k, bytes / 4);
+    a->temporary =
+        kcase_space_acc(k, bytes / dls_dtype_size(dls_dtype_accumulator(k->ctx.dtype)));
     a->dev[OUT] = kcase_space(k, a->size[OUT]);
     for (int n = 0; n < OUT; n++)
         a->ddev[n] = kcase_space(k, a->size[n]);

@@ -166,7 +166,7 @@ typedef struct row {
     int keys;           // that the query sees
     double rho, lse;    // the relative error of a weight
     double out[WIDEST], size[WIDEST], values[WIDEST];  // o, A, sum of |v|
-    double weight[LONGEST];
+    double weight[LONGEST], kept[LONGEST];  // before dropout; its factor
 } row;
 
 /* The scores of the query; sets rho. */
@@ -215,9 +215,9 @@ static void reference(const problem *p, int b, int h, int i, row *r)
     /* average the values of a row */
     for (int j = 0; j < r->keys; j++) {
         const uint16_t *v = p->v + kv_at(p, b, h, j, p->s.v_row, p->s.v_sequence);
-        double weight = r->weight[j] = exp(s[j] - most) / sum;
-        if (p->s.dropout > 0)
-            weight *= dls_attention_kept(&own, position, j);
+        r->weight[j] = exp(s[j] - most) / sum;
+        r->kept[j] = p->s.dropout > 0 ? dls_attention_kept(&own, position, j) : 1;
+        double weight = r->weight[j] * r->kept[j];
         for (int d = 0; d < p->s.D; d++) {
             double x = attention_from_bits(p->format, v[d]);
             r->out[d] += weight * x;
@@ -341,8 +341,9 @@ static void differentiate_row(const problem *p, const uint16_t *all_dout, gradie
         /* differentiate a pair */
         size_t k_at = kv_at(p, b, h, j, s->k_row, s->k_sequence);
         size_t v_at = kv_at(p, b, h, j, s->v_row, s->v_sequence);
-        double w = r.weight[j], dp = weight_gradient(p, dout, p->v + v_at, &dp_size);
-        double dp_error = dls_gamma(s->D, 0x1p-23) * dp_size;
+        double w = r.weight[j], kept = r.kept[j], wf = w * kept;
+        double dp = kept * weight_gradient(p, dout, p->v + v_at, &dp_size);
+        double dp_error = dls_gamma(s->D + 2, 0x1p-23) * kept * dp_size;
         double ds = w * (dp - delta);
         double ds_error = w * ((1 + rho) * (dp_error + delta_error) +
                                (rho + 0x1p-22) * (fabs(dp) + fabs(delta)));
@@ -352,7 +353,7 @@ static void differentiate_row(const problem *p, const uint16_t *all_dout, gradie
                      attention_from_bits(p->format, p->k[k_at + d]), by_key);
             add_pair(&g[1], k_at + d, s->scale * ds, s->scale * ds_error,
                      attention_from_bits(p->format, q[d]), by_query);
-            add_pair(&g[2], v_at + d, w, w * (rho + u * (1 + rho)) + tiny,
+            add_pair(&g[2], v_at + d, wf, wf * (rho + u * (1 + rho)) + kept * tiny,
                      attention_from_bits(p->format, dout[d]), by_query);
         }
     }
@@ -389,12 +390,14 @@ static void run_backward(const problem *p, const uint16_t *dout, uint16_t *got[3
         s.starts_q = to_device(p->starts_q, starts);
         s.starts_k = to_device(p->starts_k, starts);
     }
+    if (p->cached)
+        s.lengths_k = to_device(p->lengths_k, (size_t)s.B * sizeof(int));
     OK(dls_attention_tensor_backward(0, p->format, &s, d[0], d[1], d[2], delta, g, q, k,
                                      v, o, lse));
     for (int i = 0; i < 3; i++)
         CUDA(cudaMemcpy(got[i], d[i], 2 * n[i], cudaMemcpyDeviceToHost));
     void *all[] = {q, k, v, o, g, lse, d[0], d[1], d[2], delta, (void *)s.starts_q,
-                   (void *)s.starts_k};
+                   (void *)s.starts_k, (void *)s.lengths_k};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         CUDA(cudaFree(all[i]));
 }

@@ -27,6 +27,26 @@ Test(attention_hopper, wide_heads)
                                    .format = format});
 }
 
+Test(attention_hopper, padded_heads)
+{
+    static const int sizes[] = {8, 40, 72, 96, 120};
+    for (size_t n = 0; n < sizeof sizes / sizeof *sizes; n++)
+        for (int format = 0; format < 2; format++)
+            expect_attention((problem){SHAPE(.B = 1, .Tq = 20, .Tk = 150, .H = 2, .Hk = 1,
+                                             .D = sizes[n], .causal = format),
+                                       .format = format});
+}
+
+Test(attention_hopper, dropped_weights)
+{
+    for (int format = 0; format < 2; format++)
+        expect_attention((problem){SHAPE(.B = 2, .Tq = 130, .Tk = 135, .H = 2, .Hk = 1,
+                                         .D = 64, .causal = 1, .dropout = 0.25, .seed = 7,
+                                         .stream = 11, .first_sequence = 5,
+                                         .first_head = 3),
+                                   .format = format});
+}
+
 Test(attention_hopper, groups_of_heads_in_one_array)
 {
     expect_attention((problem){SHAPE(.B = 2, .Tq = 37, .Tk = 45, .H = 4, .Hk = 2,
@@ -67,15 +87,22 @@ Test(attention_hopper, applies)
     dls_attention_shape good = {.B = 1, .Tq = 1, .Tk = 1, .H = 1, .Hk = 1, .D = 128};
     cr_expect(applies(&good));
     dls_attention_shape bad[] = {good, good, good, good, good};
-    bad[0].D = 96;
+    static const char *const why[] = {
+        "attention on Hopper: the head size is above 128",
+        "attention on Hopper: the sequences are packed",
+        "attention on Hopper: the lengths of the keys differ",
+        "attention on Hopper: a size or a stride is not a multiple of 8",
+        "attention on Hopper: there are no queries or no keys"};
+    bad[0].D = 136;
     bad[1].starts_q = starts;
     bad[2].lengths_k = starts;
-    bad[3].dropout = 0.5;
+    bad[3].D = 20;
     bad[4].Tk = 0;
     for (int i = 0; i < 5; i++) {
         cr_expect_not(applies(&bad[i]), "%d", i);
         cr_expect_eq(dls_attention_hopper_forward(0, 0, &bad[i], x, NULL, x, x, x),
                      DLS_ERR_STATE);
+        cr_expect_str_eq(dls_status_message(), why[i]);
     }
 }
 

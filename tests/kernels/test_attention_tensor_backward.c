@@ -19,7 +19,7 @@ Test(attention_tensor_backward, lengths_around_a_tile)
 
 Test(attention_tensor_backward, head_sizes)
 {
-    static const int sizes[] = {8, 32, 72, 96, 128};
+    static const int sizes[] = {8, 32, 72, 96, 128, 200, 256};
     for (size_t n = 0; n < sizeof sizes / sizeof *sizes; n++)
         for (int format = 0; format < 2; format++)
             expect_attention_gradients(
@@ -44,4 +44,22 @@ Test(attention_tensor_backward, packed_sequences)
                             .causal = causal),
                       .packed = 1, .starts_q = {0, 70, 70, 71, 84, 90},
                       .starts_k = {0, 66, 70, 71, 151, 151}});
+}
+
+Test(attention_tensor_backward, a_cache)
+{
+    expect_attention_gradients(
+        (problem){SHAPE(.B = 4, .Tq = 3, .Tk = 100, .H = 2, .Hk = 2, .D = 64,
+                        .causal = 1),
+                  .cached = 1, .lengths_k = {100, 0, 1, 67}});
+}
+
+Test(attention_tensor_backward, dropped_weights)
+{
+    for (int format = 0; format < 2; format++)
+        expect_attention_gradients(
+            (problem){SHAPE(.B = 2, .Tq = 66, .Tk = 71, .H = 4, .Hk = 2, .D = 64,
+                            .causal = 1, .dropout = 0.25, .seed = 7, .stream = 11,
+                            .first_sequence = 5, .first_head = 3),
+                      .format = format});
 }

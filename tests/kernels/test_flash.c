@@ -319,13 +319,16 @@ KERNEL_TEST(attention_ways_are_named)
 }
 
 /* test the memory of attention */
-/* Peak of the memory beside the arrays of a token, over a forward and a backward pass. */
-static size_t extra_memory(kcase *k, int T, int D, const char *way)
+typedef struct memory { size_t beside, whole; } memory;
+
+/* Peaks over a forward and a backward pass: without and with the arrays of the tokens. */
+static memory peaks_of(kcase *k, int T, int D, const char *way)
 {
     dls_attention_shape s =
         {.B = 1, .Tq = T, .Tk = T, .H = 1, .Hk = 1, .D = D, .causal = 1};
     int devices = k->devices, hosts = k->hosts;
-    dls_gpu_memory before, after;
+    dls_gpu_memory empty, before, after;
+    OK(dls_gpu_memory_stats(0, &empty));
     acase *a = acase_make(k, s, 1);
     acase_put(k, a);
     int given = k->devices;
@@ -337,7 +340,7 @@ static size_t extra_memory(kcase *k, int T, int D, const char *way)
     acase_run(k, a, way);
     OK(dls_gpu_memory_stats(0, &after));
     kcase_release(k, devices, hosts);
-    return after.total_peak - before.total;
+    return (memory){after.total_peak - before.total, after.total_peak - empty.total};
 }
 
 Test(kernels, flash_memory_is_linear_in_length)
@@ -346,12 +349,44 @@ Test(kernels, flash_memory_is_linear_in_length)
     setenv("DLS_KERNELS", "host", 1);
     OK(dls_ctx_create(&k.ctx, 0, DLS_F32));
     k.u = 0x1p-24;
-    size_t naive = extra_memory(&k, 4096, 64, "naive");
-    size_t flash = extra_memory(&k, 4096, 64, "flash");
-    size_t half = extra_memory(&k, 2048, 64, "flash");
-    cr_expect_geq(naive, 2 * (size_t)4096 * 4096 * 4);
-    cr_expect_lt(flash, naive / 50, "%zu bytes against %zu", flash, naive);
-    cr_expect_eq(flash, 2 * (size_t)4096 * 4, "%zu bytes", flash);
-    cr_expect_eq(half, 2 * (size_t)2048 * 4, "%zu bytes", half);
+    memory naive = peaks_of(&k, 4096, 64, "naive");
+    memory flash = peaks_of(&k, 4096, 64, "flash");
+    memory half = peaks_of(&k, 2048, 64, "flash");
+    size_t row = 4096 * 4, square = 4096 * row;
+    cr_expect_eq(naive.beside, 3 * square + row, "%zu bytes", naive.beside);
+    cr_expect_eq(flash.beside, 2 * row, "%zu bytes", flash.beside);
+    cr_expect_eq(half.beside, row, "%zu bytes", half.beside);
+    cr_expect_lt(flash.beside, naive.beside / 50);
+    cr_expect_eq(naive.whole - naive.beside, flash.whole - flash.beside);
+    cr_expect_geq(flash.whole, flash.beside + 8 * 64 * row);
+    cr_expect_lt(flash.whole, naive.whole / 20, "%zu against %zu", flash.whole,
+                 naive.whole);
     dls_ctx_destroy(&k.ctx);
 }
+
+static void expect_peaks(const char *kernels, dls_dtype type)
+{
+    static kcase k;
+    const int T = 130;
+    size_t number = dls_dtype_size(dls_dtype_accumulator(type));
+    setenv("DLS_KERNELS", kernels, 1);
+    OK(dls_ctx_create(&k.ctx, 0, type));
+    for (int D = 64; D <= 256; D += D < 128 ? 32 : 128) {
+        memory flash = peaks_of(&k, T, D, "flash");
+        size_t gradients = type == DLS_BF16 && strcmp(kernels, "host") == 0
+                               ? 2 * (size_t)D : 1;
+        cr_expect_eq(flash.beside, T * (1 + gradients) * number, "%s, D %d: %zu bytes",
+                     kernels, D, flash.beside);
+    }
+    cr_expect_eq(peaks_of(&k, T, 64, "naive").beside, (3 * T * T + T) * number);
+    if (type == DLS_BF16)
+        cr_expect_eq(peaks_of(&k, T, 64, "tensor").beside,
+                     T * (strcmp(kernels, "host") ? 2 : 129) * number);
+    dls_ctx_destroy(&k.ctx);
+}
+
+Test(kernels, flash_memory_of_f32_on_threads) { expect_peaks("simt", DLS_F32); }
+Test(kernels, flash_memory_of_f64_on_threads) { expect_peaks("simt", DLS_F64); }
+Test(kernels, flash_memory_of_bf16_on_threads) { expect_peaks("simt", DLS_BF16); }
+Test(kernels, flash_memory_of_f64_on_the_host) { expect_peaks("host", DLS_F64); }
+Test(kernels, flash_memory_of_bf16_on_the_host) { expect_peaks("host", DLS_BF16); }
