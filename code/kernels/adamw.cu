@@ -71,6 +71,21 @@ static dls_status adamw(dls_ctx *ctx, real *p, acc *master, const acc *g, acc *m
     return dls_launched();
 }
 
+extern "C" dls_adamw_rates dls_adamw_rates_at(double beta1, double beta2, long step)
+{
+    return (dls_adamw_rates){beta1, 1 - beta1, beta2, 1 - beta2,
+                             1 / (1 - pow(beta1, (double)step)),
+                             1 / (1 - pow(beta2, (double)step)), 0, 0, 0};
+}
+
+extern "C" dls_status dls_adamw_with(dls_ctx *ctx, void *p, void *master, const void *g,
+                                     void *m, void *v, size_t n,
+                                     const dls_adamw_rates *rates, const double *coef)
+{
+    return DLS_BY_TYPE(ctx, adamw(ctx, (real *)p, (acc *)master, (const acc *)g, (acc *)m,
+                                  (acc *)v, n, *rates, coef));
+}
+
 extern "C" dls_status dls_adamw(dls_ctx *ctx, void *p, void *master, const void *g,
                                 void *m, void *v, size_t n, double lr, double beta1,
                                 double beta2, double eps, double weight_decay, long step,
@@ -78,9 +93,9 @@ extern "C" dls_status dls_adamw(dls_ctx *ctx, void *p, void *master, const void 
 {
     if (step < 1)
         return DLS_FAIL(DLS_ERR_INPUT, "adamw: step %ld; steps count from 1", step);
-    dls_adamw_rates rates = {beta1, 1 - beta1, beta2, 1 - beta2,
-                             1 / (1 - pow(beta1, (double)step)),
-                             1 / (1 - pow(beta2, (double)step)), lr, eps, weight_decay};
-    return DLS_BY_TYPE(ctx, adamw(ctx, (real *)p, (acc *)master, (const acc *)g, (acc *)m,
-                                  (acc *)v, n, rates, coef));
+    dls_adamw_rates rates = dls_adamw_rates_at(beta1, beta2, step);
+    rates.lr = lr;
+    rates.epsilon = eps;
+    rates.decay = weight_decay;
+    return dls_adamw_with(ctx, p, master, g, m, v, n, &rates, coef);
 }

@@ -35,6 +35,13 @@ dls_status dls_adamw(dls_ctx *ctx,
                      size_t n, double lr, double beta1, double beta2, double eps,
                      double weight_decay, long step, const double *coef);
 
+/* The rates of a step but for lr, epsilon and decay; and a step with rates that differ
+ * from a step of Adam's, such as 1-bit Adam's, which keeps v. */
+dls_adamw_rates dls_adamw_rates_at(double beta1, double beta2, long step);
+dls_status dls_adamw_with(dls_ctx *ctx, void *p, void *master, const void *g, void *m,
+                          void *v, size_t n, const dls_adamw_rates *rates,
+                          const double *coef);
+
 #ifdef __cplusplus
 }
 #endif

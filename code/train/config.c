@@ -75,6 +75,79 @@ static dls_status read_intervals(dls_config *cfg, dls_train_config *c)
 }
 
 /* read the parallel settings */
+/* read the hook */
+/* Refuses KEY unless one of the hooks in the bit set `for_hooks` was chosen. */
+static dls_status belongs(dls_config *cfg, const dls_train_config *c, const char *key,
+                          const char *name, unsigned for_hooks)
+{
+    dls_hook_choice hook = c->ddp.hook.choice;
+    if (!dls_config_has(cfg, key) || for_hooks >> hook & 1)
+        return DLS_OK;
+    return dls_config_fail(cfg, key, "expected only with ddp.hook: %s, got hook %s", name,
+                           dls_hook_name(hook));
+}
+
+static dls_status check_keys(dls_config *cfg, const dls_train_config *c)
+{
+    const unsigned one_bit = 1u << DLS_HOOK_ONE_BIT_ADAM, low = 1u << DLS_HOOK_POWERSGD;
+    const unsigned top = 1u << DLS_HOOK_TOP_K, local = 1u << DLS_HOOK_LOCAL_SGD;
+    DLS_TRY(belongs(cfg, c, "ddp.reduce_dtype", "none", 1u << DLS_HOOK_NONE));
+    DLS_TRY(belongs(cfg, c, "ddp.rank", "powersgd", low));
+    DLS_TRY(belongs(cfg, c, "ddp.keep", "top_k", top));
+    DLS_TRY(belongs(cfg, c, "ddp.period", "local_sgd", local));
+    return belongs(cfg, c, "ddp.warmup_steps", "powersgd, top_k, one_bit_adam, local_sgd",
+                   one_bit | low | top | local);
+}
+
+static dls_status check_period(dls_config *cfg, const dls_train_config *c)
+{
+    const char *const names[] = {"train.steps", "train.evaluate_every",
+                                 "train.checkpoint_every"};
+    const int64_t every[] = {c->steps, c->evaluate_every, c->checkpoint_every};
+    const dls_hook_options *h = &c->ddp.hook;
+    for (int i = 0; i < 3 && h->choice == DLS_HOOK_LOCAL_SGD; i++)
+        if (every[i] > h->warmup && (every[i] - h->warmup) % h->period != 0)
+            return dls_config_fail(cfg, "ddp.period", "expected a divisor of %s less "
+                                   "ddp.warmup_steps (%lld), got %lld", names[i],
+                                   (long long)(every[i] - h->warmup),
+                                   (long long)h->period);
+    return DLS_OK;
+}
+
+static dls_status read_hook_choice(dls_config *cfg, dls_train_config *c)
+{
+    const int types[] = {DLS_F32, DLS_F64, DLS_BF16, DLS_COMM_F16};
+    dls_hook_options *h = &c->ddp.hook;
+    int choice;
+    DLS_TRY(dls_config_choice_or(cfg, "ddp.hook", "none|bf16|fp16|powersgd|top_k|"
+                                 "one_bit_adam|local_sgd", 0, &choice));
+    h->choice = (dls_hook_choice)choice;
+    DLS_TRY(check_keys(cfg, c));
+    h->sums_in = dls_config_has(cfg, "ddp.reduce_dtype");
+    DLS_TRY(dls_config_choice_or(cfg, "ddp.reduce_dtype", "f32|f64|bf16|fp16", 0,
+                                 &choice));
+    h->reduce_type = types[choice];
+    return DLS_OK;
+}
+
+static dls_status read_hook(dls_config *cfg, dls_train_config *c)
+{
+    dls_hook_options *h = &c->ddp.hook;
+    int64_t rank;
+    DLS_TRY(read_hook_choice(cfg, c));
+    int64_t warm = h->choice == DLS_HOOK_ONE_BIT_ADAM ? (c->steps + 4) / 5 : 0;
+    DLS_TRY(dls_config_int_or(cfg, "ddp.rank", 1, 32, 4, &rank));
+    DLS_TRY(dls_config_real_or(cfg, "ddp.keep", 1e-6, 1, 0.01, &h->keep));
+    DLS_TRY(dls_config_int_or(cfg, "ddp.period", 1, INT64_C(1) << 40, 4, &h->period));
+    DLS_TRY(dls_config_int_or(cfg, "ddp.warmup_steps",
+                              h->choice == DLS_HOOK_ONE_BIT_ADAM, INT64_C(1) << 40, warm,
+                              &h->warmup));
+    h->rank = (int)rank;
+    h->beta1 = c->adamw.beta1;
+    h->seed = c->seed;
+    return check_period(cfg, c);
+}
+
 static dls_status read_parallel(dls_config *cfg, dls_train_config *c)
 {
     int64_t bucket, first;
@@ -87,10 +160,12 @@ static dls_status read_parallel(dls_config *cfg, dls_train_config *c)
     DLS_TRY(dls_config_string_or(cfg, "cluster", NULL, &c->cluster));
     DLS_TRY(dls_config_string_or(cfg, "output", "run", &c->output));
     DLS_TRY(dls_config_choice_or(cfg, "resume", "never|auto", 1, &choice));
-    c->bucket_bytes = (size_t)bucket;
-    c->first_bucket_bytes = (size_t)first;
+    c->ddp.bucket_bytes = (size_t)bucket;
+    c->ddp.first_bucket_bytes = (size_t)first;
     c->resume = choice;
-    return DLS_OK;
+    DLS_TRY(dls_config_bool_or(cfg, "ddp.find_unused", 0, &c->ddp.find_unused));
+    DLS_TRY(dls_config_bool_or(cfg, "ddp.reorder", 0, &c->ddp.reorder));
+    return read_hook(cfg, c);
 }
 
 /* load the training configuration */
@@ -106,21 +181,33 @@ dls_status dls_train_config_load(dls_config *cfg, dls_train_config *c)
 }
 
 /* write down the settings */
+static void hook_settings(const dls_hook_options *h, char text[160])
+{
+    text[0] = '\0';
+    if (h->choice != DLS_HOOK_NONE || h->sums_in)
+        snprintf(text, 160, "ddp.hook=%s\nddp.reduce_dtype=%s\nddp.rank=%d\n"
+                 "ddp.keep=%.17g\nddp.period=%lld\nddp.warmup_steps=%lld\n",
+                 dls_hook_name(h->choice),
+                 h->sums_in ? dls_comm_type_name(h->reduce_type) : "-", h->rank, h->keep,
+                 (long long)h->period, (long long)h->warmup);
+}
+
 char *dls_train_settings(const dls_train_config *c, uint64_t corpus_hash)
 {
     const dls_adamw_options *w = &c->adamw;
-    char *text = NULL, model[DLS_MODEL_SETTINGS];
+    char *text = NULL, model[DLS_MODEL_SETTINGS], hook[160];
     dls_transformer_settings(&c->model, model);
+    hook_settings(&c->ddp.hook, hook);
     int n = asprintf(
         &text,
         "%sdata.corpus_hash=%016llx\ndata.validation_fraction=%.17g\n"
         "train.steps=%lld\ntrain.global_batch=%d\ntrain.learning_rate=%.17g\n"
         "train.minimum_learning_rate=%.17g\ntrain.warmup_steps=%lld\n"
         "train.weight_decay=%.17g\ntrain.beta1=%.17g\ntrain.beta2=%.17g\n"
-        "train.epsilon=%.17g\ntrain.clip=%.17g\ntrain.seed=%llu\ntrain.dtype=%s\n",
+        "train.epsilon=%.17g\ntrain.clip=%.17g\ntrain.seed=%llu\ntrain.dtype=%s\n%s",
         model, (unsigned long long)corpus_hash, c->validation_fraction,
         (long long)c->steps, c->global_batch, c->schedule.maximum, c->schedule.minimum,
         (long long)c->schedule.warmup, w->weight_decay, w->beta1, w->beta2, w->epsilon,
-        w->clip, (unsigned long long)c->seed, dls_dtype_name(c->dtype));
+        w->clip, (unsigned long long)c->seed, dls_dtype_name(c->dtype), hook);
     return n < 0 ? NULL : text;
 }

@@ -24,10 +24,18 @@ static dls_status update_range(dls_optimizer *o, int from, int to, double lr,
     const dls_adamw_options *w = &o->options;
     size_t at = a->offset * dls_dtype_size(dls_dtype_accumulator(o->ctx->dtype));
     void *master = o->master ? (char *)o->master + at : NULL;
-    return dls_adamw(o->ctx, a->value, master, a->grad, (char *)o->m + at,
-                     (char *)o->v + at, z->offset + z->count - a->offset, lr, w->beta1,
-                     w->beta2, w->epsilon, a->decay ? w->weight_decay : 0, step,
-                     coefficient);
+    dls_adamw_rates rates = dls_adamw_rates_at(w->beta1, w->beta2, step);
+    if (o->frozen) { /* the gradient is the new momentum */
+        rates.scale2 = dls_adamw_rates_at(w->beta1, w->beta2, o->frozen).scale2;
+        rates.beta1 = rates.rest2 = 0;
+        rates.rest1 = rates.beta2 = 1;
+    }
+    rates.lr = lr;
+    rates.epsilon = w->epsilon;
+    rates.decay = a->decay ? w->weight_decay : 0;
+    return dls_adamw_with(o->ctx, a->value, master, a->grad, (char *)o->m + at,
+                          (char *)o->v + at, z->offset + z->count - a->offset, &rates,
+                          coefficient);
 }
 
 /* update all stretches */
@@ -55,7 +63,7 @@ dls_status dls_optimizer_step(dls_optimizer *o, double lr, int64_t step)
     DLS_TRY_GOTO(s, dls_square_sum(&wide, square_sum, o->params->grads,
                                    o->params->elements), done);
     DLS_TRY_GOTO(s, dls_clip_coefficient(o->ctx, coef, norm, square_sum,
-                                         o->options.clip), done);
+                                         o->frozen ? 0 : o->options.clip), done);
     DLS_TRY_GOTO(s, update_all(o, lr, step, coef), done);
 done:
     dls_trace_range_pop();

@@ -7,6 +7,7 @@
 #include "base/config.h"
 #include "comm/comm.h"
 #include "model/transformer.h"
+#include "parallel/data/ddp.h"
 #include "train/optimizer.h"
 #ifdef __cplusplus
 extern "C" {
@@ -28,7 +29,7 @@ typedef struct dls_train_config {
     int64_t log_every, evaluate_every, checkpoint_every;    /* steps; 0: never */
     int evaluate_windows;       /* sequences of an evaluation */
     int64_t trace_from, trace_to;   /* steps drawn as a timeline; 0: none */
-    size_t bucket_bytes, first_bucket_bytes;
+    dls_ddp_options ddp;        /* sizes of buckets, hook, hard cases */
     int overlap;                /* 0: all-reduce after the backward pass */
     const char *cluster;        /* NULL: the default */
     const char *output;         /* directory */

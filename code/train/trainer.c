@@ -50,6 +50,18 @@ static dls_status load_step_windows(dls_trainer *t)
 }
 
 /* train one step */
+/* The optimizer, and what the hook does around it. */
+static dls_status update(dls_trainer *t, int64_t step)
+{
+    dls_hook *hook = dls_ddp_hook(t->ddp);
+    double lr = dls_schedule_at(&t->config->schedule, step);
+    int momentum = dls_hook_gives_momentum(hook);
+    t->optimizer->frozen = momentum ? t->config->ddp.hook.warmup : 0;
+    DLS_TRY(dls_optimizer_step(t->optimizer, lr, step));
+    return dls_hook_updated(hook, &t->ctx, t->model->params.values,
+                            t->optimizer->master);
+}
+
 dls_status dls_trainer_step(dls_trainer *t)
 {
     int64_t step = t->step + 1;
@@ -58,9 +70,10 @@ dls_status dls_trainer_step(dls_trainer *t)
     DLS_TRY(dls_params_zero_grads(&t->model->params, &t->ctx));
     for (int row = 0; row < t->rows; row += t->config->micro_batch)
         DLS_TRY(one_pass(t, row));
+    if (t->rows == 0)
+        DLS_TRY(report_all_grads(t)); /* a batch smaller than the world: zeros */
     DLS_TRY(dls_ddp_finish(t->ddp));
-    DLS_TRY(dls_optimizer_step(t->optimizer,
-                               dls_schedule_at(&t->config->schedule, step), step));
+    DLS_TRY(update(t, step));
     DLS_TRY(dls_meter_end(&t->meter, t->optimizer->scalars + 1));
     t->step = step;
     return DLS_OK;
@@ -137,10 +150,11 @@ static int rows_of(const dls_train_config *c, int rank, int world)
 
 static dls_status check_batch(const dls_train_config *c, int world)
 {
-    if (c->global_batch >= world)
+    if (c->global_batch >= world || c->ddp.hook.choice != DLS_HOOK_LOCAL_SGD)
         return DLS_OK;
     return DLS_FAIL(DLS_ERR_INPUT, "train.global_batch: %d sequences are too few for %d "
-                    "ranks; expected at least one each", c->global_batch, world);
+                    "ranks that train locally; expected at least one each",
+                    c->global_batch, world);
 }
 
 /* predict the memory of a rank */
@@ -197,9 +211,11 @@ static dls_status make_parts(dls_trainer *t)
     t->layout = dls_checkpoint_layout(&t->model->params);
     if (!t->offsets || !t->layout)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the training loop");
+    dls_ddp_options ddp = c->ddp;
+    ddp.hook.momentum = t->optimizer->m;
+    ddp.hook.local = t->rows ? (double)c->global_batch / t->rows : 1;
     return dls_ddp_create(&t->ddp, &t->ctx, t->model->params.items, t->model->params.n,
-                          t->model->params.grads, t->comm, c->bucket_bytes,
-                          c->first_bucket_bytes);
+                          t->model->params.grads, t->comm, &ddp);
 }
 
 /* keep the state */
@@ -231,7 +247,7 @@ static dls_status restore(dls_trainer *t, const dls_checkpoint *c)
     DLS_TRY(dls_optimizer_put(t->optimizer, c->values));
     DLS_CUDA(cudaMemcpy(t->optimizer->m, c->m, bytes, cudaMemcpyHostToDevice));
     DLS_CUDA(cudaMemcpy(t->optimizer->v, c->v, bytes, cudaMemcpyHostToDevice));
-    t->step = c->step;
+    t->step = dls_ddp_hook(t->ddp)->step = c->step;
     return DLS_OK;
 }
 

@@ -141,8 +141,9 @@ static dls_status compare(dls_comm *comm, const model *reference, size_t bucket,
     dls_sampler s = {.batch = BATCH};
     int rank = dls_comm_rank(comm), first, n;
     DLS_TRY(build(&m, rank));
-    DLS_TRY(dls_ddp_create(&ddp, &m.ctx, m.params, PARAMS, m.grads, comm, bucket,
-                           bucket / 4));
+    DLS_TRY(dls_ddp_create(&ddp, &m.ctx, m.params, PARAMS, m.grads, comm,
+                           &(dls_ddp_options)
+                           {.bucket_bytes = bucket, .first_bucket_bytes = bucket / 4}));
     DLS_TRY(dls_ddp_broadcast(ddp, m.values, DLS_F64));
     dls_sampler_share(&s, rank, dls_comm_size(comm), &first, &n);
     dls_grad_hook hook = {ddp, dls_ddp_grad_ready};
@@ -211,8 +212,9 @@ static dls_status overlap(int rank, void *arg)
     const double layer = (WIDTH * WIDTH + WIDTH) * 8;
     for (int whole = 0; whole < 2; whole++) {
         size_t bytes = whole ? ELEMENTS * 8 : (size_t)layer;
-        DLS_TRY(dls_ddp_create(&ddp, &m.ctx, m.params, PARAMS, m.grads, comm, bytes,
-                               bytes));
+        DLS_TRY(dls_ddp_create(&ddp, &m.ctx, m.params, PARAMS, m.grads, comm,
+                               &(dls_ddp_options)
+                           {.bucket_bytes = bytes, .first_bucket_bytes = bytes}));
         EXPECT(dls_ddp_buckets(ddp) == (whole ? 1 : LAYERS), "buckets");
         DLS_TRY(run_pass(&m, &(dls_grad_hook){ddp, dls_ddp_grad_ready}));
         DLS_TRY(dls_ddp_finish(ddp));
@@ -245,8 +247,9 @@ static dls_status disagree_on_buckets(int rank, void *arg)
     (void)arg;
     DLS_TRY(test_world(NULL, &comm));
     DLS_TRY(build(&m, 0));
-    return dls_ddp_create(&ddp, &m.ctx, m.params, PARAMS, m.grads, comm,
-                          rank == 1 ? 20000 : 5000, 1000);
+    dls_ddp_options cut = {.bucket_bytes = rank == 1 ? 20000 : 5000,
+                           .first_bucket_bytes = 1000};
+    return dls_ddp_create(&ddp, &m.ctx, m.params, PARAMS, m.grads, comm, &cut);
 }
 
 Test(parallel, ddp_refuses_ranks_that_cut_differently)
@@ -265,8 +268,9 @@ Test(parallel, ddp_names_what_was_not_reported_or_twice)
     dls_ddp_times t;
     cr_assert_eq(dls_comm_create(&comm, NULL), DLS_OK);
     cr_assert_eq(build(&m, 0), DLS_OK);
-    cr_assert_eq(dls_ddp_create(&ddp, &m.ctx, m.params, PARAMS, m.grads, comm, 1, 1),
-                 DLS_OK);
+    cr_assert_eq(dls_ddp_create(&ddp, &m.ctx, m.params, PARAMS, m.grads, comm,
+                                &(dls_ddp_options)
+                           {.bucket_bytes = 1, .first_bucket_bytes = 1}), DLS_OK);
     cr_assert_eq(dls_ddp_timing(ddp, &t), DLS_ERR_STATE);
     for (int p = PARAMS - 1; p > 1; p--)
         cr_assert_eq(dls_ddp_grad_ready(ddp, p), DLS_OK);

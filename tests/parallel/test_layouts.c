@@ -76,7 +76,9 @@ static dls_status ddp_open(void **self, const layout *l, dls_transformer *model,
     DLS_TRY(dls_optimizer_create(&d->optimizer, model->ctx, &model->params, adamw));
     DLS_TRY(dls_optimizer_put(d->optimizer, values));
     DLS_TRY(dls_ddp_create(&d->ddp, model->ctx, model->params.items, model->params.n,
-                           model->params.grads, comm, 1000, 300));
+                           model->params.grads, comm,
+                           &(dls_ddp_options){.bucket_bytes = 1000,
+                                              .first_bucket_bytes = 300}));
     *self = d;
     return DLS_OK;
 }

@@ -69,14 +69,14 @@ Test(parallel, plans_that_differ_have_different_hashes)
     int n;
     make_params(params, counts, 3);
     dls_bucket_plan(params, 3, 4, 1, 100, b, &n);
-    uint64_t hash = dls_bucket_hash(params, 3, DLS_F32, b, n);
-    cr_assert_eq(hash, dls_bucket_hash(params, 3, DLS_F32, b, n));
-    cr_assert_neq(hash, dls_bucket_hash(params, 3, DLS_F64, b, n));
+    uint64_t hash = dls_bucket_hash(params, 3, DLS_F32, b, n, NULL);
+    cr_assert_eq(hash, dls_bucket_hash(params, 3, DLS_F32, b, n, NULL));
+    cr_assert_neq(hash, dls_bucket_hash(params, 3, DLS_F64, b, n, NULL));
     strcpy(params[1].name, "other");
-    cr_assert_neq(hash, dls_bucket_hash(params, 3, DLS_F32, b, n));
+    cr_assert_neq(hash, dls_bucket_hash(params, 3, DLS_F32, b, n, NULL));
     strcpy(params[1].name, "p1");
     dls_bucket_plan(params, 3, 4, 1, 50, b, &n);
-    cr_assert_neq(hash, dls_bucket_hash(params, 3, DLS_F32, b, n));
+    cr_assert_neq(hash, dls_bucket_hash(params, 3, DLS_F32, b, n, NULL));
     params[1].offset = 9;
     cr_assert_eq(dls_bucket_plan(params, 3, 4, 1, 100, b, &n), DLS_ERR_INPUT);
     cr_assert_str_eq(dls_status_message(), "parameter p1 begins at element 9, before the "

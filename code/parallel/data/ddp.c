@@ -6,7 +6,9 @@
 #include "parallel/data/ddp.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+#include "kernels/elementwise.h"
 #include "parallel/data/plan.h"
 #include "vgpu/gpu.h"
 
@@ -19,18 +21,30 @@ typedef struct bucket_state {
 struct dls_ddp {
     dls_ctx *ctx;
     dls_comm *comm;
+    dls_ddp_options options;
     const dls_param *params;
     char *grads;
     dls_dtype dtype;              // of the gradients
     int nparams, nbuckets;
-    int next;                     // the bucket that is sent next
+    int next;                     // how many buckets of the step are sent
     int finished;                 // a step has been finished
     dls_bucket *buckets;          // (nbuckets)
     bucket_state *states;         // (nbuckets)
+    int *order;                   // (nbuckets) in which they are sent
     int *bucket_of;               // (nparams)
     char *reported;               // (nparams)
-    cudaStream_t stream;          // communication
+    dls_ctx wire;                 // communication: a stream, the gradients' type
     cudaEvent_t before, after;    // around the wait of the compute stream
+    dls_hook_bucket *told;        // (nbuckets) the buckets as the hook sees them
+    dls_hook *hook;
+    /* keep what hard cases need */
+    int held;                     // 1: no_sync
+    int completed, *arrived;      // (nbuckets) buckets in the order of their completion
+    char *used;                   // (nparams) in this step, on this rank
+    int64_t examples, total;      // of this step on this rank; of the last, on all
+    struct { void *data; size_t count; int dtype; } shared[8];
+    int nshared;
+    char *arrived_used;           // (nparams) in the last step, on any rank
 };
 
 /* agree on the plan */
@@ -40,7 +54,8 @@ static dls_status agree(const dls_ddp *d)
 {
     const dls_param *last = &d->params[d->nparams - 1];
     plan_summary mine = {
-        dls_bucket_hash(d->params, d->nparams, d->dtype, d->buckets, d->nbuckets),
+        dls_bucket_hash(d->params, d->nparams, d->dtype, d->buckets, d->nbuckets,
+                        d->order),
         (uint64_t)d->nparams, last->offset + last->count, (uint64_t)d->nbuckets};
     int world = dls_comm_size(d->comm);
     plan_summary all[world];
@@ -63,17 +78,16 @@ static dls_status agree(const dls_ddp *d)
 /* prepare streams and events */
 static void begin_step(dls_ddp *d)
 {
-    d->next = 0;
+    d->next = d->completed = 0;
     for (int b = 0; b < d->nbuckets; b++)
         d->states[b].missing = d->buckets[b].params;
-    for (int i = 0; i < d->nparams; i++)
-        d->reported[i] = 0;
+    memset(d->reported, 0, (size_t)d->nparams);
 }
 
 static dls_status make_events(dls_ddp *d)
 {
-    DLS_CUDA(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
-    DLS_CUDA(dls_gpu_name_stream(d->stream, "gradients"));
+    DLS_TRY(dls_ctx_create(&d->wire, d->ctx->device, d->dtype));
+    DLS_CUDA(dls_gpu_name_stream(d->wire.stream, "gradients"));
     DLS_CUDA(cudaEventCreate(&d->before));
     DLS_CUDA(cudaEventCreate(&d->after));
     for (int b = 0; b < d->nbuckets; b++) {
@@ -97,8 +111,7 @@ static void free_events(dls_ddp *d)
         cudaEventDestroy(d->before);
     if (d->after)
         cudaEventDestroy(d->after);
-    if (d->stream)
-        cudaStreamDestroy(d->stream);
+    dls_ctx_destroy(&d->wire);
 }
 
 /* create ddp */
@@ -106,48 +119,67 @@ void dls_ddp_destroy(dls_ddp *d)
 {
     if (!d)
         return;
+    dls_hook_free(d->hook);
     free_events(d);
-    free(d->buckets);
-    free(d->states);
-    free(d->bucket_of);
-    free(d->reported);
+    void *arrays[] = {d->buckets, d->states, d->order,  d->bucket_of, d->reported,
+                      d->told,    d->used,   d->arrived, d->arrived_used};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        free(arrays[i]);
     free(d);
 }
 
-static dls_status make_plan(dls_ddp *d, size_t bucket_bytes, size_t first_bytes)
+static dls_status make_room(dls_ddp *d)
 {
     size_t n = (size_t)(d->nparams > 0 ? d->nparams : 1);
     d->buckets = calloc(n, sizeof *d->buckets);
     d->states = calloc(n, sizeof *d->states);
-    d->bucket_of = calloc(n, sizeof *d->bucket_of);
+    d->told = calloc(n, sizeof *d->told);
+    int **ints[] = {&d->order, &d->bucket_of, &d->arrived};
+    for (int i = 0; i < 3; i++)
+        *ints[i] = calloc(n, sizeof(int));
     d->reported = calloc(n, 1);
-    if (!d->buckets || !d->states || !d->bucket_of || !d->reported)
+    d->used = calloc(n, 1);
+    d->arrived_used = calloc(n, 1);
+    if (!d->buckets || !d->states || !d->told || !d->order || !d->bucket_of ||
+        !d->arrived || !d->reported || !d->used || !d->arrived_used)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a bucket plan");
-    DLS_TRY(dls_bucket_plan(d->params, d->nparams, dls_dtype_size(d->dtype),
-                            first_bytes, bucket_bytes, d->buckets, &d->nbuckets));
-    for (int b = 0; b < d->nbuckets; b++)
-        for (int i = 0; i < d->buckets[b].params; i++)
-            d->bucket_of[d->buckets[b].param + i] = b;
+    return DLS_OK;
+}
+
+static dls_status make_plan(dls_ddp *d)
+{
+    size_t size = dls_dtype_size(d->dtype);
+    DLS_TRY(make_room(d));
+    DLS_TRY(dls_bucket_plan(d->params, d->nparams, size, d->options.first_bucket_bytes,
+                            d->options.bucket_bytes, d->buckets, &d->nbuckets));
+    for (int b = 0; b < d->nbuckets; b++) {
+        const dls_bucket *bucket = &d->buckets[b];
+        d->order[b] = b;
+        d->told[b] = (dls_hook_bucket){d->params + bucket->param, bucket->params,
+                                       bucket->first, bucket->count,
+                                       d->grads + bucket->first * size};
+        for (int i = 0; i < bucket->params; i++)
+            d->bucket_of[bucket->param + i] = b;
+    }
     return DLS_OK;
 }
 
 dls_status dls_ddp_create(dls_ddp **out, dls_ctx *ctx, const dls_param *params, int n,
-                          void *flat_grads, dls_comm *comm, size_t bucket_bytes,
-                          size_t first_bucket_bytes)
+                          void *flat_grads, dls_comm *comm,
+                          const dls_ddp_options *options)
 {
     dls_status status;
     dls_ddp *d = calloc(1, sizeof *d);
     if (!d)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for data parallelism");
-    d->ctx = ctx;
-    d->comm = comm;
-    d->params = params;
-    d->dtype = dls_dtype_accumulator(ctx->dtype);
-    d->nparams = n;
-    d->grads = flat_grads;
-    DLS_TRY_GOTO(status, make_plan(d, bucket_bytes, first_bucket_bytes), fail);
+    *d = (dls_ddp){.ctx = ctx, .comm = comm, .options = *options, .params = params,
+                   .nparams = n, .grads = flat_grads};
+    d->dtype = options->narrow_grads ? ctx->dtype : dls_dtype_accumulator(ctx->dtype);
+    DLS_TRY_GOTO(status, make_plan(d), fail);
     DLS_TRY_GOTO(status, agree(d), fail);
     DLS_TRY_GOTO(status, make_events(d), fail);
+    DLS_TRY_GOTO(status, dls_hook_create(&d->hook, &options->hook, comm, &d->wire,
+                                         d->told, d->nbuckets), fail);
     begin_step(d);
     *out = d;
     return DLS_OK;
@@ -161,42 +193,184 @@ int dls_ddp_buckets(const dls_ddp *ddp)
     return ddp->nbuckets;
 }
 
+dls_hook *dls_ddp_hook(dls_ddp *ddp)
+{
+    return ddp->hook;
+}
+
 /* send the buckets that are complete */
 static dls_status send_bucket(dls_ddp *d, int b)
 {
-    const dls_bucket *bucket = &d->buckets[b];
     bucket_state *state = &d->states[b];
-    size_t size = dls_dtype_size(d->dtype);
     DLS_CUDA(cudaEventRecord(state->ready, d->ctx->stream));
-    DLS_CUDA(cudaStreamWaitEvent(d->stream, state->ready, 0));
-    DLS_CUDA(cudaEventRecord(state->begin, d->stream));
-    DLS_TRY(dls_comm_all_reduce(d->comm, d->grads + bucket->first * size, bucket->count,
-                                d->dtype, DLS_SUM, d->stream));
-    DLS_CUDA(cudaEventRecord(state->end, d->stream));
+    DLS_CUDA(cudaStreamWaitEvent(d->wire.stream, state->ready, 0));
+    DLS_CUDA(cudaEventRecord(state->begin, d->wire.stream));
+    DLS_TRY(dls_hook_sum(d->hook, b)); // an all-reduce, unless asked for something else
+    DLS_CUDA(cudaEventRecord(state->end, d->wire.stream));
     return DLS_OK;
 }
 
 static dls_status send_complete(dls_ddp *d)
 {
-    while (d->next < d->nbuckets && d->states[d->next].missing == 0)
-        DLS_TRY(send_bucket(d, d->next++));
+    while (d->next < d->nbuckets && d->states[d->order[d->next]].missing == 0)
+        DLS_TRY(send_bucket(d, d->order[d->next++]));
     return DLS_OK;
 }
 
 /* note that a gradient is ready */
+static dls_status report(dls_ddp *d, int param, int used)
+{
+    int bucket = d->bucket_of[param];
+    d->reported[param] = 1;
+    d->used[param] |= (char)used;
+    if (--d->states[bucket].missing == 0)
+        d->arrived[d->completed++] = bucket;
+    return send_complete(d);
+}
+
 dls_status dls_ddp_grad_ready(void *ddp, int param_index)
 {
     dls_ddp *d = ddp;
     if (param_index < 0 || param_index >= d->nparams)
         return DLS_FAIL(DLS_ERR_INPUT, "gradient %d is ready: there are %d parameters",
                         param_index, d->nparams);
+    if (d->held) { // no_sync: more will be added to it
+        d->used[param_index] = 1;
+        return DLS_OK;
+    }
     if (d->reported[param_index])
         return DLS_FAIL(DLS_ERR_STATE,
                         "the gradient of %s was reported twice in one step",
                         d->params[param_index].name);
-    d->reported[param_index] = 1;
-    d->states[d->bucket_of[param_index]].missing--;
-    return send_complete(d);
+    return report(d, param_index, 1);
+}
+
+/* settle hard cases */
+void dls_ddp_no_sync(dls_ddp *d, int on)
+{
+    d->held = on;
+}
+
+/* Completes the buckets of a backward pass that is over. */
+static dls_status report_the_unused(dls_ddp *d)
+{
+    for (int i = d->nparams - 1; i >= 0; i--)
+        if (!d->reported[i])
+            DLS_TRY(report(d, i, 0));
+    return DLS_OK;
+}
+
+int dls_ddp_used(const dls_ddp *d, int param_index)
+{
+    return d->finished && d->arrived_used[param_index];
+}
+
+void dls_ddp_examples(dls_ddp *d, int64_t count)
+{
+    d->examples = count;
+}
+
+int64_t dls_ddp_total(const dls_ddp *d)
+{
+    return d->total;
+}
+
+static dls_status gather_counts(dls_ddp *d)
+{
+    size_t bytes = sizeof d->examples + (size_t)d->nparams;
+    int world = dls_comm_size(d->comm);
+    char mine[bytes], *all = malloc((size_t)world * bytes);
+    if (!all)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the counts of a step");
+    memcpy(mine, &d->examples, sizeof d->examples);
+    memcpy(mine + sizeof d->examples, d->used, (size_t)d->nparams);
+    dls_status s = dls_comm_all_gather_host(d->comm, mine, bytes, all);
+    memset(d->arrived_used, 0, (size_t)d->nparams);
+    d->total = 0;
+    for (int r = 0; s == DLS_OK && r < world; r++) {
+        int64_t examples;
+        memcpy(&examples, all + (size_t)r * bytes, sizeof examples);
+        d->total += examples;
+        for (int i = 0; i < d->nparams; i++)
+            d->arrived_used[i] |= all[(size_t)r * bytes + sizeof examples + (size_t)i];
+    }
+    free(all);
+    return s;
+}
+
+static dls_status divide_by_total(dls_ddp *d)
+{
+    const dls_param *last = &d->params[d->nparams - 1];
+    dls_ctx typed = *d->ctx;
+    typed.dtype = d->dtype;
+    if (d->total == 0)
+        return DLS_OK;
+    return dls_scale(&typed, d->grads, 1.0 / (double)d->total,
+                     last->offset + last->count);
+}
+
+/* follow the order of rank 0 */
+static dls_status follow_rank_0(dls_ddp *d)
+{
+    size_t bytes = (size_t)d->nbuckets * sizeof *d->order;
+    int *all = malloc((size_t)dls_comm_size(d->comm) * bytes);
+    if (!all)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the order of buckets");
+    dls_status s = dls_comm_all_gather_host(d->comm, d->arrived, bytes, all);
+    if (s == DLS_OK)
+        memcpy(d->order, all, bytes);
+    free(all);
+    return s == DLS_OK ? agree(d) : s;
+}
+
+static dls_status settle_the_hard_cases(dls_ddp *d)
+{
+    if (d->options.find_unused || d->options.count_examples)
+        DLS_TRY(gather_counts(d));
+    if (d->options.count_examples)
+        DLS_TRY(divide_by_total(d));
+    memset(d->used, 0, (size_t)d->nparams);
+    d->examples = 0;
+    return d->options.reorder && !d->finished ? follow_rank_0(d) : DLS_OK;
+}
+
+static dls_status join_step(dls_ddp *d)
+{
+    const dls_param *last = &d->params[d->nparams - 1];
+    size_t bytes = (last->offset + last->count) * dls_dtype_size(d->dtype);
+    DLS_TRY(dls_ddp_begin(d));
+    DLS_CUDA(cudaMemsetAsync(d->grads, 0, bytes, d->ctx->stream));
+    DLS_TRY(report_the_unused(d));
+    return dls_ddp_finish(d);
+}
+
+dls_status dls_ddp_join(dls_ddp *d, int *more)
+{
+    if (!d->options.count_examples)
+        return DLS_FAIL(DLS_ERR_STATE, "joining needs count_examples: nobody would know "
+                        "when the last rank is done");
+    DLS_TRY(join_step(d));
+    *more = d->total > 0;
+    return DLS_OK;
+}
+
+dls_status dls_ddp_add_buffer(dls_ddp *d, void *buf, size_t count, int dtype)
+{
+    int most = (int)(sizeof d->shared / sizeof *d->shared);
+    if (d->nshared == most)
+        return DLS_FAIL(DLS_ERR_STATE, "more than %d buffers", most);
+    d->shared[d->nshared].data = buf;
+    d->shared[d->nshared].count = count;
+    d->shared[d->nshared++].dtype = dtype;
+    return DLS_OK;
+}
+
+dls_status dls_ddp_begin(dls_ddp *d)
+{
+    for (int i = 0; i < d->nshared && !d->held; i++)
+        DLS_TRY(dls_comm_broadcast(d->comm, d->shared[i].data, d->shared[i].count,
+                                   d->shared[i].dtype, 0, d->ctx->stream));
+    return DLS_OK;
 }
 
 /* finish the step */
@@ -213,11 +387,16 @@ static dls_status name_the_missing(const dls_ddp *d)
 
 dls_status dls_ddp_finish(dls_ddp *d)
 {
+    if (d->options.find_unused)
+        DLS_TRY(report_the_unused(d));
     if (d->next < d->nbuckets)
         return name_the_missing(d);
+    int last = d->order[d->nbuckets - 1];
     DLS_CUDA(cudaEventRecord(d->before, d->ctx->stream));
-    DLS_CUDA(cudaStreamWaitEvent(d->ctx->stream, d->states[d->nbuckets - 1].end, 0));
+    DLS_CUDA(cudaStreamWaitEvent(d->ctx->stream, d->states[last].end, 0));
     DLS_CUDA(cudaEventRecord(d->after, d->ctx->stream));
+    dls_hook_step_over(d->hook);
+    DLS_TRY(settle_the_hard_cases(d));
     d->finished = 1;
     begin_step(d);
     return DLS_OK;

@@ -12,6 +12,7 @@
 
 #include "comm/comm.h"
 #include "layers/param.h"
+#include "parallel/data/hooks.h"
 #include "tensor/tensor.h"
 
 #ifdef __cplusplus
@@ -27,13 +28,22 @@ typedef struct dls_ddp_times { // virtual seconds, of one step on this rank
     double hidden;   // the share 1 - exposed / busy; 1 when there was none
 } dls_ddp_times;
 
+typedef struct dls_ddp_options {
+    size_t bucket_bytes, first_bucket_bytes;
+    dls_hook_options hook; // how a bucket is summed; zeroed: an all-reduce
+    int narrow_grads;      // 1: gradients have the context's type, not its accumulator's
+    int find_unused;       // 1: a gradient that nobody reports counts as it is
+    int reorder;           // 1: from step 2 on, buckets leave as rank 0 completed them
+    int count_examples;    // 1: divide by the examples that the ranks report
+} dls_ddp_options;
+
 /* Collective. params (n) in registration order; flat_grads holds their gradients, of
  * the accumulator type, in memory from dls_gpu_alloc_shared. All must outlive the ddp.
- * bucket sizes in bytes. DLS_ERR_COMM: the ranks disagree about the parameters or the
- * buckets. */
+ * DLS_ERR_COMM: the ranks disagree about the parameters or the buckets. DLS_ERR_INPUT:
+ * options of the hook out of range. */
 dls_status dls_ddp_create(dls_ddp **out, dls_ctx *ctx, const dls_param *params, int n,
-                          void *flat_grads, dls_comm *comm, size_t bucket_bytes,
-                          size_t first_bucket_bytes);
+                          void *flat_grads, dls_comm *comm,
+                          const dls_ddp_options *options);
 void dls_ddp_destroy(dls_ddp *ddp); // after the streams are synchronised; NULL is fine
 
 /* Collective. flat, with the parameters' offsets, := rank 0's. Enqueued on
@@ -52,6 +62,28 @@ dls_status dls_ddp_finish(dls_ddp *ddp);
 dls_status dls_ddp_timing(const dls_ddp *ddp, dls_ddp_times *out);
 
 int dls_ddp_buckets(const dls_ddp *ddp);
+dls_hook *dls_ddp_hook(dls_ddp *ddp); // for what a loop must ask its hook
+
+/* declare the hard cases */
+/* While on, gradients that are reported are only noted as used; nothing is sent. For all
+ * micro-batches of a step but the last. */
+void dls_ddp_no_sync(dls_ddp *ddp, int on);
+
+/* With find_unused, of the last finished step: 1 when any rank reported it. */
+int dls_ddp_used(const dls_ddp *ddp, int param_index);
+
+/* With count_examples: this rank's examples of the step, before dls_ddp_finish, and all
+ * ranks' after it. Gradients are then the sum divided by that total. */
+void dls_ddp_examples(dls_ddp *ddp, int64_t count);
+int64_t dls_ddp_total(const dls_ddp *ddp);
+
+/* A whole step of a rank that has no examples left. *more: some rank still had some.
+ * Collective with the other ranks' steps; call until *more is 0. */
+dls_status dls_ddp_join(dls_ddp *ddp, int *more);
+
+/* buf (count), such as running means: := rank 0's at every dls_ddp_begin. At most 8. */
+dls_status dls_ddp_add_buffer(dls_ddp *ddp, void *buf, size_t count, int dtype);
+dls_status dls_ddp_begin(dls_ddp *ddp); // collective; before the forward pass
 
 #ifdef __cplusplus
 }

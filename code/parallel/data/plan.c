@@ -46,7 +46,7 @@ dls_status dls_bucket_plan(const dls_param *params, int n, size_t element_bytes,
 
 /* hash the plan */
 uint64_t dls_bucket_hash(const dls_param *params, int n, dls_dtype dtype,
-                         const dls_bucket *buckets, int count)
+                         const dls_bucket *buckets, int count, const int *order)
 {
     uint64_t hash = (uint64_t)dtype;
     for (int i = 0; i < n; i++) {
@@ -55,7 +55,8 @@ uint64_t dls_bucket_hash(const dls_param *params, int n, dls_dtype dtype,
         hash = dls_hash64(all, sizeof all);
     }
     for (int i = 0; i < count; i++) {
-        uint64_t all[] = {hash, buckets[i].first, buckets[i].count};
+        const dls_bucket *b = &buckets[order ? order[i] : i];
+        uint64_t all[] = {hash, b->first, b->count};
         hash = dls_hash64(all, sizeof all);
     }
     return hash;

@@ -25,9 +25,10 @@ dls_status dls_bucket_plan(const dls_param *params, int n, size_t element_bytes,
                            size_t first_bytes, size_t bytes, dls_bucket *buckets,
                            int *count);
 
-/* Depends on everything that must agree between ranks: names, places, buckets, type. */
+/* Depends on everything that must agree between ranks: names, places, type, buckets and
+ * the order (count) in which they are sent; NULL: as they come. */
 uint64_t dls_bucket_hash(const dls_param *params, int n, dls_dtype dtype,
-                         const dls_bucket *buckets, int count);
+                         const dls_bucket *buckets, int count, const int *order);
 
 #ifdef __cplusplus
 }

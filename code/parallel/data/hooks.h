@@ -1,0 +1,111 @@
+/* code/parallel/data/hooks.h: from chapters/04-data-parallelism-hooks.md. Edit the chapter, or edit here and run "make untangle". */
+/* Communication hooks: how one bucket of gradients becomes its sum over the ranks.
+ *
+ *   bucket complete --> sum(bucket) on the communication stream --> bucket = sum
+ *                                                                      |
+ *   optimizer <----------------------- after the last bucket ----------+
+ *   updated(): what some hooks do to the parameters when the optimizer has run
+ *
+ * A hook is a kind (functions) and a state. All functions enqueue and return. Sums, not
+ * means: the loss was divided by the global batch before. */
+#ifndef DLS_PARALLEL_DATA_HOOKS_H
+#define DLS_PARALLEL_DATA_HOOKS_H
+
+#include "comm/comm.h"
+#include "layers/param.h"
+#include "tensor/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* choose a hook */
+typedef enum dls_hook_choice {
+    DLS_HOOK_NONE, DLS_HOOK_BF16, DLS_HOOK_FP16, DLS_HOOK_POWERSGD, DLS_HOOK_TOP_K,
+    DLS_HOOK_ONE_BIT_ADAM, DLS_HOOK_LOCAL_SGD, DLS_HOOKS
+} dls_hook_choice;
+
+typedef struct dls_hook_options {
+    dls_hook_choice choice;
+    int sums_in;       // 1: the sum is made in reduce_type, 0: in the gradients' type
+    int reduce_type;   // DLS_F32, DLS_F64, DLS_BF16, DLS_COMM_F16
+    int rank;          // PowerSGD: columns of P and Q
+    double keep;       // top-k: share of the elements that is sent, 0 < keep <= 1
+    int64_t warmup;    // steps with a plain sum first
+    int64_t period;    // local SGD: steps between two averages
+    double beta1;      // 1-bit Adam: the optimizer's
+    void *momentum;    // 1-bit Adam: the optimizer's, flat like the gradients
+    double local;      // local SGD: a local gradient times this is the local mean
+    uint64_t seed;     // PowerSGD: of the first Q
+} dls_hook_options;
+
+/* describe a hook */
+typedef struct dls_hook dls_hook;
+
+typedef struct dls_hook_bucket {
+    const dls_param *params; // (nparams) of this bucket, ascending offsets
+    int nparams;
+    size_t first, count;     // elements of the flat gradients
+    void *grads;             // (count) device
+} dls_hook_bucket;
+
+typedef struct dls_hook_kind {
+    const char *name;
+    size_t state_bytes;
+    dls_status (*prepare)(dls_hook *h);        // takes its buffers; NULL: none
+    dls_status (*sum)(dls_hook *h, int bucket);
+    dls_status (*updated)(dls_hook *h, dls_ctx *ctx, void *values, void *master);
+    uint64_t (*wire_bytes)(const dls_hook *h, int bucket);
+    void (*release)(dls_hook *h);              // NULL: nothing to release
+} dls_hook_kind;
+
+struct dls_hook {
+    const dls_hook_kind *kind;
+    dls_hook_options options;
+    dls_comm *comm;
+    dls_ctx *wire;                  // communication stream; type of the gradients
+    const dls_hook_bucket *buckets; // (nbuckets)
+    int nbuckets;
+    int64_t step;                   // steps that are over
+    void *state;                    // (kind->state_bytes), zero at first
+};
+
+/* declare the hook calls */
+/* Collective where a kind needs it. wire and buckets must outlive the hook.
+ * DLS_ERR_INPUT: options out of range. */
+dls_status dls_hook_create(dls_hook **out, const dls_hook_options *options,
+                           dls_comm *comm, dls_ctx *wire,
+                           const dls_hook_bucket *buckets, int nbuckets);
+void dls_hook_free(dls_hook *h); // after the streams are synchronised; NULL is fine
+
+/* Enqueues the sum of a bucket on the communication stream. */
+dls_status dls_hook_sum(dls_hook *h, int bucket);
+
+/* The step's buckets are enqueued. */
+void dls_hook_step_over(dls_hook *h);
+
+/* The optimizer has enqueued its update of values (and master, or NULL) on ctx. */
+dls_status dls_hook_updated(dls_hook *h, dls_ctx *ctx, void *values, void *master);
+
+/* 1: what the last step's buckets left in the gradients is the new momentum. */
+int dls_hook_gives_momentum(const dls_hook *h);
+
+/* Bytes that all ranks together send in the step that comes next, by formula. */
+uint64_t dls_hook_wire_bytes(const dls_hook *h);
+
+const char *dls_hook_name(dls_hook_choice choice); // "none", "bf16", ... "?"
+
+/* declare what kinds share */
+extern const dls_hook_kind dls_hook_none, dls_hook_cast, dls_hook_powersgd,
+    dls_hook_top_k, dls_hook_one_bit_adam, dls_hook_local_sgd;
+
+/* For kinds: the plain sum, what it costs on all wires, and a zeroed buffer. */
+dls_status dls_hook_all_reduce(dls_hook *h, void *buf, size_t count, int dtype);
+uint64_t dls_hook_all_reduce_bytes(const dls_hook *h, size_t count, int dtype);
+dls_status dls_hook_buffer(dls_hook *h, void **buf, size_t bytes);
+int dls_hook_warms_up(const dls_hook *h); // 1: this step is summed plainly
+
+#ifdef __cplusplus
+}
+#endif
+#endif
