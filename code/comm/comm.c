@@ -1,17 +1,18 @@
 /* code/comm/comm.c: from chapters/04-data-parallelism.md. Edit the chapter, or edit here and run "make untangle". */
-/* The communicator: who we are, and the collectives as calls of the engine. */
+/* The communicator of the world: who we are, and how we come and go. */
 #include "comm/comm.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
+#include "comm/choose.h"
 #include "comm/comm_private.h"
+#include "comm/transport_local.h"
 #include "vgpu/gpu.h"
 
-enum { BROADCAST_BLOCK = 128 << 10 }; // bytes
-
-static dls_comm *the_communicator;    // a process has one mailbox per peer, hence one
+static dls_world *the_world; // a process has one place in one job
 
 /* read who we are */
 static dls_status read_number(const char *name, int least, int most, int fallback,
@@ -30,21 +31,23 @@ static dls_status read_number(const char *name, int least, int most, int fallbac
     return DLS_OK;
 }
 
-static dls_status join_world(dls_comm *comm)
+static dls_status join_world(dls_world *all)
 {
     int fd;
-    DLS_TRY(read_number("DLS_WORLD_SIZE", 1, DLS_LOCAL_MAX_RANKS, 1, &comm->world));
-    DLS_TRY(read_number("DLS_RANK", 0, comm->world - 1, comm->world > 1 ? -1 : 0,
-                        &comm->rank));
-    if (comm->world == 1)
+    DLS_TRY(read_number("DLS_WORLD_SIZE", 1, DLS_LOCAL_MAX_RANKS, 1, &all->size));
+    DLS_TRY(read_number("DLS_RANK", 0, all->size - 1, all->size > 1 ? -1 : 0,
+                        &all->rank));
+    if (all->size == 1)
         return DLS_OK;
     DLS_TRY(read_number("DLS_ARENA_FD", 0, 1 << 20, -1, &fd));
-    if (comm->rank < 0 || fd < 0)
+    if (all->rank < 0 || fd < 0)
         return DLS_FAIL(DLS_ERR_INPUT,
                         "DLS_WORLD_SIZE=%d but %s is not set; start the ranks "
-                        "with `dls run -n %d`", comm->world,
-                        comm->rank < 0 ? "DLS_RANK" : "DLS_ARENA_FD", comm->world);
-    return dls_local_attach(fd, comm->rank, comm->world, &comm->local);
+                        "with `dls run -n %d`", all->size,
+                        all->rank < 0 ? "DLS_RANK" : "DLS_ARENA_FD", all->size);
+    DLS_TRY(dls_transport_local(fd, all->rank, all->size, &all->transport));
+    all->local = dls_transport_memory(all->transport);
+    return DLS_OK;
 }
 
 /* sleep while the device is idle */
@@ -52,64 +55,80 @@ int dls_comm_give_up(dls_comm *comm)
 {
     char text[DLS_LOCAL_TEXT];
     snprintf(text, sizeof text, "failed: %.1700s", dls_status_message());
-    dls_local_fail(&comm->local, comm->rank, DLS_ERR_COMM, text, 0);
+    comm->all->transport->calls->fail(comm->all->transport, text);
     return -DLS_ERR_COMM;
 }
 
 static int sleep_while_idle(void *arg)
 {
     dls_note_see();
+    dls_world *all = arg;
 #ifndef DLS_BACKEND_cuda
-    return dls_deadlock_sleep(arg);
-#else
-    dls_comm *comm = arg;
-    if (dls_local_quiet(&comm->local))
-        dls_local_sleep(&comm->local, 0.1);
-    return 0;
+    if (all->local)
+        return dls_deadlock_sleep(all);
 #endif
+    if (all->transport->calls->quiet(all->transport))
+        all->transport->calls->sleep(all->transport, 0.1);
+    return 0;
 }
 
-static dls_status open_device(dls_comm *comm)
+static dls_status open_device(dls_world *all)
 {
-    DLS_CUDA(cudaStreamCreateWithFlags(&comm->stream, cudaStreamNonBlocking));
-    DLS_CUDA(dls_gpu_name_stream(comm->stream, "host waits"));
-    dls_gpu_set_idle(sleep_while_idle, comm);
+    DLS_CUDA(cudaStreamCreateWithFlags(&all->stream, cudaStreamNonBlocking));
+    DLS_CUDA(dls_gpu_name_stream(all->stream, "host waits"));
+    dls_gpu_set_idle(sleep_while_idle, all);
     return DLS_OK;
 }
 
 /* create a communicator */
+static void leave_world(dls_world *all)
+{
+    if (all->transport) {
+        dls_gpu_set_idle(NULL, NULL);
+        if (all->stream)
+            cudaStreamDestroy(all->stream);
+        dls_note_close();
+        all->transport->calls->leave(all->transport);
+        all->transport->calls->close(all->transport);
+    }
+    pthread_mutex_destroy(&all->lock);
+    the_world = NULL;
+    free(all);
+}
+
+static dls_status enter_world(dls_world *all)
+{
+    if (dls_gpu_rank() != all->rank || dls_gpu_world() != all->size)
+        return DLS_FAIL(DLS_ERR_STATE, "the device was initialised as rank %d of %d, the "
+                        "communicator is rank %d of %d", dls_gpu_rank(), dls_gpu_world(),
+                        all->rank, all->size);
+    DLS_TRY(dls_note_open(all->rank, all->size));
+    return open_device(all);
+}
+
 dls_status dls_comm_create(dls_comm **out, const dls_comm_options *options)
 {
     dls_status status = DLS_OK;
-    if (the_communicator)
+    int member[DLS_COMM_RANKS];
+    if (the_world)
         return DLS_FAIL(DLS_ERR_STATE, "this process has a communicator already");
-    dls_comm *comm = calloc(1, sizeof *comm);
-    if (!comm)
+    dls_world *all = calloc(1, sizeof *all);
+    if (!all)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a communicator");
-    comm->world = 1;
-    pthread_mutex_init(&comm->lock, NULL);
+    *all = (dls_world){.size = 1, .next_context = 1};
+    pthread_mutex_init(&all->lock, NULL);
     if (!options || !options->ignore_environment)
-        DLS_TRY_GOTO(status, join_world(comm), fail);
-    /* refuse a device that disagrees */
-    if (comm->world > 1 && (dls_gpu_rank() != comm->rank ||
-                            dls_gpu_world() != comm->world)) {
-        status = DLS_FAIL(DLS_ERR_STATE,
-                          "the device was initialised as rank %d of %d, the "
-                          "communicator is rank %d of %d", dls_gpu_rank(),
-                          dls_gpu_world(), comm->rank, comm->world);
-        goto fail;
-    }
-    dls_log_set_rank(comm->rank, comm->world);
-    if (comm->world > 1) {
-        DLS_TRY_GOTO(status, dls_note_open(comm->rank, comm->world), fail);
-        DLS_TRY_GOTO(status, open_device(comm), fail);
-    }
-    *out = the_communicator = comm;
-    return DLS_OK;
+        DLS_TRY_GOTO(status, join_world(all), fail);
+    if (all->size > 1)
+        DLS_TRY_GOTO(status, enter_world(all), fail);
+    dls_log_set_rank(all->rank, all->size);
+    for (int r = 0; r < all->size; r++)
+        member[r] = r;
+    DLS_TRY_GOTO(status, dls_comm_form(all, member, all->size, 0, out), fail);
+    the_world = all;
+    return dls_comm_want(*out, options ? options->algorithm : NULL);
 fail:
-    dls_note_close();
-    dls_local_detach(&comm->local);
-    free(comm);
+    leave_world(all);
     return status;
 }
 
@@ -117,15 +136,50 @@ void dls_comm_destroy(dls_comm *comm)
 {
     if (!comm)
         return;
-    if (comm->world > 1) {
-        dls_gpu_set_idle(NULL, NULL);
-        cudaStreamDestroy(comm->stream);
-        dls_note_close();
-        dls_local_done(&comm->local, comm->rank);
-        dls_local_detach(&comm->local);
-    }
-    the_communicator = NULL;
+    for (int i = 0; i < DLS_COMM_SCRATCHES; i++)
+        if (comm->scratch[i].memory)
+            cudaFree(comm->scratch[i].memory);
+    dls_engine_drop(comm->group);
+    if (--comm->all->communicators == 0)
+        leave_world(comm->all);
+    free(comm->links);
     free(comm);
+}
+
+/* keep scratch memory */
+int dls_comm_scratch_take(dls_comm *comm, size_t bytes)
+{
+    size_t rounded = 4096;
+    int i = 0, best = -1;
+    while (rounded < bytes)
+        rounded *= 2;
+    pthread_mutex_lock(&comm->all->lock);
+    for (; i < DLS_COMM_SCRATCHES && comm->scratch[i].memory; i++)
+        if (!comm->scratch[i].used && comm->scratch[i].bytes >= bytes &&
+            (best < 0 || comm->scratch[i].bytes < comm->scratch[best].bytes))
+            best = i;
+    if (best >= 0)
+        comm->scratch[best].used = 1;
+    pthread_mutex_unlock(&comm->all->lock);
+    if (best >= 0)
+        return best;
+    /* allocate more scratch memory */
+    if (i == DLS_COMM_SCRATCHES) {
+        DLS_FAIL(DLS_ERR_STATE, "more than %d operations need scratch memory at once",
+                 DLS_COMM_SCRATCHES);
+        return -1;
+    }
+    dls_memory_purpose before = dls_gpu_memory_purpose(DLS_MEM_COMMUNICATION);
+    cudaError_t error = dls_gpu_alloc_shared(&comm->scratch[i].memory, rounded);
+    dls_gpu_memory_purpose(before);
+    if (error != cudaSuccess) {
+        comm->scratch[i].memory = NULL;
+        dls_gpu_fail((int)error, "scratch memory of a collective", __FILE__, __LINE__);
+        return -1;
+    }
+    comm->scratch[i].bytes = rounded;
+    comm->scratch[i].used = 1;
+    return i;
 }
 
 /* answer simple questions */
@@ -142,92 +196,4 @@ int dls_comm_size(const dls_comm *comm)
 dls_comm_statistics dls_comm_stats(const dls_comm *comm)
 {
     return comm->stats;
-}
-
-/* prepare an operation */
-static dls_status prepare(dls_comm_op *op, dls_comm *comm, dls_message_kind kind,
-                          void *buf, size_t count, int dtype, const char *file, int line)
-{
-    if (dls_comm_type_size(dtype) == 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "element type %d: expected f32, f64 or i32",
-                        dtype);
-    if (!buf && count)
-        return DLS_FAIL(DLS_ERR_INPUT, "a buffer of %zu elements is NULL", count);
-    *op = (dls_comm_op){.comm = comm, .buffer = buf, .element = dls_comm_type_size(dtype),
-                        .to = -1, .from = -1};
-    op->shape = (dls_shape){.rank = comm->rank, .world = comm->world, .count = count};
-    op->ours = (dls_message){.magic = 0x6d736731, .kind = (uint8_t)kind,
-                             .dtype = (uint8_t)dtype, .root = -1, .count = count};
-    snprintf(op->ours.site, sizeof op->ours.site, "%s:%d", file, line);
-    return DLS_OK;
-}
-
-/* enqueue a collective */
-dls_status dls_comm_all_reduce_at(dls_comm *comm, void *buf, size_t count, int dtype,
-                                  dls_reduce reduce, cudaStream_t stream,
-                                  const char *file, int line)
-{
-    dls_comm_op op;
-    if (comm->world == 1)
-        return DLS_OK; // the sum of one is itself
-    DLS_TRY(prepare(&op, comm, DLS_MESSAGE_ALL_REDUCE, buf, count, dtype, file, line));
-    op.algorithm = dls_ring_all_reduce;
-    op.reduce = reduce;
-    op.ours.reduce = (uint8_t)reduce;
-    op.ours.number = comm->collectives++;
-    op.to = (comm->rank + 1) % comm->world;
-    op.from = (comm->rank + comm->world - 1) % comm->world;
-    return dls_engine_enqueue(&op, stream, file, line);
-}
-
-dls_status dls_comm_broadcast_at(dls_comm *comm, void *buf, size_t count, int dtype,
-                                 int root, cudaStream_t stream, const char *file,
-                                 int line)
-{
-    dls_comm_op op;
-    if (root < 0 || root >= comm->world)
-        return DLS_FAIL(DLS_ERR_INPUT, "broadcast from rank %d: there are %d ranks", root,
-                        comm->world);
-    if (comm->world == 1)
-        return DLS_OK;
-    DLS_TRY(prepare(&op, comm, DLS_MESSAGE_BROADCAST, buf, count, dtype, file, line));
-    op.algorithm = dls_chain_broadcast;
-    op.shape.root = root;
-    op.shape.block = BROADCAST_BLOCK / op.element;
-    op.ours.root = root;
-    op.ours.number = comm->collectives++;
-    int next = (comm->rank + 1) % comm->world;
-    op.to = next == root ? -1 : next;
-    op.from = comm->rank == root ? -1 : (comm->rank + comm->world - 1) % comm->world;
-    return dls_engine_enqueue(&op, stream, file, line);
-}
-
-/* enqueue a message */
-static dls_status message(dls_comm *comm, void *buf, size_t count, int dtype, int peer,
-                          int sends, cudaStream_t stream, const char *file, int line)
-{
-    dls_comm_op op;
-    if (peer < 0 || peer >= comm->world || peer == comm->rank)
-        return DLS_FAIL(DLS_ERR_INPUT, "%s rank %d: expected another rank of 0 to %d",
-                        sends ? "send to" : "recv from", peer, comm->world - 1);
-    DLS_TRY(prepare(&op, comm, DLS_MESSAGE_SEND_RECV, buf, count, dtype, file, line));
-    op.algorithm = sends ? dls_send_step : dls_recv_step;
-    op.ours.number = sends ? comm->out[peer].messages++ : comm->in[peer].messages++;
-    if (sends)
-        op.to = peer;
-    else
-        op.from = peer;
-    return dls_engine_enqueue(&op, stream, file, line);
-}
-
-dls_status dls_comm_send_at(dls_comm *comm, const void *buf, size_t count, int dtype,
-                            int peer, cudaStream_t stream, const char *file, int line)
-{
-    return message(comm, (void *)buf, count, dtype, peer, 1, stream, file, line);
-}
-
-dls_status dls_comm_recv_at(dls_comm *comm, void *buf, size_t count, int dtype,
-                            int peer, cudaStream_t stream, const char *file, int line)
-{
-    return message(comm, buf, count, dtype, peer, 0, stream, file, line);
 }

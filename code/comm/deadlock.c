@@ -19,10 +19,10 @@
 #include "vgpu/waits.h"
 
 static const uint64_t BLOCKED = (uint64_t)1 << 32;
-static int is_hopeless(const dls_comm *comm);
+static int is_hopeless(const dls_world *all);
 
 /* publish what we wait for */
-typedef struct publication { dls_comm *comm; dls_local_waits *waits; } publication;
+typedef struct publication { dls_world *all; dls_local_waits *waits; } publication;
 
 static int node_of(int stream)
 {
@@ -33,27 +33,41 @@ static void note_turns(void *context, const dls_gpu_queued *q)
 {
     publication *p = context;
     const dls_comm_op *op = dls_engine_op(q->op, q->arg);
-    if (op && op->to >= 0 && op->out_ticket == p->comm->out[op->to].served)
-        p->waits->sends[op->to] = node_of(q->stream);
-    if (op && op->from >= 0 && op->in_ticket == p->comm->in[op->from].served)
-        p->waits->receives[op->from] = node_of(q->stream);
+    const dls_comm *c = op ? op->comm : NULL;
+    uint8_t node = (uint8_t)node_of(q->stream);
+    for (int r = 0; op && r < c->world; r++) {
+        if (op->out_ticket[r] == c->out[r].served + 1)
+            p->waits->sends[c->context][c->member[r]] = node;
+        if (op->in_ticket[r] == c->in[r].served + 1)
+            p->waits->receives[c->context][c->member[r]] = node;
+    }
+}
+
+/* The node whose turn it is in a channel where it is not the operation's; -1: none. */
+static int node_before(const publication *p, const dls_comm_op *op)
+{
+    const dls_comm *c = op->comm;
+    for (int r = 0; r < c->world; r++)
+        if (op->out_ticket[r] && op->out_ticket[r] != c->out[r].served + 1)
+            return p->waits->sends[c->context][c->member[r]];
+    for (int r = 0; r < c->world; r++)
+        if (op->in_ticket[r] && op->in_ticket[r] != c->in[r].served + 1)
+            return p->waits->receives[c->context][c->member[r]];
+    return -1;
 }
 
 static void point_exchange(const publication *p, const dls_comm_op *op,
                            dls_local_wait *w)
 {
-    const dls_comm *c = p->comm;
-    int receives;
+    int receives, before = node_before(p, op);
+    dls_message_describe(&op->ours, op->receives, w->what, sizeof w->what);
     w->on = DLS_ON_NODE;
-    dls_message_describe(&op->ours, op->to < 0, w->what, sizeof w->what);
-    if (op->to >= 0 && c->out[op->to].served != op->out_ticket) {
-        w->node = p->waits->sends[op->to];
-    } else if (op->from >= 0 && c->in[op->from].served != op->in_ticket) {
-        w->node = p->waits->receives[op->from];
-    } else {
-        w->rank = dls_engine_awaited(op, &receives);
-        w->on = receives ? DLS_ON_SEND : DLS_ON_ROOM;
-    }
+    w->node = before;
+    if (before >= 0)
+        return;
+    w->context = op->comm->context;
+    w->rank = dls_engine_awaited(op, &receives);
+    w->on = receives ? DLS_ON_SEND : DLS_ON_ROOM;
 }
 
 static void describe_head(void *context, const dls_gpu_queued *q)
@@ -79,11 +93,11 @@ static void describe_head(void *context, const dls_gpu_queued *q)
     }
 }
 
-static void publish(dls_comm *comm, const dls_gpu_host_wait *host)
+static void publish(dls_world *all, const dls_gpu_host_wait *host)
 {
-    dls_local_waits *waits = &comm->local.ranks[comm->rank].waits;
+    dls_local_waits *waits = &all->local->ranks[all->rank].waits;
     dls_local_wait *me = &waits->node[0], *stream = &waits->node[node_of(host->stream)];
-    publication p = {comm, waits};
+    publication p = {all, waits};
     memset(waits->sends, 0, sizeof waits->sends);
     memset(waits->receives, 0, sizeof waits->receives);
     dls_gpu_queues(note_turns, &p);
@@ -98,7 +112,7 @@ static void publish(dls_comm *comm, const dls_gpu_host_wait *host)
     }
     waits->threads = host->threads;
     waits->polls = host->polls;
-    waits->hopeless = host->polls && is_hopeless(comm);
+    waits->hopeless = host->polls && is_hopeless(all);
     waits->time = host->time;
 }
 
@@ -133,8 +147,8 @@ static walk_end follow(const dls_local *local, place at, place *next)
         return w->node > 0 ? INTO_A_CIRCLE : INTO_THE_DARK;
     const dls_local_rank *peer = &local->ranks[w->rank];
     next->rank = w->rank;
-    next->node = w->on == DLS_ON_SEND   ? peer->waits.sends[at.rank]
-                 : w->on == DLS_ON_ROOM ? peer->waits.receives[at.rank] : 0;
+    next->node = w->on == DLS_ON_SEND   ? peer->waits.sends[w->context][at.rank]
+                 : w->on == DLS_ON_ROOM ? peer->waits.receives[w->context][at.rank] : 0;
     if (atomic_load(&peer->fate) == DLS_FATE_DONE)
         return TO_THE_FINISHED;
     return is_asleep(peer) ? INTO_A_CIRCLE : INTO_THE_DARK;
@@ -246,24 +260,24 @@ static void log_places(char *text)
     dls_log(DLS_LOG_ERROR, "deadlock: %s", rest);
 }
 
-static void report_deadlock(dls_comm *comm)
+static void report_deadlock(dls_world *all)
 {
-    dls_local *local = &comm->local;
+    dls_local *local = all->local;
     char text[DLS_LOCAL_TEXT] = "found a deadlock: ";
     const size_t prefix = strlen(text);
     uint32_t nobody = 0;
     walk before, after;
-    walk_from(local, (place){comm->rank, 0}, &before);
+    walk_from(local, (place){all->rank, 0}, &before);
     if (atomic_load(&local->head->culprit) || !proves(local, &before))
         return;
     put_into_words(local, &before, text + prefix, sizeof text - prefix);
-    walk_from(local, (place){comm->rank, 0}, &after);
+    walk_from(local, (place){all->rank, 0}, &after);
     if (!proves(local, &after) || before.stamp != after.stamp ||
         before.count != after.count ||
         !atomic_compare_exchange_strong(&local->head->finder, &nobody, 1))
         return;
     log_places(text + prefix);
-    dls_local_fail(local, comm->rank, DLS_ERR_COMM, text, strlen("found a deadlock"));
+    dls_local_fail(local, all->rank, DLS_ERR_COMM, text, strlen("found a deadlock"));
 }
 
 /* answer questions that nothing can answer */
@@ -280,14 +294,14 @@ static int is_first_to_ask(const dls_local *local, const walk *w, int me)
     return 1;
 }
 
-static int must_answer(const dls_comm *comm)
+static int must_answer(const dls_world *all)
 {
     walk before, after;
-    walk_from(&comm->local, (place){comm->rank, 0}, &before);
+    walk_from(all->local, (place){all->rank, 0}, &before);
     if (before.end != INTO_A_CIRCLE || before.first != 0 ||
-        !is_first_to_ask(&comm->local, &before, comm->rank))
+        !is_first_to_ask(all->local, &before, all->rank))
         return 0;
-    walk_from(&comm->local, (place){comm->rank, 0}, &after);
+    walk_from(all->local, (place){all->rank, 0}, &after);
     return after.end == INTO_A_CIRCLE && after.stamp == before.stamp;
 }
 
@@ -304,9 +318,9 @@ static void look_at_the_clock(dls_comm_patience *p)
 }
 
 /* A host that has been answered asks again: has it done anything meanwhile? */
-static void judge(dls_comm *comm, const dls_gpu_host_wait *host)
+static void judge(dls_world *all, const dls_gpu_host_wait *host)
 {
-    dls_comm_patience last = comm->patience, *p = &comm->patience;
+    dls_comm_patience last = all->patience, *p = &all->patience;
     look_at_the_clock(p);
     p->answered = 0;
     p->enqueued = host->enqueued;
@@ -319,53 +333,58 @@ static void judge(dls_comm *comm, const dls_gpu_host_wait *host)
     p->busy = p->in_vain = 0;
 }
 
-static int is_hopeless(const dls_comm *comm)
+static int is_hopeless(const dls_world *all)
 {
-    const dls_comm_patience *p = &comm->patience;
+    const dls_comm_patience *p = &all->patience;
     return p->in_vain >= 100 && p->now - p->since > 1;
 }
 
 /* sleep and search */
-static int search(dls_comm *comm, const dls_gpu_host_wait *host)
+static int search(dls_world *all, const dls_gpu_host_wait *host)
 {
-    if (host->polls ? is_hopeless(comm) : comm->idle_rounds >= 2)
-        report_deadlock(comm);
-    return host->polls && must_answer(comm);
+    if (host->polls ? is_hopeless(all) : all->idle_rounds >= 2)
+        report_deadlock(all);
+    return host->polls && must_answer(all);
 }
 
-int dls_deadlock_sleep(dls_comm *comm)
+int dls_deadlock_sleep(dls_world *all)
 {
-    dls_local_rank *me = &comm->local.ranks[comm->rank];
+    dls_local_rank *me = &all->local->ranks[all->rank];
     dls_gpu_host_wait host = dls_gpu_host_waits();
     int answer = 0;
-    if (!dls_local_quiet(&comm->local)) {
-        comm->patience = (dls_comm_patience){.in_vain = 0};
-        comm->idle_rounds = 0;
+    if (!dls_local_quiet(all->local)) {
+        all->patience = (dls_comm_patience){.in_vain = 0};
+        all->idle_rounds = 0;
         return 0;
     }
+<<<<<<< HEAD
     if (!host.polls && dls_local_linger(&comm->local)) {
         comm->idle_rounds = 0;
         return 0;
     }
     if (host.polls && comm->patience.answered)
         judge(comm, &host);
+=======
+    if (host.polls && all->patience.answered)
+        judge(all, &host);
+>>>>>>> 9150499 (Run every step with any number of peers: transports, contexts, split, all collectives)
     /* mark the rank and sleep */
     if (host.awake == 0) {
-        publish(comm, &host);
+        publish(all, &host);
         atomic_fetch_add(&me->sleeps, 1);
         atomic_store(&me->blocked, BLOCKED | dls_local_heard());
-        answer = search(comm, &host);
+        answer = search(all, &host);
     }
     if (!answer) {
         int held = dls_gpu_unlock();
-        int silent = dls_local_sleep(&comm->local, host.polls ? 1e-3 : 0.1);
+        int silent = dls_local_sleep(all->local, host.polls ? 1e-3 : 0.1);
         dls_gpu_relock(held);
-        comm->idle_rounds = silent ? comm->idle_rounds + 1 : 0;
+        all->idle_rounds = silent ? all->idle_rounds + 1 : 0;
     }
     atomic_store(&me->blocked, 0);
     if (answer) {
-        look_at_the_clock(&comm->patience);
-        comm->patience.answered = 1;
+        look_at_the_clock(&all->patience);
+        all->patience.answered = 1;
     }
     return answer;
 }

@@ -2,7 +2,8 @@
 /* The engine: executes an algorithm's steps as an operation of a stream.
  *
  *   post      notes the virtual time at which the stream gets here
- *   exchange  ready(): moves bytes through the mailboxes, step by step, until all is done
+ *   exchange  ready(): moves messages through the transport, step by step, until all
+ *                      are through
  *             run():   tells the clock when that was
  *
  * All waiting happens in the device's executor, which asks ready() again whenever this
@@ -11,152 +12,192 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/collectives.h"
 #include "comm/comm_private.h"
 #include "vgpu/gpu.h"
 #include "vgpu/trace.h"
 
-/* describe what an operation waits for */
-static int awaited(const dls_comm_op *op);
-
-void dls_engine_describe(const dls_comm_op *op, char *text, size_t size)
+/* move the messages of a step */
+static int is_sent(const dls_outgoing *m)
 {
-    char what[160];
-    dls_message_describe(&op->ours, op->to < 0, what, sizeof what);
-    snprintf(text, size, "waits in %s, step %d, for rank %d", what, op->k, awaited(op));
+    return m->announced && m->moved == m->header.bytes;
 }
 
-/* send what fits */
-/* 1: something moved; 0: no room, or the step's sending is complete. */
-static int announce(dls_comm_op *op, dls_mailbox *box)
+static int is_received(const dls_incoming *m)
 {
-    void *at;
-    if (dls_mailbox_room(box, &at) < sizeof(dls_message))
-        return 0;
-    dls_message header = op->ours;
-    header.step = op->messages_out;
-    header.bytes = op->step.send_count * op->element;
-    header.departure = op->now;
-    memcpy(at, &header, sizeof header);
-    dls_mailbox_publish(box, sizeof header);
-    dls_local_ring(&op->comm->local, op->to);
-    return op->announced = 1;
+    return m->heard && m->moved == m->header.bytes;
 }
 
+/* 1: something moved; 0: nothing could; -1: failed. */
 static int send_some(dls_comm_op *op)
 {
-    dls_mailbox *box = dls_local_box(&op->comm->local, op->comm->rank, op->to);
-    const unsigned char *from = op->buffer + op->step.send_first * op->element;
-    size_t total = op->step.send_count * op->element, n;
+    dls_transport *t = op->comm->all->transport;
     int moved = 0;
-    void *at;
-    if (!op->announced && !(moved = announce(op, box)))
-        return 0;
-    /* copy pieces while there is room */
-    while (op->sent < total && (n = dls_mailbox_room(box, &at)) > 0) {
-        n = n < DLS_MAILBOX_PIECE ? n : DLS_MAILBOX_PIECE;
-        n = n < total - op->sent ? n : total - op->sent;
-        memcpy(at, from + op->sent, n);
-        dls_mailbox_publish(box, n);
-        dls_local_ring(&op->comm->local, op->to);
-        op->sent += n;
-        moved = 1;
+    for (int i = 0; i < op->step.sends; i++) {
+        int behind = 0; // another message to the same rank goes first
+        for (int j = 0; j < i && !behind; j++)
+            behind = op->out[j].to == op->out[i].to && !is_sent(&op->out[j]);
+        int rc = behind || is_sent(&op->out[i]) ? 0 : t->calls->send(t, &op->out[i]);
+        if (rc < 0)
+            return -1;
+        moved |= rc;
     }
     return moved;
 }
 
-/* receive what is there */
-/* 1: something moved; 0: nothing there, or all received; -1: not what we expect. */
-static int hear(dls_comm_op *op, dls_mailbox *box)
+/* What the receive `i` of the step should hear. */
+static dls_message expectation(const dls_comm_op *op, int i)
 {
-    const void *at;
-    if (dls_mailbox_waiting(box, &at) < sizeof(dls_message))
-        return 0;
-    memcpy(&op->theirs, at, sizeof op->theirs);
-    dls_message expected = op->ours;
-    expected.step = op->messages_in;
-    expected.bytes = op->step.recv_count * op->element;
-    if (dls_message_match(&expected, op->comm->rank, &op->theirs, op->from) != DLS_OK)
-        return -1;
-    dls_mailbox_release(box, sizeof op->theirs);
-    dls_local_ring(&op->comm->local, op->from);
-    return op->heard = 1;
+    const dls_move *move = &op->step.receive[i];
+    dls_message expected = op->algorithm ? op->ours : op->in[i].expected;
+    expected.step = op->messages_in[move->peer];
+    expected.bytes = move->count * op->element;
+    return expected;
+}
+
+/* 1: heard now; 0: not yet; -1: failed, or not what we expect. */
+static int hear(dls_comm_op *op, int i)
+{
+    dls_transport *t = op->comm->all->transport;
+    dls_incoming *m = &op->in[i];
+    int rc = t->calls->hear(t, m);
+    if (rc <= 0)
+        return rc;
+    dls_message expected = expectation(op, i);
+    m->heard = 1;
+    return dls_message_match(&expected, op->comm->all->rank, &m->header, m->from) == DLS_OK
+               ? 1 : -1;
 }
 
 static int receive_some(dls_comm_op *op)
 {
-    dls_mailbox *box = dls_local_box(&op->comm->local, op->from, op->comm->rank);
-    unsigned char *into = op->buffer + op->step.recv_first * op->element;
-    size_t total = op->step.recv_count * op->element, n;
-    int moved = 0;
-    const void *at;
-    if (!op->heard && (moved = hear(op, box)) != 1)
-        return moved;
-    /* take pieces as they come */
-    while (op->received < total && (n = dls_mailbox_waiting(box, &at)) > 0) {
-        n = n < DLS_MAILBOX_PIECE ? n : DLS_MAILBOX_PIECE;
-        n = n < total - op->received ? n : total - op->received;
-        if (op->step.combine)
-            dls_comm_combine(into + op->received, into + op->received, at, n / op->element,
-                        op->ours.dtype, op->reduce);
-        else
-            memcpy(into + op->received, at, n);
-        dls_mailbox_release(box, n);
-        dls_local_ring(&op->comm->local, op->from);
-        op->received += n;
-        moved = 1;
+    dls_transport *t = op->comm->all->transport;
+    int moved = 0, combining = 0;
+    for (int i = 0; i < op->step.receives; i++) {
+        dls_incoming *m = &op->in[i];
+        int behind = combining && m->own, rc = 0;
+        for (int j = 0; j < i && !behind; j++)
+            behind = op->in[j].from == m->from && !is_received(&op->in[j]);
+        if (!behind && !m->heard && (rc = hear(op, i)) < 0)
+            return -1;
+        moved |= rc;
+        if (m->heard && !is_received(m) && (rc = t->calls->take(t, m)) < 0)
+            return -1;
+        moved |= rc;
+        combining |= m->own && !is_received(m);
     }
     return moved;
 }
 
 /* begin and end a step */
+static unsigned char *at(const dls_comm_op *op, int place, size_t first)
+{
+    return op->place[place] + first * op->element;
+}
+
+static void prepare_sends(dls_comm_op *op)
+{
+    double departure[DLS_COMM_RANKS];
+    const dls_comm *c = op->comm;
+    op->free = dls_departures(c->links, c->world, c->rank, &op->step, op->element,
+                              op->now, departure);
+    for (int i = 0; i < op->step.sends; i++) {
+        const dls_move *move = &op->step.send[i];
+        dls_outgoing *m = &op->out[i];
+        if (op->algorithm)
+            *m = (dls_outgoing){.to = c->member[move->peer], .header = op->ours,
+                                .from = at(op, move->place, move->first)};
+        m->context = c->context;
+        m->header.step = op->messages_out[move->peer];
+        m->header.bytes = move->count * op->element;
+        m->header.departure = departure[i];
+    }
+}
+
+static void prepare_receives(dls_comm_op *op)
+{
+    const dls_comm *c = op->comm;
+    for (int i = 0; i < op->step.receives; i++) {
+        const dls_move *move = &op->step.receive[i];
+        dls_incoming *m = &op->in[i];
+        if (op->algorithm)
+            *m = (dls_incoming){.from = c->member[move->peer],
+                                .into = at(op, move->place, move->first),
+                                .dtype = op->ours.dtype, .element = op->element,
+                                .reduce = op->reduce,
+                                .own_last = move->how == DLS_OWN_LAST};
+        if (move->how != DLS_STORE)
+            m->own = at(op, move->own_place, move->own_first);
+        m->context = c->context;
+    }
+}
+
 static int begin_step(dls_comm_op *op)
 {
-    if (!op->algorithm(&op->shape, op->k, &op->step))
+    if (op->algorithm ? !op->algorithm->steps(&op->shape, op->k, &op->step) : op->k > 0)
         return 0;
-    op->announced = !op->step.sends;
-    op->heard = !op->step.receives;
-    op->sent = op->received = 0;
+    for (int i = 0; i < op->step.copies; i++) {
+        const dls_copy *copy = &op->step.copy[i];
+        unsigned char *to = at(op, copy->to, copy->to_first);
+        const unsigned char *from = at(op, copy->from, copy->from_first);
+        if (to != from && copy->count)
+            memcpy(to, from, copy->count * op->element);
+    }
+    prepare_sends(op);
+    prepare_receives(op);
     return op->open = 1;
 }
 
 static int step_is_over(const dls_comm_op *op)
 {
-    return op->announced && op->heard &&
-           op->sent == op->step.send_count * op->element &&
-           op->received == op->step.recv_count * op->element;
+    int open = 0;
+    for (int i = 0; i < op->step.sends; i++)
+        open |= !is_sent(&op->out[i]);
+    for (int i = 0; i < op->step.receives; i++)
+        open |= !is_received(&op->in[i]);
+    return !open;
+}
+
+static void draw_arrow(const dls_comm_op *op, int out, int peer, uint64_t ticket,
+                       unsigned message, double time)
+{
+    const dls_comm *c = op->comm;
+    int me = c->member[c->rank], other = c->member[peer];
+    uint64_t number = (ticket - 1 + (uint64_t)c->context * 1024) & 0x1ffff;
+    dls_trace_message(out, out ? me : other, out ? other : me, number, message, time);
+}
+
+static void close_messages(dls_comm_op *op, const double *arrival)
+{
+    for (int i = 0; i < op->step.sends; i++) {
+        int peer = op->step.send[i].peer;
+        draw_arrow(op, 1, peer, op->out_ticket[peer], op->messages_out[peer]++,
+                   op->out[i].header.departure);
+        op->comm->stats.wire_bytes += op->out[i].moved;
+        op->bytes += op->out[i].moved;
+    }
+    for (int i = 0; i < op->step.receives; i++) {
+        const dls_move *move = &op->step.receive[i];
+        draw_arrow(op, 0, move->peer, op->in_ticket[move->peer],
+                   op->messages_in[move->peer]++, arrival[i]);
+        if (move->finish && op->reduce == DLS_AVG)
+            dls_comm_divide(op->in[i].into, move->count, op->ours.dtype, op->comm->world);
+        op->bytes += op->in[i].moved;
+    }
 }
 
 static void end_step(dls_comm_op *op)
 {
-    const dls_cluster *cluster = dls_gpu_cluster();
-    double alpha = 0, beta = 0, free = op->now, arrival = op->now;
-    /* find when wire and message are through */
-    if (op->step.sends) {
-        dls_cluster_link(cluster, op->comm->rank, op->to, &alpha, &beta);
-        free += beta * (double)op->sent;
-    }
-    if (op->step.receives) {
-        dls_cluster_link(cluster, op->from, op->comm->rank, &alpha, &beta);
-        arrival = op->theirs.departure + (alpha + beta * (double)op->received);
-    }
-    /* leave the ends of arrows */
-    if (op->step.sends)
-        dls_trace_message(1, op->comm->rank, op->to, op->out_ticket, op->messages_out,
-                          op->now);
-    if (op->step.receives)
-        dls_trace_message(0, op->from, op->comm->rank, op->in_ticket, op->messages_in,
-                          arrival);
-    if (op->step.finish && op->reduce == DLS_AVG)
-        dls_comm_divide(op->buffer + op->step.recv_first * op->element,
-                        op->step.recv_count,
-                   op->ours.dtype, op->comm->world);
-    op->now = free > arrival ? free : arrival;
-    op->comm->stats.steps++;
-    op->comm->stats.wire_bytes += op->sent;
-    op->bytes += op->sent + op->received;
-    op->sent = op->received = 0;
-    op->messages_out += (unsigned)op->step.sends;
-    op->messages_in += (unsigned)op->step.receives;
+    double departure[DLS_COMM_RANKS], arrival[DLS_COMM_RANKS];
+    const dls_comm *c = op->comm;
+    for (int i = 0; i < op->step.receives; i++)
+        departure[i] = op->in[i].header.departure;
+    op->now = dls_arrivals(c->links, c->world, c->rank, &op->step, op->element, op->now,
+                           departure, arrival);
+    op->now = op->free > op->now ? op->free : op->now;
+    close_messages(op, arrival);
+    op->comm->stats.steps += op->step.sends + op->step.receives > 0;
+    dls_step_clear(&op->step);
     op->k++;
     op->open = 0;
 }
@@ -168,8 +209,7 @@ static int advance(dls_comm_op *op)
     for (;;) {
         if (!op->open && !begin_step(op))
             return 1;
-        int sent = op->to >= 0 && op->step.sends ? send_some(op) : 0;
-        int received = op->from >= 0 && op->step.receives ? receive_some(op) : 0;
+        int sent = send_some(op), received = sent < 0 ? -1 : receive_some(op);
         if (received < 0)
             return -1;
         if (step_is_over(op))
@@ -179,45 +219,65 @@ static int advance(dls_comm_op *op)
     }
 }
 
+/* find what an operation waits for */
+int dls_engine_awaited(const dls_comm_op *op, int *receives)
+{
+    *receives = 1;
+    for (int i = 0; i < op->step.receives; i++)
+        if (!is_received(&op->in[i]))
+            return op->comm->member[op->step.receive[i].peer];
+    *receives = 0;
+    for (int i = 0; i < op->step.sends; i++)
+        if (!is_sent(&op->out[i]))
+            return op->comm->member[op->step.send[i].peer];
+    return op->peer;
+}
+
+uint64_t dls_engine_bytes(const dls_comm_op *op)
+{
+    uint64_t bytes = op->bytes;
+    for (int i = 0; i < op->step.sends; i++)
+        bytes += op->out[i].moved;
+    for (int i = 0; i < op->step.receives; i++)
+        bytes += op->in[i].moved;
+    return bytes;
+}
+
+void dls_engine_describe(const dls_comm_op *op, char *text, size_t size)
+{
+    char what[160];
+    int receives;
+    dls_message_describe(&op->ours, op->receives, what, sizeof what);
+    snprintf(text, size, "waits in %s, step %d, for rank %d", what, op->k,
+             dls_engine_awaited(op, &receives));
+}
+
 /* answer whether an operation is ready */
 static int is_our_turn(const dls_comm_op *op)
 {
     const dls_comm *c = op->comm;
-    return (op->to < 0 || c->out[op->to].served == op->out_ticket) &&
-           (op->from < 0 || c->in[op->from].served == op->in_ticket);
-}
-
-/* The peer that the step needs something from; -1: none. */
-static int awaited(const dls_comm_op *op)
-{
-    if (op->from >= 0 && op->step.receives &&
-        (!op->heard || op->received < op->step.recv_count * op->element))
-        return op->from;
-    return op->to;
-}
-
-int dls_engine_awaited(const dls_comm_op *op, int *receives)
-{
-    *receives = op->from >= 0 && op->step.receives &&
-                (!op->heard || op->received < op->step.recv_count * op->element);
-    return awaited(op);
+    for (int r = 0; r < c->world; r++)
+        if ((op->out_ticket[r] && c->out[r].served + 1 != op->out_ticket[r]) ||
+            (op->in_ticket[r] && c->in[r].served + 1 != op->in_ticket[r]))
+            return 0;
+    return 1;
 }
 
 static int look_for_the_lost(dls_comm_op *op)
 {
-    const dls_local *local = &op->comm->local;
+    dls_transport *t = op->comm->all->transport;
     char doing[DLS_LOCAL_WAIT];
-    int peer = awaited(op);
-    int alone = peer >= 0 && dls_local_fate(local, peer) != DLS_FATE_RUNNING;
-    if (!alone && !atomic_load(&local->head->culprit))
+    int receives, peer = dls_engine_awaited(op, &receives);
+    int alone = peer >= 0 && t->calls->fate(t, peer) != DLS_FATE_RUNNING;
+    if (!alone && !t->calls->failed(t))
         return 0;
     dls_engine_describe(op, doing, sizeof doing);
-    if (dls_local_check(local, doing) != DLS_OK)
+    if (t->calls->check(t, doing) != DLS_OK)
         return -1;
     int moved = advance(op);
-    if (moved == 0 && awaited(op) == peer) {
-        DLS_FAIL(DLS_ERR_COMM, "rank %d has finished, but rank %d %s", peer,
-                 op->comm->rank, doing);
+    if (moved == 0 && dls_engine_awaited(op, &receives) == peer) {
+        DLS_FAIL(DLS_ERR_COMM, "rank %d has finished, but rank %d %s", peer, t->rank,
+                 doing);
         return -1;
     }
     return moved;
@@ -226,16 +286,28 @@ static int look_for_the_lost(dls_comm_op *op)
 static void finish(dls_comm_op *op)
 {
     dls_comm *c = op->comm;
-    if (op->to >= 0) {
-        c->out[op->to].served++;
-        c->out[op->to].free_at = op->now;
+    for (int r = 0; r < c->world; r++) {
+        if (op->out_ticket[r]) {
+            c->out[r].served++;
+            c->out[r].free_at = op->now;
+        }
+        c->in[r].served += op->in_ticket[r] > 0;
     }
-    if (op->from >= 0)
-        c->in[op->from].served++;
+    if (op->scratch >= 0)
+        c->scratch[op->scratch].used = 0;
+    op->scratch = -1;
     dls_note_end(op);
     c->stats.operations++;
     c->stats.busy_seconds += op->now - op->start;
     op->done = 1;
+}
+
+static void settle_the_start(dls_comm_op *op)
+{
+    for (int r = 0; r < op->comm->world; r++)
+        if (op->out_ticket[r] && op->comm->out[r].free_at > op->start)
+            op->start = op->comm->out[r].free_at;
+    op->now = op->start;
 }
 
 static int make_progress(dls_comm_op *op)
@@ -244,11 +316,8 @@ static int make_progress(dls_comm_op *op)
         return 1;
     if (!is_our_turn(op))
         return 0;
-    /* settle the start */
-    if (op->k == 0 && !op->open) { // the wire may be taken later than the stream
-        double wire = op->to >= 0 ? op->comm->out[op->to].free_at : 0;
-        op->now = op->start = wire > op->start ? wire : op->start;
-    }
+    if (op->k == 0 && !op->open)
+        settle_the_start(op);
     int moved = advance(op);
     if (moved == 0)
         moved = look_for_the_lost(op);
@@ -262,9 +331,9 @@ static int exchange_ready(void *arg, double *earliest)
 {
     dls_comm_op *op = arg;
     *earliest = 0; // the stream's own order is all that holds us back
-    pthread_mutex_lock(&op->comm->lock);
+    pthread_mutex_lock(&op->comm->all->lock);
     int moved = make_progress(op);
-    pthread_mutex_unlock(&op->comm->lock);
+    pthread_mutex_unlock(&op->comm->all->lock);
     return moved;
 }
 
@@ -299,27 +368,54 @@ static void op_release(void *arg)
     dls_comm_op *op = arg;
     if (--op->references > 0)
         return;
-    free(op);
+    dls_engine_drop(op);
 }
 
 /* enqueue an operation */
-dls_status dls_engine_enqueue(const dls_comm_op *given, cudaStream_t stream,
-                              const char *file, int line)
+dls_comm_op *dls_engine_new(dls_comm *comm)
 {
-    dls_comm_op *op = malloc(sizeof *op);
-    if (!op)
-        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a communication operation");
-    *op = *given;
+    dls_comm_op *op = calloc(1, sizeof *op);
+    if (!op) {
+        DLS_FAIL(DLS_ERR_MEMORY, "no memory for a communication operation");
+        return NULL;
+    }
+    op->comm = comm;
+    op->scratch = op->peer = -1;
+    return op;
+}
+
+void dls_engine_drop(dls_comm_op *op)
+{
+    if (op && op->scratch >= 0)
+        op->comm->scratch[op->scratch].used = 0;
+    free(op);
+}
+
+static void draw_tickets(dls_comm_op *op)
+{
+    dls_comm *c = op->comm;
+    unsigned char out[DLS_COMM_RANKS] = {0}, in[DLS_COMM_RANKS] = {0};
+    for (int i = 0; i < op->step.sends; i++)
+        out[op->step.send[i].peer] = 1;
+    for (int i = 0; i < op->step.receives; i++)
+        in[op->step.receive[i].peer] = 1;
+    for (int r = 0; r < c->world; r++) {
+        if (r != c->rank && (op->algorithm || out[r]))
+            op->out_ticket[r] = ++c->out[r].issued;
+        if (r != c->rank && (op->algorithm || in[r]))
+            op->in_ticket[r] = ++c->in[r].issued;
+    }
+}
+
+dls_status dls_engine_enqueue(dls_comm_op *op, cudaStream_t stream, const char *file,
+                              int line)
+{
     op->references = 2;
-    if (op->to >= 0)
-        op->out_ticket = op->comm->out[op->to].issued++;
-    if (op->from >= 0)
-        op->in_ticket = op->comm->in[op->from].issued++;
+    draw_tickets(op);
     dls_note_call(op);
-    /* describe both halves to the device */
     dls_gpu_op post = {.name = "post", .kind = DLS_GPU_HOST, .run = post_run,
                        .destroy = op_release, .file = file, .line = line};
-    dls_gpu_op exchange = {.name = dls_message_name(&op->ours, op->to < 0),
+    dls_gpu_op exchange = {.name = dls_message_name(&op->ours, op->receives),
                            .kind = DLS_GPU_COMMUNICATION, .ready = exchange_ready,
                            .run = exchange_run, .describe = exchange_describe,
                            .destroy = op_release, .file = file, .line = line,

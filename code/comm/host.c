@@ -25,17 +25,14 @@ typedef struct gathering {
 /* post a page */
 static void post_page(gathering *g)
 {
-    dls_local_rank *me = &g->comm->local.ranks[g->comm->rank];
-    dls_local_board *board = &me->board[g->comm->pages % 2];
+    dls_transport *t = g->comm->all->transport;
+    dls_local_board board = {.bytes = g->bytes, .time = g->entered};
     size_t left = g->bytes - g->first;
     g->n = left < DLS_LOCAL_BOARD ? left : DLS_LOCAL_BOARD;
-    board->bytes = g->bytes;
-    board->time = g->entered;
-    snprintf(board->site, sizeof board->site, "%s", g->site);
+    snprintf(board.site, sizeof board.site, "%s", g->site);
     if (g->n)
-        memcpy(board->data, g->mine + g->first, g->n);
-    atomic_store(&me->posted, g->comm->pages + 1);
-    dls_local_ring_all(&g->comm->local);
+        memcpy(board.data, g->mine + g->first, g->n);
+    t->calls->post(t, g->comm->context, g->comm->pages, &board);
     g->posted = 1;
     g->peer = 0;
 }
@@ -47,11 +44,11 @@ static int complain(gathering *g, const dls_local_board *board, const char *doin
     if (board)
         DLS_FAIL(DLS_ERR_COMM,
                  "rank %d gathers %zu bytes at %s, but rank %d gathers %llu "
-                 "at %.95s", c->rank, g->bytes, g->site, g->peer,
+                 "at %.95s", c->all->rank, g->bytes, g->site, c->member[g->peer],
                  (unsigned long long)board->bytes, board->site);
     else
-        DLS_FAIL(DLS_ERR_COMM, "rank %d has finished, but rank %d %s", g->peer, c->rank,
-                 doing);
+        DLS_FAIL(DLS_ERR_COMM, "rank %d has finished, but rank %d %s",
+                 c->member[g->peer], c->all->rank, doing);
     return -1;
 }
 
@@ -59,18 +56,18 @@ static int complain(gathering *g, const dls_local_board *board, const char *doin
 static int read_page(gathering *g)
 {
     dls_comm *c = g->comm;
-    dls_local_rank *record = &c->local.ranks[g->peer];
-    int fate = dls_local_fate(&c->local, g->peer);
+    dls_transport *t = c->all->transport;
+    int peer = c->member[g->peer], fate = t->calls->fate(t, peer);
+    const dls_local_board *board = t->calls->look(t, c->context, peer, c->pages);
     /* go on waiting for the page */
-    if (atomic_load(&record->posted) <= c->pages) {
-        snprintf(c->host_waits, sizeof c->host_waits,
-                 "waits in a barrier or host all-gather at %s for rank %d", g->site,
-                 g->peer);
-        if (dls_local_check(&c->local, c->host_waits) != DLS_OK)
+    if (!board) {
+        char *waits = c->all->host_waits;
+        snprintf(waits, sizeof c->all->host_waits,
+                 "waits in a barrier or host all-gather at %s for rank %d", g->site, peer);
+        if (t->calls->check(t, waits) != DLS_OK)
             return -1;
-        return fate == DLS_FATE_DONE ? complain(g, NULL, c->host_waits) : 0;
+        return fate == DLS_FATE_DONE ? complain(g, NULL, waits) : 0;
     }
-    const dls_local_board *board = &record->board[c->pages % 2];
     if (board->bytes != g->bytes)
         return complain(g, board, NULL);
     if (g->n)
@@ -100,7 +97,7 @@ static int gather_ready(void *arg, double *earliest)
         g->first += g->n;
         g->posted = 0;
     } while (g->first < g->bytes);
-    g->comm->host_waits[0] = 0;
+    g->comm->all->host_waits[0] = 0;
     *earliest = g->latest;
     return g->done = 1;
 }
@@ -109,14 +106,14 @@ static int gather_ready(void *arg, double *earliest)
 static void gather_describe(void *arg, char *text, size_t size)
 {
     gathering *g = arg;
-    snprintf(text, size, "rank %d in a barrier or host all-gather at %s", g->peer,
-             g->site);
+    snprintf(text, size, "rank %d in a barrier or host all-gather at %s",
+             g->comm->member[g->peer], g->site);
 }
 
 int dls_host_awaited(const dls_gpu_op *op, const void *arg)
 {
     const gathering *g = arg;
-    return op->ready == gather_ready && !g->done ? g->peer : -1;
+    return op->ready == gather_ready && !g->done ? g->comm->member[g->peer] : -1;
 }
 
 dls_status dls_comm_all_gather_host_at(dls_comm *comm, const void *mine, size_t bytes,
@@ -137,8 +134,8 @@ dls_status dls_comm_all_gather_host_at(dls_comm *comm, const void *mine, size_t 
     double earliest;
     int ready;
     while ((ready = gather_ready(&g, &earliest)) == 0)
-        if (dls_local_quiet(&comm->local))
-            dls_local_sleep(&comm->local, 0.1);
+        if (comm->all->transport->calls->quiet(comm->all->transport))
+            comm->all->transport->calls->sleep(comm->all->transport, 0.1);
     if (ready > 0)
         dls_note_host_end(record);
     return ready > 0 ? DLS_OK : DLS_ERR_COMM;
@@ -146,8 +143,8 @@ dls_status dls_comm_all_gather_host_at(dls_comm *comm, const void *mine, size_t 
     dls_gpu_op op = {.name = bytes ? "host all-gather" : "barrier", .kind = DLS_GPU_HOST,
                      .ready = gather_ready, .describe = gather_describe, .file = file,
                      .line = line};
-    DLS_CUDA(dls_gpu_enqueue(comm->stream, &op, &g));
-    DLS_CUDA((cudaStreamSynchronize)(comm->stream)); // not a call to be noted
+    DLS_CUDA(dls_gpu_enqueue(comm->all->stream, &op, &g));
+    DLS_CUDA((cudaStreamSynchronize)(comm->all->stream)); // not a call to be noted
     dls_note_host_end(record);
     return DLS_OK;
 }

@@ -28,20 +28,45 @@ static size_t round_up(size_t n, size_t to)
 static dls_status map(int fd, int rank, int world, dls_local *out)
 {
     size_t ranks = round_up(sizeof(dls_local_head), DLS_MAILBOX_LINE);
-    size_t boxes = round_up(ranks + (size_t)world * sizeof(dls_local_rank), 4096);
-    size_t bytes = boxes + (size_t)world * world * sizeof(dls_mailbox);
-    if (rank < 0 && ftruncate(fd, (off_t)bytes))
-        return DLS_FAIL(DLS_ERR_MEMORY, "shared memory of %zu bytes for %d ranks: %s",
-                        bytes, world, strerror(errno));
+    size_t bytes = round_up(ranks + (size_t)world * sizeof(dls_local_rank), 4096);
+    size_t each = round_up((size_t)world * sizeof(dls_local_post) +
+                           (size_t)world * world * sizeof(dls_mailbox), 4096);
+    if (rank < 0 && ftruncate(fd, (off_t)(bytes + DLS_LOCAL_CONTEXTS * each)))
+        return DLS_FAIL(DLS_ERR_MEMORY, "shared memory for %d ranks: %s", world,
+                        strerror(errno));
     void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED)
         return DLS_FAIL(DLS_ERR_MEMORY, "mapping %zu bytes shared by %d ranks: %s",
                         bytes, world, strerror(errno));
-    *out = (dls_local){.head = base, .bytes = bytes, .fd = fd, .rank = rank,
-                       .world = world};
+    *out = (dls_local){.head = base, .bytes = bytes, .context_bytes = each, .fd = fd,
+                       .rank = rank, .world = world};
     out->ranks = (dls_local_rank *)((char *)base + ranks);
-    out->boxes = (dls_mailbox *)((char *)base + boxes);
     return DLS_OK;
+}
+
+dls_status dls_local_open(dls_local *local, int context)
+{
+    off_t from = (off_t)(local->bytes + (size_t)context * local->context_bytes);
+    if (local->context[context])
+        return DLS_OK;
+    void *at = mmap(NULL, local->context_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+                    local->fd, from);
+    if (at == MAP_FAILED)
+        return DLS_FAIL(DLS_ERR_MEMORY, "mapping %zu bytes of communicator %d: %s",
+                        local->context_bytes, context, strerror(errno));
+    local->context[context] = at;
+    return DLS_OK;
+}
+
+dls_local_post *dls_local_posts(const dls_local *local, int context, int rank)
+{
+    return (dls_local_post *)local->context[context] + rank;
+}
+
+dls_mailbox *dls_local_box(const dls_local *local, int context, int from, int to)
+{
+    dls_mailbox *boxes = (dls_mailbox *)dls_local_posts(local, context, local->world);
+    return &boxes[(size_t)from * (size_t)local->world + (size_t)to];
 }
 
 /* create the shared memory */
@@ -78,20 +103,19 @@ dls_status dls_local_attach(int fd, int rank, int world, dls_local *out)
                         "DLS_WORLD_SIZE=%d: the launcher made shared memory "
                         "for %u ranks", world, head.world);
     DLS_TRY(map(fd, rank, world, out));
+    DLS_TRY(dls_local_open(out, 0));
     atomic_store(&out->ranks[rank].pid, (int32_t)getpid());
     return DLS_OK;
 }
 
 void dls_local_detach(dls_local *local)
 {
+    for (int i = 0; i < DLS_LOCAL_CONTEXTS; i++)
+        if (local->context[i])
+            munmap(local->context[i], local->context_bytes);
     if (local->head)
         munmap(local->head, local->bytes);
-    local->head = NULL;
-}
-
-dls_mailbox *dls_local_box(const dls_local *local, int from, int to)
-{
-    return &local->boxes[(size_t)from * (size_t)local->world + (size_t)to];
+    *local = (dls_local){.head = NULL};
 }
 
 /* ring a bell */

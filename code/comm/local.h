@@ -1,7 +1,8 @@
 /* code/comm/local.h: from chapters/04-data-parallelism.md. Edit the chapter, or edit here and run "make untangle". */
 /* The memory that the ranks of one machine share.
  *
- *   | head | rank 0 | rank 1 | ... | mailbox 0→0 | 0→1 | ... | n-1→n-1 |
+ *   | head | rank 0 | rank 1 | ... | context 0 | context 1 | ...
+ *                                  | board 0 | board 1 | ... | mailbox 0→0 | 0→1 | ...
  *
  * Each rank's record has one writer (its rank, or the launcher once the rank is dead), so
  * no locks are needed. Mailboxes that are never used are never touched: the file is
@@ -28,6 +29,7 @@ typedef enum dls_fate {
 
 enum {
     DLS_LOCAL_MAX_RANKS = 64,
+    DLS_LOCAL_CONTEXTS = 32, // communicators of a rank, from first to last
     DLS_LOCAL_BOARD = 4096,  // bytes of one page of the host all-gather
     DLS_LOCAL_WAITS = 33,    // what the host waits for, and the first 32 streams
     DLS_LOCAL_WAIT = 200,    // one of them in words
@@ -46,15 +48,16 @@ typedef enum dls_local_on {
 
 typedef struct dls_local_wait {
     dls_local_on on;
-    int rank, node;
+    int rank, node, context;
     char who[48];              // the host; stream "comm"
     char what[DLS_LOCAL_WAIT]; // recv of 7 f32 at FILE:LINE (message 0)
 } dls_local_wait;
 
 typedef struct dls_local_waits {
     dls_local_wait node[DLS_LOCAL_WAITS]; // [0]: the host; then the streams
-    int sends[DLS_LOCAL_MAX_RANKS];    // to each rank: the node whose turn it is; 0: none
-    int receives[DLS_LOCAL_MAX_RANKS]; // from each rank
+    /* In each context, to or from each rank: the node whose turn it is; 0: none. */
+    uint8_t sends[DLS_LOCAL_CONTEXTS][DLS_LOCAL_MAX_RANKS];
+    uint8_t receives[DLS_LOCAL_CONTEXTS][DLS_LOCAL_MAX_RANKS];
     int threads;         // of the host, that use the device
     int polls, hopeless; // the host only asks; and has asked in vain for long
     double time;         // of the host's clock, virtual s
@@ -79,9 +82,13 @@ typedef struct dls_local_rank {
     uint32_t quoted;           // bytes of failure[] that the other ranks repeat
     char failure[DLS_LOCAL_TEXT];   // valid once culprit names this rank
     dls_local_waits waits;          // valid while blocked
+} dls_local_rank;
+
+/* The board of a rank in a context. */
+typedef struct dls_local_post {
     _Alignas(DLS_MAILBOX_LINE) _Atomic uint64_t posted; // pages posted so far
     dls_local_board board[2];
-} dls_local_rank;
+} dls_local_post;
 
 /* define the view of the shared memory */
 typedef struct dls_local_head {
@@ -94,8 +101,9 @@ typedef struct dls_local_head {
 typedef struct dls_local {
     dls_local_head *head;
     dls_local_rank *ranks;  // [world]
-    dls_mailbox *boxes;     // [world * world], box of (from, to) at from * world + to
-    size_t bytes;
+    size_t bytes, context_bytes; // of head and ranks; of a context
+    void *context[DLS_LOCAL_CONTEXTS]; // posts[world], then boxes[world * world], the box
+                                       // of (from, to) at from * world + to; NULL: not open
     int fd, rank, world;    // rank -1: the launcher
 } dls_local;
 
@@ -136,6 +144,10 @@ void dls_local_done(dls_local *local, int rank);
  * what this rank is `doing` ("waits in ..."). */
 dls_status dls_local_check(const dls_local *local, const char *doing);
 int dls_local_fate(const dls_local *local, int rank);
-dls_mailbox *dls_local_box(const dls_local *local, int from, int to);
+
+/* Maps a context (0: open from the start). DLS_ERR_MEMORY. The others: of an open one. */
+dls_status dls_local_open(dls_local *local, int context);
+dls_mailbox *dls_local_box(const dls_local *local, int context, int from, int to);
+dls_local_post *dls_local_posts(const dls_local *local, int context, int rank);
 
 #endif

@@ -9,26 +9,39 @@
 /* put a message into words */
 const char *dls_message_name(const dls_message *m, int receiving)
 {
-    switch (m->kind) {
-    case DLS_MESSAGE_SEND_RECV: return receiving ? "recv" : "send";
-    case DLS_MESSAGE_ALL_REDUCE: return "all-reduce";
-    case DLS_MESSAGE_BROADCAST: return "broadcast";
-    }
-    return "an unknown operation";
+    static const char *const names[DLS_MESSAGE_KINDS] = {
+        [DLS_MESSAGE_ALL_REDUCE] = "all-reduce", [DLS_MESSAGE_BROADCAST] = "broadcast",
+        [DLS_MESSAGE_REDUCE_SCATTER] = "reduce-scatter",
+        [DLS_MESSAGE_ALL_GATHER] = "all-gather", [DLS_MESSAGE_REDUCE] = "reduce",
+        [DLS_MESSAGE_GATHER] = "gather", [DLS_MESSAGE_SCATTER] = "scatter",
+        [DLS_MESSAGE_ALL_TO_ALL] = "all-to-all",
+        [DLS_MESSAGE_ALL_TO_ALL_V] = "all-to-all-v"};
+    if (m->kind == DLS_MESSAGE_SEND_RECV)
+        return receiving ? "recv" : "send";
+    return m->kind < DLS_MESSAGE_KINDS && names[m->kind] ? names[m->kind]
+                                                         : "an unknown operation";
+}
+
+const char *dls_message_reduction(const dls_message *m)
+{
+    static const char *const names[] = {"sum", "avg", "min", "max", "prod"};
+    int reduces = m->kind == DLS_MESSAGE_ALL_REDUCE || m->kind == DLS_MESSAGE_REDUCE ||
+                  m->kind == DLS_MESSAGE_REDUCE_SCATTER;
+    return reduces && m->reduce <= DLS_PROD ? names[m->reduce] : "";
 }
 
 void dls_message_describe(const dls_message *m, int receiving, char *text, size_t size)
 {
-    static const char *reductions[] = {"sum", "avg", "min", "max", "prod"};
-    char detail[32] = "";
     const char *what = m->kind == DLS_MESSAGE_SEND_RECV ? "message" : "collective";
-    if (m->kind == DLS_MESSAGE_ALL_REDUCE && m->reduce <= DLS_PROD)
-        snprintf(detail, sizeof detail, " (%s)", reductions[m->reduce]);
-    if (m->kind == DLS_MESSAGE_BROADCAST)
-        snprintf(detail, sizeof detail, " from rank %d", m->root);
-    snprintf(text, size, "%s of %llu %s%s at %.79s (%s %llu)",
+    int gives = m->kind == DLS_MESSAGE_BROADCAST || m->kind == DLS_MESSAGE_SCATTER;
+    char reduce[16] = "", root[32] = "";
+    if (*dls_message_reduction(m))
+        snprintf(reduce, sizeof reduce, " (%s)", dls_message_reduction(m));
+    if (m->root >= 0)
+        snprintf(root, sizeof root, " %s rank %d", gives ? "from" : "to", m->root);
+    snprintf(text, size, "%s of %llu %s%s%s at %.79s (%s %llu)",
              dls_message_name(m, receiving),
-             (unsigned long long)m->count, dls_comm_type_name(m->dtype), detail,
+             (unsigned long long)m->count, dls_comm_type_name(m->dtype), reduce, root,
              m->site, what, (unsigned long long)m->number);
 }
 
@@ -41,10 +54,18 @@ dls_status dls_message_match(const dls_message *ours, int us, const dls_message 
         ours->dtype == theirs->dtype && ours->reduce == theirs->reduce &&
         ours->root == theirs->root && ours->count == theirs->count &&
         ours->number == theirs->number && ours->step == theirs->step &&
-        ours->bytes == theirs->bytes)
+        ours->bytes == theirs->bytes && ours->algorithm == theirs->algorithm)
         return DLS_OK;
     dls_message_describe(ours, 1, mine, sizeof mine);
     dls_message_describe(theirs, 0, other, sizeof other);
-    return DLS_FAIL(DLS_ERR_COMM, "rank %d calls %s, but rank %d calls %s", us, mine,
-                    them, other);
+    if (ours->kind == theirs->kind && ours->bytes != theirs->bytes &&
+        ours->count == theirs->count)
+        return DLS_FAIL(DLS_ERR_COMM, "rank %d calls %s and expects %llu bytes from rank "
+                        "%d, which calls %s and sends %llu", us, mine,
+                        (unsigned long long)ours->bytes, them, other,
+                        (unsigned long long)theirs->bytes);
+    return DLS_FAIL(DLS_ERR_COMM, "rank %d calls %s%s, but rank %d calls %s%s", us, mine,
+                    ours->algorithm != theirs->algorithm ? " by one algorithm" : "",
+                    them, other,
+                    ours->algorithm != theirs->algorithm ? " by another" : "");
 }

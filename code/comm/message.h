@@ -14,13 +14,21 @@
 typedef enum dls_message_kind {
     DLS_MESSAGE_SEND_RECV = 1,
     DLS_MESSAGE_ALL_REDUCE,
-    DLS_MESSAGE_BROADCAST
+    DLS_MESSAGE_BROADCAST,
+    DLS_MESSAGE_REDUCE_SCATTER,
+    DLS_MESSAGE_ALL_GATHER,
+    DLS_MESSAGE_REDUCE,
+    DLS_MESSAGE_GATHER,
+    DLS_MESSAGE_SCATTER,
+    DLS_MESSAGE_ALL_TO_ALL,
+    DLS_MESSAGE_ALL_TO_ALL_V,
+    DLS_MESSAGE_KINDS
 } dls_message_kind;
 
 typedef struct dls_message {
     uint32_t magic;
-    uint8_t kind, dtype, reduce, unused;
-    int32_t root;      // of a broadcast; -1
+    uint8_t kind, dtype, reduce, algorithm;
+    int32_t root;      // world rank; -1: the operation has none
     uint32_t step;     // how many messages of this operation went this way before
     uint64_t number;   // which collective, or which message from this sender
     uint64_t count;    // elements of the whole operation
@@ -33,6 +41,9 @@ _Static_assert(sizeof(dls_message) == DLS_MAILBOX_LINE, "a header is one record"
 
 /* "all-reduce", "send", ...: a constant string. */
 const char *dls_message_name(const dls_message *m, int receiving);
+
+/* "sum", "avg" ...; "" if the operation does not reduce. */
+const char *dls_message_reduction(const dls_message *m);
 
 /* Writes "all-reduce of 100 f32 (sum) at FILE:LINE (collective 17)". */
 void dls_message_describe(const dls_message *m, int receiving, char *text, size_t size);

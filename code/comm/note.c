@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "comm/collectives.h"
 #include "comm/comm_private.h"
 #include "vgpu/gpu.h"
 
@@ -39,25 +40,23 @@ void dls_note_see(void)
 }
 
 /* note an operation */
-static const char *reduction_of(const dls_message *m)
-{
-    static const char *const names[] = {"sum", "avg", "min", "max", "prod"};
-    return m->kind == DLS_MESSAGE_ALL_REDUCE && m->reduce <= DLS_PROD ? names[m->reduce]
-                                                                     : "";
-}
-
 static dls_record record_of(const dls_comm_op *op)
 {
     const dls_message *m = &op->ours;
-    int receives = op->to < 0, is_message = m->kind == DLS_MESSAGE_SEND_RECV;
+    const dls_comm *c = op->comm;
+    int is_message = m->kind == DLS_MESSAGE_SEND_RECV;
     dls_record record = {
         .kind = is_message ? DLS_RECORD_MESSAGE : DLS_RECORD_COLLECTIVE,
-        .number = m->number, .count = m->count, .receives = is_message && receives,
-        .peer = !is_message ? m->root : receives ? op->from : op->to,
+        .number = m->number, .count = m->count, .receives = op->receives,
+        .peer = is_message ? op->peer : m->root, .communicator = (uint32_t)c->context,
         .virtual_called = dls_gpu_host_time()};
-    snprintf(record.name, sizeof record.name, "%s", dls_message_name(m, receives));
+    for (int r = 0; r < c->world && c->context > 0; r++)
+        record.members |= (uint64_t)1 << c->member[r];
+    if (op->algorithm)
+        snprintf(record.algorithm, sizeof record.algorithm, "%s", op->algorithm->name);
+    snprintf(record.name, sizeof record.name, "%s", dls_message_name(m, op->receives));
     snprintf(record.type, sizeof record.type, "%s", dls_comm_type_name(m->dtype));
-    snprintf(record.reduce, sizeof record.reduce, "%s", reduction_of(m));
+    snprintf(record.reduce, sizeof record.reduce, "%s", dls_message_reduction(m));
     snprintf(record.site, sizeof record.site, "%.79s", m->site);
     return record;
 }
@@ -70,7 +69,7 @@ void dls_note_call(dls_comm_op *op)
 
 void dls_note_progress(dls_comm_op *op)
 {
-    uint64_t bytes = op->bytes + op->sent + op->received;
+    uint64_t bytes = dls_engine_bytes(op);
     if (!op->noted)
         dls_recorder_begin(&mine, op->record, op->start);
     if (bytes >= op->noted && bytes > 0)

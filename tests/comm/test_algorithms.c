@@ -11,7 +11,7 @@ static uint64_t vectors[MOST][LONGEST], before[MOST][LONGEST];
 
 /* play one step of all ranks */
 /* Rank r's step k meets its left neighbour's step of the same number. */
-static void play(dls_algorithm *algorithm, int n, size_t count, int k)
+static void play(dls_steps *algorithm, int n, size_t count, int k)
 {
     memcpy(before, vectors, sizeof before);
     for (int r = 0; r < n; r++) {
@@ -19,14 +19,16 @@ static void play(dls_algorithm *algorithm, int n, size_t count, int k)
         dls_shape left = {.rank = (r + n - 1) % n, .world = n, .count = count};
         dls_step mine, theirs;
         cr_assert(algorithm(&here, k, &mine) && algorithm(&left, k, &theirs));
-        cr_assert_eq(mine.recv_first, theirs.send_first, "n %d step %d", n, k);
-        cr_assert_eq(mine.recv_count, theirs.send_count, "n %d step %d", n, k);
-        for (size_t i = 0; i < mine.recv_count; i++) {
-            size_t at = mine.recv_first + i;
-            uint64_t arrives = before[left.rank][at];
-            if (mine.combine)
-                cr_assert_eq(vectors[r][at] & arrives, 0, "a contribution counts twice");
-            vectors[r][at] = mine.combine ? vectors[r][at] | arrives : arrives;
+        cr_assert(mine.receives == 1 && theirs.sends == 1 && theirs.send[0].peer == r);
+        const dls_move *to = &mine.receive[0], *from = &theirs.send[0];
+        cr_assert_eq(to->peer, left.rank);
+        cr_assert_eq(to->first, from->first, "n %d step %d", n, k);
+        cr_assert_eq(to->count, from->count, "n %d step %d", n, k);
+        for (size_t i = to->first; i < to->first + to->count; i++) {
+            uint64_t arrives = before[left.rank][i];
+            if (to->how)
+                cr_assert_eq(vectors[r][i] & arrives, 0, "a contribution counts twice");
+            vectors[r][i] = to->how ? vectors[r][i] | arrives : arrives;
         }
     }
 }
@@ -63,13 +65,12 @@ Test(comm, chain_passes_on_every_block_in_order)
             dls_step step;
             for (int k = 0; dls_chain_broadcast(&shape, k, &step); k++) {
                 if (step.sends)
-                    cr_assert(step.send_first == sent &&
-                              sent + step.send_count <= received);
+                    cr_assert(step.send[0].first == sent &&
+                              sent + step.send[0].count <= received);
                 if (step.receives)
-                    cr_assert_eq(step.recv_first, received);
-                sent += step.send_count;
-                received += step.recv_count;
-                cr_assert(!step.combine && !step.finish);
+                    cr_assert(step.receive[0].first == received && !step.receive[0].how);
+                sent += step.sends ? step.send[0].count : 0;
+                received += step.receives ? step.receive[0].count : 0;
             }
             cr_assert_eq(received, 50);
             cr_assert_eq(sent, distance == n - 1 ? 0 : 50);
@@ -98,7 +99,7 @@ Test(comm, an_average_is_divided_once)
             dls_shape shape = {.rank = r, .world = n, .count = 1000};
             dls_step step;
             for (int k = 0; dls_ring_all_reduce(&shape, k, &step); k++)
-                divided += step.finish && step.combine;
+                divided += step.receive[0].finish && step.receive[0].how;
             cr_assert_eq(divided, 1);
         }
 }

@@ -32,7 +32,7 @@ static unsigned char record_byte(const conversation *c, size_t i)
 static int write_some(conversation *c)
 {
     void *at;
-    dls_mailbox *box = dls_local_box(c->local, c->from, c->to);
+    dls_mailbox *box = dls_local_box(c->local, 0, c->from, c->to);
     size_t room = dls_mailbox_room(box, &at), left = record_bytes(c) - c->moved;
     if (c->record == RECORDS || room == 0)
         return 0;
@@ -54,7 +54,7 @@ static int write_some(conversation *c)
 static int read_some(conversation *c)
 {
     const void *at;
-    dls_mailbox *box = dls_local_box(c->local, c->from, c->to);
+    dls_mailbox *box = dls_local_box(c->local, 0, c->from, c->to);
     size_t waiting = dls_mailbox_waiting(box, &at), left = record_bytes(c) - c->moved;
     if (c->record == RECORDS || waiting == 0)
         return 0;

@@ -34,7 +34,7 @@ static int close_to(double a, double b)
 typedef struct clock { double t, departure[64]; int k, begun, sends, receives; } clock;
 
 /* Rank r's next step, if what it needs has departed. 1: it made the step. */
-static int tick(dls_algorithm *algorithm, dls_shape shape, size_t element, clock *all,
+static int tick(dls_steps *algorithm, dls_shape shape, size_t element, clock *all,
                 int r)
 {
     clock *c = &all[r];
@@ -50,11 +50,11 @@ static int tick(dls_algorithm *algorithm, dls_shape shape, size_t element, clock
     if (s.receives && all[left].sends <= c->receives)
         return 0;
     dls_cluster_link(dls_gpu_cluster(), r, (r + 1) % shape.world, &alpha, &beta);
-    double free = c->t + beta * (double)(s.send_count * element);
+    double free = c->t + beta * (double)((s.sends ? s.send[0].count : 0) * element);
     dls_cluster_link(dls_gpu_cluster(), left, r, &alpha, &beta);
     if (s.receives)
         arrival = all[left].departure[c->receives++] + alpha +
-                  beta * (double)(s.recv_count * element);
+                  beta * (double)(s.receive[0].count * element);
     c->t = free > arrival ? free : arrival;
     c->begun = 0;
     c->k++;
@@ -63,7 +63,7 @@ static int tick(dls_algorithm *algorithm, dls_shape shape, size_t element, clock
 
 
 /* t[r]: when rank r finishes, if all start at 0. */
-static void simulate(dls_algorithm *algorithm, dls_shape shape, size_t element, double *t)
+static void simulate(dls_steps *algorithm, dls_shape shape, size_t element, double *t)
 {
     static clock all[16];
     memset(all, 0, sizeof all);

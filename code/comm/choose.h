@@ -1,0 +1,19 @@
+/* code/comm/choose.h: from chapters/04-data-parallelism-collectives.md. Edit the chapter, or edit here and run "make untangle". */
+/* Which algorithm a collective uses. Private to comm/. */
+#ifndef DLS_COMM_CHOOSE_H
+#define DLS_COMM_CHOOSE_H
+
+#include "comm/collectives.h"
+#include "comm/comm_private.h"
+
+/* declare the choice */
+/* Remembers what the user wants, "all_reduce:ring,broadcast:chain"; NULL: DLS_ALGORITHM.
+ * DLS_ERR_INPUT: no such operation or algorithm. */
+dls_status dls_comm_want(dls_comm *comm, const char *wanted);
+
+/* The algorithm for an operation of this shape, which may get shape->block; `element` is
+ * in bytes. DLS_ERR_INPUT: the one that is wanted does not fit the shape. */
+dls_status dls_comm_choose(dls_comm *comm, int kind, dls_shape *shape, size_t element,
+                           const dls_algorithm **out);
+
+#endif
