@@ -10,6 +10,8 @@
 #include "comm/local.h"
 #include "comm/message.h"
 #include "comm/recorder.h"
+#include "comm/times.h"
+#include "comm/transport.h"
 #include "vgpu/gpu.h"
 
 /* define a channel */
@@ -19,7 +21,7 @@ typedef struct dls_channel {
     double free_at;          // virtual time at which the last operation left the wire
 } dls_channel;
 
-/* define the inside of a communicator */
+/* define what communicators share */
 typedef struct dls_comm_op dls_comm_op;
 
 /* Questions answered with "not ready" because nothing could change the answer. */
@@ -32,49 +34,89 @@ typedef struct dls_comm_patience {
     long pauses;         // voluntary context switches of the thread
 } dls_comm_patience;
 
-struct dls_comm {
-    int rank, world;
-    dls_local local;                          // unused in a world of one
-    dls_channel out[DLS_LOCAL_MAX_RANKS];     // to each peer
-    dls_channel in[DLS_LOCAL_MAX_RANKS];      // from each peer
-    uint64_t collectives;                     // called so far
-    uint64_t pages;                           // posted by the host all-gather
-    uint64_t host_calls;                      // barriers and all-gathers between hosts
-    char host_waits[DLS_LOCAL_WAIT];          // what the host thread waits for, or ""
-    cudaStream_t stream;                      // for the waits of the host
+typedef struct dls_world {
+    int rank, size;
+    dls_transport *transport;        // NULL in a world of one
+    dls_local *local;                // that of the transport "local"; NULL for others
+    int communicators, next_context; // alive; not used by any of them yet
+    cudaStream_t stream;             // for the waits of the host
+    char host_waits[DLS_LOCAL_WAIT]; // what the host thread waits for, or ""
     dls_comm_patience patience;
-    int idle_rounds;                          // time-outs in a row
-    pthread_mutex_t lock;                     // of the operations' progress
+    int idle_rounds;                 // time-outs in a row
+    pthread_mutex_t lock;            // of the operations' progress
+} dls_world;
+
+/* define the inside of a communicator */
+enum { DLS_COMM_SCRATCHES = 32, DLS_COMM_CHOICES = 64 };
+
+/* A piece of scratch memory, kept for the next operation that needs one. */
+typedef struct dls_comm_scratch {
+    void *memory;
+    size_t bytes;
+    int used;
+} dls_comm_scratch;
+
+/* An algorithm chosen before: for what, and which. */
+typedef struct dls_comm_choice {
+    int kind, root;
+    size_t count, element, block;
+    const struct dls_algorithm *algorithm; // NULL: free
+} dls_comm_choice;
+
+struct dls_comm {
+    dls_world *all;
+    int rank, world, context, per_node;
+    int member[DLS_COMM_RANKS];         // rank in the world of each rank here
+    dls_channel out[DLS_COMM_RANKS];    // to each peer
+    dls_channel in[DLS_COMM_RANKS];     // from each peer
+    uint64_t collectives;               // called so far
+    uint64_t pages;                     // posted by the host all-gather
+    uint64_t host_calls;                // barriers and all-gathers between hosts
+    dls_link *links;                    // [world * world], from * world + to
+    dls_comm_op *group;                 // being collected between begin and end
+    cudaStream_t group_stream;
+    dls_comm_scratch scratch[DLS_COMM_SCRATCHES];
+    dls_comm_choice choice[DLS_COMM_CHOICES];
+    char wanted[200];                   // "all_reduce:ring,..."
     dls_comm_statistics stats;
 };
 
 /* define an operation in flight */
 struct dls_comm_op {
     dls_comm *comm;
-    dls_algorithm *algorithm;
+    const struct dls_algorithm *algorithm; // NULL: messages, whose one step is given
     dls_shape shape;
     dls_message ours;
     dls_reduce reduce;
-    unsigned char *buffer;
-    size_t element;                    // bytes
-    int to, from;                      // peers; -1: none
-    uint64_t out_ticket, in_ticket;
-    int references;                    // the two stream operations that share this
+    unsigned char *place[DLS_PLACES];
+    size_t element;                       // bytes
+    int peer, receives;                   // of a message: world rank; 1: comes from it
+    int references;                       // the two stream operations that share this
+    size_t amounts[4 * DLS_COMM_RANKS];   // of an all-to-all-v
+    int scratch;                          // which of the communicator's; -1: none
     /* keep the progress of an operation */
-    int k, open, done;        // step; 1: step is valid; 1: all steps are complete
-    unsigned messages_out, messages_in; // of this operation, complete
-    int announced, heard;     // the step's header is sent; the peer's has come
-    size_t sent, received;    // bytes of the step
+    int k, open, done;                         // step; 1: step is valid; 1: all complete
+    uint64_t out_ticket[DLS_COMM_RANKS];       // 1 + the ticket; 0: not in this channel
+    uint64_t in_ticket[DLS_COMM_RANKS];
+    unsigned messages_out[DLS_COMM_RANKS];     // of this operation, complete, to each peer
+    unsigned messages_in[DLS_COMM_RANKS];
     dls_step step;
-    dls_message theirs;
-    double start, now;        // virtual seconds
-    uint64_t record, noted, bytes; // ticket of the recorder; 1 + bytes noted; of steps done
+    dls_outgoing out[DLS_COMM_RANKS];          // the step's sends,
+    dls_incoming in[DLS_COMM_RANKS];           // and its receives, under way
+    double start, now;                         // virtual seconds
+    double free;                               // when the step's sends will have left
+    uint64_t record, noted, bytes;             // ticket of the recorder; 1 + bytes noted;
+                                               //   bytes of complete steps
 };
 
 /* declare the engine */
-/* Enqueues the operation described by op (copied) on the stream. */
-dls_status dls_engine_enqueue(const dls_comm_op *op, cudaStream_t stream,
-                              const char *file, int line);
+/* An operation, all zero but for its communicator; NULL: no memory. */
+dls_comm_op *dls_engine_new(dls_comm *comm);
+
+/* Enqueues the operation on the stream, which owns it from now on, whatever happens. */
+dls_status dls_engine_enqueue(dls_comm_op *op, cudaStream_t stream, const char *file,
+                              int line);
+void dls_engine_drop(dls_comm_op *op); // one that was not enqueued
 
 /* What an operation waits for, in words. */
 void dls_engine_describe(const dls_comm_op *op, char *text, size_t size);
@@ -83,14 +125,20 @@ void dls_engine_describe(const dls_comm_op *op, char *text, size_t size);
  * complete. */
 const dls_comm_op *dls_engine_op(const dls_gpu_op *op, const void *arg);
 
-/* The peer from which it needs something; -1: none. *receives: a message, else room. */
+/* The world's rank that it needs something from; -1: none. *receives: a message, else
+ * room. */
 int dls_engine_awaited(const dls_comm_op *op, int *receives);
+uint64_t dls_engine_bytes(const dls_comm_op *op); // sent and received so far
 
 /* The rank that a host all-gather waits for; -1: op is none. */
 int dls_host_awaited(const dls_gpu_op *op, const void *arg);
 
 /* The idle callback of the virtual GPU: sleeps, and finds deadlocks (deadlock.c). */
-int dls_deadlock_sleep(dls_comm *comm);
+int dls_deadlock_sleep(dls_world *world);
+
+/* Tells the other ranks that this one failed, as dls_status_message() says; returns what
+ * an operation's ready() returns then. */
+int dls_comm_give_up(dls_comm *comm);
 
 /* Notes for the flight recorder (note.c). */
 dls_status dls_note_open(int rank, int world);
@@ -107,13 +155,14 @@ const dls_recorder *dls_note_recorder(void);
 dls_status dls_fault_open(int rank);
 void dls_fault_meet(uint64_t call);
 
-/* Tells the other ranks that this one failed, as dls_status_message() says; returns what
- * an operation's ready() returns then. */
-int dls_comm_give_up(dls_comm *comm);
-
-/* into (n) := a op b; into may be a or b. */
-void dls_comm_combine(void *into, const void *a, const void *b, size_t n, int dtype,
-                      dls_reduce op);
 void dls_comm_divide(void *data, size_t n, int dtype, int by);
+
+/* Index in comm->scratch of at least `bytes` that nobody uses; -1: see the status. */
+int dls_comm_scratch_take(dls_comm *comm, size_t bytes);
+
+/* A communicator of n ranks of the world, this one among them, in a context that is new
+ * to all of them. */
+dls_status dls_comm_form(dls_world *all, const int *member, int n, int context,
+                         dls_comm **out);
 
 #endif

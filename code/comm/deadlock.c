@@ -357,17 +357,12 @@ int dls_deadlock_sleep(dls_world *all)
         all->idle_rounds = 0;
         return 0;
     }
-<<<<<<< HEAD
-    if (!host.polls && dls_local_linger(&comm->local)) {
-        comm->idle_rounds = 0;
+    if (!host.polls && dls_local_linger(all->local)) {
+        all->idle_rounds = 0;
         return 0;
     }
-    if (host.polls && comm->patience.answered)
-        judge(comm, &host);
-=======
     if (host.polls && all->patience.answered)
         judge(all, &host);
->>>>>>> 9150499 (Run every step with any number of peers: transports, contexts, split, all collectives)
     /* mark the rank and sleep */
     if (host.awake == 0) {
         publish(all, &host);

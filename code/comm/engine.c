@@ -65,8 +65,7 @@ static int hear(dls_comm_op *op, int i)
         return rc;
     dls_message expected = expectation(op, i);
     m->heard = 1;
-    return dls_message_match(&expected, op->comm->all->rank, &m->header, m->from) == DLS_OK
-               ? 1 : -1;
+    return dls_message_match(&expected, t->rank, &m->header, m->from) == DLS_OK ? 1 : -1;
 }
 
 static int receive_some(dls_comm_op *op)

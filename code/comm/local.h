@@ -103,7 +103,7 @@ typedef struct dls_local {
     dls_local_rank *ranks;  // [world]
     size_t bytes, context_bytes; // of head and ranks; of a context
     void *context[DLS_LOCAL_CONTEXTS]; // posts[world], then boxes[world * world], the box
-                                       // of (from, to) at from * world + to; NULL: not open
+                                       // of (from, to) at from * world + to; NULL: shut
     int fd, rank, world;    // rank -1: the launcher
 } dls_local;
 

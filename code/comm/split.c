@@ -59,7 +59,8 @@ dls_status dls_comm_form(dls_world *all, const int *member, int n, int context,
         comm->rank++;
     if (n > 1) {
         comm->per_node = count_per_node(dls_gpu_cluster(), member, n);
-        DLS_TRY_GOTO(status, dls_links_measure(dls_gpu_cluster(), member, n, links), fail);
+        DLS_TRY_GOTO(status, dls_links_measure(dls_gpu_cluster(), member, n, links),
+                     fail);
         DLS_TRY_GOTO(status, all->transport->calls->open(all->transport, context), fail);
     }
     all->communicators++;

@@ -4,7 +4,7 @@
 #include "comm/algorithms.h"
 
 /* talk to everybody */
-/* The peer at distance d = 1, ..., n-1: whom we send to, or hear from in the same turn. */
+/* The peer at distance d = 1, ..., n-1: to send to, or to hear from in the same turn. */
 static int ahead(const dls_shape *shape, int d)
 {
     return (shape->rank + d) % shape->world;

@@ -107,7 +107,8 @@ int dls_ring_all_gather(const dls_shape *shape, int k, dls_step *step)
     if (k == 0)
         dls_step_copy(step, DLS_OUT, (size_t)r * c, DLS_IN, 0, c);
     dls_step_send(step, (r + 1) % n, DLS_OUT, sent, c);
-    dls_step_receive(step, (r + n - 1) % n, DLS_OUT, (size_t)((r - k - 1 + n) % n) * c, c);
+    dls_step_receive(step, (r + n - 1) % n, DLS_OUT, (size_t)((r - k - 1 + n) % n) * c,
+                     c);
     return 1;
 }
 
