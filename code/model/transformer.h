@@ -73,6 +73,7 @@ dls_status dls_transformer_backward_weight(dls_transformer *t,
 dls_status dls_transformer_logits(dls_transformer *t, const int *tokens, int T,
                                   double *out);
 
+/* declare the continuation */
 /* Passes T more tokens of B sequences through the model, appending to the cache. tokens,
    positions: (B, T) device. The scores behind the last token of each are at
    dls_transformer_scores, (B, V) device, unless the cache says quiet. */
