@@ -21,7 +21,8 @@ BACKEND ?= virtual
 Q := $(if $(V),,@)
 B := build/$(BACKEND)
 
-.PHONY: spills all test help setup tangled check untangle lib tour runs record edition bench bench-cpu bench-vgpu clean
+.PHONY: spills all test help setup tangled check untangle lib tour runs record edition \
+        bench bench-comm bench-cpu bench-vgpu clean
 all: runs
 	@$(MAKE) book
 
@@ -36,7 +37,8 @@ help:
 	  'make record     commit-ready copies of the runs and figures of this build' \
 	  'make edition    the same after renewing the corpus' \
 	  'make BACKEND=cuda lib   the same sources for real GPUs' \
-	  'make spills     no attention kernel spills registers (needs nvcc)' \
+	  'make bench-comm all-reduce of this book beside Open MPI'\''s' \
+  'make spills     no attention kernel spills registers (needs nvcc)' \
 	  'make clean      remove build/'
 
 # --- set up -----------------------------------------------------------------
@@ -281,6 +283,14 @@ bench-cpu: $(B)/bench/train/bench_cpu $(if $(PEER),$(B)/bench/peer)
 	  $< $(if $(PEER),$(B)/bench/peer $(B)/bench)
 THREADS ?= 2
 $(B)/tests/train/bench_cpu.c.o: EXTRA += $(HOST_KERNEL)
+# Ours beside Open MPI's, where mpicc is found (Debian: libopenmpi-dev, openmpi-bin).
+MPICC := $(shell command -v mpicc)
+MPI_PEER := $(if $(MPICC),$(B)/bench/peer_mpi)
+$(B)/bench/peer_mpi: build/src/tests/comm/peer_mpi.c build/src/tests/comm/rounds.h
+	@mkdir -p $(@D)
+	$(Q)$(MPICC) -std=c11 -D_GNU_SOURCE -O2 $(WARN) $< -o $@
+bench-comm: $(B)/bench/comm/bench_local $(MPI_PEER)
+	@$^
 bench-vgpu: $(filter $(B)/bench/vgpu/%,$(BENCH))
 	@for b in $^; do echo "== $$b"; $$b || exit; done
 

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "comm/choose.h"
 #include "comm/comm_private.h"
+#include "comm/heap.h"
 #include "comm/transport_local.h"
 #include "vgpu/gpu.h"
 
@@ -77,6 +78,8 @@ static dls_status open_device(dls_world *all)
     DLS_CUDA(cudaStreamCreateWithFlags(&all->stream, cudaStreamNonBlocking));
     DLS_CUDA(dls_gpu_name_stream(all->stream, "host waits"));
     dls_gpu_set_idle(sleep_while_idle, all);
+    if (all->local)
+        dls_heap_open(all->local);
     return DLS_OK;
 }
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -24,6 +25,19 @@ static size_t round_up(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
+/* Where the heaps begin, behind `bytes`; 0: there are none. The launcher makes them. */
+static off_t find_heaps(int fd, int rank, int world, size_t bytes)
+{
+    struct rlimit limit;
+    struct stat info;
+    off_t heaps = (off_t)round_up(bytes, (size_t)2 << 20);
+    off_t end = heaps + (off_t)world * (off_t)DLS_LOCAL_HEAP;
+    if (rank < 0 && (getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur < (rlim_t)end ||
+                     ftruncate(fd, end)))
+        return 0;
+    return fstat(fd, &info) == 0 && info.st_size >= end ? heaps : 0;
+}
+
 /* Maps the descriptor and finds the parts. */
 static dls_status map(int fd, int rank, int world, dls_local *out)
 {
@@ -34,12 +48,13 @@ static dls_status map(int fd, int rank, int world, dls_local *out)
     if (rank < 0 && ftruncate(fd, (off_t)(bytes + DLS_LOCAL_CONTEXTS * each)))
         return DLS_FAIL(DLS_ERR_MEMORY, "shared memory for %d ranks: %s", world,
                         strerror(errno));
+    off_t heaps = find_heaps(fd, rank, world, bytes + DLS_LOCAL_CONTEXTS * each);
     void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED)
         return DLS_FAIL(DLS_ERR_MEMORY, "mapping %zu bytes shared by %d ranks: %s",
                         bytes, world, strerror(errno));
     *out = (dls_local){.head = base, .bytes = bytes, .context_bytes = each, .fd = fd,
-                       .rank = rank, .world = world};
+                       .rank = rank, .world = world, .heaps = heaps};
     out->ranks = (dls_local_rank *)((char *)base + ranks);
     return DLS_OK;
 }

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/status.h"
 #include "comm/mailbox.h"
@@ -104,8 +105,11 @@ typedef struct dls_local {
     size_t bytes, context_bytes; // of head and ranks; of a context
     void *context[DLS_LOCAL_CONTEXTS]; // posts[world], then boxes[world * world], the box
                                        // of (from, to) at from * world + to; NULL: shut
+    off_t heaps;            // in the file; 0: none. See heap.h
     int fd, rank, world;    // rank -1: the launcher
 } dls_local;
+
+static const size_t DLS_LOCAL_HEAP = (size_t)128 << 30; // bytes of each, on paper
 
 /* declare the local functions */
 /* Creates the memory for `world` ranks (1 to DLS_LOCAL_MAX_RANKS); the descriptor in

@@ -113,6 +113,11 @@ void dls_gpu_memory_reset_peaks(int device); // peak := current
 /* Memory that both the device and the host's communication code may touch. */
 cudaError_t dls_gpu_alloc_shared(void **pointer, size_t bytes); // freed with cudaFree
 
+/* Where it takes that memory from, before all else: take returns NULL when it has none,
+ * give 0 when the memory is not its own. Virtual devices only. */
+void dls_gpu_set_shared_memory(void *(*take)(size_t bytes),
+                               int (*give)(void *at, size_t bytes));
+
 /* declare how cuda errors become statuses */
 #define DLS_CUDA(expr)                                                        \
     do {                                                                      \

@@ -13,13 +13,20 @@
 /* get memory from the system */
 enum { ALIGNMENT = 256, TOUCH_LIMIT = 64 << 20 };
 
+static void *(*take_shared)(size_t bytes); // of dls_gpu_set_shared_memory
+static int (*give_shared)(void *at, size_t bytes);
+
 static void *system_allocate(const dls_account_block *want)
 {
     size_t bytes = want->bytes;
+    void *shared;
     if (dls_vgpu_observer)
         return dls_vgpu_observer->allocate(bytes, want->device, want->caller);
     if (want->kind == DLS_MEMORY_DEVICE)
         return dls_space_take(want->device, bytes);
+    if (want->kind == DLS_MEMORY_MANAGED && take_shared &&
+        (shared = take_shared(bytes)) != NULL)
+        return shared;
     if (bytes > TOUCH_LIMIT) {
         void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -34,10 +41,19 @@ static void system_free(void *p, size_t bytes)
         dls_vgpu_observer->release(p);
     else if (dls_space_has(p))
         dls_space_give(p, bytes);
+    else if (give_shared && give_shared(p, bytes))
+        return;
     else if (bytes > TOUCH_LIMIT)
         munmap(p, bytes);
     else
         free(p);
+}
+
+void dls_gpu_set_shared_memory(void *(*take)(size_t bytes),
+                               int (*give)(void *at, size_t bytes))
+{
+    take_shared = take;
+    give_shared = give;
 }
 
 /* allocate within the capacity */
