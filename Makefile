@@ -38,7 +38,7 @@ help:
 	  'make edition    the same after renewing the corpus' \
 	  'make BACKEND=cuda lib   the same sources for real GPUs' \
 	  'make bench-comm all-reduce of this book beside Open MPI'\''s' \
-  'make spills     no attention kernel spills registers (needs nvcc)' \
+	  'make spills     no attention kernel spills registers (needs nvcc)' \
 	  'make clean      remove build/'
 
 # --- set up -----------------------------------------------------------------
