@@ -11,9 +11,7 @@
 
 /* keep the errors of signs */
 typedef struct one_bit_state {
-    char *error;           // flat, like the gradients
-    char *owned;           // errors of the segments that this rank owns
-    size_t *first;         // (nbuckets) where a bucket's segment begins in them
+    size_t *first;         // (nbuckets) where a bucket's segment begins in h->owned
     int *mine, *theirs, *all; // words: by peer, from each peer, of everybody
     int *sums;
 } one_bit_state;
@@ -42,8 +40,8 @@ static dls_status prepare_one_bit(dls_hook *h)
     }
     size_t words = most * DLS_CHUNK_WORDS * sizeof(int);
     size_t elements = h->buckets[0].first + h->buckets[0].count;
-    DLS_TRY(dls_hook_buffer(h, (void **)&s->error, elements * size));
-    DLS_TRY(dls_hook_buffer(h, (void **)&s->owned, owned * size));
+    DLS_TRY(dls_hook_buffer(h, (void **)&h->error, elements * size));
+    DLS_TRY(dls_hook_buffer(h, (void **)&h->owned, owned * size));
     DLS_TRY(dls_hook_buffer(h, (void **)&s->mine, n * words));
     DLS_TRY(dls_hook_buffer(h, (void **)&s->theirs, n * words));
     DLS_TRY(dls_hook_buffer(h, (void **)&s->sums, words));
@@ -53,8 +51,8 @@ static dls_status prepare_one_bit(dls_hook *h)
 static void release_one_bit(dls_hook *h)
 {
     one_bit_state *s = h->state;
-    void *device[] = {s->error, s->owned, s->mine, s->theirs, s->sums, s->all};
-    for (int i = 0; i < 6; i++)
+    void *device[] = {s->mine, s->theirs, s->sums, s->all};
+    for (int i = 0; i < 4; i++)
         dls_device_free(device[i]);
     free(s->first);
 }
@@ -85,7 +83,7 @@ static dls_status exchange_signs(dls_hook *h, int bucket, void *error)
     int n = dls_comm_size(h->comm);
     size_t chunks = segment(h, bucket), words = chunks * DLS_CHUNK_WORDS;
     size_t mine = owned_elements(h, bucket);
-    void *owned = s->owned + s->first[bucket] * dls_dtype_size(h->wire->dtype);
+    void *owned = h->owned + s->first[bucket] * dls_dtype_size(h->wire->dtype);
     DLS_TRY(dls_signs_pack(h->wire, s->mine, error, b->count, (size_t)n * chunks));
     DLS_TRY(dls_comm_all_to_all(h->comm, s->mine, s->theirs, words, DLS_COMM_I32,
                                 h->wire->stream));
@@ -99,9 +97,8 @@ static dls_status exchange_signs(dls_hook *h, int bucket, void *error)
 static dls_status one_bit_sum(dls_hook *h, int bucket)
 {
     const dls_hook_bucket *b = &h->buckets[bucket];
-    one_bit_state *s = h->state;
     size_t size = dls_dtype_size(h->wire->dtype);
-    char *error = s->error + b->first * size;
+    char *error = h->error + b->first * size;
     if (dls_hook_warms_up(h))
         return dls_comm_size(h->comm) == 1 ? DLS_OK : dls_hook_none.sum(h, bucket);
     DLS_TRY(contribute(h, b, error));

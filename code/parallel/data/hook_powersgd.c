@@ -26,7 +26,7 @@ typedef struct powersgd_state {
     piece *pieces;               // of all buckets, in their order
     int *first_piece;            // (nbuckets + 1)
     size_t *left, *right;        // (nbuckets + 1) where a bucket's part begins
-    char *error, *p, *q, *fresh; // device
+    char *p, *q, *fresh;         // device
 } powersgd_state;
 
 static piece describe(const dls_param *param, int rank)
@@ -97,7 +97,7 @@ static dls_status prepare_powersgd(dls_hook *h)
     DLS_TRY(lay_out(h));
     size_t size = dls_dtype_size(h->wire->dtype), right = s->right[h->nbuckets];
     size_t elements = h->buckets[0].first + h->buckets[0].count;
-    DLS_TRY(dls_hook_buffer(h, (void **)&s->error, elements * size));
+    DLS_TRY(dls_hook_buffer(h, (void **)&h->error, elements * size));
     DLS_TRY(dls_hook_buffer(h, (void **)&s->p, s->left[h->nbuckets] * size));
     DLS_TRY(dls_hook_buffer(h, (void **)&s->q, right * size));
     DLS_TRY(dls_hook_buffer(h, (void **)&s->fresh, right * size));
@@ -108,8 +108,8 @@ static dls_status prepare_powersgd(dls_hook *h)
 static void release_powersgd(dls_hook *h)
 {
     powersgd_state *s = h->state;
-    void *device[] = {s->error, s->p, s->q, s->fresh};
-    for (int i = 0; i < 4; i++)
+    void *device[] = {s->p, s->q, s->fresh};
+    for (int i = 0; i < 3; i++)
         dls_device_free(device[i]);
     void *host[] = {s->pieces, s->first_piece, s->left, s->right};
     for (int i = 0; i < 4; i++)
@@ -127,7 +127,7 @@ static dls_status make_left(dls_hook *h, const piece *x)
 {
     powersgd_state *s = h->state;
     int r = h->options.rank;
-    void *m = at(h, s->error, x->at), *p = at(h, s->p, x->left);
+    void *m = at(h, h->error, x->at), *p = at(h, s->p, x->left);
     void *q = at(h, s->q, x->right);
     if (!x->rows) {
         size_t bytes = x->count * dls_dtype_size(h->wire->dtype);
@@ -144,7 +144,7 @@ static dls_status make_right(dls_hook *h, const piece *x)
 {
     powersgd_state *s = h->state;
     int r = h->options.rank;
-    void *m = at(h, s->error, x->at), *p = at(h, s->p, x->left);
+    void *m = at(h, h->error, x->at), *p = at(h, s->p, x->left);
     void *q = at(h, s->q, x->right);
     if (!x->rows)
         return DLS_OK;
@@ -171,7 +171,7 @@ static dls_status low_rank_sum(dls_hook *h, int bucket)
 {
     const dls_hook_bucket *b = &h->buckets[bucket];
     powersgd_state *s = h->state;
-    void *m = at(h, s->error, b->first);
+    void *m = at(h, h->error, b->first);
     if (dls_hook_warms_up(h))
         return dls_hook_none.sum(h, bucket);
     const piece *from = s->pieces + s->first_piece[bucket];

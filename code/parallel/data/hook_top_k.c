@@ -8,7 +8,6 @@
 
 /* sum the largest entries */
 typedef struct top_k_state {
-    char *error;        // flat, like the gradients
     void *values, *all_values;
     int *indices, *all_indices;
 } top_k_state;
@@ -27,7 +26,7 @@ static dls_status prepare_top_k(dls_hook *h)
     size_t size = dls_dtype_size(h->wire->dtype), n = (size_t)dls_comm_size(h->comm);
     size_t m = dls_top_k_count(largest_bucket(h), h->options.keep);
     size_t elements = h->buckets[0].first + h->buckets[0].count;
-    DLS_TRY(dls_hook_buffer(h, (void **)&s->error, elements * size));
+    DLS_TRY(dls_hook_buffer(h, (void **)&h->error, elements * size));
     DLS_TRY(dls_hook_buffer(h, &s->values, m * size));
     DLS_TRY(dls_hook_buffer(h, &s->all_values, n * m * size));
     DLS_TRY(dls_hook_buffer(h, (void **)&s->indices, m * sizeof(int)));
@@ -37,8 +36,8 @@ static dls_status prepare_top_k(dls_hook *h)
 static void release_top_k(dls_hook *h)
 {
     top_k_state *s = h->state;
-    void *all[] = {s->error, s->values, s->all_values, s->indices, s->all_indices};
-    for (int i = 0; i < 5; i++)
+    void *all[] = {s->values, s->all_values, s->indices, s->all_indices};
+    for (int i = 0; i < 4; i++)
         dls_device_free(all[i]);
 }
 
@@ -49,7 +48,7 @@ static dls_status top_k_sum(dls_hook *h, int bucket)
     cudaStream_t stream = h->wire->stream;
     double keep = h->options.keep;
     size_t m = dls_top_k_count(b->count, keep);
-    void *x = s->error + b->first * dls_dtype_size(h->wire->dtype);
+    void *x = h->error + b->first * dls_dtype_size(h->wire->dtype);
     if (dls_hook_warms_up(h))
         return dls_hook_none.sum(h, bucket);
     DLS_TRY(dls_add(h->wire, x, x, b->grads, b->count));

@@ -8,23 +8,6 @@
 #include "kernels/wire.h"
 #include "vgpu/gpu.h"
 
-/* stand in for collectives */
-__attribute__((weak)) dls_status
-dls_comm_all_gather_at(dls_comm *comm, const void *in, void *out, size_t count, int dtype,
-                       cudaStream_t stream, const char *file, int line)
-{
-    (void)comm, (void)in, (void)out, (void)count, (void)dtype, (void)stream;
-    return DLS_FAIL(DLS_ERR_STATE, "%s:%d: no all-gather yet", file, line);
-}
-
-__attribute__((weak)) dls_status
-dls_comm_all_to_all_at(dls_comm *comm, const void *in, void *out, size_t count, int dtype,
-                       cudaStream_t stream, const char *file, int line)
-{
-    (void)comm, (void)in, (void)out, (void)count, (void)dtype, (void)stream;
-    return DLS_FAIL(DLS_ERR_STATE, "%s:%d: no all-to-all yet", file, line);
-}
-
 /* share among the kinds */
 dls_status dls_hook_all_reduce(dls_hook *h, void *buf, size_t count, int dtype)
 {
@@ -162,6 +145,8 @@ void dls_hook_free(dls_hook *h)
         return;
     if (h->state && h->kind->release)
         h->kind->release(h);
+    dls_device_free(h->error);
+    dls_device_free(h->owned);
     free(h->state);
     free(h);
 }

@@ -67,6 +67,7 @@ struct dls_hook {
     const dls_hook_bucket *buckets; // (nbuckets)
     int nbuckets;
     int64_t step;                   // steps that are over
+    char *error, *owned;            // what is still owed, device; NULL: nothing
     void *state;                    // (kind->state_bytes), zero at first
 };
 
