@@ -133,6 +133,7 @@ build/bin/vgpu-rewrite: $(REWRITER) build/src/code/vgpu/rewrite.h | build/setup.
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -g -O2 $(WARN) -Ibuild/src/code $(REWRITER) -o $@
+$(B)/code/comm/reduce.c.o: EXTRA += $(HOST_KERNEL)
 # A probed object: every access and basic block calls a hook (appendix A, probes).
 $(B)/code/vgpu/gpu_virtual_rows.c.o $(B)/code/vgpu/gpu_virtual_panels.c.o \
 $(B)/code/vgpu/gpu_virtual_copy.c.o: EXTRA += $(HOST_KERNEL)

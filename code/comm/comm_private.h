@@ -107,6 +107,9 @@ struct dls_comm_op {
     double free;                               // when the step's sends will have left
     uint64_t record, noted, bytes;             // ticket of the recorder; 1 + bytes noted;
                                                //   bytes of complete steps
+    struct dls_shortcut *shortcut;             // the messages' bytes go this way; NULL
+    int shut;                                  // 1: no, after all: second round
+    double end;                                // virtual s, found in the first
 };
 
 /* declare the engine */

@@ -14,6 +14,7 @@
 
 #include "comm/collectives.h"
 #include "comm/comm_private.h"
+#include "comm/shortcut.h"
 #include "vgpu/gpu.h"
 #include "vgpu/trace.h"
 
@@ -65,6 +66,7 @@ static int hear(dls_comm_op *op, int i)
         return rc;
     dls_message expected = expectation(op, i);
     m->heard = 1;
+    m->moved = op->shortcut ? m->header.bytes : 0;
     return dls_message_match(&expected, t->rank, &m->header, m->from) == DLS_OK ? 1 : -1;
 }
 
@@ -110,6 +112,7 @@ static void prepare_sends(dls_comm_op *op)
         m->header.step = op->messages_out[move->peer];
         m->header.bytes = move->count * op->element;
         m->header.departure = departure[i];
+        m->moved = op->shortcut ? m->header.bytes : 0; // only the header goes
     }
 }
 
@@ -135,7 +138,7 @@ static int begin_step(dls_comm_op *op)
 {
     if (op->algorithm ? !op->algorithm->steps(&op->shape, op->k, &op->step) : op->k > 0)
         return 0;
-    for (int i = 0; i < op->step.copies; i++) {
+    for (int i = 0; i < op->step.copies && !op->shortcut; i++) {
         const dls_copy *copy = &op->step.copy[i];
         unsigned char *to = at(op, copy->to, copy->to_first);
         const unsigned char *from = at(op, copy->from, copy->from_first);
@@ -170,18 +173,22 @@ static void close_messages(dls_comm_op *op, const double *arrival)
 {
     for (int i = 0; i < op->step.sends; i++) {
         int peer = op->step.send[i].peer;
-        draw_arrow(op, 1, peer, op->out_ticket[peer], op->messages_out[peer]++,
+        unsigned number = op->messages_out[peer]++;
+        if (op->shut)
+            continue; // counted in the first round
+        draw_arrow(op, 1, peer, op->out_ticket[peer], number,
                    op->out[i].header.departure);
         op->comm->stats.wire_bytes += op->out[i].moved;
         op->bytes += op->out[i].moved;
     }
     for (int i = 0; i < op->step.receives; i++) {
         const dls_move *move = &op->step.receive[i];
-        draw_arrow(op, 0, move->peer, op->in_ticket[move->peer],
-                   op->messages_in[move->peer]++, arrival[i]);
-        if (move->finish && op->reduce == DLS_AVG)
+        unsigned number = op->messages_in[move->peer]++;
+        if (!op->shut)
+            draw_arrow(op, 0, move->peer, op->in_ticket[move->peer], number, arrival[i]);
+        if (move->finish && op->reduce == DLS_AVG && !op->shortcut)
             dls_comm_divide(op->in[i].into, move->count, op->ours.dtype, op->comm->world);
-        op->bytes += op->in[i].moved;
+        op->bytes += op->shut ? 0 : op->in[i].moved;
     }
 }
 
@@ -195,7 +202,7 @@ static void end_step(dls_comm_op *op)
                            departure, arrival);
     op->now = op->free > op->now ? op->free : op->now;
     close_messages(op, arrival);
-    op->comm->stats.steps += op->step.sends + op->step.receives > 0;
+    op->comm->stats.steps += op->step.sends + op->step.receives > 0 && !op->shut;
     dls_step_clear(&op->step);
     op->k++;
     op->open = 0;
@@ -218,10 +225,37 @@ static int advance(dls_comm_op *op)
     }
 }
 
+/* go on to the bytes */
+/* The bytes of the shortcut, after the headers; 1, 0, -1 as of advance. */
+static int move_at_once(dls_comm_op *op)
+{
+    int moved = dls_shortcut_move(op);
+    if (moved != DLS_SHORTCUT_SHUT)
+        return moved;
+    dls_shortcut_drop(op->shortcut);
+    op->shortcut = NULL;
+    op->shut = 1;
+    op->end = op->now;
+    op->k = 0;
+    return advance(op);
+}
+
+static int go_on(dls_comm_op *op)
+{
+    int moved = advance(op);
+    if (moved > 0 && op->shortcut)
+        moved = move_at_once(op);
+    if (moved > 0 && op->shut)
+        op->now = op->end;
+    return moved;
+}
+
 /* find what an operation waits for */
 int dls_engine_awaited(const dls_comm_op *op, int *receives)
 {
     *receives = 1;
+    if (op->shortcut && dls_shortcut_awaited(op->shortcut) >= 0)
+        return op->comm->member[dls_shortcut_awaited(op->shortcut)];
     for (int i = 0; i < op->step.receives; i++)
         if (!is_received(&op->in[i]))
             return op->comm->member[op->step.receive[i].peer];
@@ -273,7 +307,7 @@ static int look_for_the_lost(dls_comm_op *op)
     dls_engine_describe(op, doing, sizeof doing);
     if (t->calls->check(t, doing) != DLS_OK)
         return -1;
-    int moved = advance(op);
+    int moved = go_on(op);
     if (moved == 0 && dls_engine_awaited(op, &receives) == peer) {
         DLS_FAIL(DLS_ERR_COMM, "rank %d has finished, but rank %d %s", peer, t->rank,
                  doing);
@@ -295,6 +329,8 @@ static void finish(dls_comm_op *op)
     if (op->scratch >= 0)
         c->scratch[op->scratch].used = 0;
     op->scratch = -1;
+    dls_shortcut_drop(op->shortcut);
+    op->shortcut = NULL;
     dls_note_end(op);
     c->stats.operations++;
     c->stats.busy_seconds += op->now - op->start;
@@ -315,9 +351,11 @@ static int make_progress(dls_comm_op *op)
         return 1;
     if (!is_our_turn(op))
         return 0;
-    if (op->k == 0 && !op->open)
+    if (op->k == 0 && !op->open && !op->shut && !op->shortcut) {
         settle_the_start(op);
-    int moved = advance(op);
+        op->shortcut = dls_shortcut_find(op);
+    }
+    int moved = go_on(op);
     if (moved == 0)
         moved = look_for_the_lost(op);
     dls_note_progress(op);
@@ -387,6 +425,8 @@ void dls_engine_drop(dls_comm_op *op)
 {
     if (op && op->scratch >= 0)
         op->comm->scratch[op->scratch].used = 0;
+    if (op)
+        dls_shortcut_drop(op->shortcut);
     free(op);
 }
 

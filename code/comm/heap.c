@@ -23,7 +23,7 @@ typedef struct range {
 
 static struct heap {
     char *base;        // NULL: no heap
-    int fd, rank;
+    int fd, rank, used;
     off_t in_file;     // where it begins
     range *free;       // sorted, never touching each other
     size_t count, room;
@@ -111,6 +111,17 @@ static int give(void *at, size_t bytes)
 }
 
 /* open the heap */
+#ifndef DLS_BACKEND_cuda
+static int is_taken_from(void)
+{
+    uint64_t offset;
+    void *probe = NULL;
+    int is = dls_gpu_alloc_shared(&probe, 1) == 0 && dls_heap_find(probe, 1, &offset);
+    cudaFree(probe);
+    return is;
+}
+#endif
+
 void dls_heap_open(const dls_local *local)
 {
 #ifdef DLS_BACKEND_cuda // managed memory of a real device belongs to one process
@@ -128,8 +139,11 @@ void dls_heap_open(const dls_local *local)
     heap.rank = local->rank;
     heap.in_file = at;
     dls_gpu_set_shared_memory(take, give);
+    heap.used = is_taken_from();
 #endif
 }
+
+int dls_heap_is_used(void) { return heap.used; }
 
 /* see the heaps of others */
 int dls_heap_find(const void *at, size_t bytes, uint64_t *offset)

@@ -11,6 +11,9 @@
  * a heap (no address space left, a real device) buffers stay private to the process. */
 void dls_heap_open(const dls_local *local);
 
+/* 1: dls_gpu_alloc_shared takes from the heap. The same on all ranks of a job. */
+int dls_heap_is_used(void);
+
 /* 1 and the *offset in the heap of this rank, if the bytes lie there. */
 int dls_heap_find(const void *at, size_t bytes, uint64_t *offset);
 

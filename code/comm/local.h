@@ -89,7 +89,11 @@ typedef struct dls_local_rank {
 typedef struct dls_local_post {
     _Alignas(DLS_MAILBOX_LINE) _Atomic uint64_t posted; // pages posted so far
     dls_local_board board[2];
+    _Alignas(DLS_MAILBOX_LINE) _Atomic uint64_t ready, done; // by the shortcut
+    uint64_t buffer; // of the last one: its offset in the heap; DLS_PRIVATE: not there
 } dls_local_post;
+
+static const uint64_t DLS_PRIVATE = UINT64_MAX;
 
 /* define the view of the shared memory */
 typedef struct dls_local_head {
