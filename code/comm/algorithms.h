@@ -52,10 +52,16 @@ dls_steps dls_chain_broadcast, dls_chain_reduce;
 dls_steps dls_direct_all_reduce, dls_direct_reduce_scatter, dls_direct_all_gather;
 dls_steps dls_direct_gather, dls_direct_scatter, dls_direct_broadcast, dls_direct_reduce;
 dls_steps dls_direct_all_to_all, dls_pairwise_all_to_all; // also with varying sizes
+dls_steps dls_doubling_all_reduce, dls_halving_all_reduce, dls_halving_reduce_scatter;
+dls_steps dls_bruck_all_gather, dls_bruck_all_to_all, dls_double_tree_all_reduce;
+dls_steps dls_binomial_broadcast, dls_binomial_reduce, dls_binomial_gather;
+dls_steps dls_binomial_scatter, dls_hierarchical_all_reduce;
+int dls_hierarchical_fits(const dls_shape *shape);
 
 /* Scratch memory that a rank needs, in elements. */
 typedef size_t dls_scratch(const dls_shape *shape);
-dls_scratch dls_ring_scratch;
+dls_scratch dls_ring_scratch, dls_doubling_scratch, dls_halving_scratch;
+dls_scratch dls_bruck_gather_scratch, dls_bruck_exchange_scratch, dls_binomial_scratch;
 
 /* Part i of `count` elements cut into n parts whose sizes differ by at most one. */
 void dls_part(size_t count, int n, int i, size_t *first, size_t *size);

@@ -11,8 +11,8 @@
  * DLS_ERR_INPUT: no such operation or algorithm. */
 dls_status dls_comm_want(dls_comm *comm, const char *wanted);
 
-/* The algorithm for an operation of this shape, which may get shape->block; `element` is
- * in bytes. DLS_ERR_INPUT: the one that is wanted does not fit the shape. */
+/* The algorithm for an operation of this shape, which gets shape->block; `element` is in
+ * bytes. DLS_ERR_INPUT: the one that is wanted does not fit the shape. */
 dls_status dls_comm_choose(dls_comm *comm, int kind, dls_shape *shape, size_t element,
                            const dls_algorithm **out);
 

@@ -49,7 +49,7 @@ static dls_status measure_world(int rank, void *cluster)
     cudaStream_t stream;
     void *buffer;
     DLS_TRY(dls_gpu_init(&options));
-    DLS_TRY(dls_comm_create(&comm, NULL));
+    DLS_TRY(dls_comm_create(&comm, &(dls_comm_options){.algorithm = "all_reduce:ring"}));
     DLS_CUDA(cudaStreamCreate(&stream));
     DLS_CUDA(dls_gpu_alloc_shared(&buffer, MOST));
     /* print a line per size */
