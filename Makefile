@@ -140,6 +140,7 @@ $(B)/code/vgpu/gpu_virtual_copy.c.o: EXTRA += $(HOST_KERNEL)
 PROBE_PACKAGES := libdw capstone
 PROBE_LIBS := $(shell pkg-config --libs $(PROBE_PACKAGES) 2>/dev/null)
 PROBE_O := $(call object,$(PROBE_C))
+PROBED := @code/vgpu/probed.flags $(if $(filter x86_64,$(shell uname -m)),-fcf-protection=branch)
 PROBE_A := $(B)/libdls-probe.a
 $(PROBE_A): $(PROBE_O)
 	@rm -f $@
@@ -153,7 +154,7 @@ $(B)/%.cu.probed.o: build/src/%.cu build/bin/vgpu-rewrite \
 	@mkdir -p $(@D)
 	@build/bin/vgpu-rewrite $< -o $(@:.o=.cpp)
 	@echo "  CXX   $@"
-	$(Q)$(CXX) -Icode/vgpu/shadow $(CXXFLAGS) @code/vgpu/probed.flags -I$(dir $<) -c $(@:.o=.cpp) -o $@
+	$(Q)$(CXX) -Icode/vgpu/shadow $(CXXFLAGS) $(PROBED) -I$(dir $<) -c $(@:.o=.cpp) -o $@
 	$(Q)objcopy --redefine-syms=code/vgpu/probed.names \
 	  --localize-symbols=code/vgpu/probed.local $@
 $(B)/%.cu.o: build/src/%.cu build/bin/vgpu-rewrite

@@ -167,6 +167,10 @@ static void add_compiler(words *w, const toolchain *t, const char *source, forms
     words_add(w, "g++");
     if (form == PROBED)  // it includes a file that has to be the first
         words_add(w, "@%s/code/vgpu/probed.flags", t->root);
+#if defined(__x86_64__)
+    if (form == PROBED)
+        words_add(w, "-fcf-protection=branch");  // see that file
+#endif
     for (size_t i = 0; i < sizeof always / sizeof always[0]; i++)
         words_add(w, "%s", always[i]);
     words_add(w, "-iquote%.*s", slash ? (int)(slash - source) : 1, slash ? source : ".");

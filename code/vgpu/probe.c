@@ -48,7 +48,7 @@ static void make_logs(void)
 {
     dls_probe_lane *all = aligned_alloc(64, sizeof *all * PROBE_THREADS);
     for (unsigned i = 0; all && i < PROBE_THREADS; i++) {
-        all[i].count = 0;  // as all logs are that nobody has
+        dls_probe_set_count(&all[i], 0);  // as all logs are that nobody has
         dls_probe.spare[dls_probe.spares++] = &all[i];
     }
 }
@@ -142,8 +142,8 @@ static void arrived(unsigned thread, const void *pc)
 {
     enum { WORTH_IT = 4 };
     dls_probe_warp *w = &dls_probe.warp[thread / DLS_SIMT_WARP];
-    uint32_t count = dls_probe_now->count;
-    if (__builtin_expect(count >= PROBE_ROOM - 2 * PROBE_RESERVE, 0)) {
+    uint32_t count = dls_probe_count(dls_probe_now);
+    if (__builtin_expect(count >= PROBE_ALMOST, 0)) {
         arrived_full(thread, pc);
         return;
     }
@@ -180,9 +180,7 @@ static void met(unsigned warp, unsigned lanes, dls_warp_op op)
     dls_probe.warp[warp].stopped &= ~lanes;
     for (unsigned rest = lanes; rest; rest &= rest - 1) {
         unsigned thread = warp * DLS_SIMT_WARP + (unsigned)__builtin_ctz(rest);
-        dls_probe_lane *l = log_of(thread);
-        l->code[l->count] = dls_probe_code(dls_probe.waits_at[thread], NOTE_SYNC);
-        l->address[l->count++] = word;
+        dls_probe_note(log_of(thread), dls_probe.waits_at[thread], NOTE_SYNC, word);
     }
 }
 
@@ -217,7 +215,7 @@ static uint32_t full_lanes(unsigned warp, uint32_t lanes)
     for (uint32_t rest = lanes; rest; rest &= rest - 1) {
         unsigned i = (unsigned)__builtin_ctz(rest);
         const dls_probe_lane *l = dls_probe.lane[warp * DLS_SIMT_WARP + i];
-        full |= (uint32_t)(l && l->count >= PROBE_ROOM - 2 * PROBE_RESERVE) << i;
+        full |= (uint32_t)(l && dls_probe_count(l) >= PROBE_ALMOST) << i;
     }
     return full;
 }
@@ -225,8 +223,7 @@ static uint32_t full_lanes(unsigned warp, uint32_t lanes)
 void dls_probe_full(dls_probe_lane *l)
 {
     unsigned warp = l->thread / DLS_SIMT_WARP;
-    for (unsigned turns = 0; dls_probe_now->count >= PROBE_ROOM - 2 * PROBE_RESERVE;
-         turns++) {
+    for (unsigned turns = 0; dls_probe_count(dls_probe_now) >= PROBE_ALMOST; turns++) {
         uint32_t open = ~(dls_probe.warp[warp].absent | dls_probe.warp[warp].stopped);
         if (turns >= PATIENCE)
             dls_probe_consume(warp, 0);
@@ -255,7 +252,7 @@ void dls_probe_cut(dls_probe_lane *l)
 static const dls_simt_probe table = {
     launch_begin, launch_end, block_begin, block_end, run, returned, arrived, barrier,
     met, shared_array, dls_probe_access, dls_probe_flops, diverged, early_exit,
-    source_lane, fault};
+    source_lane, fault, dls_probe_interrupted};
 
 int dls_probe_attach(const dls_probe_consumer *consumer)
 {
@@ -264,7 +261,7 @@ int dls_probe_attach(const dls_probe_consumer *consumer)
             dls_probe.consumer[i] = consumer;
             dls_simt_probes = &table;
             dls_probe_hears_host = dls_probe_attached = 1;
-            dls_probe_nobody.count = PROBE_ROOM - PROBE_RESERVE - 1;
+            dls_probe_nobody.end = -1;
             dls_probe_forget_phrases(0);  // their slots may be another's
             return i;
         }

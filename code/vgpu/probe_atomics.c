@@ -21,11 +21,7 @@ static void note_atomic(unsigned what, const volatile void *p, unsigned size,
     dls_probe_lane *l = dls_probe_now;
     if (l == &dls_probe_nobody)
         return;
-    uint32_t n = l->count;
-    l->code[n] = dls_probe_code(pc, what);
-    l->address[n] = (uint64_t)p | (uint64_t)size << NOTE_SIZE_SHIFT;
-    l->count = n + 1;
-    if (n + 1 >= PROBE_ROOM - PROBE_RESERVE)
+    if (dls_probe_note(l, pc, what, (uint64_t)p | (uint64_t)size << NOTE_SIZE_SHIFT))
         dls_probe_full(l);
     dls_probe_tell_sync(dls_probe_now, p, what);
 }

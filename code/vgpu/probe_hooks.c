@@ -8,7 +8,7 @@
 #include <string.h>
 
 int dls_probe_hears_host, dls_probe_attached;
-dls_probe_lane dls_probe_nobody = {.count = PROBE_ROOM - PROBE_RESERVE - 1};
+dls_probe_lane dls_probe_nobody = {.end = -1};
 __thread dls_probe_lane *dls_probe_now = &dls_probe_nobody;
 
 /* note an access outside of kernels */
@@ -40,11 +40,7 @@ static inline __attribute__((always_inline)) void note(unsigned what, uint64_t w
         outside(what, word, pc);
         return;
     }
-    uint32_t n = l->count;
-    l->code[n] = dls_probe_code(pc, what);
-    l->address[n] = word;
-    l->count = n + 1;
-    if (__builtin_expect(n + 1 >= PROBE_ROOM - PROBE_RESERVE, 0))
+    if (__builtin_expect(dls_probe_note(l, pc, what, word), 0))
         dls_probe_full(l);
 }
 /* define the hooks of one size */

@@ -5,13 +5,13 @@
 #include "vgpu/probe_internal.h"
 
 #include <stddef.h>
+#include <ucontext.h>
 
 #if defined(__x86_64__)
 /* check the numbers in the macros */
-_Static_assert(offsetof(dls_probe_lane, count) == 0, "probed.h");
-_Static_assert(offsetof(dls_probe_lane, code) == 8, "probed.h");
-_Static_assert(offsetof(dls_probe_lane, address) == 2112, "probed.h");
-_Static_assert(PROBE_ROOM - PROBE_RESERVE - 1 == 507, "probed.h");
+_Static_assert(offsetof(dls_probe_lane, end) == 0, "probed.h");
+_Static_assert(offsetof(dls_probe_lane, code[PROBE_FULL]) == 2040, "probed.h");
+_Static_assert(offsetof(dls_probe_lane, address[PROBE_FULL]) == 6176, "probed.h");
 _Static_assert(NOTE_BITS == 5 && NOTE_READ == 0 && NOTE_WRITE == 5, "probed.h");
 _Static_assert(NOTE_BLOCK == 16, "below");
 /* keep all registers */
@@ -32,7 +32,7 @@ _Static_assert(NOTE_BLOCK == 16, "below");
     "    movq -24(%rbp), %rdi\n    movq -32(%rbp), %r8\n"                        \
     "    movq -40(%rbp), %r9\n    leave\n    .cfi_def_cfa rsp, 8\n" LOADED       \
     "    ret\n    .cfi_endproc\n"
-#define LOADED "    movq %fs:dls_probe_now@tpoff, %r11\n    movl (%r11), %r10d\n"
+#define LOADED "    movq %fs:dls_probe_now@tpoff, %r11\n    movslq (%r11), %r10\n"
 #define FUNCTION(name)                                                           \
     ".text\n    .p2align 4\n    .globl " name "\n    .type " name ", @function\n" \
     name ":\n    .cfi_startproc\n"
@@ -40,7 +40,7 @@ _Static_assert(NOTE_BLOCK == 16, "below");
 /* No consumer: nobody's log begins again, 64 notes before its end. */
 #define UNHEARD                                                                  \
     "    cmpl $0, dls_probe_attached(%rip)\n    jne 3f\n"                        \
-    "    movl $443, %r10d\n    movl %r10d, (%r11)\n    ret\n3:\n"
+    "    movq $-65, %r10\n    movl %r10d, (%r11)\n    ret\n3:\n"
 
 __asm__(FUNCTION("dls_probe_slow")               // eax: code, rdi: word
         "    leaq dls_probe_nobody(%rip), %rdx\n"
@@ -52,12 +52,12 @@ __asm__(FUNCTION("dls_probe_slow")               // eax: code, rdi: word
 __asm__(FUNCTION("dls_probe_slow_block")
         "    leaq dls_probe_nobody(%rip), %rdx\n"
         "    cmpq %rdx, %r11\n    jne dls_probe_slow\n" UNHEARD
-        "    subl $1, %r10d\n    ret\n"
+        "    subq $1, %r10\n    ret\n"
         "    .cfi_endproc\n"
         ".size dls_probe_slow_block, .-dls_probe_slow_block\n");
 
 __asm__(FUNCTION("dls_probe_host") UNHEARD
-        "    subl $1, %r10d\n"
+        "    subq $1, %r10\n"
         "    cmpl $0, dls_probe_hears_host(%rip)\n    jne 2f\n"
         "    ret\n"
         "2:\n"
@@ -69,3 +69,15 @@ __asm__(FUNCTION("dls_probe_bounds")             // rdi: what, rsi: index
         KEEPING("", "dls_probe_out_of_bounds")
         ".size dls_probe_bounds, .-dls_probe_bounds\n");
 #endif
+/* take the count from a signal */
+void dls_probe_interrupted(const void *context)
+{
+#if defined(__x86_64__)
+    const greg_t *r = ((const ucontext_t *)context)->uc_mcontext.gregs;
+    dls_probe_lane *l = dls_probe_now;
+    if (r[REG_R11] == (greg_t)(uintptr_t)l && r[REG_R10] > l->end && r[REG_R10] < 0)
+        l->end = (int32_t)r[REG_R10];
+#else
+    (void)context;
+#endif
+}

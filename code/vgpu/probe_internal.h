@@ -19,27 +19,50 @@ extern char __executable_start[];
 
 static inline uint32_t dls_probe_code(const void *pc, unsigned what)
 {
-    return (uint32_t)(uintptr_t)pc + (what << (32 - NOTE_BITS));
+    return (uint32_t)(__executable_start - (const char *)pc) +
+           (what << (32 - NOTE_BITS));
 }
 
 /* The place, counted from the start of the program, << NOTE_BITS | what happened there:
  * ordered as the code is. */
 static inline uint32_t dls_probe_offset(uint32_t code)
 {
-    uint32_t x = code - (uint32_t)(uintptr_t)__executable_start;
-    return x << NOTE_BITS | x >> (32 - NOTE_BITS);
+    uint32_t place = -code & (~0u >> NOTE_BITS);
+    return place << NOTE_BITS | (code + place) >> (32 - NOTE_BITS);
 }
 /* define the log of a lane */
-enum { PROBE_ROOM = 512, PROBE_RESERVE = 4, PROBE_THREADS = DLS_SIMT_MAX_THREADS,
+enum { PROBE_ROOM = 512, PROBE_FULL = PROBE_ROOM - 4, PROBE_ALMOST = PROBE_ROOM - 8,
+       PROBE_THREADS = DLS_SIMT_MAX_THREADS,
        PROBE_WARPS = PROBE_THREADS / DLS_SIMT_WARP };
 
 typedef struct dls_probe_lane {
-    uint32_t count, thread;
+    int32_t end;          // how many notes there are, - PROBE_FULL
+    uint32_t thread;
     uint32_t code[PROBE_ROOM];
     __attribute__((aligned(64))) uint64_t address[PROBE_ROOM];
 } __attribute__((aligned(64))) dls_probe_lane;
 
 _Static_assert(sizeof(dls_probe_lane) / 64 % 2 == 1, "neighbours in different sets");
+
+static inline uint32_t dls_probe_count(const dls_probe_lane *l)
+{
+    return (uint32_t)(l->end + PROBE_FULL);
+}
+
+static inline void dls_probe_set_count(dls_probe_lane *l, uint32_t count)
+{
+    l->end = (int32_t)count - PROBE_FULL;
+}
+
+/* Appends a note; 1: the log is full now. */
+static inline int dls_probe_note(dls_probe_lane *l, const void *pc, unsigned what,
+                                 uint64_t word)
+{
+    uint32_t n = dls_probe_count(l);
+    l->code[n] = dls_probe_code(pc, what);
+    l->address[n] = word;
+    return ++l->end >= 0;
+}
 /* declare the state of probes */
 typedef struct dls_probe_warp {
     uint32_t absent;   // lanes that the block does not have, or that have returned
@@ -74,6 +97,7 @@ static inline int dls_probe_somebody(void) { return dls_probe_now != &dls_probe_
 void dls_probe_full(dls_probe_lane *lane);  // makes room; other lanes may run
 void dls_probe_outside(uint32_t code, uint64_t word); // a note that no lane made
 void dls_probe_cut(dls_probe_lane *lane);   // hands over all that the lane has noted
+void dls_probe_interrupted(const void *context);
 
 /* Hands the notes of a warp over. `open`: lanes that will go on, so that what comes next
  * in their logs is not known. */

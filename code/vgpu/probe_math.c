@@ -10,11 +10,7 @@ static inline __attribute__((always_inline)) void note_special(const void *pc)
     dls_probe_lane *l = dls_probe_now;
     if (l == &dls_probe_nobody)
         return;
-    uint32_t n = l->count;
-    l->code[n] = dls_probe_code(pc, NOTE_SPECIAL);
-    l->address[n] = 0;
-    l->count = n + 1;
-    if (n + 1 >= PROBE_ROOM - PROBE_RESERVE)
+    if (dls_probe_note(l, pc, NOTE_SPECIAL, 0))
         dls_probe_full(l);
 }
 

@@ -51,8 +51,9 @@ static int is_shared(uint64_t word)
 static uint64_t hash_of(const dls_probe_view *v, uint32_t mask)
 {
     const dls_probe_lane *l = v->lane[__builtin_ctz(mask)];
-    uint64_t h = ((uint64_t)v->number << 32 | mask) * 0x9E3779B97F4A7C15u + l->count;
-    for (unsigned p = 0; p < l->count; p++) {
+    uint32_t count = dls_probe_count(l);
+    uint64_t h = ((uint64_t)v->number << 32 | mask) * 0x9E3779B97F4A7C15u + count;
+    for (unsigned p = 0; p < count; p++) {
         uint64_t at = l->address[p] - dls_probe.shared;
         at = (at < dls_probe.shared_size ? at : 0) + ((uint64_t)l->code[p] << 24);
         h += at * (0xC2B2AE3D27D4EB4Fu * (2 * p + 1));
@@ -110,7 +111,7 @@ static int is_phrase(const phrase *f, const dls_probe_view *v, uint32_t mask)
     for (uint32_t rest = mask; rest; rest &= rest - 1, n++) {
         number[n] = (unsigned char)__builtin_ctz(rest);
         lane[n] = v->lane[number[n]];
-        if (lane[n]->count != f->head.count)
+        if (dls_probe_count(lane[n]) != f->head.count)
             return 0;
     }
     if (differ(f, lane, number, n))
@@ -136,7 +137,7 @@ int dls_probe_play(const dls_probe_view *v, uint32_t mask)
 {
     _Alignas(64) uint64_t address[LANES];
     unsigned first = (unsigned)__builtin_ctz(mask);
-    if (v->lane[first]->count < LEAST)
+    if (dls_probe_count(v->lane[first]) < LEAST)
         return 0;
     uint64_t hash = hash_of(v, mask);
     struct slot *s = &slots[hash % SLOTS];
@@ -176,7 +177,7 @@ static int is_plain(const dls_probe_lane *l, unsigned p)
 /* May accesses to shared memory be quiet? Not beside others of it, nor meetings. */
 static int may_be_quiet(const dls_probe_lane *l)
 {
-    for (unsigned p = 0; p < l->count; p++) {
+    for (unsigned p = 0; p < dls_probe_count(l); p++) {
         unsigned what = what_of(l->code[p]);
         if (what == NOTE_SYNC || (what >= NOTE_READ_RANGE && what < NOTE_BLOCK &&
                                   is_shared(l->address[p])))
@@ -234,7 +235,8 @@ static void sort_notes(phrase *f, const dls_probe_lane *first)
 void dls_probe_learn(const dls_probe_view *v, uint32_t mask)
 {
     const dls_probe_lane *first = v->lane[__builtin_ctz(mask)];
-    if (first->count < LEAST || bytes > MANY)
+    uint32_t count = dls_probe_count(first);
+    if (count < LEAST || bytes > MANY)
         return;
     uint64_t hash = hash_of(v, mask);
     struct slot *s = &slots[hash % SLOTS];
@@ -245,13 +247,13 @@ void dls_probe_learn(const dls_probe_view *v, uint32_t mask)
     if (s->tries == TRIES || (s->phrase && is_phrase(s->phrase, v, mask)))
         return;
     s->tries++;
-    phrase *f = make_phrase(first->count);
+    phrase *f = make_phrase(count);
     if (!f)
         return;
     f->head.warp = v->number;
     f->head.mask = mask;
-    memcpy(f->code, first->code, first->count * sizeof *f->code);
-    for (unsigned p = 0; p < first->count; p++) {
+    memcpy(f->code, first->code, count * sizeof *f->code);
+    for (unsigned p = 0; p < count; p++) {
         f->above[p] = first->address[p] >> 32 << 32;
         for (unsigned i = 0; i < LANES; i++)
             *lower_half(f, i, p) = (uint32_t)(mask >> i & 1 ? v->lane[i]

@@ -244,8 +244,9 @@ static void consume_equal(const view *v, uint32_t mask)
     _Alignas(64) uint64_t address[AHEAD][LANES];
     const dls_probe_lane *first = v->lane[__builtin_ctz(mask)];
     const uint64_t *from[LANES];
-    for (unsigned p = 0; p < first->count; p += AHEAD) {
-        unsigned n = first->count - p < AHEAD ? first->count - p : AHEAD;
+    uint32_t count = dls_probe_count(first);
+    for (unsigned p = 0; p < count; p += AHEAD) {
+        unsigned n = count - p < AHEAD ? count - p : AHEAD;
         for (int i = 0; i < LANES; i++)
             from[i] = (mask >> i & 1 ? v->lane[i] : first)->address + p;
         for (int i = 0; i < LANES; i += 4) {
@@ -295,7 +296,7 @@ static void consume_diverged(const view *v, uint32_t open, uint32_t *at)
     for (;;) {
         uint32_t least = ~0u, mask = 0;
         for (int i = 0; i < LANES; i++) {
-            int some = at[i] < v->lane[i]->count;
+            int some = at[i] < dls_probe_count(v->lane[i]);
             head[i] = some ? dls_probe_offset(v->lane[i]->code[at[i]]) : ~0u;
             if (!some && (open >> i & 1))
                 return;
@@ -324,8 +325,8 @@ static int are_equal(const view *v, uint32_t mask)
     const dls_probe_lane *first = v->lane[__builtin_ctz(mask)];
     for (uint32_t rest = mask & (mask - 1); rest; rest &= rest - 1) {
         const dls_probe_lane *l = v->lane[__builtin_ctz(rest)];
-        if (l->count != first->count ||
-            memcmp(l->code, first->code, first->count * sizeof *first->code) != 0)
+        if (l->end != first->end ||
+            memcmp(l->code, first->code, dls_probe_count(first) * sizeof *l->code) != 0)
             return 0;
     }
     return 1;
@@ -333,9 +334,10 @@ static int are_equal(const view *v, uint32_t mask)
 
 static void keep_rest(dls_probe_lane *l, uint32_t read)
 {
-    l->count -= read;
-    memmove(l->code, l->code + read, l->count * sizeof *l->code);
-    memmove(l->address, l->address + read, l->count * sizeof *l->address);
+    uint32_t left = dls_probe_count(l) - read;
+    dls_probe_set_count(l, left);
+    memmove(l->code, l->code + read, left * sizeof *l->code);
+    memmove(l->address, l->address + read, left * sizeof *l->address);
 }
 /* Returns the lanes that have notes left. */
 static uint32_t consume(const view *v, uint32_t mask, uint32_t open)
@@ -350,14 +352,14 @@ static uint32_t consume(const view *v, uint32_t mask, uint32_t open)
             consume_equal(v, mask);
         }
         for (uint32_t rest = mask; rest; rest &= rest - 1)
-            v->lane[__builtin_ctz(rest)]->count = 0;
+            dls_probe_set_count(v->lane[__builtin_ctz(rest)], 0);
         return 0;
     }
     consume_diverged(v, open, at);
     for (int i = 0; i < LANES; i++) {
         if (at[i])
             keep_rest(v->lane[i], at[i]);
-        left |= (uint32_t)(v->lane[i]->count > 0) << i;
+        left |= (uint32_t)(dls_probe_count(v->lane[i]) > 0) << i;
     }
     return left;
 }
@@ -365,14 +367,14 @@ static uint32_t consume(const view *v, uint32_t mask, uint32_t open)
  * mask are left alone by the vectoriser, whose gathers are slow here. */
 static uint32_t open_view(view *v, dls_probe_lane *const *lane, uint32_t logs)
 {
-    static dls_probe_lane nothing;
+    static dls_probe_lane nothing = {.end = -PROBE_FULL};
     uint32_t mask = 0;
     for (uint32_t rest = ~logs; rest; rest &= rest - 1)
         v->lane[__builtin_ctz(rest)] = &nothing;
     for (uint32_t rest = logs; rest; rest &= rest - 1) {
         unsigned i = (unsigned)__builtin_ctz(rest);
         v->lane[i] = lane[i];
-        mask |= (uint32_t)(lane[i]->count > 0) << i;
+        mask |= (uint32_t)(dls_probe_count(lane[i]) > 0) << i;
     }
     return mask;
 }

@@ -2,11 +2,11 @@
 /* Included before everything else in a probed file (by probed.flags): the hooks that
  * matter, written into the code where gcc would call them.
  *
- *     call __tsan_read4   -->   five instructions that append to the log of the lane
+ *     call __tsan_read4   -->   four instructions that append to the log of the lane
  *
- * While probed code runs, r11 holds the log and r10 how many notes are in it. gcc does
- * not use the two registers, and believes that a hook changes only rax and rdx, so that
- * it keeps everything else where it is.
+ * While probed code runs, r11 holds the log and r10 its `end`. gcc does not use the two
+ * registers, and believes that a hook changes only rax and rdx, so that it keeps
+ * everything else where it is.
  */
 #ifndef DLS_VGPU_PROBED_H
 #define DLS_VGPU_PROBED_H
@@ -37,23 +37,36 @@ DLS_HOOK(__ubsan_handle_out_of_bounds, void *, void *)
 /* append a note in place */
 __asm__(R"(
 .macro dls_note what word slow
-    leal .Ldls_note_\@ + (\what << 27) - (\what >> 4 << 32)(%rip), %eax
-    movl %eax, 8(%r11,%r10,4)
-    movq \word, 2112(%r11,%r10,8)
-    addl $1, %r10d
-    cmpl $507, %r10d
-    ja .Ldls_slow_\@
-    movl %r10d, (%r11)
+    movl $__executable_start - .Ldls_note_\@ + (\what << 27), 2040(%r11,%r10,4)
+    movq \word, 6176(%r11,%r10,8)
+    addq $1, %r10
+    jns .Ldls_slow_\@
 .Ldls_note_\@:
     .subsection 1
 .Ldls_slow_\@:
+    movl $__executable_start - .Ldls_note_\@ + (\what << 27), %eax
     callq \slow
     jmp .Ldls_note_\@
     .previous
 .endm
 .macro dls_load_log
     movq %fs:dls_probe_now@tpoff, %r11
-    movl (%r11), %r10d
+    movslq (%r11), %r10
+.endm
+)");
+/* follow the registers */
+__asm__(R"(
+.macro dls_call target:vararg
+    movl %r10d, (%r11)
+    callq \target
+    dls_load_log
+.endm
+.macro ret
+    movl %r10d, (%r11)
+    retq
+.endm
+.macro endbr64
+    dls_load_log
 .endm
 )");
 /* replace calls of hooks */
@@ -86,16 +99,15 @@ __asm__(R"(
 .macro call target:vararg
     dls_find_hook \target
     .if dls_what == 33
+        movl %r10d, (%r11)
         callq dls_probe_bounds
     .elseif dls_what == 16
         nopl 0x646c73(%rax)
-        dls_load_log
         dls_note dls_what, $0, dls_probe_slow_block
     .elseif dls_what >= 0
         dls_note dls_what, %rdi, dls_probe_slow
     .else
-        callq \target
-        dls_load_log
+        dls_call \target
     .endif
 .endm
 )");

@@ -91,9 +91,15 @@ extern __thread dls_simt_cursor dls_simt_here;
 
 int dls_simt_next_slow(void);
 
+#ifdef DLS_PROBED
+#define DLS_UNPROBED __attribute__((no_sanitize("thread"), no_sanitize_coverage))
+#else
+#define DLS_UNPROBED
+#endif
+
 /* Becomes the next thread; 0 when this stack has no more work in this launch. *at is the
  * caller's copy of the position, 0 at first: a register instead of a store and a load. */
-static inline int dls_simt_next(unsigned *at)
+DLS_UNPROBED static inline int dls_simt_next(unsigned *at)
 {
     if (__builtin_expect(*at < dls_simt_here.end, 1)) {
         __builtin_memcpy(&threadIdx, &dls_simt_here.index[*at ^ dls_simt_here.key],
@@ -207,6 +213,7 @@ typedef struct dls_simt_probe {
     void (*early_exit)(unsigned returned, const dls_simt_stop *waits);
     void (*source_lane)(const dls_simt_stop *at, unsigned source);
     void (*fault)(const char *text);
+    void (*interrupted)(const void *context); // a ucontext_t: by a signal, for good
 } dls_simt_probe;
 
 extern const dls_simt_probe *dls_simt_probes;

@@ -94,6 +94,8 @@ static void handle(int number, siginfo_t *info, void *context)
     const struct sigaction *next = &previous[number == SIGBUS];
     if (w && w->running && info->si_code > 0) {
         bad_address = info->si_addr;
+        if (dls_simt_probes)
+            dls_simt_probes->interrupted(context);
         if (redirect(w, context))
             return;
     }

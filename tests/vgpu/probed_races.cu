@@ -104,6 +104,9 @@ __global__ void cleared_late(int *x)
 {
     __shared__ int bins[4];
     if (threadIdx.x < 4)
+        bins[threadIdx.x] = -1; // not fresh, whichever warp comes first
+    __syncthreads();
+    if (threadIdx.x < 4)
         bins[threadIdx.x] = 0; // cleared_late
     __syncwarp();
     atomicAdd(&bins[threadIdx.x % 4], 1); // cleared_late-other

@@ -29,11 +29,6 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static __thread __attribute__((aligned(128)))
-#ifdef DLS_PROBED
-#define DLS_UNPROBED __attribute__((no_sanitize("thread"), no_sanitize_coverage))
-#else
-#define DLS_UNPROBED
-#endif
 /* declare the built in variables */
 extern "C" {
 extern __thread uint3 blockIdx;
@@ -188,18 +183,24 @@ template <class K, class... P> struct dls_simt_closure {
     std::tuple<P...> arguments;
 };
 
-template <class C, size_t... I>
-DLS_UNPROBED static void dls_simt_run_threads(const C *c, std::index_sequence<I...>)
+template <class K, class... P>
+DLS_UNPROBED static void dls_simt_run_threads(const K &kernel, const P &...arguments)
 {
     unsigned at = ~0u;
     while (dls_simt_next(&at))
-        c->kernel(std::get<I>(c->arguments)...);
+        kernel(arguments...);
+}
+
+template <class C, size_t... I>
+static void dls_simt_unpack(const C *c, std::index_sequence<I...>)
+{
+    dls_simt_run_threads(c->kernel, std::get<I>(c->arguments)...);
 }
 
 template <class K, class... P> static void dls_simt_span(void *closure)
 {
-    dls_simt_run_threads(static_cast<const dls_simt_closure<K, P...> *>(closure),
-                         std::index_sequence_for<P...>());
+    dls_simt_unpack(static_cast<const dls_simt_closure<K, P...> *>(closure),
+                    std::index_sequence_for<P...>());
 }
 
 template <class C> static void dls_simt_run(void *closure)
@@ -246,7 +247,7 @@ template <class A, class C> dls_simt_kernel(const char *, A, C) -> dls_simt_kern
         [&](auto zero) -> decltype(dls_simt_address(zero, __VA_ARGS__)) {         \
             return dls_simt_address(zero, __VA_ARGS__);                           \
         },                                                                        \
-        [=](const auto &...arguments) { __VA_ARGS__(arguments...); }              \
+        [=](const auto &...arguments) DLS_UNPROBED { __VA_ARGS__(arguments...); } \
     }
 
 template <class C, class... P> struct dls_simt_typed_launcher {
