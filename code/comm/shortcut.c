@@ -111,7 +111,7 @@ static int receive(play *p, int rank, const dls_move *m)
     return a.count == 0 || add_act(p->s, a) ? 1 : -1;
 }
 
-/* play all ranks */
+/* play the ranks of a shortcut */
 static int send_note(play *p, int rank, const dls_move *m)
 {
     int channel = rank * p->op->comm->world + m->peer, index = (int)p->count;
