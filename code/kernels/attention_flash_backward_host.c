@@ -27,6 +27,21 @@ static lanes lanes_of(const dls_attention_shape *s, int b, int h, int first)
     return l;
 }
 
+/* Keys to be taken together: all of a tile that all lanes see, else a few. */
+static int keys_together(const lanes *l, int j, int count)
+{
+    return j + count <= l->seen[0] ? count : least(count, VEC);
+}
+
+/* The first lane, in whole vectors, that must be looked at for keys from j on. */
+static int first_lane(const lanes *l, int j)
+{
+    int first = 0;
+    while (first + VEC < l->rows && l->seen[first + VEC - 1] <= j)
+        first += VEC;
+    return first;
+}
+
 /* x becomes `hidden` where a lane does not see key j0 + c. */
 static void hide_unseen(const lanes *l, acc (*x)[LANES], int j0, int count, acc hidden)
 {
@@ -79,7 +94,9 @@ static void prepare(prepared *t, const lanes *l, const backward *a)
     memset(t->dQt, 0, sizeof(acc) * LANES * t->width);
     for (int r = 0; r < LANES; r++) {
         acc sum = 0;
-        for (int d = 0; d < s->D && r < l->rows; d++)
+        const int D = r < l->rows ? s->D : 0;
+        #pragma omp simd reduction(+ : sum)
+        for (int d = 0; d < D; d++)
             sum += t->dO[r * t->width + d] * widen(a->out[r * s->o_row + d]);
         t->delta[r] = sum;
         t->lse[r] = r < l->rows ? a->lse[r] : -INFINITY;
@@ -116,26 +133,30 @@ static void differentiate_softmax(prepared *t, const lanes *l, int j0, int count
         drop_lanes(l, p, j0, count);
 }
 
-static void walk_back(prepared *t, const lanes *l, const backward *a, int j0)
+/* The keys j0 .. j0 + count - 1, which no lane before `first` sees. */
+static void walk_back(prepared *t, const lanes *l, const backward *a, int j0, int count,
+                      int first)
 {
     const dls_attention_shape *s = l->s;
-    const int D = s->D, W = t->width, count = least(l->last - j0, KEYS);
+    const int D = s->D, W = t->width, N = LANES - first, padded = round_up(count, 4);
     acc rows[KEYS * MOST] __attribute__((aligned(64)));
     acc sums[KEYS * MOST] __attribute__((aligned(64)));
-    acc P[KEYS][LANES] __attribute__((aligned(64))) = {{0}};
-    acc dS[KEYS][LANES] __attribute__((aligned(64))) = {{0}};
-    copy_rows(rows, W, a->v + j0 * s->v_row, s->v_row, count, D, KEYS);
-    add_products(dS[0], LANES, rows, W, 1, t->dOt[0], LANES, count, LANES, D);
-    copy_rows(rows, W, a->k + j0 * s->k_row, s->k_row, count, D, KEYS);
-    add_products(P[0], LANES, rows, W, 1, t->Qt[0], LANES, count, LANES, D);
+    acc P[KEYS][LANES] __attribute__((aligned(64)));
+    acc dS[KEYS][LANES] __attribute__((aligned(64)));
+    memset(P, 0, sizeof P[0] * padded);
+    memset(dS, 0, sizeof dS[0] * padded);
+    copy_rows(rows, W, a->v + j0 * s->v_row, s->v_row, count, D, padded);
+    add_products(dS[0] + first, LANES, rows, W, 1, t->dOt[0] + first, LANES, count, N, D);
+    copy_rows(rows, W, a->k + j0 * s->k_row, s->k_row, count, D, padded);
+    add_products(P[0] + first, LANES, rows, W, 1, t->Qt[0] + first, LANES, count, N, D);
     differentiate_softmax(t, l, j0, count, P, dS);
-    add_products(t->dQt[0], LANES, rows, 1, W, dS[0], LANES, D, LANES, count);
+    add_products(t->dQt[0] + first, LANES, rows, 1, W, dS[0] + first, LANES, D, N, count);
     /* add to the sums of keys and values */
-    memset(sums, 0, sizeof(acc) * KEYS * W);
-    add_products(sums, W, dS[0], LANES, 1, t->Q, W, count, W, LANES);
+    memset(sums, 0, sizeof(acc) * padded * W);
+    add_products(sums, W, dS[0] + first, LANES, 1, t->Q + first * W, W, count, W, N);
     add_rows(a->dk + j0 * a->dk_row, a->dk_row, sums, W, count, D, (acc)s->scale);
-    memset(sums, 0, sizeof(acc) * KEYS * W);
-    add_products(sums, W, P[0], LANES, 1, t->dO, W, count, W, LANES);
+    memset(sums, 0, sizeof(acc) * padded * W);
+    add_products(sums, W, P[0] + first, LANES, 1, t->dO + first * W, W, count, W, N);
     add_rows(a->dv + j0 * a->dv_row, a->dv_row, sums, W, count, D, 1);
 }
 
@@ -156,8 +177,10 @@ static void walk_back_head(const dls_attention_shape *s, int b, int h, backward 
         now.out += o + first * s->o_row;
         now.lse += lse + first;
         prepare(&t, &l, &now);
-        for (int j0 = 0; j0 < l.last; j0 += KEYS)
-            walk_back(&t, &l, &now, j0);
+        for (int j0 = 0, count; j0 < l.last; j0 += count) {
+            count = keys_together(&l, j0, least(l.last - j0, KEYS));
+            walk_back(&t, &l, &now, j0, count, first_lane(&l, j0));
+        }
         /* store the gradient of queries */
         acc factor[LANES];
         for (int r = 0; r < LANES; r++)

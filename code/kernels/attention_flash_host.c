@@ -26,6 +26,21 @@ static lanes lanes_of(const dls_attention_shape *s, int b, int h, int first)
     return l;
 }
 
+/* Keys to be taken together: all of a tile that all lanes see, else a few. */
+static int keys_together(const lanes *l, int j, int count)
+{
+    return j + count <= l->seen[0] ? count : least(count, VEC);
+}
+
+/* The first lane, in whole vectors, that must be looked at for keys from j on. */
+static int first_lane(const lanes *l, int j)
+{
+    int first = 0;
+    while (first + VEC < l->rows && l->seen[first + VEC - 1] <= j)
+        first += VEC;
+    return first;
+}
+
 /* x becomes `hidden` where a lane does not see key j0 + c. */
 static void hide_unseen(const lanes *l, acc (*x)[LANES], int j0, int count, acc hidden)
 {
@@ -94,7 +109,12 @@ static void attend(const lanes *l, real *out, acc *lse, const real *q, const rea
         const int count = least(l->last - j0, KEYS);
         copy_rows(rows, width, k + j0 * s->k_row, s->k_row, count, D, KEYS);
         memset(P, 0, sizeof(acc) * LANES * KEYS);
-        add_products(P[0], LANES, rows, width, 1, Qt[0], LANES, count, LANES, D);
+        for (int c = 0, n; c < count; c += n) {
+            const int from = first_lane(l, j0 + c);
+            n = keys_together(l, j0 + c, count - c);
+            add_products(P[c] + from, LANES, rows + c * width, width, 1, Qt[0] + from, LANES, n,
+                         LANES - from, D);
+        }
         hide_unseen(l, P, j0, count, -INFINITY);
         update_softmax(P, count, largest, total, factor);
         if (s->dropout > 0)
@@ -104,7 +124,12 @@ static void attend(const lanes *l, real *out, acc *lse, const real *q, const rea
             for (int r = 0; r < LANES; r++)
                 Ot[d][r] *= factor[r];
         copy_rows(rows, width, v + j0 * s->v_row, s->v_row, count, D, KEYS);
-        add_products(Ot[0], LANES, rows, 1, width, P[0], LANES, D, LANES, count);
+        for (int c = 0, n; c < count; c += n) {
+            const int from = first_lane(l, j0 + c);
+            n = keys_together(l, j0 + c, count - c);
+            add_products(Ot[0] + from, LANES, rows + c * width, 1, width, P[c] + from, LANES, D,
+                         LANES - from, n);
+        }
     }
     /* store the lanes */
     for (int r = 0; r < LANES; r++) {

@@ -80,7 +80,12 @@ static void add_products(acc *out, size_t out_row, const acc *a, size_t a_m, siz
         for (; n + WIDE * VEC <= N; n += WIDE * VEC)
             add_block(out + m * out_row + n, out_row, a + m * a_m, a_m, a_k, b + n, b_row,
                       K, WIDE);
-        for (; n < N; n += VEC)
+        if (N - n >= 2 * VEC) {
+            add_block(out + m * out_row + n, out_row, a + m * a_m, a_m, a_k, b + n, b_row,
+                      K, 2);
+            n += 2 * VEC;
+        }
+        if (n < N)
             add_block(out + m * out_row + n, out_row, a + m * a_m, a_m, a_k, b + n, b_row,
                       K, 1);
     }
@@ -101,22 +106,84 @@ static void copy_rows(acc *to, int width, const real *x, size_t x_row, int rows,
     }
 }
 
-/* to[d][r] = factor * x[r][d]; zero in lanes without a row. */
+/* The rows and columns of a square of registers change places. */
+static inline __attribute__((always_inline)) void turn_square(vec *r)
+{
+    typedef __typeof__(r[0] < r[0]) places;
+    #pragma GCC unroll 4
+    for (int half = VEC / 2; half > 0; half /= 2) {
+        places low, high;
+        for (int c = 0; c < VEC; c++) {
+            low[c] = c & half ? VEC + c - half : c;
+            high[c] = c & half ? VEC + c : c + half;
+        }
+        #pragma GCC unroll 16
+        for (int i = 0; i < VEC; i++)
+            if (!(i & half)) {
+                vec a = r[i], b = r[i + half];
+                r[i] = __builtin_shuffle(a, b, low);
+                r[i + half] = __builtin_shuffle(a, b, high);
+            }
+    }
+}
+
+/* VEC elements from `from` on, those from `count` on zero. */
+static inline vec load_some(const real *from, int count)
+{
+    acc x[VEC] __attribute__((aligned(VECTOR))) = {0};
+    if (count >= VEC)
+        #pragma omp simd
+        for (int i = 0; i < VEC; i++)
+            x[i] = widen(from[i]);
+    else
+        for (int i = 0; i < count; i++)
+            x[i] = widen(from[i]);
+    return *(const vec *)x;
+}
+
+/* to[d][r] = factor * x[r][d]; zero in lanes without a row. D is rounded up to VEC. */
 static void turn_rows(tile to, const real *x, size_t x_row, int rows, int D, acc factor)
 {
-    memset(to, 0, sizeof(acc) * LANES * D);
-    for (int r = 0; r < rows; r++)
-        for (int d = 0; d < D; d++)
-            to[d][r] = factor * widen(x[r * x_row + d]);
+    for (int r = 0; r < LANES; r += VEC)
+        for (int d = 0; d < D; d += VEC) {
+            vec square[VEC];
+            #pragma GCC unroll 16
+            for (int i = 0; i < VEC; i++)
+                square[i] = r + i < rows ? load_some(x + (r + i) * x_row + d, D - d)
+                                         : (vec){0};
+            turn_square(square);
+            #pragma GCC unroll 16
+            for (int i = 0; i < VEC; i++)
+                *(vec *)&to[d + i][r] = factor * square[i];
+        }
+}
+
+static inline void store_some(real *to, vec v, int count)
+{
+    if (count >= VEC)
+        #pragma omp simd
+        for (int i = 0; i < VEC; i++)
+            to[i] = narrow(v[i]);
+    else
+        for (int i = 0; i < count; i++)
+            to[i] = narrow(v[i]);
 }
 
 /* x[r][d] = to[d][r] * factor[r]. */
 static void turn_back(real *x, size_t x_row, tile from, const acc *factor, int rows,
                       int D)
 {
-    for (int r = 0; r < rows; r++)
-        for (int d = 0; d < D; d++)
-            x[r * x_row + d] = narrow(from[d][r] * factor[r]);
+    for (int r = 0; r < rows; r += VEC)
+        for (int d = 0; d < D; d += VEC) {
+            vec square[VEC], times;
+            memcpy(&times, factor + r, sizeof times);
+            #pragma GCC unroll 16
+            for (int i = 0; i < VEC; i++)
+                square[i] = *(const vec *)&from[d + i][r] * times;
+            turn_square(square);
+            for (int i = 0; i < VEC && r + i < rows; i++)
+                store_some(x + (r + i) * x_row + d, square[i], D - d);
+        }
 }
 
 static int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }

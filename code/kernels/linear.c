@@ -154,11 +154,11 @@ dls_status dls_linear_gelu_backward_input(dls_ctx *ctx, void *dpre, const void *
     return dls_gelu_backward(ctx, dpre, dpre, pre, (size_t)N * C);
 }
 
-dls_status dls_linear_backward_weight(dls_ctx *ctx, void *dweight, void *dbias,
-                                      const void *dout, const void *x, int N, int C,
-                                      int OC)
+dls_status dls_linear_backward_weight(dls_ctx *ctx, double keep, void *dweight,
+                                      void *dbias, const void *dout, const void *x, int N,
+                                      int C, int OC)
 {
-    DLS_TRY(dls_gemm_into(ctx, 1, 0, OC, C, N, 1, dout, x, 1, dweight,
+    DLS_TRY(dls_gemm_into(ctx, 1, 0, OC, C, N, 1, dout, x, keep, dweight,
                           dls_dtype_accumulator(ctx->dtype)));
     return dbias ? dls_bias_backward(ctx, dbias, dout, N, OC) : DLS_OK;
 }

@@ -53,9 +53,10 @@ dls_status dls_linear_gelu_backward_input(dls_ctx *ctx,
                                           const void *pre,     // (N, C)
                                           int N, int C, int OC);
 
-/* Adds dout^T x to dweight and the column sums of dout to dbias. */
-dls_status dls_linear_backward_weight(dls_ctx *ctx,
-                                      void *dweight,     // (OC, C) acc, added to
+/* dweight = keep * dweight + dout^T x; with keep 0 it is not read. The column sums of
+ * dout are added to dbias. */
+dls_status dls_linear_backward_weight(dls_ctx *ctx, double keep,
+                                      void *dweight,     // (OC, C) acc
                                       void *dbias,       // (OC) acc, added to, or NULL
                                       const void *dout,  // (N, OC)
                                       const void *x,     // (N, C)

@@ -103,6 +103,14 @@ void *dls_pass_grad(const dls_pass *p, int index)
     return p->params->items[index].grad;
 }
 
+double dls_pass_keep(const dls_pass *p, int index)
+{
+    dls_param *of = &p->params->items[index];
+    double keep = !of->unwritten;
+    of->unwritten = 0;
+    return keep;
+}
+
 /* report an addition */
 dls_status dls_pass_added(dls_pass *p, int index)
 {

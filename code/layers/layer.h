@@ -89,6 +89,10 @@ void *dls_pass_gradient(const dls_pass *p, size_t slot);
 void *dls_pass_value(const dls_pass *p, int index);
 void *dls_pass_grad(const dls_pass *p, int index);
 
+/* What a product is to keep of a gradient: 0 if it counts as zero, 1 otherwise. After the
+ * call it counts as written. */
+double dls_pass_keep(const dls_pass *p, int index);
+
 /* To be called by W for each parameter it has enqueued an addition to. */
 dls_status dls_pass_added(dls_pass *p, int index);
 

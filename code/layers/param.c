@@ -94,7 +94,49 @@ dls_status dls_params_zero_grads(dls_params *set, dls_ctx *ctx)
     size_t size = dls_dtype_size(dls_dtype_accumulator(set->dtype));
     if (set->frozen || set->unplaced)
         return DLS_OK;
+    for (int i = 0; i < set->n; i++)
+        set->items[i].unwritten = 0;
     DLS_CUDA(cudaMemsetAsync(set->grads, 0, set->elements * size, ctx->stream));
+    return DLS_OK;
+}
+
+/* renew the gradients */
+enum { LARGE = 1 << 19 };       // elements whose clearing costs more than a launch
+
+/* Clears the gradients of parameters from .. to - 1, which lie side by side. */
+static dls_status clear_grads(const dls_params *set, dls_ctx *ctx, int from, int to)
+{
+    size_t size = dls_dtype_size(dls_dtype_accumulator(set->dtype)), count = 0;
+    for (int i = from; i < to; i++)
+        count += set->items[i].count;
+    if (count > 0)
+        DLS_CUDA(cudaMemsetAsync(set->items[from].grad, 0, count * size, ctx->stream));
+    return DLS_OK;
+}
+
+dls_status dls_params_renew_grads(dls_params *set, dls_ctx *ctx)
+{
+    int from = 0;
+    if (set->frozen || set->unplaced)
+        return DLS_OK;
+    for (int i = 0; i < set->n; i++) {
+        dls_param *p = &set->items[i];
+        p->unwritten = p->overwritten && p->count >= LARGE;
+        if (!p->unwritten)
+            continue;
+        DLS_TRY(clear_grads(set, ctx, from, i));
+        from = i + 1;
+    }
+    return clear_grads(set, ctx, from, set->n);
+}
+
+dls_status dls_params_settle_grads(dls_params *set, dls_ctx *ctx)
+{
+    for (int i = 0; i < set->n; i++)
+        if (set->items[i].unwritten) {
+            set->items[i].unwritten = 0;
+            DLS_TRY(clear_grads(set, ctx, i, i + 1));
+        }
     return DLS_OK;
 }
 

@@ -41,6 +41,8 @@ typedef struct dls_param {
     int decay;                  /* 1: weight decay applies */
     unsigned sharded_axes;      /* bit a: cut along mesh axis a; 0: replicated */
     int uses;                   /* layers that add to its gradient; tied: 2 */
+    int overwritten;            /* 1: the first of them is a product */
+    int unwritten;              /* 1: the gradient counts as zero, whatever lies there */
     int unit;                   /* of the model: see dls_unit_hook */
     void *value, *grad;         /* device pointers into the flat buffers */
 } dls_param;
@@ -93,6 +95,13 @@ dls_status dls_params_put(dls_params *set, const void *host);
 
 /* Sets every gradient to zero, on the context's stream. */
 dls_status dls_params_zero_grads(dls_params *set, dls_ctx *ctx);
+
+/* The same before a backward pass, and cheaper: large gradients whose first addition is a
+   product are only marked, and that product overwrites what lies there. */
+dls_status dls_params_renew_grads(dls_params *set, dls_ctx *ctx);
+
+/* Clears what is still marked: behind a pass every gradient is what it counts as. */
+dls_status dls_params_settle_grads(dls_params *set, dls_ctx *ctx);
 
 /* A device buffer that a communicator may touch, entered under `purpose`. */
 dls_status dls_flat_buffer(void **p, size_t bytes, dls_memory_purpose purpose);

@@ -37,7 +37,8 @@ static dls_status linear_backward_weight(const dls_layer *l, dls_pass *p,
                                          const void *dy, const void *x)
 {
     void *dbias = l->bias < 0 ? NULL : dls_pass_grad(p, l->bias);
-    DLS_TRY(dls_linear_backward_weight(p->ctx, dls_pass_grad(p, l->weight), dbias, dy, x,
+    DLS_TRY(dls_linear_backward_weight(p->ctx, dls_pass_keep(p, l->weight),
+                                       dls_pass_grad(p, l->weight), dbias, dy, x,
                                        p->B * p->T, l->in, l->out));
     DLS_TRY(dls_pass_added(p, l->weight));
     return dbias ? dls_pass_added(p, l->bias) : DLS_OK;
@@ -60,7 +61,7 @@ dls_layer *dls_linear(dls_build *b, const char *name, int in, int out, int bias,
     l->ignores_x = 1;
     l->weight = dls_layer_param(b, name, "weight", (dls_param){
         .ndim = 2, .shape = {out, in}, .init = DLS_INIT_NORMAL, .init_scale = std,
-        .decay = 1});
+        .decay = 1, .overwritten = 1});
     if (bias)
         l->bias = dls_layer_param(b, name, "bias",
                                   (dls_param){.ndim = 1, .shape = {out}});
@@ -381,8 +382,8 @@ static dls_status head_backward_weight(const dls_layer *l, dls_pass *p,
 {
     (void)dy;
     DLS_TRY(dls_gemm_into(p->ctx, 1, 0, l->vocabulary, l->in, p->B * p->T,
-                          p->loss_scale, dls_pass_stash(p, l->slot[0]), x, 1,
-                          dls_pass_grad(p, l->weight),
+                          p->loss_scale, dls_pass_stash(p, l->slot[0]), x,
+                          dls_pass_keep(p, l->weight), dls_pass_grad(p, l->weight),
                           dls_dtype_accumulator(p->ctx->dtype)));
     return dls_pass_added(p, l->weight);
 }
@@ -406,6 +407,7 @@ dls_layer *dls_tied_head(dls_build *b, const dls_layer *embedding)
     l->weight = embedding->weight;
     l->vocabulary = embedding->vocabulary;
     b->params->items[l->weight].uses++;
+    b->params->items[l->weight].overwritten = 1; // the head comes first on the way back
     return l;
 }
 
@@ -418,6 +420,6 @@ dls_layer *dls_head(dls_build *b, const char *name, int channels, int vocabulary
     l->vocabulary = vocabulary;
     l->weight = dls_layer_param(b, name, "weight", (dls_param){
         .ndim = 2, .shape = {vocabulary, channels}, .init = DLS_INIT_NORMAL,
-        .init_scale = std, .decay = 1});
+        .init_scale = std, .decay = 1, .overwritten = 1});
     return l;
 }

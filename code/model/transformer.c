@@ -239,6 +239,8 @@ dls_status dls_transformer_backward(dls_transformer *t, double loss_scale,
     expect_additions(t, loss_scale, hook);
     dls_trace_range_push("backward");
     dls_status s = dls_layer_backward(t->top, &t->pass, NULL, NULL, NULL, NULL);
+    if (s == DLS_OK)
+        s = dls_params_settle_grads(&t->params, t->ctx);
     dls_trace_range_pop();
     return s;
 }
@@ -255,7 +257,8 @@ dls_status dls_transformer_backward_weight(dls_transformer *t,
                                            const dls_grad_hook *hook)
 {
     expect_additions(t, t->pass.loss_scale, hook);
-    return t->top->kind->backward_weight(t->top, &t->pass, NULL, NULL);
+    DLS_TRY(t->top->kind->backward_weight(t->top, &t->pass, NULL, NULL));
+    return dls_params_settle_grads(&t->params, t->ctx);
 }
 
 /* read the last logits */

@@ -67,7 +67,8 @@ dls_status dls_trainer_step(dls_trainer *t)
     int64_t step = t->step + 1;
     DLS_TRY(dls_meter_begin(&t->meter));
     DLS_TRY(load_step_windows(t));
-    DLS_TRY(dls_params_zero_grads(&t->model->params, &t->ctx));
+    DLS_TRY((t->rows > 0 ? dls_params_renew_grads : dls_params_zero_grads)(
+        &t->model->params, &t->ctx));
     for (int row = 0; row < t->rows; row += t->config->micro_batch)
         DLS_TRY(one_pass(t, row));
     if (t->rows == 0)

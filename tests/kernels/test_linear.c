@@ -107,7 +107,7 @@ static void check_weights(kcase *k, linear_case *a, const void *dout, const void
         a->db[i] = 1, a->db_e[i] = rounding(k, a->N + 2);
     void *dw = kcase_put_acc(k, a->dw, n), *db = kcase_put_acc(k, a->db, a->OC);
     refer_weights(k, a);
-    OK(dls_linear_backward_weight(&k->ctx, dw, db, dout, x, a->N, a->C, a->OC));
+    OK(dls_linear_backward_weight(&k->ctx, 1, dw, db, dout, x, a->N, a->C, a->OC));
     expect_near(kcase_get_acc(k, dw, n), a->dw, a->dw_e, n, "dweight");
     expect_near(kcase_get_acc(k, db, a->OC), a->db, a->db_e, a->OC, "dbias");
 }
@@ -188,7 +188,7 @@ KERNEL_TEST(linear_edges)
     OK(dls_linear_gelu_forward(&k->ctx, x, x, x, x, x, 0, 3, 8));
     OK(dls_linear_backward_input(&k->ctx, x, x, x, 0, 1, 1));
     OK(dls_linear_gelu_backward_input(&k->ctx, x, x, x, x, 0, 8, 1));
-    OK(dls_linear_backward_weight(&k->ctx, x, x, x, x, 0, 1, 1));
+    OK(dls_linear_backward_weight(&k->ctx, 1, x, x, x, x, 0, 1, 1));
     expect_within(kcase_get_acc(k, x, 1), one, 0, 1, "untouched");
     OK(dls_linear_gelu_forward(&k->ctx, y, kcase_space(k, 24), x, x,
                                kcase_put(k, bias, 8), 3, 0, 8));  // the empty sum

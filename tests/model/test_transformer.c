@@ -440,6 +440,57 @@ Test(model, rounding_is_what_the_stores_explain)
     }
 }
 
+/* test the renewed gradients */
+/* The gradients of two micro-batches, after what came before was NaN. */
+static float *gradients_after_nan(fixture *f, int renew)
+{
+    dls_params *set = &f->model->params;
+    size_t bytes = set->elements * sizeof(float);
+    float *grads = malloc(bytes);
+    cr_assert_eq(cudaMemset(set->grads, 0xFF, bytes), cudaSuccess);
+    cr_assert_eq(cudaDeviceSynchronize(), cudaSuccess);
+    OK((renew ? dls_params_renew_grads : dls_params_zero_grads)(set, &f->ctx));
+    for (int k = 0; k < 2; k++) {
+        OK(dls_transformer_forward(f->model, f->ids + k * T, f->ids + N + k * T, 1, T));
+        OK(dls_transformer_backward(f->model, 0.1, NULL));
+    }
+    OK(dls_ctx_sync(&f->ctx));
+    cudaMemcpy(grads, set->grads, bytes, cudaMemcpyDeviceToHost);
+    return grads;
+}
+
+static void check_renewal(int tied)
+{
+    fixture f;
+    dls_transformer_config c = dls_transformer_gpt2(1031, 6, 1, 2, 512);
+    c.hidden = 64;
+    c.tied_head = tied;
+    begin(&f, c, DLS_F32);
+    size_t n = f.model->params.elements, marked = 0;
+    float *cleared = gradients_after_nan(&f, 0), *renewed = gradients_after_nan(&f, 1);
+    for (size_t i = 0; i < n; i++)
+        cr_assert(cleared[i] == renewed[i], "tied %d, element %zu: %g, expected %g", tied,
+                  i, (double)renewed[i], (double)cleared[i]);
+    OK(dls_params_renew_grads(&f.model->params, &f.ctx));
+    for (int i = 0; i < f.model->params.n; i++)
+        marked += f.model->params.items[i].unwritten;
+    cr_assert_eq(marked, 2);
+    OK(dls_params_settle_grads(&f.model->params, &f.ctx));
+    OK(dls_ctx_sync(&f.ctx));
+    cudaMemcpy(renewed, f.model->params.grads, n * sizeof(float), cudaMemcpyDeviceToHost);
+    for (size_t i = 0; i < n; i++)
+        cr_assert(renewed[i] == 0, "tied %d, element %zu is left", tied, i);
+    free(cleared);
+    free(renewed);
+    end(&f);
+}
+
+Test(model, products_overwrite_renewed_gradients)
+{
+    check_renewal(1);
+    check_renewal(0);
+}
+
 /* test the order of the hook */
 typedef struct report { int order[64], n; } report;
 

@@ -144,7 +144,7 @@ static double train_step(trainee *t)
 {
     double start = now();
     OK(dls_transformer_forward(t->model, t->tokens, t->tokens + N, B, T));
-    OK(dls_params_zero_grads(&t->model->params, &t->ctx));
+    OK(dls_params_renew_grads(&t->model->params, &t->ctx));
     OK(dls_transformer_backward(t->model, 1.0 / N, NULL));
     OK(dls_optimizer_step(t->optimizer, 1e-4, ++t->step));
     OK(dls_ctx_sync(&t->ctx));
