@@ -117,8 +117,10 @@ NVFLAGS := -std=c++17 -O3 -g -lineinfo -Ibuild/src/code \
 LIB_C := $(filter-out $(HOST_C) build/src/code/vgpu/gpu_virtual% \
            build/src/code/vgpu/simt%,$(LIB_C)) \
          build/src/code/vgpu/gpu_cuda.c
-LIBS += -L$(CUDA_HOME)/lib64 -lcudart -lcublas -lcublasLt -lstdc++
-LIB_O := $(call object,$(LIB_C) $(LIB_CU))
+LIBS += -L$(CUDA_HOME)/lib64 -lcudart -lcublas -lcublasLt -lgomp -lstdc++
+# The optimizer may run on the CPU beside a real GPU, too.
+LIB_O := $(call object,$(LIB_C) $(LIB_CU)) $(filter %/adamw_host.c.16.o \
+           %/adamw_host.c.32.o %/adamw_host.c.64.o,$(HOST_O))
 $(B)/%.cu.o: build/src/%.cu
 	@mkdir -p $(@D)
 	@echo "  NVCC  $<"

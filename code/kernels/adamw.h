@@ -17,6 +17,12 @@ typedef struct dls_adamw_rates {
     double lr, epsilon, decay;
 } dls_adamw_rates;
 
+typedef struct dls_adamw_options {
+    double beta1, beta2, epsilon;
+    double weight_decay;  // lambda, for parameters with the decay flag
+    double clip;          // largest gradient norm; 0: no clipping
+} dls_adamw_options;
+
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -5,17 +5,12 @@
  */
 #ifndef DLS_TRAIN_OPTIMIZER_H
 #define DLS_TRAIN_OPTIMIZER_H
+#include "kernels/adamw.h"
 #include "layers/param.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
 /* define the optimizer */
-typedef struct dls_adamw_options {
-    double beta1, beta2, epsilon;
-    double weight_decay;        /* lambda, for parameters with the decay flag */
-    double clip;                /* largest gradient norm; 0: no clipping */
-} dls_adamw_options;
-
 /* AdamW over the flat buffers of a parameter set. */
 typedef struct dls_optimizer {
     dls_ctx *ctx;

@@ -45,7 +45,7 @@ static dls_status make_model(side *s, const layout_proof *p, int unplaced)
     if (p->exact)
         return exact_model_create(&s->model, &s->ctx, unplaced, p->micro);
     if (p->llama)
-        c = dls_transformer_llama(13, 6, 3, 2, 1, 10, 14);
+        c = dls_transformer_llama(13, 6, 3, 2, 1, 12, 14);
     c.tied_head = !p->untied;
     c.unplaced = unplaced;
     return dls_transformer_create(&s->model, &s->ctx, &c, p->micro, c.context);
@@ -130,7 +130,7 @@ static dls_status fetch(double *to, const void *from, size_t first, size_t count
 {
     size_t size = dls_dtype_size(dtype);
     DLS_CUDA(cudaMemcpy(to, (const char *)from + first * size, count * size,
-                        cudaMemcpyDeviceToHost));
+                        cudaMemcpyDefault));
     return DLS_OK;
 }
 

@@ -25,8 +25,8 @@ int layout_pass_rows(const layout_rows *r, int i);
 dls_status layout_pass(const layout_rows *r, int i, const dls_grad_hook *hook);
 
 /* define a layout */
-/* A piece of the state: elements first ... first + count - 1 of the flat model, device,
- * of the accumulator type: the gradients of the whole batch, before clipping, and the
+/* A piece of the state: elements first ... first + count - 1 of the flat model, device or
+ * host, of the accumulator type: the gradients of the whole batch, before clipping, and the
  * updated parameters. Either may be NULL: not held in this piece. */
 typedef dls_status layout_see(void *to, size_t first, size_t count, const void *grads,
                               const void *values);

@@ -1,0 +1,301 @@
+/* code/parallel/data/fsdp.c: from chapters/04-data-parallelism-fsdp.md. Edit the chapter, or edit here and run "make untangle". */
+/* Units on the move: values gathered before they are used, gradients scattered when they
+ * are complete. Every function enqueues; none waits. */
+#include <string.h>
+
+#include "kernels/convert.h"
+#include "kernels/elementwise.h"
+#include "parallel/data/zero_private.h"
+#include "vgpu/gpu.h"
+
+/* point a unit */
+void zero_point_values(dls_zero *z, int u, char *at)
+{
+    const dls_shard_unit *unit = &z->units[u];
+    size_t size = dls_dtype_size(z->ctx->dtype);
+    for (int i = 0; i < unit->params; i++) {
+        dls_param *p = &z->params->items[unit->param + i];
+        p->value = at + (p->offset - unit->first) * size;
+    }
+}
+
+void zero_point_grads(dls_zero *z, int u, char *at)
+{
+    const dls_shard_unit *unit = &z->units[u];
+    size_t size = dls_dtype_size(z->wide);
+    for (int i = 0; i < unit->params; i++) {
+        dls_param *p = &z->params->items[unit->param + i];
+        p->grad = at + (p->offset - unit->first) * size;
+    }
+}
+
+/* order two streams */
+dls_status zero_let(dls_zero *z, cudaStream_t waiter, cudaStream_t other)
+{
+    DLS_CUDA(cudaEventRecord(z->ready, other));
+    DLS_CUDA(cudaStreamWaitEvent(waiter, z->ready, 0));
+    return DLS_OK;
+}
+
+/* choose a buffer */
+static int own_buffer(const zero_pool *p, int u)
+{
+    for (int i = 0; i < p->n; i++)
+        if (p->items[i].owner == u)
+            return i;
+    return -1;
+}
+
+static int free_buffer(const zero_pool *p, int u)
+{
+    int own = own_buffer(p, u);
+    for (int i = 0; own < 0 && i < p->n; i++)
+        if (p->items[i].owner < 0 && p->items[i].unit < 0)
+            return i;
+    return own;
+}
+
+static int next_buffer(zero_pool *p, int u)
+{
+    int own = own_buffer(p, u);
+    while (own < 0) {
+        int i = p->next;
+        p->next = (p->next + 1) % p->n;
+        if (p->items[i].owner < 0)
+            return i;
+    }
+    return own;
+}
+
+/* gather a unit */
+static dls_status gather(dls_zero *z, int u)
+{
+    const dls_shard_unit *unit = &z->units[u];
+    zero_unit_state *s = &z->states[u];
+    int b = free_buffer(&z->value_pool, u);
+    if (b < 0)
+        return DLS_FAIL(DLS_ERR_STATE, "unit %d is used while no buffer is free: the "
+                        "units before it were not left", u);
+    zero_buffer *buffer = &z->value_pool.items[b];
+    DLS_CUDA(cudaStreamWaitEvent(z->stream, buffer->free, 0));
+    DLS_TRY(dls_comm_all_gather(z->shard, zero_value_slice(z, u), buffer->memory,
+                                unit->slice, z->ctx->dtype, z->stream));
+    DLS_CUDA(cudaEventRecord(s->arrived, z->stream));
+    zero_point_values(z, u, buffer->memory);
+    buffer->unit = u;
+    s->values = b;
+    s->waited = 0;
+    return DLS_OK;
+}
+
+static int is_away(const dls_zero *z, int u)
+{
+    return z->o.stage == 3 && z->units[u].params > 0 && z->states[u].values < 0;
+}
+
+static dls_status prefetch(dls_zero *z, int u, int direction)
+{
+    for (int k = 1; k <= z->o.prefetch; k++) {
+        int next = u + k * direction;
+        if (next < 0 || next >= z->nunits)
+            return DLS_OK;
+        if (is_away(z, next) && free_buffer(&z->value_pool, next) < 0)
+            return DLS_OK;
+        if (is_away(z, next))
+            DLS_TRY(gather(z, next));
+    }
+    return DLS_OK;
+}
+
+static dls_status bring(dls_zero *z, int u, int direction)
+{
+    zero_unit_state *s = &z->states[u];
+    if (is_away(z, u))
+        DLS_TRY(gather(z, u));
+    if (!s->waited)
+        DLS_CUDA(cudaStreamWaitEvent(z->ctx->stream, s->arrived, 0));
+    s->waited = 1;
+    return prefetch(z, u, direction);
+}
+
+/* release a unit */
+dls_status zero_release(dls_zero *z, int u)
+{
+    zero_unit_state *s = &z->states[u];
+    if (s->values < 0)
+        return DLS_OK;
+    zero_buffer *buffer = &z->value_pool.items[s->values];
+    if (!s->waited)
+        DLS_CUDA(cudaStreamWaitEvent(z->ctx->stream, s->arrived, 0));
+    DLS_CUDA(cudaEventRecord(buffer->free, z->ctx->stream));
+    buffer->unit = -1;
+    s->values = -1;
+    s->waited = 1;
+    return DLS_OK;
+}
+
+/* open a gradient */
+static dls_status open_one(dls_zero *z, int u)
+{
+    const dls_shard_unit *unit = &z->units[u];
+    zero_unit_state *s = &z->states[u];
+    if (unit->params == 0 || s->grads >= 0)
+        return DLS_OK;
+    s->grads = next_buffer(&z->grad_pool, u);
+    zero_buffer *buffer = &z->grad_pool.items[s->grads];
+    size_t bytes = (size_t)z->ways * unit->slice * dls_dtype_size(z->wide);
+    DLS_CUDA(cudaStreamWaitEvent(z->ctx->stream, buffer->free, 0));
+    DLS_CUDA(cudaMemsetAsync(buffer->memory, 0, bytes, z->ctx->stream));
+    zero_point_grads(z, u, buffer->memory);
+    return DLS_OK;
+}
+
+static dls_status open_gradients(dls_zero *z, int u)
+{
+    if (z->direct)
+        return DLS_OK;
+    for (int h = 0; !z->open && h < z->nunits; h++)
+        if (z->units[h].held)
+            DLS_TRY(open_one(z, h));
+    z->open = 1;
+    return open_one(z, u);
+}
+
+/* scatter a gradient */
+static dls_ctx on_stream(const dls_zero *z, dls_dtype dtype)
+{
+    dls_ctx c = *z->ctx;
+    c.stream = z->stream;
+    c.dtype = dtype;
+    return c;
+}
+
+/* This copy's sum of `whole` (ways * slice); the slice of it is in its place there. */
+static dls_status reduce_in_copy(dls_zero *z, int u, char *whole, dls_dtype dtype)
+{
+    size_t slice = z->units[u].slice;
+    if (z->ways == 1)
+        return DLS_OK;
+    return dls_comm_reduce_scatter(
+        z->shard, whole, whole + (size_t)z->rank * slice * dls_dtype_size(dtype), slice,
+        dtype, DLS_SUM, z->stream);
+}
+
+/* The unit's gradient, made in a buffer, narrowed to *to, which is added to or set. */
+static dls_status narrow_gradient(dls_zero *z, int u, char *to, int add)
+{
+    dls_ctx c = on_stream(z, z->kept);
+    const zero_buffer *buffer = &z->grad_pool.items[z->states[u].grads];
+    return dls_to_narrow(&c, to, buffer->memory, (size_t)z->ways * z->units[u].slice, add);
+}
+
+static dls_status add_slice(dls_zero *z, int u)
+{
+    zero_buffer *buffer = &z->grad_pool.items[z->states[u].grads];
+    size_t slice = z->units[u].slice, mine = (size_t)z->rank * slice;
+    char *whole = z->wire ? z->wire : buffer->memory, *shard = zero_grad_slice(z, u);
+    dls_ctx c = on_stream(z, z->kept);
+    if (z->wire)
+        DLS_TRY(narrow_gradient(z, u, z->wire, 0));
+    DLS_TRY(reduce_in_copy(z, u, whole, z->kept));
+    return dls_add(&c, shard, shard, whole + mine * dls_dtype_size(z->kept), slice);
+}
+
+static dls_status keep_whole(dls_zero *z, int u)
+{
+    char *whole = zero_grad_slice(z, u)
+        - (size_t)z->rank * z->units[u].slice * dls_dtype_size(z->kept);
+    if (!z->direct)
+        DLS_TRY(narrow_gradient(z, u, whole, 1));
+    return z->last ? reduce_in_copy(z, u, whole, z->kept) : DLS_OK;
+}
+
+static dls_status complete(dls_zero *z, int u)
+{
+    zero_unit_state *s = &z->states[u];
+    DLS_TRY(zero_let(z, z->stream, z->ctx->stream));
+    DLS_TRY(z->o.stage >= 2 ? add_slice(z, u) : keep_whole(z, u));
+    if (s->grads >= 0)
+        DLS_CUDA(cudaEventRecord(z->grad_pool.items[s->grads].free, z->stream));
+    s->grads = -1;
+    if (!z->last)
+        return DLS_OK;
+    if (z->ncopies > 1)
+        DLS_TRY(dls_comm_all_reduce(z->copies, zero_grad_slice(z, u), z->units[u].slice,
+                                    z->kept, DLS_SUM, z->stream));
+    return z->off ? zero_offload_gradient(z, u) : DLS_OK;
+}
+
+/* answer the hooks */
+static dls_status before(void *self, int u, int backward)
+{
+    dls_zero *z = self;
+    if (u < 0 || u >= z->nunits)
+        return DLS_OK;          // a unit without parameters of its own, at the end
+    if (backward)
+        DLS_TRY(open_gradients(z, u));
+    return bring(z, u, backward ? -1 : 1);
+}
+
+/* Values are forgotten after each use, unless the unit will be used again. */
+static dls_status after(void *self, int u, int backward)
+{
+    dls_zero *z = self;
+    if (u < 0 || u >= z->nunits || z->units[u].held)
+        return DLS_OK;
+    return backward || !z->o.keep_forward ? zero_release(z, u) : DLS_OK;
+}
+
+static dls_status report(void *self, int param)
+{
+    dls_zero *z = self;
+    int u = param < 0 || param >= z->params->n ? -1 : z->params->items[param].unit;
+    if (u < 0)
+        return DLS_FAIL(DLS_ERR_INPUT, "gradient %d is ready: there are %d parameters",
+                        param, z->params->n);
+    if (z->states[u].missing == 0)
+        return DLS_FAIL(DLS_ERR_STATE, "the gradient of %s was reported twice in one pass",
+                        z->params->items[param].name);
+    return --z->states[u].missing == 0 ? complete(z, u) : DLS_OK;
+}
+
+void zero_make_hooks(dls_zero *z)
+{
+    z->unit_hook = (dls_unit_hook){z, before, after};
+    z->grad_hook = (dls_grad_hook){z, report};
+}
+
+const dls_unit_hook *dls_zero_units(const dls_zero *z)
+{
+    return &z->unit_hook;
+}
+
+const dls_grad_hook *dls_zero_hook(const dls_zero *z)
+{
+    return &z->grad_hook;
+}
+
+dls_status dls_zero_begin_pass(dls_zero *z, int last)
+{
+    z->last = last;
+    z->open = 0;
+    for (int u = 0; u < z->nunits; u++)
+        z->states[u].missing = z->units[u].params;
+    return DLS_OK;
+}
+
+/* run a pass without rows */
+dls_status dls_zero_idle_pass(dls_zero *z)
+{
+    for (int u = 0; u < z->nunits; u++) {
+        DLS_TRY(before(z, u, 0));
+        DLS_TRY(after(z, u, 0));
+    }
+    for (int u = z->nunits - 1; u >= 0; u--) {
+        DLS_TRY(before(z, u, 1));
+        for (int i = 0; i < z->units[u].params; i++)
+            DLS_TRY(report(z, z->units[u].param + i));
+        DLS_TRY(after(z, u, 1));
+    }
+    return DLS_OK;
+}

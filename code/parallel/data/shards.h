@@ -1,0 +1,38 @@
+/* code/parallel/data/shards.h: from chapters/04-data-parallelism-zero.md. Edit the chapter, or edit here and run "make untangle". */
+/* Which rank owns which elements of a model: a pure function of the parameters.
+ *
+ *   unit u      | slice 0 | slice 1 | ... | slice N-1 .|   N slices, the last ones padded
+ *   rank r's shard   | slice r of unit 0 | slice r of unit 1 | ... |                     */
+#ifndef DLS_PARALLEL_DATA_SHARDS_H
+#define DLS_PARALLEL_DATA_SHARDS_H
+
+#include "layers/param.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* declare the shards */
+typedef struct dls_shard_unit {
+    int param, params;   // parameters param ... param + params - 1
+    size_t first, count; // elements of the flat model
+    size_t slice;        // elements of each rank: count / ways, rounded up
+    size_t at;           // of the slice in a rank's shard; ways * at in a padded model
+    int held;            // 1: another unit reads one of its parameters (tied weights)
+} dls_shard_unit;
+
+/* Fills units (room for n) by the parameters' unit numbers. DLS_ERR_INPUT: no parameters,
+ * or units that are not stretches in ascending order. */
+dls_status dls_shard_plan(const dls_param *params, int n, int ways,
+                          dls_shard_unit *units, int *count);
+
+/* The elements of one rank's shard, padding included. */
+size_t dls_shard_elements(const dls_shard_unit *units, int count);
+
+/* The slice of a rank as elements of the flat model, without padding. */
+void dls_shard_slice(const dls_shard_unit *u, int rank, size_t *first, size_t *count);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,402 @@
+/* code/parallel/data/zero.c: from chapters/04-data-parallelism-zero.md. Edit the chapter, or edit here and run "make untangle". */
+/* Making and measuring what a rank holds. Moving it: fsdp.c; updating it: zero_step.c. */
+#include "parallel/data/zero.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "parallel/data/zero_private.h"
+#include "vgpu/gpu.h"
+
+/* check the options of zero */
+/* Fills in what follows from the rest: a copy for each rank is stage 0, and back. */
+static dls_status check_options(dls_zero_options *o, dls_dtype dtype, int world)
+{
+    if (o->stage < 0 || o->stage > 3)
+        return DLS_FAIL(DLS_ERR_INPUT, "stage %d of ZeRO: expected 0 to 3", o->stage);
+    if (o->stage == 0)
+        o->shard_size = 1;
+    if (o->shard_size == 0)
+        o->shard_size = world;
+    if (o->shard_size < 1 || world % o->shard_size)
+        return DLS_FAIL(DLS_ERR_INPUT, "shard_size %d: expected a divisor of the %d ranks",
+                        o->shard_size, world);
+    if (o->prefetch < 0)
+        return DLS_FAIL(DLS_ERR_INPUT, "prefetch %d: expected 0 or more", o->prefetch);
+    if (o->narrow_gradients && dtype != DLS_BF16)
+        return DLS_FAIL(DLS_ERR_INPUT, "narrow_gradients: expected a model in bf16, not %s",
+                        dls_dtype_name(dtype));
+    if (o->shard_size == 1)
+        o->stage = 0;
+    return DLS_OK;
+}
+
+/* count the buffers */
+typedef struct pool_shape {
+    int shared;         // buffers for any unit
+    size_t largest;     // elements of the largest unit that shares, padded
+    size_t own;         // elements of all units with a buffer of their own
+} pool_shape;
+
+static int has_own(const dls_shard_unit *u, int all)
+{
+    return u->params > 0 && (u->held || all);
+}
+
+static pool_shape shape_of(const dls_shard_unit *units, int n, int ways, int all, int most)
+{
+    pool_shape p = {0};
+    for (int i = 0; i < n; i++) {
+        size_t whole = (size_t)ways * units[i].slice;
+        if (has_own(&units[i], all))
+            p.own += whole;
+        else
+            p.shared++;
+        if (!has_own(&units[i], all) && whole > p.largest)
+            p.largest = whole;
+    }
+    p.shared = p.shared < most ? p.shared : most;
+    return p;
+}
+
+static pool_shape value_pool(const dls_zero_options *o, const dls_shard_unit *units, int n)
+{
+    return o->stage < 3 ? (pool_shape){0}
+        : shape_of(units, n, o->shard_size, o->keep_forward, o->prefetch + 1);
+}
+
+static int is_direct(const dls_zero_options *o)
+{
+    return o->stage < 2 && !o->narrow_gradients;
+}
+
+static pool_shape grad_pool(const dls_zero_options *o, const dls_shard_unit *units, int n)
+{
+    return is_direct(o) ? (pool_shape){0} : shape_of(units, n, o->shard_size, 0, 2);
+}
+
+/* predict the memory of zero */
+static size_t pool_elements(pool_shape p)
+{
+    return p.own + (size_t)p.shared * p.largest;
+}
+
+static size_t wire_elements(const dls_zero_options *o, const dls_shard_unit *units, int n)
+{
+    size_t most = 0;
+    for (int i = 0; i < n; i++)
+        most = units[i].slice > most ? units[i].slice : most;
+    return o->stage >= 2 && o->narrow_gradients ? most * (size_t)o->shard_size : 0;
+}
+
+static double sent(const dls_zero_options *o, size_t shard, size_t value, size_t grad,
+                   int world)
+{
+    double ways = o->shard_size, copies = world / ways;
+    double gathers = o->stage == 3 ? 2 : o->stage > 0 ? 1 : 0;
+    double scatter = (ways - 1) * (double)shard;
+    return gathers * scatter * (double)value + scatter * (double)grad
+        + 2 * (copies - 1) / copies * (double)shard * (double)grad;
+}
+
+static dls_status predict(const dls_shard_unit *units, int n, dls_dtype dtype, int world,
+                          const dls_zero_options *o, dls_zero_sizes *out)
+{
+    size_t shard = dls_shard_elements(units, n), whole = (size_t)o->shard_size * shard;
+    size_t value = dls_dtype_size(dtype);
+    size_t wide = dls_dtype_size(dls_dtype_accumulator(dtype));
+    size_t grad = o->narrow_gradients ? value : wide;
+    size_t state = (wide == value ? 2 : 3) * shard * wide;
+    *out = (dls_zero_sizes){
+        .parameters = (o->stage == 3 ? shard : whole) * value,
+        .gradients = (o->stage >= 2 ? shard : whole) * grad,
+        .optimizer = (o->offload ? 0 : state) + 3 * sizeof(double),
+        .buffers = pool_elements(value_pool(o, units, n)) * value
+            + pool_elements(grad_pool(o, units, n)) * wide
+            + wire_elements(o, units, n) * grad,
+        .host = o->offload ? state + shard * (grad + value) : 0,
+        .sent_bytes = sent(o, shard, value, grad, world)};
+    return DLS_OK;
+}
+
+dls_status dls_zero_predict(const dls_param *params, int n, dls_dtype dtype, int world,
+                            const dls_zero_options *options, dls_zero_sizes *out)
+{
+    dls_zero_options o = *options;
+    int count;
+    DLS_TRY(check_options(&o, dtype, world));
+    dls_shard_unit *units = calloc((size_t)n + 1, sizeof *units);
+    if (!units)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory to plan %d units", n);
+    dls_status s = dls_shard_plan(params, n, o.shard_size, units, &count);
+    if (s == DLS_OK)
+        s = predict(units, count, dtype, world, &o, out);
+    free(units);
+    return s;
+}
+
+/* agree on the slices */
+static uint64_t plan_hash(const dls_zero *z)
+{
+    uint64_t parts[10] = {(uint64_t)z->o.stage, (uint64_t)z->ways, (uint64_t)z->kept,
+                          (uint64_t)z->o.prefetch, (uint64_t)z->o.keep_forward,
+                          (uint64_t)z->ctx->dtype, (uint64_t)z->o.offload};
+    for (int i = 0; i < z->params->n; i++) {
+        const dls_param *p = &z->params->items[i];
+        parts[7] = dls_hash64(p->name, strlen(p->name));
+        parts[8] = p->offset * 131 + (uint64_t)p->unit;
+        parts[9] = dls_hash64(parts, sizeof parts);
+    }
+    return parts[9];
+}
+
+static dls_status agree(const dls_zero *z)
+{
+    typedef struct summary { uint64_t hash, stage, ways, params, elements; } summary;
+    summary mine = {plan_hash(z), (uint64_t)z->o.stage, (uint64_t)z->ways,
+                    (uint64_t)z->params->n, z->params->elements};
+    int world = dls_comm_size(z->world);
+    summary all[world];
+    DLS_TRY(dls_comm_all_gather_host(z->world, &mine, sizeof mine, all));
+    for (int r = 1; r < world; r++)
+        if (all[r].hash != all[0].hash)
+            return DLS_FAIL(DLS_ERR_COMM, "the ranks cut the model differently: rank 0 is "
+                            "in stage %d over %d ranks with %d parameters (%d elements), "
+                            "rank %d in stage %d over %d with %d (%d), or other settings",
+                            (int)all[0].stage, (int)all[0].ways, (int)all[0].params,
+                            (int)all[0].elements, r, (int)all[r].stage, (int)all[r].ways,
+                            (int)all[r].params, (int)all[r].elements);
+    return DLS_OK;
+}
+
+/* form the groups */
+static dls_status form_groups(dls_zero *z)
+{
+    int me = dls_comm_rank(z->world), world = dls_comm_size(z->world);
+    z->ways = z->o.shard_size;
+    z->ncopies = world / z->ways;
+    z->rank = me % z->ways;
+    z->copy = me / z->ways;
+    z->shard = z->ncopies == 1 ? z->world : NULL;
+    z->copies = z->ways == 1 ? z->world : NULL;
+    if (z->ways == 1 || z->ncopies == 1)
+        return DLS_OK;
+    DLS_TRY(dls_comm_split(z->world, z->copy, z->rank, &z->shard));
+    return dls_comm_split(z->world, z->rank, z->copy, &z->copies);
+}
+
+/* take the pools */
+static dls_status take_buffer(zero_pool *p, size_t bytes, int owner)
+{
+    zero_buffer *b = &p->items[p->n++];
+    *b = (zero_buffer){.unit = -1, .owner = owner};
+    DLS_CUDA(cudaEventCreateWithFlags(&b->free, cudaEventDisableTiming));
+    return dls_flat_buffer((void **)&b->memory, bytes ? bytes : 1, DLS_MEM_COMMUNICATION);
+}
+
+static dls_status take_pool(dls_zero *z, zero_pool *p, pool_shape shape, int all,
+                            size_t size)
+{
+    p->items = calloc((size_t)(z->nunits + shape.shared) + 1, sizeof *p->items);
+    if (!p->items)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a list of buffers");
+    for (int i = 0; i < shape.shared; i++)
+        DLS_TRY(take_buffer(p, shape.largest * size, -1));
+    for (int u = 0; u < z->nunits; u++)
+        if (shape.own > 0 && has_own(&z->units[u], all))
+            DLS_TRY(take_buffer(p, (size_t)z->ways * z->units[u].slice * size, u));
+    return DLS_OK;
+}
+
+static dls_status take_pools(dls_zero *z)
+{
+    size_t wire = wire_elements(&z->o, z->units, z->nunits);
+    DLS_TRY(take_pool(z, &z->value_pool, value_pool(&z->o, z->units, z->nunits),
+                      z->o.keep_forward, dls_dtype_size(z->ctx->dtype)));
+    DLS_TRY(take_pool(z, &z->grad_pool, grad_pool(&z->o, z->units, z->nunits), 0,
+                      dls_dtype_size(z->wide)));
+    return wire == 0 ? DLS_OK
+        : dls_flat_buffer((void **)&z->wire, wire * dls_dtype_size(z->kept),
+                          DLS_MEM_COMMUNICATION);
+}
+
+/* take the memory of zero */
+static dls_status take_cleared(dls_zero *z, void **p, size_t bytes,
+                               dls_memory_purpose purpose)
+{
+    DLS_TRY(dls_flat_buffer(p, bytes, purpose));
+    DLS_CUDA(cudaMemsetAsync(*p, 0, bytes, z->ctx->stream));
+    return DLS_OK;
+}
+
+static dls_status take_optimizer(dls_zero *z)
+{
+    size_t bytes = z->elements * dls_dtype_size(z->wide);
+    DLS_TRY(take_cleared(z, (void **)&z->scalars, 3 * sizeof(double),
+                         DLS_MEM_OPTIMIZER));
+    if (z->o.offload)
+        return zero_offload_create(z);
+    if (z->wide != z->ctx->dtype)
+        DLS_TRY(take_cleared(z, &z->master, bytes, DLS_MEM_OPTIMIZER));
+    DLS_TRY(take_cleared(z, &z->m, bytes, DLS_MEM_OPTIMIZER));
+    return take_cleared(z, &z->v, bytes, DLS_MEM_OPTIMIZER);
+}
+
+static dls_status take_memory(dls_zero *z)
+{
+    size_t shard = z->elements, whole = (size_t)z->ways * shard;
+    DLS_TRY(take_cleared(z, (void **)&z->values, (z->o.stage == 3 ? shard : whole)
+                         * dls_dtype_size(z->ctx->dtype), DLS_MEM_PARAMETERS));
+    DLS_TRY(take_cleared(z, (void **)&z->grads, (z->o.stage >= 2 ? shard : whole)
+                         * dls_dtype_size(z->kept), DLS_MEM_GRADIENTS));
+    DLS_TRY(take_pools(z));
+    return take_optimizer(z);
+}
+
+/* find the slice of a rank */
+static char *in_whole(const dls_zero *z, char *base, int u, int rank, dls_dtype dtype)
+{
+    size_t at = (size_t)z->ways * z->units[u].at + (size_t)rank * z->units[u].slice;
+    return base + at * dls_dtype_size(dtype);
+}
+
+char *zero_whole_values(const dls_zero *z, int u)
+{
+    return in_whole(z, z->values, u, 0, z->ctx->dtype);
+}
+
+char *zero_value_slice(const dls_zero *z, int u)
+{
+    return z->o.stage == 3 ? z->values + z->units[u].at * dls_dtype_size(z->ctx->dtype)
+                           : in_whole(z, z->values, u, z->rank, z->ctx->dtype);
+}
+
+char *zero_grad_slice(const dls_zero *z, int u)
+{
+    return z->o.stage >= 2 ? z->grads + z->units[u].at * dls_dtype_size(z->kept)
+                           : in_whole(z, z->grads, u, z->rank, z->kept);
+}
+
+/* free zero */
+static void free_pool(zero_pool *p)
+{
+    for (int i = 0; p->items && i < p->n; i++) {
+        dls_device_free(p->items[i].memory);
+        if (p->items[i].free)
+            cudaEventDestroy(p->items[i].free);
+    }
+    free(p->items);
+}
+
+static void free_events(dls_zero *z)
+{
+    for (int u = 0; z->states && u < z->nunits; u++)
+        if (z->states[u].arrived)
+            cudaEventDestroy(z->states[u].arrived);
+    if (z->ready)
+        cudaEventDestroy(z->ready);
+    if (z->done)
+        cudaEventDestroy(z->done);
+    if (z->stream)
+        cudaStreamDestroy(z->stream);
+}
+
+void dls_zero_destroy(dls_zero *z)
+{
+    if (!z)
+        return;
+    zero_offload_destroy(z);
+    free_events(z);
+    free_pool(&z->value_pool);
+    free_pool(&z->grad_pool);
+    void *memory[] = {z->values, z->grads, z->wire, z->scalars};
+    for (int i = 0; i < 4; i++)
+        dls_device_free(memory[i]);
+    if (!z->o.offload) {
+        dls_device_free(z->master);
+        dls_device_free(z->m);
+        dls_device_free(z->v);
+    }
+    if (z->shard != z->world)
+        dls_comm_destroy(z->shard);
+    if (z->copies != z->world)
+        dls_comm_destroy(z->copies);
+    free(z->units);
+    free(z->states);
+    free(z);
+}
+
+/* create zero */
+static dls_status make_events(dls_zero *z)
+{
+    unsigned untimed = cudaEventDisableTiming;
+    DLS_CUDA(cudaStreamCreateWithFlags(&z->stream, cudaStreamNonBlocking));
+    DLS_CUDA(dls_gpu_name_stream(z->stream, "shards"));
+    DLS_CUDA(cudaEventCreateWithFlags(&z->ready, untimed));
+    DLS_CUDA(cudaEventCreateWithFlags(&z->done, untimed));
+    for (int u = 0; u < z->nunits; u++)
+        DLS_CUDA(cudaEventCreateWithFlags(&z->states[u].arrived, untimed));
+    return DLS_OK;
+}
+
+static dls_status make_plan(dls_zero *z)
+{
+    size_t n = (size_t)z->params->n + 1;
+    z->units = calloc(n, sizeof *z->units);
+    z->states = calloc(n, sizeof *z->states);
+    if (!z->units || !z->states)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %zu units", n);
+    DLS_TRY(dls_shard_plan(z->params->items, z->params->n, z->ways, z->units,
+                           &z->nunits));
+    z->elements = dls_shard_elements(z->units, z->nunits);
+    for (int u = 0; u < z->nunits; u++)
+        z->states[u] = (zero_unit_state){.values = -1, .grads = -1, .waited = 1};
+    return DLS_OK;
+}
+
+static void point_at_whole(dls_zero *z)
+{
+    for (int u = 0; u < z->nunits; u++) {
+        if (z->o.stage < 3)
+            zero_point_values(z, u, zero_whole_values(z, u));
+        if (z->direct)
+            zero_point_grads(z, u, in_whole(z, z->grads, u, 0, z->kept));
+    }
+}
+
+static dls_status prepare(dls_zero *z)
+{
+    DLS_TRY(check_options(&z->o, z->ctx->dtype, dls_comm_size(z->world)));
+    if (!z->params->unplaced)
+        return DLS_FAIL(DLS_ERR_STATE, "the model has taken memory for its parameters; "
+                        "ZeRO needs one that is unplaced");
+    z->ways = z->o.shard_size;
+    z->wide = dls_dtype_accumulator(z->ctx->dtype);
+    z->kept = z->o.narrow_gradients ? z->ctx->dtype : z->wide;
+    z->direct = is_direct(&z->o);
+    DLS_TRY(make_plan(z));
+    DLS_TRY(agree(z));
+    DLS_TRY(form_groups(z));
+    DLS_TRY(make_events(z));
+    DLS_TRY(take_memory(z));
+    point_at_whole(z);
+    return dls_ctx_sync(z->ctx);
+}
+
+dls_status dls_zero_create(dls_zero **out, dls_ctx *ctx, dls_params *params,
+                           dls_comm *comm, const dls_zero_options *options)
+{
+    dls_zero *z = calloc(1, sizeof *z);
+    if (!z)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for sharding");
+    *z = (dls_zero){.ctx = ctx, .params = params, .world = comm, .o = *options};
+    dls_status s = prepare(z);
+    if (s != DLS_OK) {
+        dls_zero_destroy(z);
+        return s;
+    }
+    zero_make_hooks(z);
+    *out = z;
+    return DLS_OK;
+}

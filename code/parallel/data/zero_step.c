@@ -1,0 +1,147 @@
+/* code/parallel/data/zero_step.c: from chapters/04-data-parallelism-zero.md. Edit the chapter, or edit here and run "make untangle". */
+/* The end of a step: the norm, the update of the slices, the new values on their way. */
+#include "kernels/adamw.h"
+#include "kernels/convert.h"
+#include "kernels/reduce.h"
+#include "parallel/data/zero_private.h"
+#include "vgpu/gpu.h"
+#include "vgpu/trace.h"
+
+/* clear the gradients */
+dls_status dls_zero_begin(dls_zero *z)
+{
+    size_t n = (z->o.stage >= 2 ? 1 : (size_t)z->ways) * z->elements;
+    DLS_CUDA(cudaMemsetAsync(z->grads, 0, n * dls_dtype_size(z->kept), z->ctx->stream));
+    return zero_let(z, z->stream, z->ctx->stream);
+}
+
+/* compute the norm */
+static dls_status compute_norm(dls_zero *z)
+{
+    dls_ctx c = *z->ctx;
+    double *square_sum = z->scalars, *norm = z->scalars + 1, *coefficient = norm + 1;
+    c.dtype = z->kept;
+    DLS_CUDA(cudaMemsetAsync(square_sum, 0, sizeof *square_sum, c.stream));
+    for (int u = 0; u < z->nunits; u++)
+        DLS_TRY(dls_square_sum(&c, square_sum, zero_grad_slice(z, u),
+                               z->units[u].slice));
+    if (z->ways > 1)
+        DLS_TRY(dls_comm_all_reduce(z->shard, square_sum, 1, DLS_F64, DLS_SUM, c.stream));
+    return dls_clip_coefficient(&c, coefficient, norm, square_sum, z->o.adamw.clip);
+}
+
+const double *dls_zero_norm(const dls_zero *z)
+{
+    return z->scalars + 1;
+}
+
+/* walk over stretches */
+int zero_next_stretch(const dls_zero *z, int u, zero_stretch *s)
+{
+    const dls_shard_unit *unit = &z->units[u];
+    size_t first, count, from = s->at + s->count;
+    dls_shard_slice(unit, z->rank, &first, &count);
+    if (from >= count)
+        return 0;
+    size_t end = from;
+    for (int i = 0; i < unit->params; i++) {
+        const dls_param *p = &z->params->items[unit->param + i];
+        size_t stop = p->offset + p->count - first;
+        if (p->offset + p->count <= first + end)
+            continue;
+        if (end > from && p->decay != s->decay)
+            break;
+        s->decay = p->decay;
+        end = stop < count ? stop : count;
+        if (end == count)
+            break;
+    }
+    *s = (zero_stretch){from, end - from, s->decay};
+    return 1;
+}
+
+/* update a slice */
+static dls_status wide_gradient(dls_zero *z, int u, char **out)
+{
+    *out = zero_grad_slice(z, u);
+    if (z->kept == z->wide)
+        return DLS_OK;
+    int b = 0;          // shared ones come first
+    for (int i = 0; i < z->grad_pool.n; i++)
+        if (z->grad_pool.items[i].owner == u)
+            b = i;
+    const char *narrow = *out;
+    *out = z->grad_pool.items[b].memory;
+    return dls_to_wide(z->ctx, *out, narrow, z->units[u].slice);
+}
+
+static dls_status update_slice(dls_zero *z, int u, double lr, int64_t step)
+{
+    const dls_adamw_options *w = &z->o.adamw;
+    size_t size = dls_dtype_size(z->wide), narrow = dls_dtype_size(z->ctx->dtype);
+    char *values = zero_value_slice(z, u), *grads;
+    DLS_TRY(wide_gradient(z, u, &grads));
+    for (zero_stretch s = {0}; zero_next_stretch(z, u, &s);) {
+        size_t at = (z->units[u].at + s.at) * size;
+        DLS_TRY(dls_adamw(z->ctx, values + s.at * narrow,
+                          z->master ? (char *)z->master + at : NULL, grads + s.at * size,
+                          (char *)z->m + at, (char *)z->v + at, s.count, lr, w->beta1,
+                          w->beta2, w->epsilon, s.decay ? w->weight_decay : 0, step,
+                          z->scalars + 2));
+    }
+    return DLS_OK;
+}
+
+/* send the values */
+dls_status zero_send_values(dls_zero *z, int u)
+{
+    zero_unit_state *s = &z->states[u];
+    if (z->o.stage == 0 || z->o.stage == 3 || z->units[u].params == 0)
+        return DLS_OK;
+    DLS_TRY(dls_comm_all_gather(z->shard, zero_value_slice(z, u), zero_whole_values(z, u),
+                                z->units[u].slice, z->ctx->dtype, z->stream));
+    DLS_CUDA(cudaEventRecord(s->arrived, z->stream));
+    s->waited = 0;
+    return DLS_OK;
+}
+
+/* step */
+static dls_status finish_passes(dls_zero *z)
+{
+    for (int u = 0; u < z->nunits; u++)
+        if (z->states[u].missing > 0)
+            return DLS_FAIL(DLS_ERR_STATE, "%d of %d gradients of the unit of %s were not "
+                            "reported in this pass", z->states[u].missing,
+                            z->units[u].params, z->params->items[z->units[u].param].name);
+    for (int u = 0; u < z->nunits; u++)
+        DLS_TRY(zero_release(z, u));
+    return zero_let(z, z->ctx->stream, z->stream);
+}
+
+static dls_status update(dls_zero *z, double lr, int64_t step)
+{
+    DLS_TRY(compute_norm(z));
+    if (z->off)
+        return zero_offload_step(z, lr, step);
+    for (int u = 0; u < z->nunits; u++) {
+        DLS_TRY(update_slice(z, u, lr, step));
+        DLS_TRY(zero_let(z, z->stream, z->ctx->stream));
+        DLS_TRY(zero_send_values(z, u));
+    }
+    return DLS_OK;
+}
+
+dls_status dls_zero_step(dls_zero *z, double lr, int64_t step)
+{
+    DLS_TRY(finish_passes(z));
+    dls_trace_range_push("optimizer");
+    dls_status s = update(z, lr, step);
+    dls_trace_range_pop();
+    return s;
+}
+
+dls_status dls_zero_sync(dls_zero *z)
+{
+    DLS_TRY(zero_let(z, z->ctx->stream, z->stream));
+    return dls_ctx_sync(z->ctx);
+}
