@@ -1,0 +1,234 @@
+/* tests/parallel/test_zero_laws.c: from chapters/04-data-parallelism-zero-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* Memory to the byte, messages to the byte, time on the virtual clock. */
+#include "zero_layout.h"
+
+/* make a model to be weighed */
+typedef struct scale_case {
+    dls_dtype dtype;
+    dls_zero_options zero;
+    int tied, passes;
+    const char *cluster;
+} scale_case;
+
+typedef struct weighed {
+    dls_ctx ctx;
+    dls_transformer *model;
+    dls_zero *zero;
+    int *ids;
+    char *losses;
+    layout_rows rows;
+} weighed;
+
+/* Sizes of eights: every unit divides by 2, 4 and 8. */
+static dls_status open_weighed(weighed *w, const scale_case *c, dls_comm *comm)
+{
+    dls_transformer_config config = dls_transformer_gpt2(16, 4, 3, 2, 8);
+    config.unplaced = 1;
+    config.tied_head = c->tied;
+    DLS_TRY(dls_ctx_create(&w->ctx, 0, c->dtype));
+    DLS_TRY(dls_transformer_create(&w->model, &w->ctx, &config, 1, 4));
+    DLS_TRY(dls_zero_create(&w->zero, &w->ctx, &w->model->params, comm, &c->zero));
+    dls_transformer_announce(w->model, dls_zero_units(w->zero));
+    DLS_TRY(dls_device_alloc((void **)&w->ids, 16, DLS_F32, DLS_MEM_OTHER));
+    DLS_TRY(dls_device_alloc((void **)&w->losses, 16, DLS_F64, DLS_MEM_OTHER));
+    DLS_CUDA(cudaMemset(w->ids, 0, 16 * sizeof *w->ids));
+    w->rows = (layout_rows){.model = w->model, .tokens = w->ids, .targets = w->ids,
+                            .rows = c->passes, .micro = 1, .T = 4, .passes = c->passes,
+                            .loss_scale = 1, .losses = w->losses};
+    return DLS_OK;
+}
+
+static void close_weighed(weighed *w)
+{
+    dls_zero_destroy(w->zero);
+    dls_device_free(w->ids);
+    dls_device_free(w->losses);
+    dls_transformer_free(w->model);
+    dls_ctx_destroy(&w->ctx);
+}
+
+/* weigh a stage */
+static dls_status compare_bytes(const char *what, size_t is, size_t law)
+{
+    EXPECT(is == law, "%s: %zu bytes, the law says %zu", what, is, law);
+    return DLS_OK;
+}
+
+static dls_status weigh(int rank, void *arg)
+{
+    const scale_case *c = arg;
+    weighed w;
+    dls_comm *comm;
+    dls_gpu_memory is;
+    dls_zero_sizes want;
+    (void)rank;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(open_weighed(&w, c, comm));
+    DLS_TRY(zero_layout_step(w.zero, &w.rows, 0.01, 1));
+    DLS_TRY(dls_zero_sync(w.zero));
+    DLS_TRY(dls_gpu_memory_stats(0, &is));
+    DLS_TRY(dls_zero_predict(w.model->params.items, w.model->params.n, c->dtype,
+                             dls_comm_size(comm), &c->zero, &want));
+    DLS_TRY(compare_bytes("parameters", is.peak[DLS_MEM_PARAMETERS], want.parameters));
+    DLS_TRY(compare_bytes("gradients", is.peak[DLS_MEM_GRADIENTS], want.gradients));
+    DLS_TRY(compare_bytes("optimizer", is.peak[DLS_MEM_OPTIMIZER], want.optimizer));
+    DLS_TRY(compare_bytes("buffers", is.peak[DLS_MEM_COMMUNICATION], want.buffers));
+    close_weighed(&w);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+/* test the memory law */
+/* The law with its integers: bytes of parameter, gradient and state, cut from `stage`. */
+static dls_status compare_with_law(const scale_case *c, int n, size_t elements)
+{
+    int narrow = c->zero.narrow_gradients, bf16 = c->dtype == DLS_BF16;
+    size_t p = bf16 ? 2 : 4, g = narrow ? 2 : 4, s = bf16 ? 12 : 8, N = (size_t)n;
+    dls_transformer_config config = dls_transformer_gpt2(16, 4, 3, 2, 8);
+    dls_transformer *model;
+    dls_zero_sizes is;
+    dls_ctx ctx;
+    config.unplaced = 1;
+    config.tied_head = c->tied;
+    DLS_TRY(dls_ctx_create(&ctx, 0, c->dtype));
+    DLS_TRY(dls_transformer_create(&model, &ctx, &config, 1, 4));
+    EXPECT(model->params.elements == elements, "%zu elements", model->params.elements);
+    DLS_TRY(dls_zero_predict(model->params.items, model->params.n, c->dtype, n, &c->zero,
+                             &is));
+    size_t law[] = {elements * p / (c->zero.stage >= 3 ? N : 1),
+                    elements * g / (c->zero.stage >= 2 ? N : 1),
+                    c->zero.offload ? 0 : elements * s / (c->zero.stage >= 1 ? N : 1)};
+    DLS_TRY(compare_bytes("parameters", is.parameters, law[0]));
+    DLS_TRY(compare_bytes("gradients", is.gradients, law[1]));
+    DLS_TRY(compare_bytes("optimizer", is.optimizer, law[2] + 3 * sizeof(double)));
+    dls_transformer_free(model);
+    dls_ctx_destroy(&ctx);
+    return DLS_OK;
+}
+
+static void weigh_all(dls_dtype dtype, int narrow, int offload)
+{
+    for (int stage = 0; stage <= 3; stage++)
+        for (int n = 1; n <= 4; n++) {
+            scale_case c = {dtype, {.stage = stage, .prefetch = 1, .offload = offload,
+                                    .narrow_gradients = narrow}, n % 2, 2, NULL};
+            dls_transformer_config config = dls_transformer_gpt2(16, 4, 3, 2, 8);
+            config.tied_head = c.tied;
+            size_t elements = dls_transformer_parameter_count(&config);
+            expect_ranks(n, weigh, &c);
+            if (n != 3)
+                cr_assert_eq(compare_with_law(&c, n, elements), DLS_OK, "%s",
+                             dls_status_message());
+        }
+}
+
+Test(zero, memory_is_the_law_in_f32) { weigh_all(DLS_F32, 0, 0); }
+Test(zero, memory_is_the_law_in_bf16) { weigh_all(DLS_BF16, 0, 0); }
+Test(zero, memory_is_sixteen_bytes_when_gradients_are_narrow) { weigh_all(DLS_BF16, 1, 0); }
+Test(zero, memory_of_the_host_is_not_the_device_s) { weigh_all(DLS_BF16, 1, 1); }
+
+/* count what is sent */
+static dls_status count_sent(int rank, void *arg)
+{
+    const scale_case *c = arg;
+    weighed w;
+    dls_comm *comm;
+    int n;
+    (void)rank;
+    setenv("DLS_ALGORITHM", "all_reduce:ring", 1);
+    DLS_TRY(test_world(NULL, &comm));
+    n = dls_comm_size(comm);
+    DLS_TRY(open_weighed(&w, c, comm));
+    uint64_t before = dls_comm_stats(comm).wire_bytes, all[n];
+    DLS_TRY(zero_layout_step(w.zero, &w.rows, 0.01, 1));
+    DLS_TRY(dls_zero_sync(w.zero));
+    uint64_t mine = dls_comm_stats(comm).wire_bytes - before, sum = 0;
+    DLS_TRY(dls_comm_all_gather_host(comm, &mine, sizeof mine, all));
+    for (int i = 0; i < n; i++)
+        sum += all[i];
+    size_t psi = w.model->params.elements, size = dls_dtype_size(c->dtype);
+    size_t halves = c->zero.stage == 3 ? 3 : 2; // of an all-reduce: 2 psi, or 3 psi
+    if (c->zero.stage >= 2)
+        halves += (size_t)c->passes - 1;        // each pass scatters
+    if (c->zero.stage == 3)
+        halves += 2 * ((size_t)c->passes - 1);  // and gathers, twice
+    size_t norm = c->zero.stage == 0 ? 0 : 2 * (size_t)(n - 1) * sizeof(double);
+    EXPECT(sum == halves * psi * size * (size_t)(n - 1) + norm,
+           "stage %d: %zu bytes, the law says %zu and %zu", c->zero.stage, (size_t)sum,
+           halves * psi * size * (size_t)(n - 1), norm);
+    close_weighed(&w);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+/* test the law of the wire */
+Test(zero, two_psi_two_psi_two_psi_three_psi)
+{
+    for (int stage = 0; stage <= 3; stage++)
+        for (int n = 1; n <= 4; n += n)
+            for (int passes = 1; passes <= 2; passes++) {
+                scale_case c = {DLS_F32, {.stage = stage, .prefetch = 1}, 0, passes, NULL};
+                expect_ranks(n, count_sent, &c);
+            }
+}
+
+/* test that fetching ahead is faster */
+static dls_status time_steps(int rank, void *arg)
+{
+    double seconds[2];
+    dls_comm *comm;
+    (void)rank, (void)arg;
+    DLS_TRY(test_world(NULL, &comm));
+    for (int prefetch = 0; prefetch < 2; prefetch++) {
+        scale_case c = {DLS_F32, {.stage = 3, .prefetch = prefetch}, 1, 1, NULL};
+        weighed w;
+        DLS_TRY(open_weighed(&w, &c, comm));
+        DLS_TRY(dls_comm_barrier(comm));
+        seconds[prefetch] = -dls_gpu_host_time();
+        DLS_TRY(zero_layout_step(w.zero, &w.rows, 0.01, 1));
+        DLS_TRY(dls_zero_sync(w.zero));
+        seconds[prefetch] += dls_gpu_host_time();
+        close_weighed(&w);
+    }
+    EXPECT(seconds[1] < 0.95 * seconds[0], "%g s ahead, %g s late", seconds[1],
+           seconds[0]);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(zero, fetching_ahead_is_faster)
+{
+    expect_ranks(4, time_steps, NULL);
+}
+
+/* test what zero refuses */
+static dls_status create_with(int rank, void *arg)
+{
+    scale_case c = *(scale_case *)arg;
+    weighed w;
+    dls_comm *comm;
+    if (c.passes == 2 && rank == 1)
+        c.zero.stage = 2;
+    DLS_TRY(test_world(NULL, &comm));
+    return open_weighed(&w, &c, comm);
+}
+
+static void expect_refusal(int n, scale_case c, dls_status status, const char *words)
+{
+    cr_assert_eq(dls_run_ranks(n, create_with, &c), status, "%s", words);
+    cr_assert(strstr(dls_status_message(), words), "%s", dls_status_message());
+}
+
+Test(zero, refuses_what_can_not_be)
+{
+    expect_refusal(1, (scale_case){.zero.stage = 4}, DLS_ERR_INPUT,
+                   "stage 4 of ZeRO: expected 0 to 3");
+    expect_refusal(3, (scale_case){.zero = {.stage = 1, .shard_size = 2}}, DLS_ERR_INPUT,
+                   "shard_size 2: expected a divisor of the 3 ranks");
+    expect_refusal(1, (scale_case){.zero = {.stage = 3, .prefetch = -1}}, DLS_ERR_INPUT,
+                   "prefetch -1: expected 0 or more");
+    expect_refusal(2, (scale_case){.zero = {.stage = 1, .narrow_gradients = 1}},
+                   DLS_ERR_INPUT, "narrow_gradients: expected a model in bf16, not f32");
+    expect_refusal(2, (scale_case){.zero.stage = 3, .passes = 2}, DLS_ERR_COMM,
+                   "the ranks cut the model differently: rank 0 is in stage 3");
+}
