@@ -7,7 +7,7 @@
 #define DLS_HOST_HEADER "kernels/convert_host.h"
 #include "kernels/host_pair.h"
 
-/* convert on the device */
+/* round and widen on the device */
 template <typename real, typename acc = dls_acc<real>>
 __global__ void narrow_kernel(real *out, const acc *in, size_t n, int add)
 {

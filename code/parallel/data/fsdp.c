@@ -186,7 +186,8 @@ static dls_status narrow_gradient(dls_zero *z, int u, char *to, int add)
 {
     dls_ctx c = on_stream(z, z->kept);
     const zero_buffer *buffer = &z->grad_pool.items[z->states[u].grads];
-    return dls_to_narrow(&c, to, buffer->memory, (size_t)z->ways * z->units[u].slice, add);
+    size_t n = (size_t)z->ways * z->units[u].slice;
+    return dls_to_narrow(&c, to, buffer->memory, n, add);
 }
 
 static dls_status add_slice(dls_zero *z, int u)
@@ -254,7 +255,7 @@ static dls_status report(void *self, int param)
         return DLS_FAIL(DLS_ERR_INPUT, "gradient %d is ready: there are %d parameters",
                         param, z->params->n);
     if (z->states[u].missing == 0)
-        return DLS_FAIL(DLS_ERR_STATE, "the gradient of %s was reported twice in one pass",
+        return DLS_FAIL(DLS_ERR_STATE, "the gradient of %s came twice in one pass",
                         z->params->items[param].name);
     return --z->states[u].missing == 0 ? complete(z, u) : DLS_OK;
 }

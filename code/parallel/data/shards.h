@@ -2,7 +2,7 @@
 /* Which rank owns which elements of a model: a pure function of the parameters.
  *
  *   unit u      | slice 0 | slice 1 | ... | slice N-1 .|   N slices, the last ones padded
- *   rank r's shard   | slice r of unit 0 | slice r of unit 1 | ... |                     */
+ *   rank r's shard   | slice r of unit 0 | slice r of unit 1 | ... |                   */
 #ifndef DLS_PARALLEL_DATA_SHARDS_H
 #define DLS_PARALLEL_DATA_SHARDS_H
 

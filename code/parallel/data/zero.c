@@ -20,13 +20,13 @@ static dls_status check_options(dls_zero_options *o, dls_dtype dtype, int world)
     if (o->shard_size == 0)
         o->shard_size = world;
     if (o->shard_size < 1 || world % o->shard_size)
-        return DLS_FAIL(DLS_ERR_INPUT, "shard_size %d: expected a divisor of the %d ranks",
-                        o->shard_size, world);
+        return DLS_FAIL(DLS_ERR_INPUT, "shard_size %d: expected a divisor of the %d "
+                        "ranks", o->shard_size, world);
     if (o->prefetch < 0)
         return DLS_FAIL(DLS_ERR_INPUT, "prefetch %d: expected 0 or more", o->prefetch);
     if (o->narrow_gradients && dtype != DLS_BF16)
-        return DLS_FAIL(DLS_ERR_INPUT, "narrow_gradients: expected a model in bf16, not %s",
-                        dls_dtype_name(dtype));
+        return DLS_FAIL(DLS_ERR_INPUT, "narrow_gradients: expected a model in bf16, not "
+                        "%s", dls_dtype_name(dtype));
     if (o->shard_size == 1)
         o->stage = 0;
     return DLS_OK;
@@ -44,7 +44,9 @@ static int has_own(const dls_shard_unit *u, int all)
     return u->params > 0 && (u->held || all);
 }
 
-static pool_shape shape_of(const dls_shard_unit *units, int n, int ways, int all, int most)
+/* all: 1 if every unit has its own buffer; most: how many may be shared. */
+static pool_shape shape_of(const dls_shard_unit *units, int n, int ways, int all,
+                           int most)
 {
     pool_shape p = {0};
     for (int i = 0; i < n; i++) {
@@ -60,7 +62,8 @@ static pool_shape shape_of(const dls_shard_unit *units, int n, int ways, int all
     return p;
 }
 
-static pool_shape value_pool(const dls_zero_options *o, const dls_shard_unit *units, int n)
+static pool_shape value_pool(const dls_zero_options *o, const dls_shard_unit *units,
+                             int n)
 {
     return o->stage < 3 ? (pool_shape){0}
         : shape_of(units, n, o->shard_size, o->keep_forward, o->prefetch + 1);
@@ -71,7 +74,8 @@ static int is_direct(const dls_zero_options *o)
     return o->stage < 2 && !o->narrow_gradients;
 }
 
-static pool_shape grad_pool(const dls_zero_options *o, const dls_shard_unit *units, int n)
+static pool_shape grad_pool(const dls_zero_options *o, const dls_shard_unit *units,
+                            int n)
 {
     return is_direct(o) ? (pool_shape){0} : shape_of(units, n, o->shard_size, 0, 2);
 }
@@ -161,9 +165,9 @@ static dls_status agree(const dls_zero *z)
     DLS_TRY(dls_comm_all_gather_host(z->world, &mine, sizeof mine, all));
     for (int r = 1; r < world; r++)
         if (all[r].hash != all[0].hash)
-            return DLS_FAIL(DLS_ERR_COMM, "the ranks cut the model differently: rank 0 is "
-                            "in stage %d over %d ranks with %d parameters (%d elements), "
-                            "rank %d in stage %d over %d with %d (%d), or other settings",
+            return DLS_FAIL(DLS_ERR_COMM, "the ranks cut the model differently: rank 0 "
+                            "is in stage %d over %d ranks with %d parameters (%d "
+                            "elements), rank %d in stage %d over %d with %d (%d), or other settings",
                             (int)all[0].stage, (int)all[0].ways, (int)all[0].params,
                             (int)all[0].elements, r, (int)all[r].stage, (int)all[r].ways,
                             (int)all[r].params, (int)all[r].elements);

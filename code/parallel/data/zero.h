@@ -25,7 +25,7 @@ extern "C" {
 typedef struct dls_zero dls_zero;
 
 typedef struct dls_zero_options {
-    int stage;            // 0 nothing is cut, 1 optimizer, 2 and gradients, 3 and parameters
+    int stage;            // cut: 0 nothing, 1 the optimizer, 2 gradients, 3 parameters
     int shard_size;       // ranks that share a copy; 0: all. A divisor of the world size
     int narrow_gradients; // bf16 only: gradients are sent and kept in bf16, not in f32
     int offload;          // 1: the optimizer's state and its work are the host's

@@ -54,7 +54,7 @@ dls_status zero_offload_create(dls_zero *z)
     z->v = calloc(n, wide);
     z->master = z->wide == z->ctx->dtype ? NULL : calloc(n, wide);
     if (!o || !z->m || !z->v || (z->wide != z->ctx->dtype && !z->master))
-        return DLS_FAIL(DLS_ERR_MEMORY, "no host memory for the state of %zu elements", n);
+        return DLS_FAIL(DLS_ERR_MEMORY, "no host memory for the state of %zu numbers", n);
     if (z->kept != z->wide && !(o->wide = calloc(largest_slice(z), sizeof *o->wide)))
         return DLS_FAIL(DLS_ERR_MEMORY, "no host memory for a slice");
     DLS_CUDA(cudaMallocHost((void **)&o->grads, n * dls_dtype_size(z->kept)));
@@ -120,8 +120,9 @@ static dls_adamw_rates rates_of(const host_update *h, int decay)
     const dls_adamw_options *w = &h->z->o.adamw;
     return (dls_adamw_rates){
         w->beta1, 1 - w->beta1, w->beta2, 1 - w->beta2,
-        1 / (1 - pow(w->beta1, (double)h->step)), 1 / (1 - pow(w->beta2, (double)h->step)),
-        h->lr, w->epsilon, decay ? w->weight_decay : 0};
+        1 / (1 - pow(w->beta1, (double)h->step)),
+        1 / (1 - pow(w->beta2, (double)h->step)), h->lr, w->epsilon,
+        decay ? w->weight_decay : 0};
 }
 
 static const void *wide_gradient(const dls_zero *z, int u)

@@ -110,8 +110,8 @@ static dls_status finish_passes(dls_zero *z)
 {
     for (int u = 0; u < z->nunits; u++)
         if (z->states[u].missing > 0)
-            return DLS_FAIL(DLS_ERR_STATE, "%d of %d gradients of the unit of %s were not "
-                            "reported in this pass", z->states[u].missing,
+            return DLS_FAIL(DLS_ERR_STATE, "%d of %d gradients of the unit of %s were "
+                            "not reported in this pass", z->states[u].missing,
                             z->units[u].params, z->params->items[z->units[u].param].name);
     for (int u = 0; u < z->nunits; u++)
         DLS_TRY(zero_release(z, u));
