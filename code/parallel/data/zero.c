@@ -167,7 +167,8 @@ static dls_status agree(const dls_zero *z)
         if (all[r].hash != all[0].hash)
             return DLS_FAIL(DLS_ERR_COMM, "the ranks cut the model differently: rank 0 "
                             "is in stage %d over %d ranks with %d parameters (%d "
-                            "elements), rank %d in stage %d over %d with %d (%d), or other settings",
+                            "elements), rank %d in stage %d over %d with %d (%d), or "
+                            "other settings",
                             (int)all[0].stage, (int)all[0].ways, (int)all[0].params,
                             (int)all[0].elements, r, (int)all[r].stage, (int)all[r].ways,
                             (int)all[r].params, (int)all[r].elements);
