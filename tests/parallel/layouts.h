@@ -26,8 +26,8 @@ dls_status layout_pass(const layout_rows *r, int i, const dls_grad_hook *hook);
 
 /* define a layout */
 /* A piece of the state: elements first ... first + count - 1 of the flat model, device or
- * host, of the accumulator type: the gradients of the whole batch, before clipping, and the
- * updated parameters. Either may be NULL: not held in this piece. */
+ * host, of the accumulator type: the gradients of the whole batch, before clipping, and
+ * the updated parameters. Either may be NULL: not held in this piece. */
 typedef dls_status layout_see(void *to, size_t first, size_t count, const void *grads,
                               const void *values);
 
