@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "comm/comm_private.h"
+#include "comm/flight.h"
 #include "vgpu/waits.h"
 
 static const uint64_t BLOCKED = (uint64_t)1 << 32;
@@ -260,6 +261,24 @@ static void log_places(char *text)
     dls_log(DLS_LOG_ERROR, "deadlock: %s", rest);
 }
 
+/* report a mismatch */
+/* 1: the ranks wait because their calls do not agree; that has been reported. */
+static int report_mismatch(dls_world *all)
+{
+    dls_flight f = {0};
+    dls_finding found = {.kind = DLS_FINDING_NONE};
+    char text[DLS_LOCAL_TEXT];
+    if (dls_flight_take(dls_note_recorder(), &f) == DLS_OK)
+        dls_flight_find(&f, &found);
+    dls_flight_free(&f);
+    if (found.kind != DLS_FINDING_MISMATCH)
+        return 0;
+    dls_log(DLS_LOG_ERROR, "mismatch: %s", found.text);
+    snprintf(text, sizeof text, "found a mismatch: %s", found.text);
+    dls_local_fail(&comm->local, comm->rank, DLS_ERR_COMM, text, 0);
+    return 1;
+}
+
 static void report_deadlock(dls_world *all)
 {
     dls_local *local = all->local;
@@ -275,6 +294,8 @@ static void report_deadlock(dls_world *all)
     if (!proves(local, &after) || before.stamp != after.stamp ||
         before.count != after.count ||
         !atomic_compare_exchange_strong(&local->head->finder, &nobody, 1))
+        return;
+    if (report_mismatch(all))
         return;
     log_places(text + prefix);
     dls_local_fail(local, all->rank, DLS_ERR_COMM, text, strlen("found a deadlock"));

@@ -164,12 +164,13 @@ static void judge(const dls_flight *f, int owner, const dls_record *op,
     for (int r = 0; r < f->world; r++) {
         dls_flight_state state = dls_flight_state_of(f, r, owner, op, NULL);
         double unseen = is_gone(f, r) ? HUGE_VAL : f->ranks[r].taken - f->ranks[r].seen;
-        if (state == DLS_FLIGHT_MISSING) {
+        int misses = state == DLS_FLIGHT_MISSING;
+        int missed = found->kind == DLS_FINDING_MISSING;
+        if (misses && (!missed || (is_gone(f, r) && !is_gone(f, found->rank)))) {
             found->kind = DLS_FINDING_MISSING;
             found->rank = r;
-            return;
         }
-        if ((state == DLS_FLIGHT_CALLED || state == DLS_FLIGHT_BEGUN) &&
+        if (!missed && (state == DLS_FLIGHT_CALLED || state == DLS_FLIGHT_BEGUN) &&
             (found->rank < 0 || unseen > oldest)) {
             found->kind = DLS_FINDING_STALLED;
             found->rank = r;
@@ -314,6 +315,20 @@ static int is_better(const dls_flight *f, const dls_finding *a, const dls_findin
     return a->record.called < b->record.called;
 }
 
+/* The first operation of the sequence that the rank has not called. */
+static void go_back(const dls_flight *f, dls_finding *found)
+{
+    const dls_flight_rank *w = &f->ranks[found->witness];
+    for (int i = 0; i < w->n; i++) {
+        const dls_record *op = &w->records[i];
+        if (op->number < found->record.number &&
+            same_sequence(found->witness, op, found->witness, &found->record) &&
+            dls_flight_state_of(f, found->rank, found->witness, op, NULL) ==
+                DLS_FLIGHT_MISSING)
+            found->record = *op;
+    }
+}
+
 void dls_flight_find(const dls_flight *f, dls_finding *out)
 {
     *out = (dls_finding){.rank = -1, .witness = -1};
@@ -327,5 +342,7 @@ void dls_flight_find(const dls_flight *f, dls_finding *out)
             if (is_better(f, &found, out))
                 *out = found;
         }
+    if (out->kind == DLS_FINDING_MISSING)
+        go_back(f, out);
     say(f, out);
 }

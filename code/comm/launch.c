@@ -60,8 +60,8 @@ static int run_once(int n, char *const argv[], const dls_launch_options *o, int 
     }
     dls_supervise_wait(&s);
     if (s.kept)
-        dls_log(DLS_LOG_INFO, "`dls flight %s` tells the ranks' last operations",
-                s.flight);
+        dls_log(DLS_LOG_INFO, "%s%s`dls flight %s` tells the ranks' last operations",
+                s.summary, s.summary[0] ? "; " : "", s.flight);
     dls_supervise_end(&s);
     *lost = s.first < 0 ? 0 : s.lost;
     return error ? 127 : s.exit_status;

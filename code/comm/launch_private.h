@@ -24,6 +24,7 @@ typedef struct dls_supervisor {
     double watch;                     // limit of the watchdog, s; 0: none
     const char *flight;               // file for the records of a failure; NULL: none
     int tried, kept;                  // to write it; it was written
+    char summary[1400];               // what it says; "": has been said
     int lost;                         // ranks that were lost
     int exit_status;                  // what dls_launch returns
 } dls_supervisor;
@@ -46,5 +47,8 @@ void dls_watchdog_look(dls_supervisor *s);
 void dls_watchdog_keep(dls_supervisor *s, int rank, const char *fate);
 
 dls_status dls_watchdog_limit(double *seconds); // DLS_WATCHDOG, or 600
+
+/* In a rank: leaves the report to the launcher, which sees all ranks. */
+void dls_watchdog_defer(double seconds);
 
 #endif

@@ -90,6 +90,7 @@ pid_t dls_supervise_fork(dls_supervisor *s, int rank)
     unsetenv("DLS_LOCAL_RANK"); // the device derives it from the cluster
     set_number("DLS_ARENA_FD", s->local.fd);
     set_number("DLS_RECORDER_FD", s->recorder.fd);
+    dls_watchdog_defer(s->watch);
     return 0;
 }
 

@@ -10,6 +10,7 @@
 #include "comm/launch_private.h"
 
 enum { DEFAULT_SECONDS = 600 };
+#define PARTING_SECONDS 0.2 // for the others, to say where they wait
 
 /* read the limit of the watchdog */
 dls_status dls_watchdog_limit(double *seconds)
@@ -24,6 +25,13 @@ dls_status dls_watchdog_limit(double *seconds)
         return DLS_FAIL(DLS_ERR_INPUT, "DLS_WATCHDOG=%s: expected seconds, or 0 for no "
                         "watchdog", text);
     return DLS_OK;
+}
+
+void dls_watchdog_defer(double seconds)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%g", seconds > 0 ? 2 * seconds + 1 : 1e9);
+    setenv("DLS_WATCHDOG", text, 1);
 }
 
 /* keep the records */
@@ -52,6 +60,7 @@ static dls_status write_records(dls_supervisor *s, dls_flight *f)
     dls_finding found;
     dls_flight_find(f, &found);
     DLS_TRY(dls_flight_write(f, &found, s->flight));
+    snprintf(s->summary, sizeof s->summary, "%s", found.text);
     s->kept = 1;
     return DLS_OK;
 }
@@ -80,12 +89,15 @@ static void report(dls_supervisor *s, const dls_finding *found, double seconds)
     snprintf(text, sizeof text, "%.1400s (nothing has moved for %.1f s)",
              found->text + skip, seconds);
     dls_watchdog_keep(s, found->rank, "");
+    s->summary[0] = 0; // it is said here
     if (s->announce)
         dls_log(DLS_LOG_ERROR, "watchdog: rank %d %s; stopping all %d ranks",
                 found->rank, text, s->alive);
     dls_local_fail(&s->local, found->rank, DLS_ERR_COMM, text, strcspn(text, ";"));
     s->lost++;
     dls_supervise_fail(s, found->rank, 1);
+    s->term_at = dls_recorder_now() + PARTING_SECONDS;
+    s->kill_at = s->term_at + s->kill_delay;
 }
 
 /* look for what stands still */

@@ -1,0 +1,155 @@
+/* tests/comm/test_elastic.c: from chapters/04-data-parallelism-faults-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* dls run --elastic: jobs that lose ranks and go on, and those that must not. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../cli/program.h"
+
+#define DLS "build/bin/dls"
+#define TRAIN_ALONE " train --config tests/cli/small.yaml --output "
+#define TRAIN " --" TRAIN_ALONE
+
+/* run a job with a fault */
+static char *dir; // of the job that ran last
+
+static outcome run_job(const char *environment, const char *options, const char *more)
+{
+    free(dir);
+    dir = fresh_directory("elastic");
+    return run_program("%s " DLS " run --flight %s/flight.json %s" TRAIN "%s %s",
+                       environment, dir, options, dir, more);
+}
+
+static void expect_words(const outcome *o, const char *words)
+{
+    cr_expect(strstr(o->output, words), "no \"%s\" in:\n%s", words, o->output);
+}
+
+/* compare two trainings */
+/* The losses by step; each step must be there once, in order. */
+static void read_losses(const char *from, double losses[20])
+{
+    char path[512];
+    size_t size;
+    int steps = 0;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", from);
+    char *text = read_whole(path, &size);
+    cr_assert(text);
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        int step;
+        double loss;
+        if (sscanf(line, "{\"step\":%d,\"loss\":%lf", &step, &loss) != 2)
+            continue;
+        cr_assert_eq(step, ++steps, "in %s", path);
+        losses[step - 1] = loss;
+    }
+    cr_assert_eq(steps, 20);
+    free(text);
+}
+
+static void expect_same_losses(const char *calm, const char *hurt)
+{
+    double a[20], b[20];
+    read_losses(calm, a);
+    read_losses(hurt, b);
+    for (int i = 0; i < 20; i++)
+        cr_expect_lt(fabs(a[i] - b[i]), 1e-5 * fabs(a[i]), "step %d: %.9g and %.9g",
+                     i + 1, a[i], b[i]);
+    outcome o = run_program("ls %s | grep -c 'checkpoint-.*dls$'; ls %s | grep -c part",
+                            hurt, hurt);
+    cr_expect_str_eq(o.output, "2\n0\n", "whole checkpoints, and no torn one");
+}
+
+/* test that a job goes on */
+static char *calm_run(void)
+{
+    outcome o = run_job("", "-n 4", "");
+    cr_assert_eq(o.exit_code, 0, "%s", o.output);
+    return strdup(dir);
+}
+
+Test(comm, an_elastic_job_loses_a_rank_and_nothing_else, .timeout = 120)
+{
+    char *calm = calm_run();
+    const char *faults[] = {"DLS_FAULT=kill:2:60", "DLS_FAULT=kill:0:75",
+                            "DLS_WATCHDOG=1 DLS_FAULT=stop:1:60",
+                            "DLS_WATCHDOG=1 DLS_FAULT=spin:3:50"};
+    for (int i = 0; i < 4; i++) {
+        outcome o = run_job(faults[i], "-n 4 --elastic", "");
+        cr_expect_eq(o.exit_code, 0, "%s: %s", faults[i], o.output);
+        expect_words(&o, "restart 1 of at most 3, with 3 ranks");
+        expect_words(&o, "resuming after step ");
+        expect_same_losses(calm, dir);
+    }
+    free(calm);
+}
+
+Test(comm, an_elastic_job_may_lose_ranks_again_and_again, .timeout = 120)
+{
+    char *calm = calm_run(), path[512];
+    free(dir);
+    dir = fresh_directory("elastic");
+    snprintf(path, sizeof path, "%s/rank.sh", dir);
+    FILE *f = fopen(path, "w");
+    cr_assert_not_null(f);
+    fprintf(f, "if [ ${DLS_RESTART:-0} -lt 3 ]; then unset DLS_RESTART; "
+               "export DLS_FAULT=kill:0:30; fi\nexec " DLS TRAIN_ALONE
+               "%s --set resume=auto\n", dir);
+    fclose(f);
+    outcome o = run_program(DLS " run --flight '' -n 4 --elastic -- sh %s", path);
+    cr_expect_eq(o.exit_code, 0, "%s", o.output);
+    expect_words(&o, "restart 3 of at most 3, with 1 rank\n");
+    expect_same_losses(calm, dir);
+    free(calm);
+}
+
+/* test that a job does not go on */
+Test(comm, a_job_ends_when_it_should_not_go_on, .timeout = 120)
+{
+    outcome o = run_job("DLS_FAULT=kill:1:30", "-n 2", "");
+    cr_expect_eq(o.exit_code, 137);
+    cr_expect_null(strstr(o.output, "restart"));
+    o = run_job("DLS_FAULT=kill:1:30", "-n 4 --elastic --min-ranks 4", "");
+    cr_expect_eq(o.exit_code, 137);
+    expect_words(&o, "no restart: 3 ranks are left, expected at least 4");
+    o = run_job("DLS_FAULT=kill:1:30", "-n 2 --elastic --max-restarts 0", "");
+    cr_expect_eq(o.exit_code, 137);
+    expect_words(&o, "no restart: 0 of 0 are used");
+    o = run_job("", "-n 2 --elastic", "--set train.stepz=1");
+    cr_expect_eq(o.exit_code, 2);
+    cr_expect_null(strstr(o.output, "restart"));
+    o = run_program(DLS " run -n 2 --elastic --min-ranks 0 -- true");
+    cr_expect_eq(o.exit_code, 2);
+    expect_words(&o, "--min-ranks: expected 1 or more");
+    o = run_program(DLS " run -n 2 --elastic --limit 1 -- sleep 9");
+    cr_expect_eq(o.exit_code, 124);
+}
+
+/* test the record of a job */
+Test(comm, the_record_of_a_killed_rank_survives_it, .timeout = 120)
+{
+    outcome o = run_job("DLS_FAULT=kill:2:60", "-n 4", "");
+    cr_expect_eq(o.exit_code, 137);
+    expect_words(&o, "rank 2 was killed by signal 9 (SIGKILL); stopping the other 3");
+    expect_words(&o, "tells the ranks' last operations");
+    o = run_program(DLS " flight %s/flight.json", dir);
+    cr_expect_eq(o.exit_code, 0);
+    expect_words(&o, "\nrank 2 has not ");
+    expect_words(&o, "was killed by signal 9 (SIGKILL)");
+    o = run_program(DLS " flight --json %s/flight.json", dir);
+    expect_words(&o, "\"rank\": 2");
+    expect_words(&o, "\"calls\": 59");
+    o = run_program(DLS " flight %s/no.json", dir);
+    cr_expect_eq(o.exit_code, 1);
+    o = run_program(DLS " flight tests/cli/small.yaml");
+    cr_expect_eq(o.exit_code, 2);
+    o = run_program("ls -a %s | grep -c part", dir);
+    cr_expect_str_eq(o.output, "0\n");
+    o = run_job("", "-n 2", "--set train.stepz=1");
+    o = run_program("ls %s", dir);
+    cr_expect_str_eq(o.output, "", "nothing was called, nothing to record");
+}

@@ -1,0 +1,139 @@
+/* tests/comm/test_watchdog.c: from chapters/04-data-parallelism-faults-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* Ranks that stop, spin, skip and disagree: the watchdog's words, and the recorder's. */
+#include "failure.h"
+
+#include <signal.h>
+
+/* let a rank stand still */
+enum { BEFORE_THE_CALL = 0, AFTER_THE_CALL = 1, IN_A_BARRIER = 2, SPINS = 4 };
+
+static void stand_still(int how)
+{
+    static volatile unsigned turns;
+    if (!(how & SPINS))
+        raise(SIGSTOP);
+    for (;;)
+        turns++;
+}
+
+static dls_status stand_still_somewhere(int rank, void *arg)
+{
+    int how = *(int *)arg;
+    dls_comm *comm;
+    float *buf;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(test_buffer(&buf, 4096));
+    memset(buf, 0, 4096);
+    for (int i = 0; i < 5; i++)
+        DLS_TRY(dls_comm_all_reduce(comm, buf, 100, DLS_F32, DLS_SUM, 0));
+    DLS_CUDA(cudaDeviceSynchronize());
+    if (rank == 2 && !(how & AFTER_THE_CALL))
+        stand_still(how);
+    if (how & IN_A_BARRIER)
+        return dls_comm_barrier(comm);
+    DLS_TRY(dls_comm_all_reduce(comm, buf, 100, DLS_F32, DLS_MAX, 0));
+    if (rank == 2)
+        stand_still(how);
+    DLS_CUDA(cudaDeviceSynchronize());
+    return DLS_OK;
+}
+
+/* test ranks that stand still */
+Test(comm, the_watchdog_names_the_rank_and_its_last_call)
+{
+    const char *missing[] = {
+        "rank 2 has not called all-reduce of 100 f32 (max) at chapters", "(collective 5",
+        "in which ranks 0, 1 and 3 wait", "its last call",
+        "all-reduce of 100 f32 (sum)", "(collective 4", "nothing has moved for", NULL};
+    const char *called[] = {
+        "rank 2 has not begun all-reduce of 100 f32 (max) at chapters",
+        "in which ranks 0, 1 and 3 wait", NULL};
+    const char *barrier[] = {"rank 2 has not called barrier at chapters", "(host call 0)",
+        "in which ranks 0, 1 and 3 wait", "all-reduce of 100 f32 (sum)", NULL};
+    const char *const *words[] = {missing, called, barrier};
+    const int cases[] = {BEFORE_THE_CALL, AFTER_THE_CALL, IN_A_BARRIER};
+    setenv("DLS_WATCHDOG", "0.4", 1);
+    for (int i = 0; i < 3; i++)
+        for (int spins = 0; spins < 2; spins++) {
+            const char *process = spins ? "process runs, and has not looked at its device"
+                                        : "its process is stopped";
+            int how = cases[i] | (spins ? SPINS : 0);
+            expect_failure(4, stand_still_somewhere, &how, words[i]);
+            cr_assert(strstr(dls_status_message(), process), "%s",
+                      dls_status_message());
+        }
+}
+
+/* let roots and algorithms differ */
+static dls_status broadcast_from_two_roots(int rank, void *arg)
+{
+    dls_comm *comm;
+    float *buf;
+    (void)arg;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(test_buffer(&buf, 4096));
+    DLS_TRY(dls_comm_all_reduce(comm, buf, 3, DLS_F32, DLS_SUM, 0));
+    DLS_TRY(dls_comm_broadcast(comm, buf, 9, DLS_F32, 1 - rank, 0));
+    DLS_CUDA(cudaDeviceSynchronize());
+    return DLS_OK;
+}
+
+Test(comm, a_mismatch_without_messages_is_reported_with_both_sites)
+{
+    const char *words[] = {
+        "found a mismatch: rank 1 calls broadcast of 9 f32 root rank 0 at chapters/04",
+        "(collective 1", "but rank 0 calls broadcast of 9 f32 root rank 1 at chapters/04",
+        NULL};
+    expect_failure(2, broadcast_from_two_roots, NULL, words);
+}
+
+/* test slow ranks */
+static dls_status be_slow(int rank, void *arg)
+{
+    dls_comm *comm;
+    float *buf;
+    (void)arg;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(test_buffer(&buf, 4096));
+    memset(buf, 0, 4096);
+    usleep(1200000);
+    for (int i = 0; i < 8; i++) {
+        usleep(rank == i % 3 ? 200000 : 0);
+        DLS_TRY(dls_comm_all_reduce(comm, buf, 100, DLS_F32, DLS_SUM, 0));
+        DLS_CUDA(cudaDeviceSynchronize());
+    }
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(comm, the_watchdog_waits_for_slow_ranks)
+{
+    setenv("DLS_WATCHDOG", "1", 1);
+    expect_ranks(3, be_slow, NULL);
+}
+
+/* test wrong limits */
+static dls_status do_nothing(int rank, void *arg)
+{
+    (void)rank, (void)arg;
+    return DLS_OK;
+}
+
+Test(comm, wrong_limits_and_faults_are_refused_in_one_line)
+{
+    const char *bad[] = {"soon", "-1", "nan", "inf", "1s"};
+    for (int i = 0; i < 5; i++) {
+        setenv("DLS_WATCHDOG", bad[i], 1);
+        cr_assert_eq(dls_run_ranks(2, do_nothing, NULL), DLS_ERR_INPUT);
+        cr_assert(strstr(dls_status_message(), "expected seconds, or 0"));
+    }
+    setenv("DLS_WATCHDOG", "0", 1);
+    cr_assert_eq(dls_run_ranks(2, do_nothing, NULL), DLS_OK);
+    const char *faults[] = {"kill", "kill:1", "kill:1:2:3", "maim:0:1", "kill:-1:1",
+                            "kill:0:0"};
+    for (int i = 0; i < 6; i++) {
+        setenv("DLS_FAULT", faults[i], 1);
+        cr_assert_eq(dls_run_ranks(2, be_slow, NULL), DLS_ERR_INPUT);
+        cr_assert(strstr(dls_status_message(), "expected kill, stop or spin, a rank"));
+    }
+}
