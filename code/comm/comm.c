@@ -56,6 +56,7 @@ int dls_comm_give_up(dls_comm *comm)
 {
     char text[DLS_LOCAL_TEXT];
     snprintf(text, sizeof text, "failed: %.1700s", dls_status_message());
+    dls_note_failure(text + strlen("failed: "));
     comm->all->transport->calls->fail(comm->all->transport, text);
     return -DLS_ERR_COMM;
 }

@@ -153,6 +153,7 @@ void dls_note_see(void);                 // the host looks at its device
 uint64_t dls_note_host(const dls_comm *comm, size_t bytes, const char *site);
 void dls_note_host_end(uint64_t ticket);
 const dls_recorder *dls_note_recorder(void);
+void dls_note_failure(const char *how); // without a launcher: writes the records down
 
 /* A fault to order, from DLS_FAULT (fault.c), before the call of this number. */
 dls_status dls_fault_open(int rank);

@@ -275,7 +275,7 @@ static int report_mismatch(dls_world *all)
         return 0;
     dls_log(DLS_LOG_ERROR, "mismatch: %s", found.text);
     snprintf(text, sizeof text, "found a mismatch: %s", found.text);
-    dls_local_fail(&comm->local, comm->rank, DLS_ERR_COMM, text, 0);
+    dls_local_fail(all->local, all->rank, DLS_ERR_COMM, text, 0);
     return 1;
 }
 

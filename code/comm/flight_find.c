@@ -20,7 +20,8 @@ static int receiver(int rank, const dls_record *r)
 /* They stand in the same sequence: of a communicator, or of messages one way. */
 static int same_sequence(int a, const dls_record *x, int b, const dls_record *y)
 {
-    if (x->kind != y->kind || x->communicator != y->communicator)
+    if (x->kind != y->kind || x->communicator != y->communicator ||
+        x->members != y->members)
         return 0;
     return x->kind != DLS_RECORD_MESSAGE || (sender(a, x) == sender(b, y) &&
                                              receiver(a, x) == receiver(b, y));

@@ -2,10 +2,13 @@
 /* Notes for the flight recorder: from operations to records. A process has one recorder,
  * whatever number of communicators it makes; a world of one has none. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "comm/collectives.h"
 #include "comm/comm_private.h"
+#include "comm/flight.h"
 #include "vgpu/gpu.h"
 
 static dls_recorder mine;
@@ -40,6 +43,14 @@ void dls_note_see(void)
 }
 
 /* note an operation */
+static void add_members(dls_record *record, const dls_comm *c)
+{
+    record->communicator = (uint32_t)c->context;
+    for (int r = 0; r < c->world && c->context > 0; r++)
+        if (c->member[r] < 64)
+            record->members |= (uint64_t)1 << c->member[r];
+}
+
 static dls_record record_of(const dls_comm_op *op)
 {
     const dls_message *m = &op->ours;
@@ -48,10 +59,10 @@ static dls_record record_of(const dls_comm_op *op)
     dls_record record = {
         .kind = is_message ? DLS_RECORD_MESSAGE : DLS_RECORD_COLLECTIVE,
         .number = m->number, .count = m->count, .receives = op->receives,
-        .peer = is_message ? op->peer : m->root, .communicator = (uint32_t)c->context,
         .virtual_called = dls_gpu_host_time()};
-    for (int r = 0; r < c->world && c->context > 0; r++)
-        record.members |= (uint64_t)1 << c->member[r];
+    int peer = is_message ? op->peer : m->root;
+    record.peer = peer >= 0 ? c->member[peer] : -1;
+    add_members(&record, c);
     if (op->algorithm)
         snprintf(record.algorithm, sizeof record.algorithm, "%s", op->algorithm->name);
     snprintf(record.name, sizeof record.name, "%s", dls_message_name(m, op->receives));
@@ -91,6 +102,7 @@ uint64_t dls_note_host(const dls_comm *comm, size_t bytes, const char *site)
     dls_record record = {.kind = DLS_RECORD_HOST, .number = comm->host_calls,
                          .count = bytes, .peer = -1,
                          .virtual_called = dls_gpu_host_time()};
+    add_members(&record, comm);
     snprintf(record.name, sizeof record.name, bytes ? "host all-gather" : "barrier");
     snprintf(record.type, sizeof record.type, "u8");
     snprintf(record.site, sizeof record.site, "%.79s", site);
@@ -102,4 +114,26 @@ uint64_t dls_note_host(const dls_comm *comm, size_t bytes, const char *site)
 void dls_note_host_end(uint64_t ticket)
 {
     dls_recorder_end(&mine, ticket, dls_gpu_host_time());
+}
+
+/* write down a rank of its own */
+void dls_note_failure(const char *how)
+{
+    const char *name = getenv("DLS_FLIGHT");
+    char path[4096];
+    dls_flight f = {0};
+    if (!mine.head || mine.fd >= 0 || !name || !*name)
+        return;
+    snprintf(path, sizeof path, "%s.%d", name, mine.rank);
+    dls_status status = dls_flight_take(&mine, &f);
+    if (status == DLS_OK) {
+        dls_flight_rank *me = &f.ranks[mine.rank];
+        snprintf(me->fate, sizeof me->fate, "%.300s", how);
+        status = dls_flight_write(&f, NULL, path);
+    }
+    dls_flight_free(&f);
+    if (status == DLS_OK)
+        return;
+    dls_log(DLS_LOG_WARN, "no flight record: %s", dls_status_message());
+    (void)DLS_FAIL(DLS_ERR_COMM, "%s", how); // what the rank was about to say
 }

@@ -4,6 +4,8 @@
 
 #include <signal.h>
 
+#include "comm/flight.h"
+
 /* let a rank stand still */
 enum { BEFORE_THE_CALL = 0, AFTER_THE_CALL = 1, IN_A_BARRIER = 2, SPINS = 4 };
 
@@ -54,7 +56,7 @@ Test(comm, the_watchdog_names_the_rank_and_its_last_call)
     const int cases[] = {BEFORE_THE_CALL, AFTER_THE_CALL, IN_A_BARRIER};
     setenv("DLS_WATCHDOG", "0.4", 1);
     for (int i = 0; i < 3; i++)
-        for (int spins = 0; spins < 2; spins++) {
+        for (int spins = 0; spins < (i ? 1 : 2); spins++) {
             const char *process = spins ? "process runs, and has not looked at its device"
                                         : "its process is stopped";
             int how = cases[i] | (spins ? SPINS : 0);
@@ -85,6 +87,47 @@ Test(comm, a_mismatch_without_messages_is_reported_with_both_sites)
         "(collective 1", "but rank 0 calls broadcast of 9 f32 root rank 1 at chapters/04",
         NULL};
     expect_failure(2, broadcast_from_two_roots, NULL, words);
+}
+
+/* test records without a launcher */
+static char flight_path[] = "/tmp/dls-flights-XXXXXX";
+
+static dls_status disagree_alone(int rank, void *arg)
+{
+    dls_comm *comm;
+    float *buf;
+    (void)arg;
+    unsetenv("DLS_RECORDER_FD");
+    setenv("DLS_FLIGHT", flight_path, 1);
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(test_buffer(&buf, 4096));
+    memset(buf, 0, 4096);
+    DLS_TRY(dls_comm_all_reduce(comm, buf, 7, DLS_F32, DLS_SUM, 0));
+    DLS_TRY(dls_comm_all_reduce(comm, buf, rank == 1 ? 8 : 9, DLS_F32, DLS_SUM, 0));
+    DLS_CUDA(cudaDeviceSynchronize());
+    return DLS_OK;
+}
+
+Test(comm, ranks_without_a_launcher_write_their_own_records)
+{
+    const char *words[] = {"rank 1 calls all-reduce of 8 f32", NULL};
+    dls_flight f = {0};
+    dls_finding found;
+    char path[64];
+    int fd = mkstemp(flight_path);
+    cr_assert(fd >= 0);
+    expect_failure(3, disagree_alone, NULL, words);
+    for (int r = 0; r < 3; r++) {
+        snprintf(path, sizeof path, "%s.%d", flight_path, r);
+        cr_assert_eq(dls_flight_read(path, &f), DLS_OK, "%s", dls_status_message());
+        unlink(path);
+    }
+    dls_flight_find(&f, &found);
+    cr_assert(found.kind == DLS_FINDING_MISMATCH && found.rank == 1, "%s", found.text);
+    cr_assert_eq(found.record.number, 1);
+    dls_flight_free(&f);
+    close(fd);
+    unlink(flight_path);
 }
 
 /* test slow ranks */
