@@ -30,6 +30,17 @@ dls_status dls_gelu_backward(dls_ctx *ctx,
                              const void *x,     // (n)
                              size_t n);
 
+/* The same for x Phi(x), without the fit ("gelu" in a Hugging Face configuration). */
+dls_status dls_gelu_erf_forward(dls_ctx *ctx,
+                                void *out,      // (n)
+                                const void *x,  // (n)
+                                size_t n);
+dls_status dls_gelu_erf_backward(dls_ctx *ctx,
+                                 void *dx,          // (n)
+                                 const void *dout,  // (n)
+                                 const void *x,     // (n)
+                                 size_t n);
+
 #ifdef __cplusplus
 }
 #endif

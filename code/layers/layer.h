@@ -163,7 +163,8 @@ dls_layer *dls_embedding(dls_build *b, int vocabulary, int context, int channels
 dls_layer *dls_linear(dls_build *b, const char *name, int in, int out, int bias,
                       double std);
 dls_layer *dls_layernorm(dls_build *b, const char *name, int channels);
-dls_layer *dls_gelu(dls_build *b, int channels);
+dls_layer *dls_gelu(dls_build *b, int channels);        /* with the cubic fit */
+dls_layer *dls_gelu_erf(dls_build *b, int channels);    /* x Phi(x) */
 dls_layer *dls_rmsnorm(dls_build *b, const char *name, int channels, double epsilon);
 dls_layer *dls_swiglu(dls_build *b, int hidden);        /* (N, 2F) -> (N, F) */
 dls_layer *dls_rotary(dls_build *b, int heads, int kv_heads, int head_size, int dim);

@@ -161,6 +161,31 @@ dls_layer *dls_gelu(dls_build *b, int channels)
     return dls_layer_make(b, &gelu_kind, channels, channels);
 }
 
+static dls_status erf_forward(const dls_layer *l, dls_pass *p, void *y, const void *x)
+{
+    return !y ? DLS_OK
+              : dls_gelu_erf_forward(p->ctx, y, x, (size_t)p->B * p->T * l->in);
+}
+
+static dls_status erf_backward_input(const dls_layer *l, dls_pass *p, void *dx,
+                                     const void *dy, const void *x, void *y)
+{
+    (void)y;
+    return dls_gelu_erf_backward(p->ctx, dx, dy, x, (size_t)p->B * p->T * l->in);
+}
+
+static const dls_layer_kind erf_kind = {
+    .name = "gelu_erf",
+    .forward = erf_forward,
+    .backward_input = erf_backward_input,
+    .backward_weight = dls_layer_no_weights,
+};
+
+dls_layer *dls_gelu_erf(dls_build *b, int channels)
+{
+    return dls_layer_make(b, &erf_kind, channels, channels);
+}
+
 /* attention core layer */
 static dls_attention_shape attention_shape(const dls_layer *l, int B, int T)
 {

@@ -52,11 +52,12 @@ static dls_layer *mlp(dls_build *b, const char *name, const dls_transformer_conf
     dls_layer *inner[3];
     inner[0] = dls_linear(b, part(b, name, "fc").text, C, gated ? 2 * F : F, c->mlp_bias,
                           std);
-    inner[1] = gated ? dls_swiglu(b, F) : dls_gelu(b, F);
+    inner[1] = gated ? dls_swiglu(b, F)
+             : c->mlp == DLS_MLP_GELU ? dls_gelu(b, F) : dls_gelu_erf(b, F);
     inner[2] = dls_linear(b, part(b, name, "proj").text, F, C, c->mlp_bias, out_std);
     if (inner[1] && c->recompute == DLS_RECOMPUTE_SELECTIVE)
         inner[1]->discarded = 1;
-    return gated ? dls_sequence(b, inner, 3) : dls_gelu_mlp(b, inner);
+    return c->mlp == DLS_MLP_GELU ? dls_gelu_mlp(b, inner) : dls_sequence(b, inner, 3);
 }
 
 static void set_branch(dls_layer *norm, dls_layer *f, const char *name,

@@ -106,7 +106,7 @@ static int contradicts_itself(const dls_transformer_config *c, problem *p)
         return impossible(p, "model.norm_epsilon", "that of a layer norm is %g, got %g",
                           DLS_LAYERNORM_EPSILON, c->norm_epsilon);
     return outside(p, "model.norm", c->norm, 0, DLS_NORM_RMS)
-        || outside(p, "model.mlp", c->mlp, 0, DLS_MLP_SWIGLU)
+        || outside(p, "model.mlp", c->mlp, 0, DLS_MLP_GELU_ERF)
         || outside(p, "model.positions", c->positions, 0, DLS_POSITIONS_ROTARY)
         || outside(p, "model.recompute", c->recompute, 0, DLS_RECOMPUTE_FULL);
 }
@@ -210,7 +210,8 @@ static dls_status read_choices(dls_config *cfg, dls_transformer_config *c)
 {
     int norm, mlp, positions, recompute;
     DLS_TRY(dls_config_choice_or(cfg, "model.norm", "layernorm|rmsnorm", c->norm, &norm));
-    DLS_TRY(dls_config_choice_or(cfg, "model.mlp", "gelu|swiglu", c->mlp, &mlp));
+    DLS_TRY(dls_config_choice_or(cfg, "model.mlp", "gelu|swiglu|gelu_erf", c->mlp,
+                                 &mlp));
     DLS_TRY(dls_config_choice_or(cfg, "model.positions", "learned|rotary", c->positions,
                                  &positions));
     DLS_TRY(dls_config_choice_or(cfg, "model.recompute", "none|selective|full",
@@ -297,7 +298,7 @@ void dls_transformer_settings(const dls_transformer_config *c,
              "model.positions=%s\n",
              c->vocabulary, c->context, c->layers, c->heads, c->channels, c->kv_heads,
              c->head_size, c->hidden, c->norm == DLS_NORM_RMS ? "rmsnorm" : "layernorm",
-             c->norm_epsilon, c->mlp == DLS_MLP_SWIGLU ? "swiglu" : "gelu",
+             c->norm_epsilon, ((const char *[]){"gelu", "swiglu", "gelu_erf"})[c->mlp],
              yes_no(c->qkv_bias), yes_no(c->proj_bias), yes_no(c->mlp_bias),
              yes_no(c->tied_head), c->embedding_dropout, c->attention_dropout,
              c->residual_dropout,

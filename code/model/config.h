@@ -14,7 +14,7 @@ extern "C" {
 #endif
 /* name the choices of a model */
 typedef enum dls_norm { DLS_NORM_LAYER, DLS_NORM_RMS } dls_norm;
-typedef enum dls_mlp { DLS_MLP_GELU, DLS_MLP_SWIGLU } dls_mlp;
+typedef enum dls_mlp { DLS_MLP_GELU, DLS_MLP_SWIGLU, DLS_MLP_GELU_ERF } dls_mlp;
 typedef enum dls_positions { DLS_POSITIONS_LEARNED, DLS_POSITIONS_ROTARY } dls_positions;
 typedef enum dls_recompute {
     DLS_RECOMPUTE_NONE, DLS_RECOMPUTE_SELECTIVE, DLS_RECOMPUTE_FULL

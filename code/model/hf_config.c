@@ -162,7 +162,9 @@ static dls_transformer_config read_gpt2(fields *f)
     c.attention_dropout = number(f, "attn_pdrop", 0.1);
     c.residual_dropout = number(f, "resid_pdrop", 0.1);
     c.tied_head = truth(f, "tie_word_embeddings", 1);
-    demand(f, "activation_function", "gelu_new|gelu_pytorch_tanh");
+    demand(f, "activation_function", "gelu_new|gelu_pytorch_tanh|gelu");
+    if (strcmp(word(f, "activation_function", "gelu_new"), "gelu") == 0)
+        c.mlp = DLS_MLP_GELU_ERF;
     demand_truth(f, "scale_attn_weights", 1);
     demand_truth(f, "scale_attn_by_inverse_layer_idx", 0);
     demand_truth(f, "add_cross_attention", 0);
@@ -267,7 +269,8 @@ static json_t *describe_gpt2(const dls_transformer_config *c)
         "model_type", "gpt2", "architectures", "GPT2LMHeadModel",
         "vocab_size", c->vocabulary, "n_positions", c->context, "n_embd", c->channels,
         "n_layer", c->layers, "n_head", c->heads, "n_inner", c->hidden,
-        "activation_function", "gelu_new", "layer_norm_epsilon", c->norm_epsilon,
+        "activation_function", c->mlp == DLS_MLP_GELU ? "gelu_new" : "gelu",
+        "layer_norm_epsilon", c->norm_epsilon,
         "embd_pdrop", c->embedding_dropout, "attn_pdrop", c->attention_dropout,
         "resid_pdrop", c->residual_dropout);
 }
@@ -328,7 +331,7 @@ static json_t *describe_llama(const dls_transformer_config *c)
 /* find the family */
 static int is_gpt2(const dls_transformer_config *c)
 {
-    return c->norm == DLS_NORM_LAYER && c->mlp == DLS_MLP_GELU
+    return c->norm == DLS_NORM_LAYER && c->mlp != DLS_MLP_SWIGLU
         && c->positions == DLS_POSITIONS_LEARNED && c->kv_heads == c->heads
         && c->head_size * c->heads == c->channels && c->qkv_bias && c->proj_bias
         && c->mlp_bias;

@@ -199,6 +199,29 @@ KERNEL_TEST(linear_edges)
                                            "\"fusde\"; did you mean fused?");
 }
 
+KERNEL_TEST(linear_example)
+{
+    double x[] = {1, 2}, w1[] = {1, -1, 0.5, 0.25}, b1[] = {1, 0}, w2[] = {2, 3};
+    double one[] = {1, 1, 1, 1, 1, 1}, pre[] = {0, 1}, y[] = {0, 0.84119199};
+    double dpre[] = {1, 3.24889225}, dx[] = {2.62444613, -0.18777694};
+    double dw1[] = {2, 3, 4.24889225, 7.49778450}, db1[] = {2, 4.24889225};
+    double digits = 1e-8 + rounding(k, 200), narrow = 3.25 * k->stored;
+    void *in = kcase_put(k, x, 2), *w = kcase_put(k, w1, 4), *a = kcase_space(k, 2);
+    void *out = kcase_space(k, 2), *da = kcase_space(k, 2), *din = kcase_space(k, 2);
+    void *dw = kcase_put_acc(k, one, 4), *db = kcase_put_acc(k, one, 2);
+    OK(dls_linear_gelu_forward(&k->ctx, out, a, in, w, kcase_put(k, b1, 2), 1, 2, 2));
+    OK(dls_linear_gelu_backward_input(&k->ctx, da, kcase_put(k, one, 1),
+                                      kcase_put(k, w2, 2), a, 1, 2, 1));
+    OK(dls_linear_backward_input(&k->ctx, din, da, w, 1, 2, 2));
+    OK(dls_linear_backward_weight(&k->ctx, dw, db, da, in, 1, 2, 2));
+    expect_within(kcase_get(k, a, 2), pre, 0, 2, "a");
+    expect_stored_within(k, kcase_get(k, out, 2), y, digits, 2, "y");
+    expect_stored_within(k, kcase_get(k, da, 2), dpre, 3 * digits, 2, "da");
+    expect_stored_within(k, kcase_get(k, din, 2), dx, 3 * digits + narrow / 2, 2, "dx");
+    expect_within(kcase_get_acc(k, dw, 4), dw1, 8 * digits + 2 * narrow, 4, "dw");
+    expect_within(kcase_get_acc(k, db, 2), db1, 5 * digits + narrow, 2, "db");
+}
+
 /* differentiate through gelu and linear */
 /* The second layer of an MLP as a function of GELU's input: (3, 8) -> (3, 5). */
 static double second_layer(kcase *k, void *env, const double *gate, double *size)

@@ -241,6 +241,18 @@ Test(layers, swiglu_is_its_formula)
     end(&f);
 }
 
+Test(layers, gelu_without_the_fit_is_its_formula)
+{
+    fixture f;
+    begin(&f);
+    prepare(&f, dls_gelu_erf(&f.build, 7), 0);
+    fetch(&f);
+    for (int i = 0; i < N * 7; i++)
+        want[i] = x[i] / 2 * erfc(-x[i] / sqrt(2));
+    assert_close(y, want, N * 7, 1e-12);
+    end(&f);
+}
+
 Test(layers, rotated_grouped_attention_is_its_formula)
 {
     enum { H = 4, Hk = 2, ROW = (H + 2 * Hk) * 4 };

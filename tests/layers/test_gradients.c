@@ -124,6 +124,14 @@ Test(layers, swiglu_gradient)
     check_gradients(&f, 1);
 }
 
+Test(layers, gelu_without_the_fit_gradient)
+{
+    fixture f;
+    begin(&f);
+    prepare(&f, dls_gelu_erf(&f.build, 7), 0);
+    check_gradients(&f, 1);
+}
+
 Test(layers, rotary_gradient)
 {
     fixture f;

@@ -594,8 +594,8 @@ static const struct { const char *field, *message; } bad_gpt2[] = {
     {"\"n_layer\": -1", "n_layer: expected a whole number up to 16777216, got -1"},
     {"\"n_head\": 5", "n_head: expected a divisor of n_embd, got 5"},
     {"\"n_head\": 0", "model.heads: expected 1 to 1024, got 0"},
-    {"\"activation_function\": \"gelu\"", "activation_function: expected "
-     "gelu_new|gelu_pytorch_tanh, got \"gelu\""},
+    {"\"activation_function\": \"relu\"", "activation_function: expected "
+     "gelu_new|gelu_pytorch_tanh|gelu, got \"relu\""},
     {"\"scale_attn_by_inverse_layer_idx\": true", "scale_attn_by_inverse_layer_idx: "
      "expected false (nothing else is supported), got true"},
     {"\"layer_norm_epsilon\": \"small\"", "layer_norm_epsilon: expected a number, got "
@@ -701,6 +701,26 @@ Test(hf, a_share_of_the_head_is_read_back, .init = enter, .fini = leave)
     OK(dls_hf_config_save("d", &c, DLS_F32));
     OK(dls_hf_config_load("d", &again));
     cr_assert_eq(again.model.rope.dim, 30);
+}
+
+Test(hf, the_two_gelus_are_read_and_written, .init = enter, .fini = leave)
+{
+    static const char *const names[] = {"gelu_new", "gelu"};
+    OK(dls_file_mkdirs("d"));
+    for (int i = 0; i < 2; i++) {
+        dls_hf_config c;
+        json_t *config = json_loads(gpt2_config, 0, NULL);
+        json_object_set_new(config, "activation_function", json_string(names[i]));
+        cr_assert_eq(json_dump_file(config, "d/config.json", 0), 0);
+        json_decref(config);
+        OK(dls_hf_config_load("d", &c));
+        cr_assert_eq(c.model.mlp, i ? DLS_MLP_GELU_ERF : DLS_MLP_GELU);
+        OK(dls_hf_config_save("d", &c, DLS_F32));
+        config = json_load_file("d/config.json", 0, NULL);
+        cr_assert_str_eq(json_string_value(json_object_get(config, "activation_function")),
+                         names[i]);
+        json_decref(config);
+    }
 }
 
 Test(hf, a_scaling_that_can_not_be_is_refused, .init = enter, .fini = leave)

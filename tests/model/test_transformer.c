@@ -258,6 +258,15 @@ Test(model, gradient_of_gpt2_is_the_measured_one)
     check_the_gradient(small_gpt2());
 }
 
+Test(model, gradient_without_the_fit_is_the_measured_one)
+{
+    dls_transformer_config c = small_gpt2();
+    c.mlp = DLS_MLP_GELU_ERF;
+    check_the_gradient(c);
+    c.recompute = DLS_RECOMPUTE_SELECTIVE;
+    check_the_gradient(c);
+}
+
 Test(model, gradient_of_llama_is_the_measured_one)
 {
     dls_transformer_config c = dls_transformer_llama(11, 6, 2, 4, 2, 8, 12);
