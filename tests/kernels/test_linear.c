@@ -213,7 +213,7 @@ KERNEL_TEST(linear_example)
     OK(dls_linear_gelu_backward_input(&k->ctx, da, kcase_put(k, one, 1),
                                       kcase_put(k, w2, 2), a, 1, 2, 1));
     OK(dls_linear_backward_input(&k->ctx, din, da, w, 1, 2, 2));
-    OK(dls_linear_backward_weight(&k->ctx, dw, db, da, in, 1, 2, 2));
+    OK(dls_linear_backward_weight(&k->ctx, 1, dw, db, da, in, 1, 2, 2));
     expect_within(kcase_get(k, a, 2), pre, 0, 2, "a");
     expect_stored_within(k, kcase_get(k, out, 2), y, digits, 2, "y");
     expect_stored_within(k, kcase_get(k, da, 2), dpre, 3 * digits, 2, "da");
