@@ -92,7 +92,6 @@ struct dls_comm_op {
     size_t element;                       // bytes
     int peer, receives;                   // of a message: world rank; 1: comes from it
     int references;                       // the two stream operations that share this
-    size_t amounts[4 * DLS_COMM_RANKS];   // of an all-to-all-v
     int scratch;                          // which of the communicator's; -1: none
     /* keep the progress of an operation */
     int k, open, done;                         // step; 1: step is valid; 1: all complete
@@ -100,9 +99,6 @@ struct dls_comm_op {
     uint64_t in_ticket[DLS_COMM_RANKS];
     unsigned messages_out[DLS_COMM_RANKS];     // of this operation, complete, to each peer
     unsigned messages_in[DLS_COMM_RANKS];
-    dls_step step;
-    dls_outgoing out[DLS_COMM_RANKS];          // the step's sends,
-    dls_incoming in[DLS_COMM_RANKS];           // and its receives, under way
     double start, now;                         // virtual seconds
     double free;                               // when the step's sends will have left
     uint64_t record, noted, bytes;             // ticket of the recorder; 1 + bytes noted;
@@ -110,6 +106,11 @@ struct dls_comm_op {
     struct dls_shortcut *shortcut;             // the messages' bytes go this way; NULL
     int shut;                                  // 1: no, after all: second round
     double end;                                // virtual s, found in the first
+    /* what follows is large, and written before it is read */
+    dls_step step;
+    dls_outgoing out[DLS_COMM_RANKS];          // the step's sends,
+    dls_incoming in[DLS_COMM_RANKS];           // and its receives, under way
+    size_t amounts[4 * DLS_COMM_RANKS];        // of an all-to-all-v
 };
 
 /* declare the engine */

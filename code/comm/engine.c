@@ -411,11 +411,13 @@ static void op_release(void *arg)
 /* enqueue an operation */
 dls_comm_op *dls_engine_new(dls_comm *comm)
 {
-    dls_comm_op *op = calloc(1, sizeof *op);
+    dls_comm_op *op = malloc(sizeof *op);
     if (!op) {
         DLS_FAIL(DLS_ERR_MEMORY, "no memory for a communication operation");
         return NULL;
     }
+    memset(op, 0, offsetof(dls_comm_op, step));
+    dls_step_clear(&op->step);
     op->comm = comm;
     op->scratch = op->peer = -1;
     return op;

@@ -40,7 +40,7 @@ static inline size_t dls_mailbox_round(size_t n)
 static inline size_t dls_mailbox_room(dls_mailbox *box, void **at)
 {
     uint64_t written = atomic_load_explicit(&box->written, memory_order_relaxed);
-    uint64_t taken = atomic_load_explicit(&box->taken, memory_order_acquire);
+    uint64_t taken = atomic_load(&box->taken);
     size_t place = written % DLS_MAILBOX_BYTES;
     size_t room = DLS_MAILBOX_BYTES - (size_t)(written - taken);
     size_t to_end = DLS_MAILBOX_BYTES - place;
@@ -52,8 +52,7 @@ static inline size_t dls_mailbox_room(dls_mailbox *box, void **at)
 static inline void dls_mailbox_publish(dls_mailbox *box, size_t n)
 {
     uint64_t written = atomic_load_explicit(&box->written, memory_order_relaxed);
-    atomic_store_explicit(&box->written, written + dls_mailbox_round(n),
-                          memory_order_release);
+    atomic_store(&box->written, written + dls_mailbox_round(n));
 }
 
 /* find bytes and release */
@@ -69,12 +68,13 @@ static inline size_t dls_mailbox_waiting(dls_mailbox *box, const void **at)
     return waiting < to_end ? waiting : to_end;
 }
 
-/* Receiver: n bytes, rounded up, have been read and may be overwritten. */
-static inline void dls_mailbox_release(dls_mailbox *box, size_t n)
+/* Receiver: n bytes, rounded up, have been read and may be overwritten. 1: it was full,
+ * or nearly; its sender may wait for room and has to be told. */
+static inline int dls_mailbox_release(dls_mailbox *box, size_t n)
 {
     uint64_t taken = atomic_load_explicit(&box->taken, memory_order_relaxed);
-    atomic_store_explicit(&box->taken, taken + dls_mailbox_round(n),
-                          memory_order_release);
+    atomic_store(&box->taken, taken + dls_mailbox_round(n));
+    return atomic_load(&box->written) - taken > DLS_MAILBOX_BYTES - 2 * DLS_MAILBOX_LINE;
 }
 
 #endif

@@ -67,8 +67,8 @@ static int local_hear(dls_transport *t, dls_incoming *m)
     if (dls_mailbox_waiting(box, &at) < sizeof m->header)
         return 0;
     memcpy(&m->header, at, sizeof m->header);
-    dls_mailbox_release(box, sizeof m->header);
-    dls_local_ring(local, m->from);
+    if (dls_mailbox_release(box, sizeof m->header))
+        dls_local_ring(local, m->from);
     return 1;
 }
 
@@ -84,8 +84,8 @@ static int local_take(dls_transport *t, dls_incoming *m)
         n = n < DLS_MAILBOX_PIECE ? n : DLS_MAILBOX_PIECE;
         n = n < left ? n : left;
         dls_incoming_use(m, at, n);
-        dls_mailbox_release(box, n);
-        dls_local_ring(local, m->from);
+        if (dls_mailbox_release(box, n))
+            dls_local_ring(local, m->from);
         moved = 1;
     }
     return moved;

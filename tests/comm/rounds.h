@@ -1,6 +1,6 @@
 /* tests/comm/rounds.h: from chapters/04-data-parallelism-transports.md. Edit the chapter, or edit here and run "make untangle". */
 /* The measuring loop that bench_local.c and peer_mpi.c share. Buffers begin as ones in
- * every round; 40 sums over 4 ranks stay below the largest f32. */
+ * every round and soon overflow; adding infinities takes as long as adding ones. */
 #ifndef DLS_TESTS_COMM_ROUNDS_H
 #define DLS_TESTS_COMM_ROUNDS_H
 
@@ -11,7 +11,7 @@
 enum { ROUNDS = 9, BIG = 64 << 20, RANKS = 4 };
 
 static const struct { size_t bytes; int repeats; } measured[] = {
-    {8, 40}, {1 << 10, 40}, {64 << 10, 20}, {1 << 20, 10}, {BIG, 2}};
+    {8, 2000}, {1 << 10, 500}, {64 << 10, 50}, {1 << 20, 10}, {BIG, 2}};
 
 enum { SIZES = sizeof measured / sizeof *measured };
 
