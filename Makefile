@@ -282,11 +282,12 @@ PEER_CC ?= $(CC)
 $(B)/bench/peer: build/src/tests/train/peer_llmc.c $(PEER)/train_gpt2.c
 	@mkdir -p $(@D)
 	$(Q)$(PEER_CC) -Ofast -march=native -fopenmp -DOMP -w -I$(PEER) $< -o $@ -lm
-bench-cpu: $(B)/bench/train/bench_cpu $(if $(PEER),$(B)/bench/peer)
-	@OMP_NUM_THREADS=$(THREADS) DLS_THREADS=$(THREADS) \
-	  $< $(if $(PEER),$(B)/bench/peer $(B)/bench)
+bench-cpu: $(B)/bench/train/bench_cpu $(B)/bench/train/bench_products \
+           $(if $(PEER),$(B)/bench/peer)
+	@export OMP_NUM_THREADS=$(THREADS) DLS_THREADS=$(THREADS); \
+	  $(B)/bench/train/bench_products && $< $(if $(PEER),$(B)/bench/peer $(B)/bench)
 THREADS ?= 2
-$(B)/tests/train/bench_cpu.c.o: EXTRA += $(HOST_KERNEL)
+$(B)/tests/train/bench_cpu.c.o $(B)/tests/train/bench_products.c.o: EXTRA += $(HOST_KERNEL)
 # Ours beside Open MPI's, where mpicc is found (Debian: libopenmpi-dev, openmpi-bin).
 MPICC := $(shell command -v mpicc)
 MPI_PEER := $(if $(MPICC),$(B)/bench/peer_mpi)

@@ -16,6 +16,7 @@
 
 #include "base/rng.h"
 #include "base/table.h"
+#include "model/generate.h"
 #include "model/transformer.h"
 #include "train/optimizer.h"
 #include "vgpu/host_times.h"
@@ -51,7 +52,6 @@ static double median(double *x, int n)
     qsort(x, (size_t)n, sizeof *x, ascending);
     return (x[(n - 1) / 2] + x[n / 2]) / 2;
 }
-
 /* measure the bandwidth */
 typedef struct bandwidth { double copy, read; } bandwidth; // bytes/s
 
@@ -361,27 +361,76 @@ static void print_times(trainee *t)
 }
 
 /* read the weights for one token */
+typedef struct stamps { double at[ONES + 1]; int n; } stamps;
+
+static dls_status stamp(void *self, int sequence, int token)
+{
+    stamps *s = self;
+    (void)sequence, (void)token;
+    s->at[s->n++] = now();
+    return DLS_OK;
+}
+
+/* A model of one sequence that can not be trained, with the trainee's values. */
+static dls_transformer *frozen_copy(trainee *t)
+{
+    dls_transformer *copy;
+    dls_transformer_config c = t->model->config;
+    size_t bytes = t->model->params.elements * dls_dtype_size(t->ctx.dtype);
+    c.frozen = 1;
+    OK(dls_transformer_create(&copy, &t->ctx, &c, 1, T));
+    OK(cudaMemcpy(copy->params.values, t->model->params.values, bytes,
+                  cudaMemcpyDeviceToDevice));
+    return copy;
+}
+
+/* Seconds between tokens. */
+static void time_generation(trainee *t, double *times)
+{
+    stamps s = {.n = 0};
+    dls_generator *g;
+    dls_transformer *model = frozen_copy(t);
+    dls_prompt prompt = {.tokens = host_tokens, .n = T};
+    dls_generate_options o = {.draw = {0, 0, 1, 1}, .tokens = ONES + 1, .emit = stamp,
+                              .self = &s};
+    OK(dls_generator_create(&g, model, 1));
+    OK(dls_generator_run(g, &prompt, 1, &o));
+    dls_generator_free(g);
+    dls_transformer_free(model);
+    for (int i = 0; i < ONES; i++)
+        times[i] = s.at[i + 1] - s.at[i];
+}
+
+static void print_token(const char *what, const trainee *t, double *times, double bytes,
+                        bandwidth b)
+{
+    double speed = bytes / median(times, ONES), best = bytes / times[0];
+    printf("\n%s, %s: %.2f ms (best %.2f) for %.0f MB: %.1f GB/s (best %.1f)\n"
+           "  copy %.1f GB/s (read and written bytes): %.0f %% (best %.0f %%); "
+           "reading alone %.1f GB/s: %.0f %% (best %.0f %%)\n",
+           what, dls_dtype_name(t->ctx.dtype), 1e3 * median(times, ONES), 1e3 * times[0],
+           bytes * 1e-6, speed * 1e-9, best * 1e-9, b.copy * 1e-9, 100 * speed / b.copy,
+           100 * best / b.copy, b.read * 1e-9, 100 * speed / b.read, 100 * best / b.read);
+}
+
 static void read_weights(trainee *t)
 {
-    double times[ONES], size = (double)dls_dtype_size(t->ctx.dtype);
+    double one[ONES], next[ONES], size = (double)dls_dtype_size(t->ctx.dtype);
     const dls_param *wpe = dls_params_find(&t->model->params, "wpe.weight");
     double bytes = size * (double)(t->model->params.elements - (wpe ? wpe->count : 0));
-    bandwidth before = measure_bandwidth();
+    double cache = size * 12 * 2 * 768 * (T + ONES / 2);
+    bandwidth b = measure_bandwidth();
     for (int i = 0; i < ONES; i++) {
         double start = now();
         OK(dls_transformer_forward(t->model, t->tokens, NULL, 1, 1));
         OK(dls_ctx_sync(&t->ctx));
-        times[i] = now() - start;
+        one[i] = now() - start;
     }
+    time_generation(t, next);
     bandwidth after = measure_bandwidth();
-    double copy = fmax(before.copy, after.copy), read = fmax(before.read, after.read);
-    double speed = bytes / median(times, ONES), best = bytes / times[0];
-    printf("\none token, %s: %.2f ms (best %.2f) for %.0f MB of weights: %.1f GB/s "
-           "(best %.1f)\n  copy %.1f GB/s (read and written bytes): %.0f %% (best "
-           "%.0f %%); reading alone %.1f GB/s: %.0f %% (best %.0f %%)\n",
-           dls_dtype_name(t->ctx.dtype), 1e3 * median(times, ONES), 1e3 * times[0],
-           bytes * 1e-6, speed * 1e-9, best * 1e-9, copy * 1e-9, 100 * speed / copy,
-           100 * best / copy, read * 1e-9, 100 * speed / read, 100 * best / read);
+    b = (bandwidth){fmax(b.copy, after.copy), fmax(b.read, after.read)};
+    print_token("forward, one token", t, one, bytes, b);
+    print_token("generated behind 64 to 104 tokens", t, next, bytes + cache, b);
 }
 
 /* run the benchmark */

@@ -1,9 +1,11 @@
 /* tests/train/test_threads.c: from chapters/09-transformer-cpu.md. Edit the chapter, or edit here and run "make untangle". */
 /* Training gives the same bits on any number of threads. */
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/kernels.h"
 #include "model/transformer.h"
 #include "train/optimizer.h"
 
@@ -78,4 +80,38 @@ static void compare_threads(dls_dtype type)
 
 Test(train, threads_change_no_bit_in_f32) { compare_threads(DLS_F32); }
 Test(train, threads_change_no_bit_in_bf16) { compare_threads(DLS_BF16); }
+
+/* compare sums on more threads */
+/* The bits of a sum of squares and of a plain sum on some threads. */
+static void sums_on(int threads, double out[2])
+{
+    enum { COUNT = 100003 };
+    dls_ctx ctx;
+    double *device;
+    OK(dls_ctx_create(&ctx, 0, DLS_F64));
+    dls_vgpu.threads = threads;
+    OK(cudaMallocManaged((void **)&device, (COUNT + 2) * sizeof *device,
+                         cudaMemAttachGlobal));
+    for (int i = 0; i < COUNT; i++)
+        device[2 + i] = ldexp(1 + i % 7 * 0.1, i * 31 % 40 - 20);
+    device[0] = 0;
+    OK(dls_square_sum(&ctx, device, device + 2, COUNT));
+    OK(dls_sum(&ctx, device + 1, device + 2, COUNT));
+    OK(dls_ctx_sync(&ctx));
+    memcpy(out, device, 2 * sizeof *out);
+    cudaFree(device);
+    dls_ctx_destroy(&ctx);
+}
+
+Test(train, threads_change_no_bit_of_a_sum)
+{
+    double one[2], more[2];
+    sums_on(1, one);
+    for (int threads = 2; threads <= 3; threads++) {
+        sums_on(threads, more);
+        cr_expect(memcmp(one, more, sizeof one) == 0, "%d threads: %a %a, expected %a %a",
+                  threads, more[0], more[1], one[0], one[1]);
+    }
+    cr_expect(one[0] > 1e15 && one[1] > 1e9, "%g %g", one[0], one[1]);
+}
 #endif
