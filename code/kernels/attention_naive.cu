@@ -94,34 +94,44 @@ __global__ void attention_product_kernel(heads<out_t> out, heads<const left_t> l
 }
 
 /* take softmax of score rows */
+/* The row of scores that this warp has; n is behind the last when there is none left. */
+struct score_row { size_t n; int lane, sequence, head, i, queries, keys, seen; };
+
+static __device__ inline score_row find_row(const dls_attention_shape &s)
+{
+    size_t n = (size_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    score_row r = {n, (int)(threadIdx.x % 32), (int)(n / s.Tq / s.H),
+                   (int)(n / s.Tq % s.H), (int)(n % s.Tq), 0, 0, 0};
+    if (r.sequence >= s.B)
+        return r;
+    r.queries = dls_attention_queries(&s, r.sequence);
+    r.keys = dls_attention_keys(&s, r.sequence);
+    r.seen = r.i < r.queries ? dls_attention_seen(&s, r.i, r.queries, r.keys) : 0;
+    return r;
+}
+
 template <typename acc>
 __global__ void attention_softmax_kernel(acc *att, acc *lse, dls_attention_shape s)
 {
-    /* find a row of scores */
-    int lane = threadIdx.x % 32;
-    size_t n = (size_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-    if (n >= (size_t)s.B * s.H * s.Tq)
+    const score_row r = find_row(s);
+    if (r.sequence >= s.B)
         return;
-    int sequence = (int)(n / s.Tq / s.H), i = (int)(n % s.Tq);
-    int queries = dls_attention_queries(&s, sequence);
-    int keys = dls_attention_keys(&s, sequence);
-    int seen = i < queries ? dls_attention_seen(&s, i, queries, keys) : 0;
-    acc *row = att + n * s.Tk, largest = -INFINITY, sum = 0;
+    acc *row = att + r.n * s.Tk, largest = -INFINITY, sum = 0;
     /* replace scores by exponentials */
-    for (int j = lane; j < seen; j += 32)
+    for (int j = r.lane; j < r.seen; j += 32)
         largest = row[j] > largest ? row[j] : largest;
     largest = dls_warp_max(largest);
     if (largest == -INFINITY)
         largest = 0;
-    for (int j = lane; j < seen; j += 32) {
+    for (int j = r.lane; j < r.seen; j += 32) {
         row[j] = exp(row[j] - largest);
         sum += row[j];
     }
     sum = dls_warp_sum(sum);
-    for (int j = lane; j < s.Tk; j += 32)
-        row[j] = j < seen && sum != 0 ? row[j] / sum : acc(0);
-    if (lse && lane == 0)
-        lse[n] = sum == 0 ? -INFINITY : largest + log(sum);
+    for (int j = r.lane; j < s.Tk; j += 32)
+        row[j] = j < r.seen && sum != 0 ? row[j] / sum : acc(0);
+    if (lse && r.lane == 0)
+        lse[r.n] = sum == 0 ? -INFINITY : largest + log(sum);
 }
 
 /* pass the gradient through softmax rows */
@@ -129,27 +139,21 @@ template <typename acc>
 __global__ void attention_softmax_backward_kernel(acc *dscores, const acc *att,
                                                   dls_attention_shape s)
 {
-    /* find a row of scores */
-    int lane = threadIdx.x % 32;
-    size_t n = (size_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-    if (n >= (size_t)s.B * s.H * s.Tq)
+    const score_row r = find_row(s);
+    if (r.sequence >= s.B)
         return;
-    int sequence = (int)(n / s.Tq / s.H), i = (int)(n % s.Tq);
-    int queries = dls_attention_queries(&s, sequence);
-    int keys = dls_attention_keys(&s, sequence);
-    int seen = i < queries ? dls_attention_seen(&s, i, queries, keys) : 0;
-    acc *row = dscores + n * s.Tk, average = 0, scale = (acc)s.scale;
-    const acc *weights = att + n * s.Tk;
-    dls_dropout_gate gate = dls_attention_gate(&s, sequence, (int)(n / s.Tq % s.H));
-    int position = dls_attention_position(&s, i, queries, keys);
-    for (int j = lane; j < seen; j += 32) {
+    acc *row = dscores + r.n * s.Tk, average = 0, scale = (acc)s.scale;
+    const acc *weights = att + r.n * s.Tk;
+    dls_dropout_gate gate = dls_attention_gate(&s, r.sequence, r.head);
+    int position = dls_attention_position(&s, r.i, r.queries, r.keys);
+    for (int j = r.lane; j < r.seen; j += 32) {
         if (s.dropout > 0)
             row[j] *= (acc)dls_attention_kept(&gate, position, j);
         average += weights[j] * row[j];
     }
     average = dls_warp_sum(average);
-    for (int j = lane; j < s.Tk; j += 32)
-        row[j] = j < seen ? scale * weights[j] * (row[j] - average) : acc(0);
+    for (int j = r.lane; j < s.Tk; j += 32)
+        row[j] = j < r.seen ? scale * weights[j] * (row[j] - average) : acc(0);
 }
 
 /* announce the costs */

@@ -1,50 +1,22 @@
 /* code/kernels/gelu_erf.cu: from chapters/09-transformer-kernels-gelu-erf.md. Edit the chapter, or edit here and run "make untangle". */
-/* GELU with the error function, x Phi(x), one thread per pack of elements. */
-#include "kernels/gelu.h"
-
-#include "kernels/launch.cuh"
-#include "kernels/pack.cuh"
+/* GELU with the error function, x Phi(x). */
+#include "kernels/gelu.cuh"
 
 #define DLS_HOST_HEADER "kernels/gelu_erf_host.h"
 #include "kernels/host_pair.h"
 
 /* apply the exact gelu */
-template <typename acc> __device__ inline acc normal_below(acc x)
-{
-    return acc(0.5) * erfc(x * acc(-0.70710678118654752));
-}
-
-template <typename acc> __device__ inline acc normal_density(acc x)
-{
-    return acc(0.39894228040143268) * exp(acc(-0.5) * x * x);
-}
-
-template <int width, typename real, typename acc = dls_acc<real>>
-__global__ void gelu_erf_forward_kernel(real *out, const real *x, size_t n)
-{
-    size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * width;
-    if (i >= n)
-        return;
-    dls_pack<real, width> v = dls_load<width>(x + i);
-    for (int j = 0; j < width; j++)
-        v.at[j] = real(acc(v.at[j]) * normal_below(acc(v.at[j])));
-    dls_store(out + i, v);
-}
-
-template <int width, typename real, typename acc = dls_acc<real>>
-__global__ void gelu_erf_backward_kernel(real *dx, const real *dout, const real *x,
-                                         size_t n)
-{
-    size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * width;
-    if (i >= n)
-        return;
-    dls_pack<real, width> d = dls_load<width>(dout + i), v = dls_load<width>(x + i);
-    for (int j = 0; j < width; j++) {
-        acc a = acc(v.at[j]);
-        d.at[j] = real(acc(d.at[j]) * (normal_below(a) + a * normal_density(a)));
+struct gelu_exact {
+    template <typename acc> static __device__ acc gate(acc x)
+    {
+        return acc(0.5) * erfc(x * acc(-0.70710678118654752));
     }
-    dls_store(dx + i, d);
-}
+    template <typename acc> static __device__ acc slope(acc x)
+    {
+        acc density = acc(0.39894228040143268) * exp(acc(-0.5) * x * x);
+        return gate(x) + x * density;
+    }
+};
 
 /* launch the exact gelu */
 template <typename real>
@@ -56,7 +28,7 @@ static dls_status gelu_erf_forward(dls_ctx *ctx, real *out, const real *x, size_
                     2.0 * n * sizeof(real));
     DLS_RUN_ON_HOST(ctx, dls_gelu_erf_forward, out, x, n);
     DLS_BY_WIDTH(dls_width<real>, dls_packs(dls_width<real>, n, out, x),
-                 gelu_erf_forward_kernel<width, real>
+                 gelu_forward_kernel<gelu_exact, width, real>
                      <<<dls_blocks(n, 256 * width), 256, 0, ctx->stream>>>(out, x, n));
     return dls_launched();
 }
@@ -71,7 +43,7 @@ static dls_status gelu_erf_backward(dls_ctx *ctx, real *dx, const real *dout,
                     3.0 * n * sizeof(real));
     DLS_RUN_ON_HOST(ctx, dls_gelu_erf_backward, dx, dout, x, n);
     DLS_BY_WIDTH(dls_width<real>, dls_packs(dls_width<real>, n, dx, dout, x),
-                 gelu_erf_backward_kernel<width, real>
+                 gelu_backward_kernel<gelu_exact, width, real>
                      <<<dls_blocks(n, 256 * width), 256, 0, ctx->stream>>>(
                          dx, dout, x, n));
     return dls_launched();

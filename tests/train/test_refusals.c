@@ -98,17 +98,25 @@ Test(train, memory_is_what_was_predicted, .init = make_corpus, .fini = remove_ro
     OK(dls_run_ranks(2, check_memory, &r));
 }
 
-static dls_status check_evaluation(int rank, void *arg)
+/* Makes the trainer that the run's settings ask for, and lets `check` have it. */
+static dls_status with_trainer(void *run, dls_status (*check)(dls_trainer *t))
 {
-    double first, second;
     dls_config *cfg;
     dls_train_config c;
     dls_comm *comm;
     dls_trainer *t;
-    (void)rank;
-    DLS_TRY(load_settings(arg, &cfg, &c));
+    DLS_TRY(load_settings(run, &cfg, &c));
     DLS_TRY(dls_comm_create(&comm, NULL));
     DLS_TRY(dls_trainer_create(&t, &c, comm));
+    DLS_TRY(check(t));
+    dls_trainer_free(t);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+static dls_status check_evaluation_of(dls_trainer *t)
+{
+    double first, second;
     DLS_TRY(dls_trainer_step(t));
     DLS_TRY(dls_trainer_evaluate(t, &first));
     dls_transformer_keep(t->model);
@@ -116,9 +124,13 @@ static dls_status check_evaluation(int rank, void *arg)
     if (first != second)
         return DLS_FAIL(DLS_ERR_STATE, "evaluated with dropout: %g, without %g", first,
                         second);
-    dls_trainer_free(t);
-    dls_comm_destroy(comm);
     return DLS_OK;
+}
+
+static dls_status check_evaluation(int rank, void *arg)
+{
+    (void)rank;
+    return with_trainer(arg, check_evaluation_of);
 }
 
 Test(train, nothing_is_dropped_in_an_evaluation, .init = make_corpus,
@@ -153,26 +165,22 @@ static dls_status compare_step(const double *before, const double *after, size_t
     return DLS_OK;
 }
 
-static dls_status make_first_step(int rank, void *arg)
+static dls_status make_first_step_of(dls_trainer *t)
 {
     static double before[20000], after[20000];
-    dls_config *cfg;
-    dls_train_config c;
-    dls_comm *comm;
-    dls_trainer *t;
-    (void)rank;
-    DLS_TRY(load_settings(arg, &cfg, &c));
-    DLS_TRY(dls_comm_create(&comm, NULL));
-    DLS_TRY(dls_trainer_create(&t, &c, comm));
     if (t->model->params.elements > 20000)
         return DLS_FAIL(DLS_ERR_STATE, "the test's arrays are too small");
     DLS_TRY(fetch(t, before));
     DLS_TRY(dls_trainer_step(t));
     DLS_TRY(fetch(t, after));
     DLS_TRY(compare_step(before, after, t->model->params.elements, 0.003 / 5));
-    dls_trainer_free(t);
-    dls_comm_destroy(comm);
     return DLS_OK;
+}
+
+static dls_status make_first_step(int rank, void *arg)
+{
+    (void)rank;
+    return with_trainer(arg, make_first_step_of);
 }
 
 Test(train, the_first_step_has_the_length_of_the_rate, .init = make_corpus,
@@ -202,23 +210,19 @@ static dls_status compare_windows(const dls_trainer *t, int64_t step)
     return DLS_OK;
 }
 
-static dls_status make_second_step(int rank, void *arg)
+static dls_status make_second_step_of(dls_trainer *t)
 {
-    dls_config *cfg;
-    dls_train_config c;
-    dls_comm *comm;
-    dls_trainer *t;
-    (void)rank;
-    DLS_TRY(load_settings(arg, &cfg, &c));
-    DLS_TRY(dls_comm_create(&comm, NULL));
-    DLS_TRY(dls_trainer_create(&t, &c, comm));
     for (int64_t step = 0; step < 2; step++) {
         DLS_TRY(dls_trainer_step(t));
         DLS_TRY(compare_windows(t, step));
     }
-    dls_trainer_free(t);
-    dls_comm_destroy(comm);
     return DLS_OK;
+}
+
+static dls_status make_second_step(int rank, void *arg)
+{
+    (void)rank;
+    return with_trainer(arg, make_second_step_of);
 }
 
 Test(train, each_step_reads_its_own_windows, .init = make_corpus, .fini = remove_root)
