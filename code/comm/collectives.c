@@ -58,7 +58,7 @@ static void describe(dls_comm_op *op, const call *c)
     op->shape.varies = c->amounts[0] != NULL;
 }
 
-static dls_status prepare(dls_comm_op *op)
+static dls_status prepare(dls_comm_op *op, cudaStream_t stream)
 {
     DLS_TRY(dls_comm_choose(op->comm, op->ours.kind, &op->shape, op->element,
                             &op->algorithm));
@@ -66,7 +66,7 @@ static dls_status prepare(dls_comm_op *op)
     size_t scratch = op->algorithm->scratch ? op->algorithm->scratch(&op->shape) : 0;
     if (scratch == 0)
         return DLS_OK;
-    op->scratch = dls_comm_scratch_take(op->comm, scratch * op->element);
+    op->scratch = dls_comm_scratch_take(op->comm, scratch * op->element, stream);
     if (op->scratch < 0)
         return DLS_ERR_MEMORY;
     op->place[DLS_SCRATCH] = op->comm->scratch[op->scratch].memory;
@@ -94,7 +94,7 @@ static dls_status collective(dls_comm *comm, const call *c, cudaStream_t stream)
     if (!op)
         return DLS_ERR_MEMORY;
     describe(op, c);
-    dls_status status = prepare(op);
+    dls_status status = prepare(op, stream);
     if (status != DLS_OK) {
         dls_engine_drop(op);
         return status;

@@ -151,7 +151,7 @@ void dls_comm_destroy(dls_comm *comm)
 }
 
 /* keep scratch memory */
-int dls_comm_scratch_take(dls_comm *comm, size_t bytes)
+int dls_comm_scratch_take(dls_comm *comm, size_t bytes, cudaStream_t stream)
 {
     size_t rounded = 4096;
     int i = 0, best = -1;
@@ -159,11 +159,14 @@ int dls_comm_scratch_take(dls_comm *comm, size_t bytes)
         rounded *= 2;
     pthread_mutex_lock(&comm->all->lock);
     for (; i < DLS_COMM_SCRATCHES && comm->scratch[i].memory; i++)
-        if (!comm->scratch[i].used && comm->scratch[i].bytes >= bytes &&
+        if ((!comm->scratch[i].used || comm->scratch[i].stream == stream) &&
+            comm->scratch[i].bytes >= bytes &&
             (best < 0 || comm->scratch[i].bytes < comm->scratch[best].bytes))
             best = i;
-    if (best >= 0)
-        comm->scratch[best].used = 1;
+    if (best >= 0) {
+        comm->scratch[best].used++;
+        comm->scratch[best].stream = stream;
+    }
     pthread_mutex_unlock(&comm->all->lock);
     if (best >= 0)
         return best;
@@ -182,6 +185,7 @@ int dls_comm_scratch_take(dls_comm *comm, size_t bytes)
         return -1;
     }
     comm->scratch[i].bytes = rounded;
+    comm->scratch[i].stream = stream;
     comm->scratch[i].used = 1;
     return i;
 }

@@ -53,7 +53,8 @@ enum { DLS_COMM_SCRATCHES = 32, DLS_COMM_CHOICES = 64 };
 typedef struct dls_comm_scratch {
     void *memory;
     size_t bytes;
-    int used;
+    cudaStream_t stream; // whose operations share it: they run one after another
+    int used;            // operations that have it
 } dls_comm_scratch;
 
 /* An algorithm chosen before: for what, and which. */
@@ -162,8 +163,9 @@ void dls_fault_meet(uint64_t call);
 
 void dls_comm_divide(void *data, size_t n, int dtype, int by);
 
-/* Index in comm->scratch of at least `bytes` that nobody uses; -1: see the status. */
-int dls_comm_scratch_take(dls_comm *comm, size_t bytes);
+/* Index in comm->scratch of at least `bytes` that no other stream uses; -1: see the
+ * status. */
+int dls_comm_scratch_take(dls_comm *comm, size_t bytes, cudaStream_t stream);
 
 /* A communicator of n ranks of the world, this one among them, in a context that is new
  * to all of them. */

@@ -327,7 +327,7 @@ static void finish(dls_comm_op *op)
         c->in[r].served += op->in_ticket[r] > 0;
     }
     if (op->scratch >= 0)
-        c->scratch[op->scratch].used = 0;
+        c->scratch[op->scratch].used--;
     op->scratch = -1;
     dls_shortcut_drop(op->shortcut);
     op->shortcut = NULL;
@@ -426,7 +426,7 @@ dls_comm_op *dls_engine_new(dls_comm *comm)
 void dls_engine_drop(dls_comm_op *op)
 {
     if (op && op->scratch >= 0)
-        op->comm->scratch[op->scratch].used = 0;
+        op->comm->scratch[op->scratch].used--;
     if (op)
         dls_shortcut_drop(op->shortcut);
     free(op);

@@ -100,6 +100,17 @@ dls_status dls_transformer_predict_memory(const dls_transformer_config *c, int m
     return s;
 }
 
+dls_status dls_transformer_list(const dls_transformer_config *c, dls_params *out)
+{
+    dls_transformer t = {.config = *c};
+    t.build.params = &t.params;
+    build_model(&t);
+    dls_status s = t.build.status;
+    dls_build_free(&t.build);
+    *out = t.params;
+    return s;
+}
+
 /* create a transformer */
 static dls_status allocate_model(dls_transformer *t)
 {

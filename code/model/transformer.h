@@ -37,6 +37,10 @@ dls_status dls_transformer_predict_memory(const dls_transformer_config *c, int m
                                           int max_T, dls_dtype dtype,
                                           dls_transformer_memory *out);
 
+/* The parameters as they will be registered, without memory; the device is not touched.
+   Free with dls_params_free. */
+dls_status dls_transformer_list(const dls_transformer_config *c, dls_params *out);
+
 /* Parameters (uninitialised: see dls_params_initialise), gradients (zero) and
    activations for micro-batches of up to max_B sequences of max_T tokens. */
 dls_status dls_transformer_create(dls_transformer **out, dls_ctx *ctx,

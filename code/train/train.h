@@ -8,6 +8,7 @@
 #include "comm/comm.h"
 #include "model/transformer.h"
 #include "parallel/data/ddp.h"
+#include "parallel/data/zero.h"
 #include "train/optimizer.h"
 #ifdef __cplusplus
 extern "C" {
@@ -31,6 +32,8 @@ typedef struct dls_train_config {
     int64_t trace_from, trace_to;   /* steps drawn as a timeline; 0: none */
     dls_ddp_options ddp;        /* sizes of buckets, hook, hard cases */
     int overlap;                /* 0: all-reduce after the backward pass */
+    int sharded, hybrid;        /* 1: zero instead of ddp; in groups of a node */
+    dls_zero_options zero;
     const char *cluster;        /* NULL: the default */
     const char *output;         /* directory */
     int resume;                 /* 1: continue from the newest good checkpoint */

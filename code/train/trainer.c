@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "train/checkpoint.h"
+#include "train/sharded.h"
 
 /* report all gradients at once */
 static dls_status report_all_grads(dls_trainer *t)
@@ -62,11 +63,8 @@ static dls_status update(dls_trainer *t, int64_t step)
                             t->optimizer->master);
 }
 
-dls_status dls_trainer_step(dls_trainer *t)
+static dls_status replicated_step(dls_trainer *t, int64_t step)
 {
-    int64_t step = t->step + 1;
-    DLS_TRY(dls_meter_begin(&t->meter));
-    DLS_TRY(load_step_windows(t));
     DLS_TRY((t->rows > 0 ? dls_params_renew_grads : dls_params_zero_grads)(
         &t->model->params, &t->ctx));
     for (int row = 0; row < t->rows; row += t->config->micro_batch)
@@ -74,8 +72,17 @@ dls_status dls_trainer_step(dls_trainer *t)
     if (t->rows == 0)
         DLS_TRY(report_all_grads(t)); /* a batch smaller than the world: zeros */
     DLS_TRY(dls_ddp_finish(t->ddp));
-    DLS_TRY(update(t, step));
-    DLS_TRY(dls_meter_end(&t->meter, t->optimizer->scalars + 1));
+    return update(t, step);
+}
+
+dls_status dls_trainer_step(dls_trainer *t)
+{
+    int64_t step = t->step + 1;
+    DLS_TRY(dls_meter_begin(&t->meter));
+    DLS_TRY(load_step_windows(t));
+    DLS_TRY(t->zero ? dls_sharded_step(t, step) : replicated_step(t, step));
+    DLS_TRY(dls_meter_end(&t->meter, t->zero ? dls_zero_norm(t->zero)
+                                             : t->optimizer->scalars + 1));
     t->step = step;
     return DLS_OK;
 }
@@ -178,7 +185,7 @@ dls_status dls_train_predict_memory(const dls_train_config *c, int rank, int wor
     bytes[DLS_MEM_ACTIVATIONS] = m.activations
         + dls_batch_predict_memory(batch_rows(c, rows_of(c, rank, world)), T)
         + dls_meter_predict_memory((int)c->log_every, c->dtype);
-    return DLS_OK;
+    return c->sharded ? dls_sharded_predict_memory(c, world, bytes) : DLS_OK;
 }
 
 /* make the parts */
@@ -196,6 +203,18 @@ static dls_status set_initial_values(dls_trainer *t)
     return s;
 }
 
+static dls_status make_replicated(dls_trainer *t)
+{
+    const dls_train_config *c = t->config;
+    DLS_TRY(dls_optimizer_create(&t->optimizer, &t->ctx, &t->model->params, &c->adamw));
+    DLS_TRY(set_initial_values(t));
+    dls_ddp_options ddp = c->ddp;
+    ddp.hook.momentum = t->optimizer->m;
+    ddp.hook.local = t->rows ? (double)c->global_batch / t->rows : 1;
+    return dls_ddp_create(&t->ddp, &t->ctx, t->model->params.items, t->model->params.n,
+                          t->model->params.grads, t->comm, &ddp);
+}
+
 static dls_status make_parts(dls_trainer *t)
 {
     const dls_train_config *c = t->config;
@@ -204,61 +223,62 @@ static dls_status make_parts(dls_trainer *t)
     DLS_TRY(dls_ctx_create(&t->ctx, device, c->dtype));
     DLS_CUDA(dls_gpu_name_stream(t->ctx.stream, "compute"));
     DLS_TRY(dls_transformer_create(&t->model, &t->ctx, &c->model, c->micro_batch, T));
-    DLS_TRY(dls_optimizer_create(&t->optimizer, &t->ctx, &t->model->params, &c->adamw));
-    DLS_TRY(set_initial_values(t));
     DLS_TRY(dls_batch_create(&t->batch, &t->ctx, rows, T));
     DLS_TRY(dls_meter_create(&t->meter, &t->ctx, (int)c->log_every));
     t->offsets = calloc((size_t)rows, sizeof *t->offsets);
     t->layout = dls_checkpoint_layout(&t->model->params);
     if (!t->offsets || !t->layout)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the training loop");
-    dls_ddp_options ddp = c->ddp;
-    ddp.hook.momentum = t->optimizer->m;
-    ddp.hook.local = t->rows ? (double)c->global_batch / t->rows : 1;
-    return dls_ddp_create(&t->ddp, &t->ctx, t->model->params.items, t->model->params.n,
-                          t->model->params.grads, t->comm, &ddp);
+    return c->sharded ? dls_sharded_create(t) : make_replicated(t);
 }
 
 /* keep the state */
 /* choose the checkpoint */
-static dls_status choose_checkpoint(dls_trainer *t, dls_checkpoint *c)
-{
-    char path[PATH_MAX];
-    int64_t steps[t->world], mine = -1;
-    dls_status s = DLS_OK;
-    *c = (dls_checkpoint){0};
-    if (t->rank == 0) {
-        s = dls_checkpoint_find(t->config->output, c);
-        mine = s == DLS_OK ? (c->file ? c->step : 0) : -1;
-    }
-    DLS_TRY(s);
-    DLS_TRY(dls_comm_all_gather_host(t->comm, &mine, sizeof mine, steps));
-    if (t->rank == 0 || steps[0] == 0)
-        return DLS_OK;
-    dls_checkpoint_path(path, sizeof path, t->config->output, steps[0]);
-    return dls_checkpoint_load(path, c);
-}
+typedef struct found { int64_t step; int sharded; } found; // step 0: none
 
-/* resume from a checkpoint */
-static dls_status restore(dls_trainer *t, const dls_checkpoint *c)
+/* Rank 0 looks for the newest good one of both kinds, and keeps it open. */
+static dls_status look_for_checkpoint(dls_trainer *t, dls_checkpoint *c, dls_shards *s,
+                                      found *f)
 {
-    size_t bytes = c->elements * dls_dtype_size(dls_dtype_accumulator(c->dtype));
-    DLS_TRY(dls_checkpoint_same("setting", c->settings, t->settings));
-    DLS_TRY(dls_checkpoint_check_layout(c, &t->model->params));
-    DLS_TRY(dls_optimizer_put(t->optimizer, c->values));
-    DLS_CUDA(cudaMemcpy(t->optimizer->m, c->m, bytes, cudaMemcpyHostToDevice));
-    DLS_CUDA(cudaMemcpy(t->optimizer->v, c->v, bytes, cudaMemcpyHostToDevice));
-    t->step = dls_ddp_hook(t->ddp)->step = c->step;
+    DLS_TRY(dls_checkpoint_find(t->config->output, c));
+    DLS_TRY(dls_shards_find(t->config->output, s));
+    int sharded = s->files > 0 && (!c->file || s->about.step > c->step);
+    *f = (found){sharded ? s->about.step : c->file ? c->step : 0, sharded};
     return DLS_OK;
 }
 
+static dls_status choose_checkpoint(dls_trainer *t, dls_checkpoint *c, dls_shards *s,
+                                    found *f)
+{
+    char path[PATH_MAX];
+    found all[t->world];
+    *f = (found){-1, 0};
+    if (t->rank == 0)
+        DLS_TRY(look_for_checkpoint(t, c, s, f));
+    DLS_TRY(dls_comm_all_gather_host(t->comm, f, sizeof *f, all));
+    *f = all[0];
+    if (t->rank == 0 || f->step == 0)
+        return DLS_OK;
+    (f->sharded ? dls_shards_path : dls_checkpoint_path)(path, sizeof path,
+                                                         t->config->output, f->step);
+    return f->sharded ? dls_shards_open(path, s) : dls_checkpoint_load(path, c);
+}
+
+/* resume from a checkpoint */
 static dls_status resume(dls_trainer *t)
 {
-    dls_checkpoint c;
-    DLS_TRY(choose_checkpoint(t, &c));
-    dls_status s = c.file ? restore(t, &c) : DLS_OK;
+    dls_checkpoint c = {0};
+    dls_shards s = {0};
+    found f;
+    dls_status status = choose_checkpoint(t, &c, &s, &f);
+    if (status == DLS_OK && f.step > 0)
+        status = f.sharded ? dls_sharded_restore(t, &s)
+                           : dls_sharded_restore_whole(t, &c);
     dls_checkpoint_free(&c);
-    return s;
+    dls_shards_close(&s);
+    if (t->ddp)
+        dls_ddp_hook(t->ddp)->step = t->step;
+    return status;
 }
 
 /* fetch the state */
@@ -277,6 +297,8 @@ dls_status dls_trainer_save(dls_trainer *t)
 {
     dls_dtype wide = dls_dtype_accumulator(t->config->dtype);
     size_t bytes = t->model->params.elements * dls_dtype_size(wide);
+    if (t->zero)
+        return dls_sharded_save(t);
     if (t->rank != 0)
         return DLS_OK;
     char *host = malloc(3 * bytes);
@@ -301,6 +323,7 @@ static dls_status start_over(dls_trainer *t)
         return DLS_OK;
     dls_log(DLS_LOG_INFO, "starting over in %s: earlier checkpoints are removed",
             t->config->output);
+    DLS_TRY(dls_shards_prune(t->config->output, 0));
     return dls_checkpoint_prune(t->config->output, 0);
 }
 
@@ -311,6 +334,9 @@ void dls_trainer_free(dls_trainer *t)
         return;
     if (t->ctx.stream)
         cudaStreamSynchronize(t->ctx.stream);   // its errors were told already
+    if (t->zero)
+        dls_zero_sync(t->zero);
+    dls_zero_destroy(t->zero);
     dls_ddp_destroy(t->ddp);
     dls_meter_destroy(&t->meter);
     dls_batch_destroy(&t->batch);
@@ -333,6 +359,8 @@ static dls_status begin_run(dls_trainer *t)
         DLS_TRY(resume(t));
     else
         DLS_TRY(start_over(t));
+    if (t->zero)
+        return DLS_OK;          // every rank has set its own slices
     if (t->optimizer->master)
         DLS_TRY(dls_ddp_broadcast(t->ddp, t->optimizer->master,
                                   dls_dtype_accumulator(t->ctx.dtype)));

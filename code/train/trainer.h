@@ -26,7 +26,8 @@ typedef struct dls_trainer {
     dls_sampler training, validation;
     dls_transformer *model;
     dls_optimizer *optimizer;
-    dls_ddp *ddp;
+    dls_ddp *ddp;               /* NULL, as the optimizer: the state is cut */
+    dls_zero *zero;             /* NULL: it is not */
     dls_batch batch;
     dls_meter meter;
     uint64_t *offsets;          /* windows of a step or of an evaluation */

@@ -1,0 +1,206 @@
+/* code/train/sharded.c: from chapters/04-data-parallelism-zero-checkpoints.md. Edit the chapter, or edit here and run "make untangle". */
+/* The trainer's parts for ZeRO and FSDP. */
+#include "train/sharded.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "vgpu/gpu.h"
+
+/* read the sharding */
+dls_status dls_train_read_sharding(dls_config *cfg, dls_train_config *c)
+{
+    int64_t size, ahead;
+    dls_zero_options *z = &c->zero;
+    int mode;
+    DLS_TRY(dls_config_choice_or(cfg, "data_parallel", "ddp|zero1|zero2|zero3|hybrid", 0,
+                                 &mode));
+    c->sharded = mode > 0;
+    c->hybrid = mode == 4;
+    z->stage = mode == 4 ? 3 : mode;
+    if (!c->sharded)
+        return DLS_OK;
+    DLS_TRY(dls_config_int_or(cfg, "zero.shard_size", 0, 1 << 20, 0, &size));
+    DLS_TRY(dls_config_int_or(cfg, "zero.prefetch", 0, 1 << 10, 1, &ahead));
+    DLS_TRY(dls_config_bool_or(cfg, "zero.keep_forward", 0, &z->keep_forward));
+    DLS_TRY(dls_config_bool_or(cfg, "zero.offload", 0, &z->offload));
+    DLS_TRY(dls_config_bool_or(cfg, "zero.narrow_gradients", 0, &z->narrow_gradients));
+    z->shard_size = (int)size;
+    z->prefetch = (int)ahead;
+    z->adamw = c->adamw;
+    c->model.unplaced = 1;
+    return DLS_OK;
+}
+
+dls_zero_options dls_train_zero_options(const dls_train_config *c, int world)
+{
+    dls_zero_options o = c->zero;
+    int node = dls_gpu_cluster()->gpus_per_node;
+    if (c->hybrid && o.shard_size == 0)
+        o.shard_size = world % node == 0 ? node : world;
+    return o;
+}
+
+/* make the sharded parts */
+dls_status dls_sharded_predict_memory(const dls_train_config *c, int world,
+                                      size_t bytes[DLS_MEM_PURPOSES])
+{
+    dls_zero_options o = dls_train_zero_options(c, world);
+    dls_params set = {0};
+    dls_zero_sizes is = {0};
+    dls_status s = dls_transformer_list(&c->model, &set);
+    if (s == DLS_OK)
+        s = dls_zero_predict(set.items, set.n, c->dtype, world, &o, &is);
+    dls_params_free(&set);
+    bytes[DLS_MEM_PARAMETERS] = is.parameters;
+    bytes[DLS_MEM_GRADIENTS] = is.gradients;
+    bytes[DLS_MEM_OPTIMIZER] = is.optimizer;
+    bytes[DLS_MEM_COMMUNICATION] = is.buffers;
+    return s;
+}
+
+dls_status dls_sharded_create(dls_trainer *t)
+{
+    dls_params *set = &t->model->params;
+    dls_zero_options o = dls_train_zero_options(t->config, t->world);
+    size_t size = dls_dtype_size(dls_dtype_accumulator(t->config->dtype));
+    DLS_TRY(dls_zero_create(&t->zero, &t->ctx, set, t->comm, &o));
+    dls_transformer_announce(t->model, dls_zero_units(t->zero));
+    void *host = malloc(set->elements * size);
+    if (!host)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no host memory for %zu initial values",
+                        set->elements);
+    dls_params_fill(set, t->config->seed, host);
+    dls_status s = dls_zero_start(t->zero, host);
+    free(host);
+    return s;
+}
+
+/* run a sharded step */
+static dls_status pass_over(dls_trainer *t, int row)
+{
+    const dls_train_config *c = t->config;
+    int T = t->model->config.context, left = t->rows - row;
+    int B = left < c->micro_batch ? left : c->micro_batch;
+    if (B <= 0)
+        return dls_zero_idle_pass(t->zero);
+    dls_transformer_drop(t->model, c->seed, t->step + 1, t->first_row + row);
+    DLS_TRY(dls_transformer_forward(t->model, dls_batch_tokens(&t->batch, row),
+                                    dls_batch_targets(&t->batch, row), B, T));
+    DLS_TRY(dls_meter_add(&t->meter, dls_transformer_losses(t->model), (size_t)B * T));
+    return dls_transformer_backward(t->model, 1.0 / ((double)c->global_batch * T),
+                                    dls_zero_hook(t->zero));
+}
+
+dls_status dls_sharded_step(dls_trainer *t, int64_t step)
+{
+    const dls_train_config *c = t->config;
+    int most = (c->global_batch + t->world - 1) / t->world;
+    DLS_TRY(dls_zero_begin(t->zero));
+    for (int row = 0; row < most; row += c->micro_batch) {
+        DLS_TRY(dls_zero_begin_pass(t->zero, row + c->micro_batch >= most));
+        DLS_TRY(pass_over(t, row));
+    }
+    return dls_zero_step(t->zero, dls_schedule_at(&c->schedule, step), step);
+}
+
+/* hold the state of a rank */
+typedef struct held_state {
+    dls_shard_state state;
+    dls_zero_slice *slices;
+    char *memory;
+} held_state;
+
+static dls_status hold_state(const dls_trainer *t, held_state *h)
+{
+    int n = t->zero ? dls_zero_slices(t->zero) : 1;
+    size_t elements = t->zero ? dls_zero_elements(t->zero) : t->model->params.elements;
+    size_t bytes = elements * dls_dtype_size(dls_dtype_accumulator(t->config->dtype));
+    *h = (held_state){.slices = calloc((size_t)n, sizeof *h->slices),
+                      .memory = calloc(3, bytes + 1)};
+    if (!h->slices || !h->memory) {
+        free(h->slices);
+        free(h->memory);
+        return DLS_FAIL(DLS_ERR_MEMORY, "no host memory for a state of %zu bytes",
+                        3 * bytes);
+    }
+    h->slices[0] = (dls_zero_slice){0, elements, 0};
+    for (int i = 0; t->zero && i < n; i++)
+        h->slices[i] = dls_zero_slice_at(t->zero, i);
+    h->state = (dls_shard_state){h->slices, n, h->memory, h->memory + bytes,
+                                 h->memory + 2 * bytes};
+    return DLS_OK;
+}
+
+static void drop_state(held_state *h)
+{
+    free(h->slices);
+    free(h->memory);
+}
+
+/* save and restore a rank */
+dls_status dls_sharded_save(dls_trainer *t)
+{
+    held_state h;
+    dls_checkpoint about = {
+        .step = t->step, .dtype = t->config->dtype, .settings = t->settings,
+        .elements = t->model->params.elements, .layout = t->layout};
+    DLS_TRY(hold_state(t, &h));
+    dls_status s = dls_zero_fetch(t->zero, h.state.values, h.state.m, h.state.v);
+    if (dls_zero_copy(t->zero) > 0)
+        h.state.n = 0;          // the first copy is enough
+    if (s == DLS_OK)
+        s = dls_shards_save(t->config->output, t->comm, &about, &h.state);
+    drop_state(&h);
+    return s;
+}
+
+static dls_status put_state(dls_trainer *t, const dls_shard_state *s)
+{
+    size_t bytes = t->model->params.elements
+        * dls_dtype_size(dls_dtype_accumulator(t->config->dtype));
+    if (t->zero)
+        return dls_zero_put(t->zero, s->values, s->m, s->v);
+    DLS_TRY(dls_optimizer_put(t->optimizer, s->values));
+    DLS_CUDA(cudaMemcpy(t->optimizer->m, s->m, bytes, cudaMemcpyHostToDevice));
+    DLS_CUDA(cudaMemcpy(t->optimizer->v, s->v, bytes, cudaMemcpyHostToDevice));
+    return DLS_OK;
+}
+
+static dls_status check_state(const dls_trainer *t, const dls_checkpoint *c)
+{
+    DLS_TRY(dls_checkpoint_same("setting", c->settings, t->settings));
+    return dls_checkpoint_check_layout(c, &t->model->params);
+}
+
+dls_status dls_sharded_restore(dls_trainer *t, const dls_shards *s)
+{
+    held_state h;
+    DLS_TRY(check_state(t, &s->about));
+    DLS_TRY(hold_state(t, &h));
+    dls_status status = dls_shards_read(s, &h.state);
+    if (status == DLS_OK)
+        status = put_state(t, &h.state);
+    drop_state(&h);
+    t->step = s->about.step;
+    return status;
+}
+
+dls_status dls_sharded_restore_whole(dls_trainer *t, const dls_checkpoint *c)
+{
+    size_t size = dls_dtype_size(dls_dtype_accumulator(c->dtype));
+    const void *from[] = {c->values, c->m, c->v};
+    held_state h;
+    DLS_TRY(check_state(t, c));
+    DLS_TRY(hold_state(t, &h));
+    void *to[] = {h.state.values, h.state.m, h.state.v};
+    for (int k = 0; k < 3; k++)
+        for (int i = 0; i < h.state.n; i++)
+            memcpy((char *)to[k] + h.slices[i].at * size,
+                   (const char *)from[k] + h.slices[i].first * size,
+                   h.slices[i].count * size);
+    dls_status s = put_state(t, &h.state);
+    drop_state(&h);
+    t->step = c->step;
+    return s;
+}
