@@ -25,7 +25,8 @@ extern "C" {
 typedef enum dls_gpu_kernels {
     DLS_KERNELS_DEFAULT, // what DLS_KERNELS says: host when unset
     DLS_KERNELS_HOST,    // an operation's plain-C version, on the stream
-    DLS_KERNELS_SIMT     // every CUDA thread emulated
+    DLS_KERNELS_SIMT,    // every CUDA thread emulated
+    DLS_KERNELS_TIMED    // neither: time passes, nothing is computed
 } dls_gpu_kernels;
 
 typedef struct dls_gpu_options {

@@ -114,6 +114,13 @@ static double real_time(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static int is_only_timed(const dls_gpu_op *op)
+{
+    int inside = op->work != DLS_WORK_UPLOAD && op->work != DLS_WORK_DOWNLOAD;
+    return dls_vgpu.options.kernels == DLS_KERNELS_TIMED && op->planned &&
+           (op->kind == DLS_GPU_COMPUTE || (op->kind == DLS_GPU_COPY && inside));
+}
+
 /* Removes and runs the first operation of the stream: 1, or -1 when it failed. */
 static int run_head(struct CUstream_st *s, double earliest)
 {
@@ -126,7 +133,7 @@ static int run_head(struct CUstream_st *s, double earliest)
     dls_vgpu.pending--;
     if (dls_vgpu_observer)
         dls_vgpu_observer->begun(s, operation);
-    if (operation->op.run) {
+    if (operation->op.run && !is_only_timed(&operation->op)) {
         /* run the function of an operation */
         double began = dls_host_times_on ? real_time() : 0;
         dls_space_open();

@@ -59,9 +59,10 @@ static dls_status complete_kernels(dls_gpu_options *o)
     o->kernels = DLS_KERNELS_HOST;
     if (text == NULL || *text == '\0' || strcmp(text, "host") == 0)
         return DLS_OK;
-    if (strcmp(text, "simt") != 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "DLS_KERNELS=%s: expected host or simt", text);
-    o->kernels = DLS_KERNELS_SIMT;
+    if (strcmp(text, "simt") != 0 && strcmp(text, "timed") != 0)
+        return DLS_FAIL(DLS_ERR_INPUT, "DLS_KERNELS=%s: expected host, simt or timed",
+                        text);
+    o->kernels = text[0] == 's' ? DLS_KERNELS_SIMT : DLS_KERNELS_TIMED;
     return DLS_OK;
 }
 
