@@ -114,8 +114,10 @@ double dls_pass_keep(const dls_pass *p, int index)
 /* report an addition */
 dls_status dls_pass_added(dls_pass *p, int index)
 {
-    if (!p->hook || --p->pending[index] != 0)
+    if (!p->hook)
         return DLS_OK;
+    if (--p->pending[index] != 0)
+        return p->partial ? p->partial->fn(p->partial->self, index) : DLS_OK;
     return p->hook->fn(p->hook->self, index);
 }
 

@@ -77,6 +77,7 @@ typedef struct dls_pass {
     const dls_grad_hook *hook;  /* NULL: nobody asks */
     const dls_unit_hook *units; /* the same */
     int *pending;               /* [params->n] additions still to come */
+    const dls_grad_hook *partial;   /* after additions but the last; NULL: nobody asks */
 } dls_pass;
 
 /* declare the pass calls */

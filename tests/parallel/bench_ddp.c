@@ -1,9 +1,12 @@
 /* tests/parallel/bench_ddp.c: from chapters/04-data-parallelism-ddp.md. Edit the chapter, or edit here and run "make untangle". */
 /* One step of GPT-2 on eight ranks, with and without overlap: who waits for what.
- * bench_ddp ROWS OVERLAP BUCKET_BYTES [TRACE]; run with DLS_KERNELS=timed. */
+ * bench_ddp ROWS OVERLAP BUCKET_BYTES [TRACE]; run with DLS_KERNELS=timed. OVERLAP: 0
+ * none, 1 buckets, 2 buckets and a tied embedding in two parts. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/rng.h"
 #include "comm/launch.h"
 #include "parallel/data/ddp.h"
 #include "model/transformer.h"
@@ -30,7 +33,8 @@ static dls_status open_rank(rank_state *r, const settings *s)
 {
     dls_transformer_config c = dls_transformer_gpt2(50257, 1024, 12, 12, 768);
     const dls_adamw_options adamw = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8};
-    const dls_ddp_options cut = {.bucket_bytes = s->bucket, .first_bucket_bytes = 1 << 20};
+    const dls_ddp_options cut = {.bucket_bytes = s->bucket, .first_bucket_bytes = 1 << 20,
+                                 .rows_of = s->overlap == 2};
     DLS_TRY(dls_comm_create(&r->comm, NULL));
     DLS_TRY(dls_ctx_create(&r->ctx, dls_gpu_local_rank(), DLS_BF16));
     DLS_CUDA(dls_gpu_name_stream(r->ctx.stream, "compute"));
@@ -42,9 +46,25 @@ static dls_status open_rank(rank_state *r, const settings *s)
                           r->model->params.grads, r->comm, &cut);
 }
 
+/* Tokens as frequent as words are: the i-th with a probability of about 1 / (i ln V). */
+static dls_status touch(rank_state *r, const settings *s, int64_t number)
+{
+    int n = s->rows * 1024, ids[n];
+    uint64_t stream = (uint64_t)(number * 8 + dls_comm_rank(r->comm));
+    for (int i = 0; i < n; i++) {
+        double u = dls_rng_uniform(3, stream, (uint64_t)i);
+        ids[i] = (int)fmin(exp(u * log(50257)), 50257) - 1;
+    }
+    return dls_ddp_touch(r->ddp, ids, (size_t)n);
+}
+
 static dls_status step(rank_state *r, const settings *s, int64_t number)
 {
     dls_grad_hook hook = {r->ddp, dls_ddp_grad_ready};
+    dls_grad_hook partial = {r->ddp, dls_ddp_grad_partial};
+    r->model->pass.partial = &partial;
+    if (s->overlap == 2)
+        DLS_TRY(touch(r, s, number));
     DLS_TRY(dls_params_zero_grads(&r->model->params, &r->ctx));
     DLS_TRY(dls_transformer_forward(r->model, r->ids, r->ids + s->rows * 1024, s->rows,
                                     1024));
@@ -76,7 +96,7 @@ static dls_status run_rank(int rank, void *arg)
     DLS_TRY(dls_ddp_timing(r.ddp, &t));
     if (rank == 0)
         printf("%4d %8s %6zu MB %8.3f %8.3f %8.3f %7.1f %%\n", s->rows,
-               s->overlap ? "yes" : "no", s->bucket >> 20, 1e3 * seconds, 1e3 * t.busy,
+               (const char *[]){"no", "yes", "in two"}[s->overlap], s->bucket >> 20, 1e3 * seconds, 1e3 * t.busy,
                1e3 * t.exposed, 100 * t.hidden);
     fflush(stdout);
     if (s->trace) {

@@ -36,7 +36,7 @@ static inline void rig_param(rig *r, int p, const char *name, size_t rows, size_
 static inline dls_status rig_open(rig *r, const dls_ddp_options *options)
 {
     *r = (rig){.integers = r->integers};
-    setenv("DLS_ALGORITHM", "all_reduce:ring,all_gather:ring", 1);
+    setenv("DLS_ALGORITHM", "all_reduce:ring,all_gather:ring,all_to_all:pairwise", 1);
     DLS_TRY(test_world(NULL, &r->comm));
     DLS_TRY(dls_ctx_create(&r->ctx, 0, DLS_F64));
     r->rank = dls_comm_rank(r->comm);

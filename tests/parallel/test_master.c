@@ -100,7 +100,7 @@ static void check_links(int n)
     dls_trace_enable(0);
     for (int i = 0; i < dls_trace_count(); i++) {
         const dls_trace_span *s = dls_trace_span_at(i);
-        if (strcmp(s->name, "copy peer") == 0)
+        if (strcmp(s->name, "copy to peer") == 0)
             *(s->bytes == bytes ? &out : &in) += s->finish - s->start;
     }
     expected += (n - 1) * beta * 3 * EXACT_T * 4; // tokens, targets, losses

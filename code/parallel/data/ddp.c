@@ -10,6 +10,7 @@
 
 #include "kernels/elementwise.h"
 #include "parallel/data/plan.h"
+#include "parallel/data/rows.h"
 #include "vgpu/gpu.h"
 
 /* define the state of ddp */
@@ -45,6 +46,7 @@ struct dls_ddp {
     struct { void *data; size_t count; int dtype; } shared[8];
     int nshared;
     char *arrived_used;           // (nparams) in the last step, on any rank
+    dls_rows *rows;               // of options.rows_of; NULL: none
 };
 
 /* agree on the plan */
@@ -114,12 +116,59 @@ static void free_events(dls_ddp *d)
     dls_ctx_destroy(&d->wire);
 }
 
+/* cut off the rows */
+/* Makes a bucket of its own out of the first parameter of the last bucket. */
+static void cut_off(dls_ddp *d)
+{
+    dls_bucket *last = &d->buckets[d->nbuckets - 1];
+    const dls_param *p = &d->params[last->param];
+    if (last->params == 1)
+        return;
+    d->buckets[d->nbuckets++] = (dls_bucket){last->first, p->count, last->param, 1};
+    last->count -= p[1].offset - last->first;
+    last->first = p[1].offset;
+    last->param++;
+    last->params--;
+}
+
+/* Reverses the last two buckets. */
+static void swap_last(dls_ddp *d)
+{
+    dls_bucket *b = &d->buckets[d->nbuckets - 2], other = b[0];
+    b[0] = b[1];
+    b[1] = other;
+}
+
+static dls_status make_rows_bucket(dls_ddp *d)
+{
+    const dls_param *p = d->params;
+    if (d->options.rows_of == 0)
+        return DLS_OK;
+    if (d->options.rows_of != 1 || p->ndim != 2 ||
+        d->options.hook.choice != DLS_HOOK_NONE || d->options.hook.sums_in)
+        return DLS_FAIL(DLS_ERR_INPUT, "rows_of: expected the first parameter, a matrix, "
+                        "and hook none");
+    int positions = d->nparams > 1 && p[1].ndim == 2 && p[1].shape[1] == p->shape[1];
+    cut_off(d);                                     // block with positions, rows
+    if (positions && d->buckets[d->nbuckets - 1].params == 1 && d->nbuckets > 1 &&
+        d->buckets[d->nbuckets - 2].param == 1 && d->buckets[d->nbuckets - 2].params > 1) {
+        swap_last(d);
+        cut_off(d);                                 // rows, block, positions
+        dls_bucket *b = &d->buckets[d->nbuckets - 3], rows = b[0];
+        b[0] = b[1];
+        b[1] = b[2];
+        b[2] = rows;
+    }
+    return DLS_OK;
+}
+
 /* create ddp */
 void dls_ddp_destroy(dls_ddp *d)
 {
     if (!d)
         return;
     dls_hook_free(d->hook);
+    dls_rows_free(d->rows);
     free_events(d);
     void *arrays[] = {d->buckets, d->states, d->order,  d->bucket_of, d->reported,
                       d->told,    d->used,   d->arrived, d->arrived_used};
@@ -152,6 +201,7 @@ static dls_status make_plan(dls_ddp *d)
     DLS_TRY(make_room(d));
     DLS_TRY(dls_bucket_plan(d->params, d->nparams, size, d->options.first_bucket_bytes,
                             d->options.bucket_bytes, d->buckets, &d->nbuckets));
+    DLS_TRY(make_rows_bucket(d));
     for (int b = 0; b < d->nbuckets; b++) {
         const dls_bucket *bucket = &d->buckets[b];
         d->order[b] = b;
@@ -178,6 +228,10 @@ dls_status dls_ddp_create(dls_ddp **out, dls_ctx *ctx, const dls_param *params, 
     DLS_TRY_GOTO(status, make_plan(d), fail);
     DLS_TRY_GOTO(status, agree(d), fail);
     DLS_TRY_GOTO(status, make_events(d), fail);
+    if (options->rows_of)
+        DLS_TRY_GOTO(status, dls_rows_create(&d->rows, comm, ctx, &d->wire, flat_grads,
+                                             (int)params->shape[0],
+                                             (int)params->shape[1]), fail);
     DLS_TRY_GOTO(status, dls_hook_create(&d->hook, &options->hook, comm, &d->wire,
                                          d->told, d->nbuckets), fail);
     begin_step(d);
@@ -205,7 +259,10 @@ static dls_status send_bucket(dls_ddp *d, int b)
     DLS_CUDA(cudaEventRecord(state->ready, d->ctx->stream));
     DLS_CUDA(cudaStreamWaitEvent(d->wire.stream, state->ready, 0));
     DLS_CUDA(cudaEventRecord(state->begin, d->wire.stream));
-    DLS_TRY(dls_hook_sum(d->hook, b)); // an all-reduce, unless asked for something else
+    if (d->rows && d->buckets[b].first == 0)
+        DLS_TRY(dls_rows_sum(d->rows));
+    else
+        DLS_TRY(dls_hook_sum(d->hook, b)); // an all-reduce, unless asked otherwise
     DLS_CUDA(cudaEventRecord(state->end, d->wire.stream));
     return DLS_OK;
 }
@@ -373,6 +430,19 @@ dls_status dls_ddp_begin(dls_ddp *d)
     return DLS_OK;
 }
 
+dls_status dls_ddp_touch(dls_ddp *d, const int *rows, size_t n)
+{
+    return d->rows ? dls_rows_touch(d->rows, rows, n) : DLS_OK;
+}
+
+dls_status dls_ddp_grad_partial(void *ddp, int param_index)
+{
+    dls_ddp *d = ddp;
+    if (!d->rows || d->held || param_index != d->options.rows_of - 1)
+        return DLS_OK;
+    return dls_rows_partial(d->rows);
+}
+
 /* finish the step */
 static dls_status name_the_missing(const dls_ddp *d)
 {
@@ -427,6 +497,10 @@ dls_status dls_ddp_timing(const dls_ddp *d, dls_ddp_times *out)
         return DLS_OK; // nothing was sent, so nothing was exposed
     for (int b = 0; b < d->nbuckets; b++)
         DLS_TRY(add_elapsed(d->states[b].begin, d->states[b].end, &out->busy));
+    double early = 0;
+    if (d->rows)
+        DLS_TRY(dls_rows_early(d->rows, &early));
+    out->busy += early;
     DLS_TRY(add_elapsed(d->before, d->after, &out->exposed));
     if (out->busy > 0)
         out->hidden = out->exposed < out->busy ? 1 - out->exposed / out->busy : 0;

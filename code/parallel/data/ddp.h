@@ -35,6 +35,7 @@ typedef struct dls_ddp_options {
     int find_unused;       // 1: a gradient that nobody reports counts as it is
     int reorder;           // 1: from step 2 on, buckets leave as rank 0 completed them
     int count_examples;    // 1: divide by the examples that the ranks report
+    int rows_of;           // 1: parameter 0 is summed in two parts (dls_ddp_touch)
 } dls_ddp_options;
 
 /* Collective. params (n) in registration order; flat_grads holds their gradients, of
@@ -84,6 +85,12 @@ dls_status dls_ddp_join(dls_ddp *ddp, int *more);
 /* buf (count), such as running means: := rank 0's at every dls_ddp_begin. At most 8. */
 dls_status dls_ddp_add_buffer(dls_ddp *ddp, void *buf, size_t count, int dtype);
 dls_status dls_ddp_begin(dls_ddp *ddp); // collective; before the forward pass
+
+/* With options.rows_of: the rows (n, host) that the last addition to that parameter will
+ * touch on this rank in the coming pass; collective. And the hook for additions that are
+ * not the last (dls_pass.partial). */
+dls_status dls_ddp_touch(dls_ddp *ddp, const int *rows, size_t n);
+dls_status dls_ddp_grad_partial(void *ddp, int param_index);
 
 #ifdef __cplusplus
 }
