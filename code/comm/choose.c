@@ -66,6 +66,11 @@ const dls_algorithm *dls_algorithm_find(dls_message_kind kind, const char *name,
     return NULL;
 }
 
+const char *dls_operation_name(dls_message_kind kind)
+{
+    return operation[kind];
+}
+
 dls_message_kind dls_operation_find(const char *name, size_t size)
 {
     for (int k = 1; k < DLS_MESSAGE_KINDS; k++)

@@ -26,8 +26,9 @@ extern const int dls_algorithm_count;
 const dls_algorithm *dls_algorithm_find(dls_message_kind kind, const char *name,
                                         size_t size);
 
-/* "all_reduce" -> its kind; 0: no such operation. */
+/* "all_reduce" -> its kind; 0: no such operation. And back. */
 dls_message_kind dls_operation_find(const char *name, size_t size);
+const char *dls_operation_name(dls_message_kind kind);
 
 #ifdef __cplusplus
 }

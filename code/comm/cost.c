@@ -48,7 +48,7 @@ static int post(play *p, int from, int to, double departure)
     return 1;
 }
 
-/* play a rank */
+/* let a rank take its step */
 static int begin(play *p, int r)
 {
     actor *a = &p->actor[r];
@@ -66,6 +66,7 @@ static int begin(play *p, int r)
     }
     return 1;
 }
+
 
 /* 1: rank r moved on; 0: it can not; -1: no memory. */
 static int move_on(play *p, int r)
@@ -93,7 +94,7 @@ static int move_on(play *p, int r)
     return 1;
 }
 
-/* play all ranks */
+/* let all ranks go on */
 static dls_status perform(play *p)
 {
     int n = p->shape.world;

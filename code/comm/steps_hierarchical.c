@@ -12,7 +12,8 @@ typedef struct ring {
 
 static void go_round(const ring *g, int j, int gathers, int finish, dls_step *step)
 {
-    int n = g->n, sent = (g->me - j + g->shift + 2 * n) % n, received = (sent - 1 + n) % n;
+    int n = g->n, sent = (g->me - j + g->shift + 2 * n) % n;
+    int received = (sent - 1 + n) % n;
     int right = g->base + (g->me + 1) % n * g->stride;
     int left = g->base + (g->me - 1 + n) % n * g->stride;
     size_t first, count;

@@ -74,6 +74,7 @@ static void check_step(const rank *r, const char *name)
     }
 }
 
+
 static void send(const rank *r, int me, const dls_move *m, const char *name)
 {
     const element *from = at(r, m->place, m->first, m->count, name);
@@ -188,12 +189,13 @@ static void fill(const dls_algorithm *a, dls_shape shape, int how)
         for (int p = 0; p < DLS_PLACES; p++)
             r->place[p] = calloc(r->size[p] + 1, sizeof(element));
         if (one || (how == IN_PLACE && in <= out && in + out > 1))
-            free(r->place[DLS_IN]), r->place[DLS_IN] = r->place[DLS_OUT] + (one ? 0 : mine);
+            free(r->place[DLS_IN]),
+                r->place[DLS_IN] = r->place[DLS_OUT] + (one ? 0 : mine);
         else if (how == IN_PLACE && in > out && out)
             free(r->place[DLS_OUT]), r->place[DLS_OUT] = r->place[DLS_IN] + mine;
         for (size_t i = 0; i < r->size[DLS_IN]; i++)
-            r->place[DLS_IN][i] = (element){(uint64_t)1 << me, (uint64_t)(me + 1) * 77 + i,
-                                            (uint32_t)i, 0};
+            r->place[DLS_IN][i] = (element){
+                (uint64_t)1 << me, (uint64_t)(me + 1) * 77 + i, (uint32_t)i, 0};
     }
 }
 
