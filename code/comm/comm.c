@@ -130,7 +130,12 @@ dls_status dls_comm_create(dls_comm **out, const dls_comm_options *options)
         member[r] = r;
     DLS_TRY_GOTO(status, dls_comm_form(all, member, all->size, 0, out), fail);
     the_world = all;
-    return dls_comm_want(*out, options ? options->algorithm : NULL);
+    status = dls_comm_want(*out, options ? options->algorithm : NULL);
+    if (status != DLS_OK) {
+        dls_comm_destroy(*out);
+        *out = NULL;
+    }
+    return status;
 fail:
     leave_world(all);
     return status;
