@@ -183,7 +183,11 @@ Test(collectives, the_cheapest_algorithm_is_chosen)
     unlink(path);
     use("hgx-a100-4");
     cr_expect_str_eq(chosen(4, COUNT, 4), "direct");
-    path = test_cluster(2, 6);
+}
+
+Test(collectives, nodes_change_the_choice)
+{
+    const char *path = test_cluster(2, 6);
     use(path);
     cr_expect_str_eq(chosen(12, 100 * COUNT, 6), "hierarchical");
     cr_expect_str_neq(chosen(12, 2, 6), "hierarchical");
