@@ -24,7 +24,7 @@ static dls_status print_ranks(const dls_flight *f)
         {"last call", NULL}, {"number", NULL}, {"state", NULL}, {"s ago", "%.1f"},
         {"process", NULL}};
     dls_table *t;
-    char what[256];
+    char what[256], fate[64]; // without what an error said
     DLS_TRY(dls_table_create(&t, columns, sizeof columns / sizeof columns[0]));
     for (int r = 0; r < f->world; r++) {
         const dls_flight_rank *rank = &f->ranks[r];
@@ -37,7 +37,8 @@ static dls_status print_ranks(const dls_flight *f)
         dls_table_add_int(t, last ? (int64_t)last->number : 0);
         dls_table_add_text(t, last ? state_of(last) : "");
         dls_table_add_real(t, last ? rank->taken - last->called : 0);
-        dls_table_add_text(t, rank->fate[0] ? rank->fate : rank->process);
+        snprintf(fate, sizeof fate, "%.*s", (int)strcspn(rank->fate, ":"), rank->fate);
+        dls_table_add_text(t, fate[0] ? fate : rank->process);
     }
     dls_status status = dls_table_print(t, stdout, 0);
     dls_table_free(t);
@@ -68,8 +69,7 @@ static void add_states(dls_table *t, const dls_flight *f, int owner, const dls_r
 static dls_status print_sequence(const dls_flight *f, const dls_finding *found)
 {
     static const dls_column columns[] = {{"number", NULL}, {"operation", NULL},
-        {"site", NULL}, {"ended", NULL}, {"begun", NULL}, {"called", NULL},
-        {"not called", NULL}};
+        {"ended", NULL}, {"begun", NULL}, {"called", NULL}, {"not called", NULL}};
     const dls_flight_rank *witness = &f->ranks[found->witness];
     dls_table *t;
     char what[128];
@@ -79,10 +79,8 @@ static dls_status print_sequence(const dls_flight *f, const dls_finding *found)
         if (!belongs(found, r))
             continue;
         dls_flight_name(r, what, sizeof what);
-        const char *slash = strrchr(r->site, '/');
         dls_table_add_int(t, (int64_t)r->number);
         dls_table_add_text(t, what);
-        dls_table_add_text(t, slash ? slash + 1 : r->site);
         add_states(t, f, found->witness, r);
     }
     dls_status status = dls_table_print(t, stdout, 0);
