@@ -158,25 +158,22 @@ static int is_gone(const dls_flight *f, int rank)
 static void judge(const dls_flight *f, int owner, const dls_record *op,
                   dls_finding *found)
 {
-    double oldest = 0;
+    double most = -1;
     *found = (dls_finding){.rank = -1, .witness = owner, .record = *op};
     if (judge_mismatch(f, owner, op, found))
         return;
     for (int r = 0; r < f->world; r++) {
         dls_flight_state state = dls_flight_state_of(f, r, owner, op, NULL);
-        double unseen = is_gone(f, r) ? HUGE_VAL : f->ranks[r].taken - f->ranks[r].seen;
+        double unseen = fmax(0, f->ranks[r].taken - f->ranks[r].seen);
         int misses = state == DLS_FLIGHT_MISSING;
-        int missed = found->kind == DLS_FINDING_MISSING;
-        if (misses && (!missed || (is_gone(f, r) && !is_gone(f, found->rank)))) {
-            found->kind = DLS_FINDING_MISSING;
-            found->rank = r;
-        }
-        if (!missed && (state == DLS_FLIGHT_CALLED || state == DLS_FLIGHT_BEGUN) &&
-            (found->rank < 0 || unseen > oldest)) {
-            found->kind = DLS_FINDING_STALLED;
-            found->rank = r;
-            oldest = unseen;
-        }
+        if (!misses && state != DLS_FLIGHT_CALLED && state != DLS_FLIGHT_BEGUN)
+            continue;
+        double weight = 4 * is_gone(f, r) + (misses ? 2 : unseen / (1 + unseen));
+        if (weight <= most)
+            continue;
+        most = weight;
+        found->rank = r;
+        found->kind = misses ? DLS_FINDING_MISSING : DLS_FINDING_STALLED;
     }
 }
 
@@ -251,14 +248,16 @@ static void say_missing(const dls_flight *f, dls_finding *found, const char *wha
     dls_flight_list(f, found->witness, op, DLS_FLIGHT_BEGUN, waiting, sizeof waiting);
     dls_flight_list(f, found->witness, op, DLS_FLIGHT_CALLED, called, sizeof called);
     const char *who = waiting[0] ? waiting : called;
-    const char *verb = strchr(who, 's') ? "wait" : "waits"; // "ranks 0 and 1"
+    int several = strchr(who, 's') != NULL; // "ranks 0 and 1"
+    const char *verb = waiting[0] ? (several ? "wait" : "waits")
+                                  : several ? "have called" : "has called";
     if (op->kind == DLS_RECORD_MESSAGE)
         snprintf(found->text, sizeof found->text, "rank %d has not called the %s that "
                  "rank %d waits for in %.255s", found->rank,
                  op->receives ? "send" : "recv", found->witness, what);
     else if (who[0])
-        snprintf(found->text, sizeof found->text, "rank %d has not called %.255s, in "
-                 "which %.200s %s", found->rank, what, who, verb);
+        snprintf(found->text, sizeof found->text, "rank %d has not called %.255s, %swhich "
+                 "%.200s %s", found->rank, what, waiting[0] ? "in " : "", who, verb);
     else
         snprintf(found->text, sizeof found->text, "rank %d has not called %.255s, which "
                  "the others have ended", found->rank, what);
