@@ -14,6 +14,7 @@
 #include "cli/command.h"
 #include "comm/flight_command.h"
 #include "kernels/attention_command.h"
+#include "parallel/data/plan_command.h"
 #include "tensor/ladder/command.h"
 
 /* list the commands */
@@ -24,6 +25,7 @@ static const command commands[] = {
     {"metrics", "print columns of a metrics.jsonl as a table", command_metrics},
     {"flight", "say where the ranks of a failed job part", dls_flight_command},
     {"memory", "print what each rank's memory went to", command_memory},
+    {"plan", "print what data parallelism takes of a device", dls_plan_command},
     {"ladder", "multiply by the kernels of chapter 2", dls_ladder_command},
     {"attention", "run one attention, and time it", dls_attention_command},
     {"cluster", "print or draw what the clock knows of a cluster", command_cluster},
