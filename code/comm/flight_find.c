@@ -257,7 +257,8 @@ static void say_missing(const dls_flight *f, dls_finding *found, const char *wha
                  op->receives ? "send" : "recv", found->witness, what);
     else if (who[0])
         snprintf(found->text, sizeof found->text, "rank %d has not called %.255s, "
-                 "%swhich %.200s %s", found->rank, what, waiting[0] ? "in " : "", who, verb);
+                 "%swhich %.200s %s", found->rank, what, waiting[0] ? "in " : "", who,
+                 verb);
     else
         snprintf(found->text, sizeof found->text, "rank %d has not called %.255s, which "
                  "the others have ended", found->rank, what);
