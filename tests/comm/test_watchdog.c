@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include "comm/flight.h"
+#include "comm/store.h"
 
 /* let a rank stand still */
 enum { BEFORE_THE_CALL = 0, AFTER_THE_CALL = 1, IN_A_BARRIER = 2, SPINS = 4 };
@@ -128,6 +129,40 @@ Test(comm, ranks_without_a_launcher_write_their_own_records)
     dls_flight_free(&f);
     close(fd);
     unlink(flight_path);
+}
+
+/* lose the store of a job */
+static int survivors[2], port[2];
+
+static dls_status lose_the_store(int rank, void *arg)
+{
+    dls_store *store;
+    char url[64] = "tcp://127.0.0.1:0";
+    (void)arg;
+    if (rank == 0) {
+        DLS_TRY(dls_store_open(url, 1, 5, &store));
+        snprintf(url, sizeof url, "%s", dls_store_url(store));
+        for (int r = 1; r < 3; r++)
+            EXPECT(write(port[1], url, sizeof url) > 0, "pipe");
+        usleep(200000);
+        raise(SIGKILL);
+    }
+    EXPECT(read(port[0], url, sizeof url) > 0, "pipe");
+    DLS_TRY(dls_store_open(url, 0, 5, &store));
+    dls_status status = dls_store_wait(store, "what nobody sets", 60);
+    if (strstr(dls_status_message(), "is gone: rank 0"))
+        EXPECT(write(survivors[1], "x", 1) == 1, "pipe");
+    return status;
+}
+
+Test(comm, a_job_whose_store_vanishes_ends_and_says_so)
+{
+    const char *words[] = {"rank 0", NULL}; // a survivor or the launcher is first
+    char buffer[8];
+    cr_assert(pipe(survivors) == 0 && pipe(port) == 0);
+    expect_failure(3, lose_the_store, NULL, words);
+    close(survivors[1]);
+    cr_assert_eq(read(survivors[0], buffer, sizeof buffer), 2, "both survivors noticed");
 }
 
 /* test slow ranks */
