@@ -22,7 +22,7 @@ Q := $(if $(V),,@)
 B := build/$(BACKEND)
 
 .PHONY: spills all test help setup tangled check untangle lib tour runs record edition \
-        bench bench-comm bench-cpu bench-vgpu clean
+        test-mpi test-hosts bench bench-comm bench-cpu bench-vgpu clean
 all: runs
 	@$(MAKE) book
 
@@ -87,7 +87,7 @@ HOST_KERNEL := -O3 -march=native -fopenmp -fno-math-errno -ffp-contract=fast
 
 PROBE_C := $(filter build/src/code/vgpu/probe%.c build/src/code/vgpu/profile%.c \
                     build/src/code/vgpu/check%.c,$(SOURCES))
-LIB_C := $(filter-out %/rewrite.c %/rewrite_text.c %/gpu_cuda.c build/src/code/cli/% \
+LIB_C := $(filter-out %/rewrite.c %/rewrite_text.c %/gpu_cuda.c %/plugin_mpi.c build/src/code/cli/% \
            $(PROBE_C), \
            $(filter build/src/code/%.c,$(SOURCES)))
 LIB_CU := $(filter build/src/code/%.cu,$(SOURCES))
@@ -242,6 +242,15 @@ spills: tangled
 	@sh tests/kernels/spills.sh $(or $(shell command -v nvcc),/usr/local/cuda/bin/nvcc) \
 	  -std=c++17 -O3 -Ibuild/src/code -DDLS_BACKEND_cuda=1
 
+# MPI is a library beside the programs, built where mpicc is found and loaded by ranks that
+# mpirun started (Debian: libopenmpi-dev, openmpi-bin).
+MPICC := $(shell command -v mpicc)
+build/bin/dls-mpi.so: build/src/code/comm/plugin_mpi.c build/src/code/comm/carrier.h
+	@mkdir -p $(@D)
+	@echo "  MPICC $<"
+	$(Q)$(MPICC) -std=c11 -D_GNU_SOURCE -g -O2 $(WARN) -fPIC -shared -Ibuild/src/code $< -o $@
+lib: $(if $(MPICC),build/bin/dls-mpi.so)
+
 # What a program is made of, but for line numbers: an edit of prose moves those, and must
 # not make the tour or the recorded runs stale.  tangle run reads PROGRAM.id.
 CLEAN_CODE := $(patsubst build/src/%,%,$(filter build/src/code/%,$(SOURCES)))
@@ -288,12 +297,21 @@ bench-cpu: $(B)/bench/train/bench_cpu $(B)/bench/train/bench_products \
 	  $(B)/bench/train/bench_products && $< $(if $(PEER),$(B)/bench/peer $(B)/bench)
 THREADS ?= 2
 $(B)/tests/train/bench_cpu.c.o $(B)/tests/train/bench_products.c.o: EXTRA += $(HOST_KERNEL)
-# Ours beside Open MPI's, where mpicc is found (Debian: libopenmpi-dev, openmpi-bin).
-MPICC := $(shell command -v mpicc)
+# Ours beside Open MPI's, where mpicc is found.
 MPI_PEER := $(if $(MPICC),$(B)/bench/peer_mpi)
 $(B)/bench/peer_mpi: build/src/tests/comm/peer_mpi.c build/src/tests/comm/rounds.h
 	@mkdir -p $(@D)
 	$(Q)$(MPICC) -std=c11 -D_GNU_SOURCE -O2 $(WARN) $< -o $@
+# The exact checks of the comm tests as ranks of mpirun, and as ranks on two hosts.
+$(B)/bench/peer_ranks: $(B)/tests/comm/peer_ranks.c.o $(B)/libdls.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $< $(B)/libdls.a $(LIBS)
+test-mpi: $(B)/bench/peer_ranks $(if $(MPICC),build/bin/dls-mpi.so)
+	@$(if $(MPICC),cp build/bin/dls-mpi.so $(B)/bench/ && \
+	  OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
+	  mpirun --oversubscribe -n 4 $<,echo "mpi: not tried: mpicc is not installed")
+test-hosts: $(B)/bench/peer_ranks
+	@sh tests/comm/two_hosts.sh $<
 bench-comm: $(B)/bench/comm/bench_local $(MPI_PEER)
 	@$^
 bench-vgpu: $(filter $(B)/bench/vgpu/%,$(BENCH))

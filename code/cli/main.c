@@ -13,6 +13,7 @@
 #include "base/suggest.h"
 #include "cli/command.h"
 #include "comm/flight_command.h"
+#include "comm/identity.h"
 #include "kernels/attention_command.h"
 #include "parallel/data/plan_command.h"
 #include "tensor/ladder/command.h"
@@ -100,6 +101,9 @@ int main(int argc, char **argv)
     if (!c)
         return refuse_command(argv[1]);
     int exit_code = 0;
-    dls_status status = c->run(argc - 1, argv + 1, &exit_code);
+    dls_identity who; // mpirun, srun or torchrun may have started us
+    dls_status status = dls_identity_adopt(&who);
+    if (status == DLS_OK)
+        status = c->run(argc - 1, argv + 1, &exit_code);
     return status == DLS_OK ? finish(exit_code) : report(c->name, status);
 }

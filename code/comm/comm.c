@@ -10,6 +10,7 @@
 #include "comm/choose.h"
 #include "comm/comm_private.h"
 #include "comm/heap.h"
+#include "comm/join.h"
 #include "comm/transport_local.h"
 #include "vgpu/gpu.h"
 
@@ -34,19 +35,17 @@ static dls_status read_number(const char *name, int least, int most, int fallbac
 
 static dls_status join_world(dls_world *all)
 {
-    int fd;
+    dls_identity who;
     DLS_TRY(read_number("DLS_WORLD_SIZE", 1, DLS_LOCAL_MAX_RANKS, 1, &all->size));
     DLS_TRY(read_number("DLS_RANK", 0, all->size - 1, all->size > 1 ? -1 : 0,
                         &all->rank));
     if (all->size == 1)
         return DLS_OK;
-    DLS_TRY(read_number("DLS_ARENA_FD", 0, 1 << 20, -1, &fd));
-    if (all->rank < 0 || fd < 0)
-        return DLS_FAIL(DLS_ERR_INPUT,
-                        "DLS_WORLD_SIZE=%d but %s is not set; start the ranks "
-                        "with `dls run -n %d`", all->size,
-                        all->rank < 0 ? "DLS_RANK" : "DLS_ARENA_FD", all->size);
-    DLS_TRY(dls_transport_local(fd, all->rank, all->size, &all->transport));
+    if (all->rank < 0)
+        return DLS_FAIL(DLS_ERR_INPUT, "DLS_WORLD_SIZE=%d but DLS_RANK is not set; start "
+                        "the ranks with `dls run -n %d`", all->size, all->size);
+    DLS_TRY(dls_identity_read(&who));
+    DLS_TRY(dls_join(&who, &all->transport));
     all->local = dls_transport_memory(all->transport);
     return DLS_OK;
 }

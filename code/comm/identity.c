@@ -111,6 +111,8 @@ dls_status dls_identity_read(dls_identity *out)
                               ? out->local_world : out->world) - 1, &out->local_rank));
     }
     out->launcher = by ? by->name : nobody.name;
+    if (by == launchers && is_set("DLS_LAUNCHER")) // adopted before
+        out->launcher = getenv("DLS_LAUNCHER");
     return find_url(by ? by : &nobody, out->url);
 }
 
@@ -124,6 +126,9 @@ dls_status dls_identity_adopt(dls_identity *out)
     setenv("DLS_RANK", text, 1);
     snprintf(text, sizeof text, "%d", out->world);
     setenv("DLS_WORLD_SIZE", text, 1);
+    setenv("DLS_LAUNCHER", out->launcher, 1);
+    if (out->url[0])
+        setenv("DLS_RENDEZVOUS", out->url, 1);
 #ifdef DLS_BACKEND_cuda // a virtual cluster's hosts are not those that we run on
     snprintf(text, sizeof text, "%d", out->local_rank);
     if (out->local_rank >= 0)

@@ -88,6 +88,7 @@ pid_t dls_supervise_fork(dls_supervisor *s, int rank)
     set_number("DLS_RANK", rank);
     set_number("DLS_WORLD_SIZE", s->n);
     unsetenv("DLS_LOCAL_RANK"); // the device derives it from the cluster
+    unsetenv("DLS_LAUNCHER");   // of this process, if another one started it
     set_number("DLS_ARENA_FD", s->local.fd);
     set_number("DLS_RECORDER_FD", s->recorder.fd);
     dls_watchdog_defer(s->watch);
