@@ -2,6 +2,8 @@
 /* Memory to the byte, messages to the byte, time on the virtual clock. */
 #include "zero_layout.h"
 
+#include "tensor/bf16.h"
+
 /* make a model to be weighed */
 typedef struct scale_case {
     dls_dtype dtype;
@@ -203,6 +205,66 @@ static dls_status time_steps(int rank, void *arg)
 Test(zero, fetching_ahead_is_faster)
 {
     expect_ranks(4, time_steps, NULL);
+}
+
+/* test narrow gradients */
+static dls_status fetch_gradients(const scale_case *c, dls_comm *comm, float *out,
+                                  size_t *n)
+{
+    weighed w;
+    dls_dtype type;
+    DLS_TRY(open_weighed(&w, c, comm));
+    size_t elements = w.model->params.elements;
+    float *values = calloc(elements, sizeof *values);
+    EXPECT(values && elements < 4096, "no room for %zu values", elements);
+    dls_params_fill(&w.model->params, 3, values);
+    DLS_TRY(dls_zero_start(w.zero, values));
+    DLS_TRY(zero_layout_step(w.zero, &w.rows, 0.01, 1));
+    DLS_TRY(dls_zero_sync(w.zero));
+    *n = 0;
+    for (int i = 0; i < dls_zero_slices(w.zero); i++) {
+        size_t count = dls_zero_slice_at(w.zero, i).count;
+        const void *from = dls_zero_gradient(w.zero, i, &type);
+        dls_bfloat16 narrow[4096];
+        DLS_CUDA(cudaMemcpy(type == DLS_BF16 ? (void *)narrow : out + *n, from,
+                            count * dls_dtype_size(type), cudaMemcpyDeviceToHost));
+        for (size_t k = 0; type == DLS_BF16 && k < count; k++)
+            out[*n + k] = dls_widen_bf16(narrow[k]);
+        *n += count;
+    }
+    free(values);
+    close_weighed(&w);
+    return DLS_OK;
+}
+
+static dls_status compare_narrow(int rank, void *arg)
+{
+    static float wide[4096], first[4096], mine[4096];
+    size_t n, zeros = 0;
+    dls_comm *comm;
+    (void)rank, (void)arg;
+    DLS_TRY(test_world(NULL, &comm));
+    scale_case c = {DLS_BF16, {.stage = 1, .prefetch = 1}, 1, 1};
+    DLS_TRY(fetch_gradients(&c, comm, wide, &n));
+    c.zero.narrow_gradients = 1;
+    for (c.zero.stage = 1; c.zero.stage <= 3; c.zero.stage++) {
+        DLS_TRY(fetch_gradients(&c, comm, c.zero.stage == 1 ? first : mine, &n));
+        for (size_t i = 0; i < n; i++) {
+            EXPECT(c.zero.stage == 1 || mine[i] == first[i], "stage %d: %g, stage 1: %g",
+                   c.zero.stage, mine[i], first[i]);
+            EXPECT(fabsf(first[i] - wide[i]) <= ldexpf(fabsf(wide[i]), -8),
+                   "%g narrow, %g wide", first[i], wide[i]);
+            zeros += first[i] == 0;
+        }
+    }
+    EXPECT(zeros < n, "%zu zeros in three times %zu gradients", zeros, n);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(zero, narrow_gradients_are_rounded_once)
+{
+    expect_ranks(2, compare_narrow, NULL);
 }
 
 /* test what zero refuses */

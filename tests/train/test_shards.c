@@ -149,6 +149,24 @@ Test(shards, what_is_damaged_is_passed_over)
     remove_root();
 }
 
+Test(shards, what_one_rank_can_not_write_fails_on_all)
+{
+    char path[PATH_MAX];
+    reshard r = {3, 2, 1};
+    dls_shards s;
+    make_corpus();
+    run_shards(3, 2, 1, 1);
+    snprintf(path, sizeof path, "%s/checkpoint-00000002.shards.part", root);
+    OK(dls_file_write(path, "in the way", 10));
+    cr_assert_eq(dls_run_ranks(3, save_or_load, &r), DLS_ERR_IO);
+    cr_assert(strstr(dls_status_message(), "checkpoint") != NULL, "%s",
+              dls_status_message());
+    OK(dls_shards_find(root, &s));
+    cr_assert_eq(s.about.step, 1);
+    dls_shards_close(&s);
+    remove_root();
+}
+
 /* run in every mode */
 static void read_losses(const char *directory, double *losses, int n)
 {
