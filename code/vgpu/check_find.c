@@ -14,7 +14,7 @@
 typedef struct place {
     uintptr_t pc;
     const char *function, *file;
-    int line, located;
+    int line, located, ours;     // ours: + 1, see dls_check_is_ours
 } place;
 
 enum { PLACES = 1 << 16 };
@@ -56,18 +56,33 @@ void dls_check_place_of(unsigned p, const char **function, const char **file, in
     *line = places[p].line;
 }
 
-/* Does the frame belong to the virtual GPU, so that the caller is further out? */
-int dls_check_is_ours(uintptr_t pc)
+static int is_ours(const char *function)
 {
     static const char *const prefixes[] = {"cuda", "cublas", "dls_gpu_", "dls_vgpu_",
                                            "dls_simt_", "dls_check_"};
+    enum { CALLED = 3 };
+    for (int i = 0; i < (int)(sizeof prefixes / sizeof prefixes[0]); i++)
+        if (!strncmp(function, prefixes[i], strlen(prefixes[i])))
+            return i < CALLED ? 2 : 1;
+    return 0;
+}
+
+/* Does the frame belong to the virtual GPU, so that the caller is further out? 2: it is a
+ * function that programs call. */
+int dls_check_is_ours(uintptr_t pc)
+{
     const char *function, *file;
     int line;
-    dls_check_place_of(dls_check_place(pc), &function, &file, &line);
-    for (size_t i = 0; function && i < sizeof prefixes / sizeof prefixes[0]; i++)
-        if (!strncmp(function, prefixes[i], strlen(prefixes[i])))
-            return 1;
-    return 0;
+    unsigned p = dls_check_place(pc);
+    dls_check_place_of(p, &function, &file, &line);
+    if (p < DLS_PLACE_FIRST)
+        return 0;
+    if (!places[p].ours) {
+        int inlined = function ? is_ours(function) : 0;
+        int symbol = is_ours(dls_probe_symbol(pc));
+        places[p].ours = 1 + (symbol > inlined ? symbol : inlined);
+    }
+    return places[p].ours - 1;
 }
 /* keep reports */
 enum { MOST_REPORTS = 256 };
@@ -220,6 +235,8 @@ static void set_place(dls_check_party *p, unsigned where, uint32_t time)
     if (where == DLS_PLACE_OPERATION && op->file) {
         p->file = op->file;
         p->line = op->line;
+    } else if (where == DLS_PLACE_OPERATION && op->caller.count) {
+        p->place = dls_check_place(op->caller.pc[0]);
     }
 }
 

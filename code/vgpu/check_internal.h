@@ -65,8 +65,9 @@ typedef struct dls_check_block {
 typedef struct dls_check_op {
     unsigned actor, sequence;     // which stream; its how-manieth operation
     char name[48], stream[DLS_VGPU_STREAM_NAME];
-    const char *file;
+    const char *file;             // of a launch
     int line;
+    dls_check_trace caller;       // of anything else
     dls_gpu_kind kind;
     uint32_t begun;               // 0: not yet
     uint32_t *knows;              // (actors) the last sequence number of each that is

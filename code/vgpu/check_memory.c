@@ -138,12 +138,15 @@ dls_check_block *dls_check_block_number(unsigned i) { return &blocks[i]; }
 void dls_check_record_trace(dls_check_trace *out)
 {
     void *frames[16];
-    int n = backtrace(frames, 16), first = 1;
-    for (int i = 1; i < n; i++)
-        if (dls_check_is_ours((uintptr_t)frames[i]))
+    int n = backtrace(frames, 16), first = 1, called = 0;
+    for (int i = 1; i < n; i++) {
+        int ours = dls_check_is_ours((uintptr_t)frames[i]);
+        called |= ours == 2;
+        if (ours)
             first = i + 1;
-        else if (first > 1 && i - first >= 2)
+        else if (called && i - first >= 2)
             break;
+    }
     out->count = 0;
     for (int i = first; i < n && out->count < DLS_CHECK_FRAMES; i++)
         out->pc[out->count++] = (uintptr_t)frames[i];

@@ -161,6 +161,8 @@ void dls_check_op_enqueued(const struct CUstream_st *s, dls_vgpu_operation *o)
     op->actors = actor_count;
     op->file = o->op.file;
     op->line = o->op.line;
+    if (!op->file)  // not a launch: who called the function of the runtime?
+        dls_check_record_trace(&op->caller);
     op->kind = o->op.kind;
     snprintf(op->name, sizeof op->name, "%s", o->op.name ? o->op.name : "unnamed");
     snprintf(op->stream, sizeof op->stream, "%s", s->name);
@@ -203,8 +205,10 @@ void dls_check_op_begun(const struct CUstream_st *s, const dls_vgpu_operation *o
     dls_check_own(dls_checker.op, DLS_NO_BLOCK);
     op->begun = dls_check_tick();
     dls_checker.floor = floor_of(op);
-    if (o->type == DLS_VGPU_RECORD && o->arg)
-        dls_check_release(o->arg); // the pool's "free" has its turn
+    if (o->type == DLS_VGPU_RECORD && o->arg) { // the pool's "free" has its turn
+        dls_check_release(o->arg);
+        dls_check_block_at((uint64_t)(uintptr_t)o->arg)->released = op->caller;
+    }
 }
 /* end an operation */
 /* Code that nobody watched may have written to any memory. */

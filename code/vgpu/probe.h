@@ -129,6 +129,9 @@ void dls_probe_locate(dls_probe_site *site);
  * live as long as the process. */
 int dls_probe_place(uintptr_t pc, const char **function, const char **file, int *line);
 
+/* The function that the machine code belongs to, whatever was inlined there; or "". */
+const char *dls_probe_symbol(uintptr_t pc);
+
 /* All sites so far: 0 .. count-1. */
 unsigned dls_probe_site_count(void);
 dls_probe_site *dls_probe_site_at(unsigned id);

@@ -169,6 +169,14 @@ int dls_probe_place(uintptr_t pc, const char **function, const char **file, int 
     return locate(pc, function, file, line) != 0;
 }
 
+const char *dls_probe_symbol(uintptr_t pc)
+{
+    Dwfl *d = program();
+    Dwfl_Module *m = d ? dwfl_addrmodule(d, pc - 1) : NULL;
+    const char *name = m ? dwfl_module_addrname(m, pc - 1) : NULL;
+    return name ? name : "";
+}
+
 void dls_probe_locate(dls_probe_site *site)
 {
     if (!site->file)

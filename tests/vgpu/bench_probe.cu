@@ -6,14 +6,33 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
-/* multiply in tiles for the benchmark */
-enum { N = 96, T = 16, RUNS = 300 };
+/* time the least of many runs */
+static double now()
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
+/* The least time of `run()` in ns per item. */
+template <class F> static double least(double items, F run)
+{
+    double best = 1e30;
+    for (int i = 0; i < 200; i++) {
+        double start = now();
+        run();
+        cudaDeviceSynchronize();
+        double spent = now() - start;
+        best = spent < best ? spent : best;
+    }
+    return best / items * 1e9;
+}
+/* multiply in tiles for the benchmarks */
+template <int T>
 __global__ void tiled(const float *__restrict__ A, const float *__restrict__ B,
-                      float *__restrict__ C)
+                      float *__restrict__ C, int N)
 {
     __shared__ float a[T][T], b[T][T];
     int row = blockIdx.y * T + threadIdx.y, col = blockIdx.x * T + threadIdx.x;
@@ -30,32 +49,21 @@ __global__ void tiled(const float *__restrict__ A, const float *__restrict__ B,
     C[row * N + col] = sum;
 }
 /* time the least of many products */
-static double now()
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* ns per multiply-add. */
 static double measure()
 {
+    enum { N = 96, T = 16 };
     float *x[3];
-    double best = 1e30;
     for (float *&p : x) {
         cudaMalloc(&p, N * N * sizeof(float));
         cudaMemset(p, 0, N * N * sizeof(float));
     }
-    for (int i = 0; i < RUNS; i++) {
-        double start = now();
-        tiled<<<dim3(N / T, N / T), dim3(T, T)>>>(x[0], x[1], x[2]);
-        cudaDeviceSynchronize();
-        double spent = now() - start;
-        best = spent < best ? spent : best;
-    }
+    double best = least(N * N * N, [&] {
+        tiled<T><<<dim3(N / T, N / T), dim3(T, T)>>>(x[0], x[1], x[2], N);
+    });
     for (float *p : x)
         cudaFree(p);
-    return best / N / N / N * 1e9;
+    return best;
 }
 /* run the probed form */
 /* The probed form of this program, with the given environment; what it measures. */

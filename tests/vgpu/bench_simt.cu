@@ -30,6 +30,25 @@ template <class F> static double least(double items, F run)
     }
     return best / items * 1e9;
 }
+/* multiply in tiles for the benchmarks */
+template <int T>
+__global__ void tiled(const float *__restrict__ A, const float *__restrict__ B,
+                      float *__restrict__ C, int N)
+{
+    __shared__ float a[T][T], b[T][T];
+    int row = blockIdx.y * T + threadIdx.y, col = blockIdx.x * T + threadIdx.x;
+    float sum = 0;
+    for (int t = 0; t < N; t += T) {
+        a[threadIdx.y][threadIdx.x] = A[row * N + t + threadIdx.x];
+        b[threadIdx.y][threadIdx.x] = B[(t + threadIdx.y) * N + col];
+        __syncthreads();
+#pragma unroll
+        for (int k = 0; k < T; k++)
+            sum += a[threadIdx.y][k] * b[k][threadIdx.x];
+        __syncthreads();
+    }
+    C[row * N + col] = sum;
+}
 /* measure a thread without barriers */
 __global__ void add_one(float *x, int n)
 {
@@ -76,26 +95,7 @@ static void exchange_plain(float *x, float *y, int threads, int count)
         std::swap(x, y);
     }
 }
-/* measure a tiled sgemm */
-template <int T>
-__global__ void tiled(const float *__restrict__ A, const float *__restrict__ B,
-                      float *__restrict__ C, int N)
-{
-    __shared__ float a[T][T], b[T][T];
-    int row = blockIdx.y * T + threadIdx.y, col = blockIdx.x * T + threadIdx.x;
-    float sum = 0;
-    for (int t = 0; t < N; t += T) {
-        a[threadIdx.y][threadIdx.x] = A[row * N + t + threadIdx.x];
-        b[threadIdx.y][threadIdx.x] = B[(t + threadIdx.y) * N + col];
-        __syncthreads();
-#pragma unroll
-        for (int k = 0; k < T; k++)
-            sum += a[threadIdx.y][k] * b[k][threadIdx.x];
-        __syncthreads();
-    }
-    C[row * N + col] = sum;
-}
-
+/* multiply in a plain loop */
 static void multiply_plain(const float *A, const float *B, float *C, int N)
 {
     for (int i = 0; i < N; i++)

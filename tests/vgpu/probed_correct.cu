@@ -203,6 +203,24 @@ __global__ void voted(int *x)
     }
 }
 SILENT(ballot_as_mask, a[0] == 7 && a[2] == 7 && a[1] == 0, voted<<<1, 32>>>(x))
+
+__global__ void read_meet_write(int *x, int rounds)
+{
+    __shared__ int s[32];
+    int lane = (int)threadIdx.x;
+    s[lane] = lane;
+    for (int i = 0; i < rounds; i++) {
+        __syncthreads();
+        int sum = 0;
+        for (int k = 1; k <= 6; k++)
+            sum += s[(lane + k) % 32];
+        __syncwarp();
+        s[lane] = sum % 32;
+    }
+    x[lane] = s[lane];
+}
+SILENT(reads_before_a_meeting, a[0] == 21, read_meet_write<<<1, 32>>>(x, 1);
+       read_meet_write<<<1, 32>>>(y, 8))
 /* share words and bytes */
 __global__ void own_bytes(unsigned char *x)
 {

@@ -43,7 +43,25 @@ __global__ void write_to(float *x)
 }
 FAULT(null_pointer, DLS_CHECK_GLOBAL_BOUNDS, "", write_to<<<1, 1>>>(NULL);
       cudaDeviceSynchronize(); cudaDeviceReset())
-
+__global__ void astray(int *x, int *nowhere)
+{
+    x[64] = 1; // found_before_a_crash
+    *nowhere = 2;
+}
+Test(check_faults, found_before_a_crash)
+{
+    CHECKED(seed)
+    {
+        int found = 0, *x = device<int>(64);
+        astray<<<1, 1>>>(x, NULL);
+        cudaDeviceSynchronize();
+        for (unsigned i = 0; i < dls_check_count(); i++)
+            found += dls_check_report_number(i)->here.line ==
+                     line_of("found_before_a_crash");
+        cr_assert_eq(found, 1);
+        cudaDeviceReset();
+    }
+}
 __global__ void local_index(float *x, int n)
 {
     float taps[4] = {1, 2, 3, 4};
@@ -289,7 +307,22 @@ static __attribute__((noinline)) void poke(float *x)
 }
 FAULT(host_writes, DLS_CHECK_HOST_ACCESS, "written by the host",
       float *x = device<float>(64); poke(x); OK(cudaFree(x)))
-
+static __attribute__((noinline)) void give_up(int why)
+{
+    if (why)
+        throw why;
+}
+static __attribute__((noinline)) float peek_in_a_catch(const float *x)
+{
+    try {
+        give_up(3);
+    } catch (int why) {
+        return x[why]; // host_reads_in_a_catch
+    }
+    return 0;
+}
+FAULT(host_reads_in_a_catch, DLS_CHECK_HOST_ACCESS, "byte 12 of 256 bytes",
+      float *x = device<float>(64); sink = peek_in_a_catch(x); OK(cudaFree(x)))
 __global__ void into_the_heap(float *x)
 {
     x[threadIdx.x] = 1.0f; // heap_of_the_host

@@ -264,6 +264,23 @@ __global__ void block_that_forgets(float *x, int rounds)
 FAULT(block_that_forgets, DLS_CHECK_UNINITIALISED, "shared array 's'",
       float *x = device<float>(256); block_that_forgets<<<4, 64>>>(x, 4);
       OK(cudaFree(x)))
+__global__ void a_look_between(float *x, int rounds, int shift)
+{
+    __shared__ float s[6][64];
+    float sum = 0;
+    for (int i = 0; i < rounds; i++) {
+        if (threadIdx.x < 32)
+            for (int k = 0; k < 6; k++)
+                s[k][threadIdx.x] = 1, s[k][threadIdx.x + 32] = 2; // a_look_between
+        else if (i == 6)
+            sum += (&s[0][0])[threadIdx.x + shift]; // a_look_between-other
+        __syncthreads();
+    }
+    x[threadIdx.x] = sum;
+}
+FAULT(a_look_between, DLS_CHECK_SHARED_RACE, "shared array 's'",
+      float *x = device<float>(64); a_look_between<<<1, 64>>>(x, 8, (int)seed);
+      OK(cudaFree(x)))
 /* race within a warp */
 __global__ void no_syncwarp(float *x)
 {

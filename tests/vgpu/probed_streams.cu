@@ -28,13 +28,28 @@ struct two_streams {
     }
 };
 
-/* Two operations race; each is named with its stream. */
+/* Where a party to a race stands: in a kernel, in a function of the host, or where the
+ * test of this name calls the runtime. */
+static int line_of_party(const char *who, const char *name)
+{
+    return line_of(strstr(who, "'fill'") ? "fill" : strstr(who, "'sum_up'") ? "sum_up"
+                   : strstr(who, "read by the host") ? "look_at"
+                   : strstr(who, "written by the host") ? "overwrite" : name);
+}
+
+/* Two operations race; each is named with its stream, and with its line. */
 static void expect_streams(const char *name, const char *one, const char *two)
 {
     const dls_check_report *r = only_report(DLS_CHECK_STREAM_RACE, name);
-    char text[400];
-    snprintf(text, sizeof text, "%s | %s", r->here.what, r->there.what);
-    cr_assert(strstr(text, one) && strstr(text, two), "%s: %s", name, text);
+    int swapped = strstr(r->here.what, one) == NULL;
+    const dls_check_party *a = swapped ? &r->there : &r->here;
+    const dls_check_party *b = swapped ? &r->here : &r->there;
+    cr_assert(strstr(a->what, one) && strstr(b->what, two), "%s: %s, %s", name, a->what,
+              b->what);
+    cr_assert(a->line && a->line == line_of_party(one, name), "%s: %s, line %d", name,
+              a->what, a->line);
+    cr_assert(b->line && b->line == line_of_party(two, name), "%s: %s, line %d", name,
+              b->what, b->line);
 }
 
 #define STREAM_FAULT(name, one, two, ...)                                         \
@@ -61,21 +76,25 @@ STREAM_FAULT(event_too_early, "'fill' in stream", "'sum_up' in stream", cudaEven
              fill<<<1, 64, 0, s.a>>>(x); OK(cudaStreamWaitEvent(s.b, e, 0));
              sum_up<<<1, 64, 0, s.b>>>(x, y); OK(cudaEventDestroy(e)))
 
-STREAM_FAULT(two_writers, "'fill' in stream", "'memset' in stream",
+STREAM_FAULT(two_writers, // two_writers
+             "'fill' in stream", "'memset' in stream",
              fill<<<1, 64, 0, s.a>>>(x); OK(cudaMemsetAsync(x, 0, 256, s.b)))
 
 STREAM_FAULT(beside_the_default, "'fill' in default stream", "'sum_up' in stream",
              fill<<<1, 64>>>(x); sum_up<<<1, 64, 0, s.a>>>(x, y))
 
-STREAM_FAULT(copy_beside_kernel, "'fill' in stream", "'copy on device' in stream",
+STREAM_FAULT(copy_beside_kernel, // copy_beside_kernel
+             "'fill' in stream", "'copy on device' in stream",
              fill<<<1, 64, 0, s.a>>>(x);
              OK(cudaMemcpyAsync(y, x, 256, cudaMemcpyDeviceToDevice, s.b)))
 
-STREAM_FAULT(last_byte_of_a_copy, "'fill' in stream", "'copy on device' in stream",
+STREAM_FAULT(last_byte_of_a_copy, // last_byte_of_a_copy
+             "'fill' in stream", "'copy on device' in stream",
              fill<<<1, 33, 0, s.a>>>(x);
              OK(cudaMemcpyAsync(x + 32, y, 4, cudaMemcpyDeviceToDevice, s.b)))
 
-STREAM_FAULT(product_beside_kernel, "'fill' in stream", "'sgemm' in stream",
+STREAM_FAULT(product_beside_kernel, // product_beside_kernel
+             "'fill' in stream", "'sgemm' in stream",
              const float one = 1; const float zero = 0; cublasHandle_t blas;
              cublasCreate(&blas); cublasSetStream(blas, s.b);
              fill<<<1, 64, 0, s.a>>>(x);
@@ -89,17 +108,21 @@ Test(check_faults, freed_while_in_use)
     {
         two_streams s;
         float *x = NULL, *y = device<float>(64);
+        OK(cudaDeviceSynchronize()); // y is zero now, also for s.b
         OK(cudaMallocAsync((void **)&x, 256, s.a));
         fill<<<1, 64, 0, s.a>>>(x);
         OK(cudaStreamSynchronize(s.a));
         sum_up<<<1, 64, 0, s.b>>>(x, y);
-        OK(cudaFreeAsync(x, s.a)); // without waiting for s.b
+        OK(cudaFreeAsync(x, s.a)); // freed_while_in_use
         OK(cudaDeviceSynchronize());
         cr_assert_geq(dls_check_count(), 1);
         const dls_check_report *r = dls_check_report_number(0);
         cr_assert(r->kind == DLS_CHECK_STREAM_RACE || r->kind == DLS_CHECK_AFTER_FREE);
         int line = line_of("sum_up");
         cr_assert(r->here.line == line || r->there.line == line);
+        int freed = r->kind == DLS_CHECK_AFTER_FREE ? r->origin[1].line
+                    : r->here.line == line ? r->there.line : r->here.line;
+        cr_assert_eq(freed, line_of("freed_while_in_use"));
         OK(cudaFree(y));
     }
 }
@@ -108,20 +131,22 @@ static volatile float seen;
 
 static __attribute__((noinline)) void look_at(const float *x)
 {
-    seen = x[5]; // host_too_early
+    seen = x[5]; // look_at
 }
 static __attribute__((noinline)) void overwrite(float *x)
 {
-    x[5] = 2.0f; // staging_overwritten
+    x[5] = 2.0f; // overwrite
 }
 
-STREAM_FAULT(host_too_early, "read by the host", "'copy to host' in stream", float *h;
+STREAM_FAULT(host_too_early, // host_too_early
+             "read by the host", "'copy to host' in stream", float *h;
              OK(cudaMallocHost((void **)&h, 256));
              OK(cudaMemcpyAsync(h, x, 256, cudaMemcpyDeviceToHost, s.a));
              look_at(h);
              OK(cudaDeviceSynchronize()); OK(cudaFreeHost(h)))
 
-STREAM_FAULT(staging_overwritten, "written by the host", "'copy to device' in stream",
+STREAM_FAULT(staging_overwritten, // staging_overwritten
+             "written by the host", "'copy to device' in stream",
              float *h; OK(cudaMallocHost((void **)&h, 256)); memset(h, 0, 256);
              OK(cudaMemcpyAsync(x, h, 256, cudaMemcpyHostToDevice, s.a)); overwrite(h);
              OK(cudaDeviceSynchronize()); OK(cudaFreeHost(h)))
