@@ -450,22 +450,40 @@ Test(model, rounding_is_what_the_stores_explain)
 }
 
 /* test the renewed gradients */
-/* The gradients of two micro-batches, after what came before was NaN. */
-static float *gradients_after_nan(fixture *f, int renew)
+/* The gradients of both sequences in so many passes, after what came before was NaN. */
+static double *gradients_after_nan(fixture *f, int renew, int passes)
 {
     dls_params *set = &f->model->params;
-    size_t bytes = set->elements * sizeof(float);
-    float *grads = malloc(bytes);
+    size_t bytes = set->elements * sizeof(double);
+    double *grads = malloc(bytes);
     cr_assert_eq(cudaMemset(set->grads, 0xFF, bytes), cudaSuccess);
     cr_assert_eq(cudaDeviceSynchronize(), cudaSuccess);
     OK((renew ? dls_params_renew_grads : dls_params_zero_grads)(set, &f->ctx));
-    for (int k = 0; k < 2; k++) {
-        OK(dls_transformer_forward(f->model, f->ids + k * T, f->ids + N + k * T, 1, T));
+    for (int k = 0; k < passes; k++) {
+        const int *ids = f->ids + k * N / passes;
+        OK(dls_transformer_forward(f->model, ids, ids + N, B / passes, T));
         OK(dls_transformer_backward(f->model, 0.1, NULL));
     }
     OK(dls_ctx_sync(&f->ctx));
     cudaMemcpy(grads, set->grads, bytes, cudaMemcpyDeviceToHost);
     return grads;
+}
+
+static void check_settling(fixture *f, double *grads)
+{
+    dls_params *set = &f->model->params;
+    int marked = 0;
+    OK(dls_params_renew_grads(set, &f->ctx));
+    for (int i = 0; i < set->n; i++)
+        marked += set->items[i].unwritten;
+    cr_assert_eq(marked, 2);
+    OK(dls_params_settle_grads(set, &f->ctx));
+    OK(dls_ctx_sync(&f->ctx));
+    cudaMemcpy(grads, set->grads, set->elements * sizeof *grads, cudaMemcpyDeviceToHost);
+    for (size_t i = 0; i < set->elements; i++)
+        cr_assert(grads[i] == 0, "element %zu is left", i);
+    for (int i = 0; i < set->n; i++)
+        cr_assert_eq(set->items[i].unwritten, 0, "%s", set->items[i].name);
 }
 
 static void check_renewal(int tied)
@@ -474,22 +492,14 @@ static void check_renewal(int tied)
     dls_transformer_config c = dls_transformer_gpt2(1031, 6, 1, 2, 512);
     c.hidden = 64;
     c.tied_head = tied;
-    begin(&f, c, DLS_F32);
-    size_t n = f.model->params.elements, marked = 0;
-    float *cleared = gradients_after_nan(&f, 0), *renewed = gradients_after_nan(&f, 1);
-    for (size_t i = 0; i < n; i++)
-        cr_assert(cleared[i] == renewed[i], "tied %d, element %zu: %g, expected %g", tied,
-                  i, (double)renewed[i], (double)cleared[i]);
-    OK(dls_params_renew_grads(&f.model->params, &f.ctx));
-    for (int i = 0; i < f.model->params.n; i++)
-        marked += f.model->params.items[i].unwritten;
-    cr_assert_eq(marked, 2);
-    OK(dls_params_settle_grads(&f.model->params, &f.ctx));
-    OK(dls_ctx_sync(&f.ctx));
-    cudaMemcpy(renewed, f.model->params.grads, n * sizeof(float), cudaMemcpyDeviceToHost);
-    for (size_t i = 0; i < n; i++)
-        cr_assert(renewed[i] == 0, "tied %d, element %zu is left", tied, i);
-    free(cleared);
+    begin(&f, c, DLS_F64);
+    double *whole = gradients_after_nan(&f, 0, 1);
+    double *renewed = gradients_after_nan(&f, 1, 2);
+    for (size_t i = 0; i < f.model->params.elements; i++)
+        cr_assert(fabs(whole[i] - renewed[i]) < 1e-12, "tied %d, element %zu: %g, "
+                  "expected %g", tied, i, renewed[i], whole[i]);
+    check_settling(&f, renewed);
+    free(whole);
     free(renewed);
     end(&f);
 }
