@@ -100,6 +100,7 @@ dls_status dls_transformer_predict_memory(const dls_transformer_config *c, int m
     return s;
 }
 
+/* list the parameters of a model */
 dls_status dls_transformer_list(const dls_transformer_config *c, dls_params *out)
 {
     dls_transformer t = {.config = *c};

@@ -69,7 +69,10 @@ static void check_example(kcase *k, const gelu_form *f)
     OK(f->forward(&k->ctx, y, x, 0));   // nothing to do
 }
 
-typedef struct weighed_form { const gelu_form *form; const double *weights; } weighed_form;
+typedef struct weighed_form {
+    const gelu_form *form;
+    const double *weights;
+} weighed_form;
 
 static double gelu_of_input(kcase *k, void *env, const double *x, double *size)
 {

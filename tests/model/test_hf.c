@@ -717,8 +717,8 @@ Test(hf, the_two_gelus_are_read_and_written, .init = enter, .fini = leave)
         cr_assert_eq(c.model.mlp, i ? DLS_MLP_GELU_ERF : DLS_MLP_GELU);
         OK(dls_hf_config_save("d", &c, DLS_F32));
         config = json_load_file("d/config.json", 0, NULL);
-        cr_assert_str_eq(json_string_value(json_object_get(config, "activation_function")),
-                         names[i]);
+        json_t *word = json_object_get(config, "activation_function");
+        cr_assert_str_eq(json_string_value(word), names[i]);
         json_decref(config);
     }
 }
