@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/suggest.h"
 #include "cli/command.h"
+#include "comm/bench_command.h"
 #include "comm/flight_command.h"
 #include "comm/identity.h"
 #include "kernels/attention_command.h"
@@ -25,6 +26,7 @@ static const command commands[] = {
     {"sample", "let a trained model write", command_sample},
     {"metrics", "print columns of a metrics.jsonl as a table", command_metrics},
     {"flight", "say where the ranks of a failed job part", dls_flight_command},
+    {"bench", "measure collectives on the virtual clock", dls_bench_command},
     {"memory", "print what each rank's memory went to", command_memory},
     {"plan", "print what data parallelism takes of a device", dls_plan_command},
     {"ladder", "multiply by the kernels of chapter 2", dls_ladder_command},
