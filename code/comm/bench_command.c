@@ -153,7 +153,8 @@ static dls_status measure_operation(plan *p, dls_message_kind kind)
         return measure_sizes(p, kind);
     for (int i = 0; i < dls_algorithm_count; i++) {
         const dls_algorithm *a = &dls_algorithms[i];
-        dls_shape shape = {.world = dls_comm_size(p->comm), .per_node = p->comm->per_node};
+        dls_shape shape = {.world = dls_comm_size(p->comm),
+                           .per_node = p->comm->per_node};
         if (a->kind != kind || !is_for(p, a) || (a->fits && !a->fits(&shape)))
             continue;
         snprintf(wanted, sizeof wanted, "%s:%s", dls_operation_name(kind), a->name);
@@ -183,8 +184,8 @@ static dls_status find_type(plan *p)
         if (strcmp(dls_comm_type_name(types[i]), p->type) == 0)
             return DLS_OK;
     }
-    return DLS_FAIL(DLS_ERR_INPUT, "--type: expected f32, f64, bf16, f16, i32, i64 or u8, "
-                    "got '%s'", p->type);
+    return DLS_FAIL(DLS_ERR_INPUT, "--type: expected f32, f64, bf16, f16, i32, i64 or "
+                    "u8, got '%s'", p->type);
 }
 
 static dls_status run_plan(plan *p)
@@ -240,7 +241,8 @@ dls_status dls_bench_command(int argc, char **argv, int *exit_code)
     if (helped)
         return DLS_OK;
     if (strcmp(what, "collectives") != 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "expected `dls bench collectives`, got '%s'", what);
+        return DLS_FAIL(DLS_ERR_INPUT, "expected `dls bench collectives`, got '%s'",
+                        what);
     if (p.least < 1 || p.most < p.least || p.factor < 2 || p.most > (int64_t)1 << 32)
         return DLS_FAIL(DLS_ERR_INPUT, "--from, --to, --factor: expected 1 <= from <= to "
                         "<= 4294967296 and factor >= 2");

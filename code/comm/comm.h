@@ -52,14 +52,14 @@ dls_comm_statistics dls_comm_stats(const dls_comm *comm);
 
 /* declare the collectives */
 /* buf (count) on every rank := the reduction over all ranks. Bit-identical everywhere and
- * in every run. Ring, Patarasuk and Yuan 2009: 2(n-1) steps, 2(n-1)/n of the bytes. */
+ * in every run of the same algorithm (choose.h). */
 #define dls_comm_all_reduce(comm, buf, count, dtype, op, stream) \
     dls_comm_all_reduce_at(comm, buf, count, dtype, op, stream, __FILE__, __LINE__)
 dls_status dls_comm_all_reduce_at(dls_comm *comm, void *buf, size_t count,
                                   int dtype, dls_reduce op, cudaStream_t stream,
                                   const char *file, int line);
 
-/* buf (count) on every rank := root's. A pipelined chain root, root+1, ... */
+/* buf (count) on every rank := root's. */
 #define dls_comm_broadcast(comm, buf, count, dtype, root, stream) \
     dls_comm_broadcast_at(comm, buf, count, dtype, root, stream, __FILE__, __LINE__)
 dls_status dls_comm_broadcast_at(dls_comm *comm, void *buf, size_t count,
