@@ -7,6 +7,7 @@
 
 #include "comm/choose.h"
 #include "comm/comm_private.h"
+#include "comm/native.h"
 
 /* check a call */
 typedef struct call {
@@ -88,6 +89,13 @@ static dls_status collective(dls_comm *comm, const call *c, cudaStream_t stream)
     if (comm->group)
         return DLS_FAIL(DLS_ERR_STATE, "%s:%d: a collective inside a group of messages",
                         c->file, c->line);
+    int taken = 0;
+    if (comm->native)
+        DLS_TRY(dls_native_run(comm->native, &(dls_native_call){
+            c->kind, c->in, c->out, c->count, c->dtype, c->root, c->reduce}, stream,
+            &taken));
+    if (taken)
+        return DLS_OK;
     if (comm->world == 1)
         return alone(c, stream);
     dls_comm_op *op = dls_engine_new(comm);

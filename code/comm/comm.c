@@ -11,6 +11,7 @@
 #include "comm/comm_private.h"
 #include "comm/heap.h"
 #include "comm/join.h"
+#include "comm/native.h"
 #include "comm/transport_local.h"
 #include "vgpu/gpu.h"
 
@@ -129,7 +130,10 @@ dls_status dls_comm_create(dls_comm **out, const dls_comm_options *options)
         member[r] = r;
     DLS_TRY_GOTO(status, dls_comm_form(all, member, all->size, 0, out), fail);
     the_world = all;
-    status = dls_comm_want(*out, options ? options->algorithm : NULL);
+    if (dls_native_is_wanted())
+        status = dls_native_open(*out, &(*out)->native);
+    if (status == DLS_OK)
+        status = dls_comm_want(*out, options ? options->algorithm : NULL);
     if (status != DLS_OK) {
         dls_comm_destroy(*out);
         *out = NULL;
@@ -148,6 +152,7 @@ void dls_comm_destroy(dls_comm *comm)
         if (comm->scratch[i].memory)
             cudaFree(comm->scratch[i].memory);
     dls_engine_drop(comm->group);
+    dls_native_close(comm->native);
     if (--comm->all->communicators == 0)
         leave_world(comm->all);
     free(comm->links);

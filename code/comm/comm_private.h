@@ -79,6 +79,7 @@ struct dls_comm {
     dls_comm_scratch scratch[DLS_COMM_SCRATCHES];
     dls_comm_choice choice[DLS_COMM_CHOICES];
     char wanted[200];                   // "all_reduce:ring,..."
+    struct dls_native *native;          // NCCL; NULL
     dls_comm_statistics stats;
 };
 

@@ -90,7 +90,7 @@ static dls_status join_mpi(const dls_identity *who, dls_transport **out)
 dls_status dls_join(const dls_identity *who, dls_transport **out)
 {
     const char *wish = getenv("DLS_COMM"), *arena = getenv("DLS_ARENA_FD");
-    if (!wish || !*wish)
+    if (!wish || !*wish || strcmp(wish, "nccl") == 0) // which needs a transport as well
         wish = arena && *arena                      ? "local"
                : strcmp(who->launcher, "mpirun") == 0 && find_mpi() ? "mpi"
                : who->url[0]                        ? "tcp" : "local";
@@ -100,5 +100,6 @@ dls_status dls_join(const dls_identity *who, dls_transport **out)
         return join_mpi(who, out);
     if (strcmp(wish, "tcp") == 0)
         return join_tcp(who, out);
-    return DLS_FAIL(DLS_ERR_INPUT, "DLS_COMM=%.40s: expected local, mpi or tcp", wish);
+    return DLS_FAIL(DLS_ERR_INPUT, "DLS_COMM=%.40s: expected local, mpi, tcp or nccl",
+                    wish);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "comm/comm_private.h"
+#include "comm/native.h"
 
 /* agree on the members */
 typedef struct bid { int color, key, next_context; } bid;
@@ -91,6 +92,8 @@ dls_status dls_comm_split(dls_comm *comm, int color, int key, dls_comm **out)
     int n = members_of(comm, bids, member);
     DLS_TRY(dls_comm_form(comm->all, member, n, context, out));
     memcpy((*out)->wanted, comm->wanted, sizeof comm->wanted);
+    if (comm->native)
+        DLS_TRY(dls_native_open(*out, &(*out)->native));
     return DLS_OK;
 }
 
