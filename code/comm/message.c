@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "comm/collectives.h"
 #include "comm/comm.h"
 
 /* put a message into words */
@@ -46,6 +47,11 @@ void dls_message_describe(const dls_message *m, int receiving, char *text, size_
 }
 
 /* compare two messages */
+static const char *way_of(const dls_message *m)
+{
+    return m->algorithm < dls_algorithm_count ? dls_algorithms[m->algorithm].name : "?";
+}
+
 dls_status dls_message_match(const dls_message *ours, int us, const dls_message *theirs,
                              int them)
 {
@@ -58,14 +64,14 @@ dls_status dls_message_match(const dls_message *ours, int us, const dls_message 
         return DLS_OK;
     dls_message_describe(ours, 1, mine, sizeof mine);
     dls_message_describe(theirs, 0, other, sizeof other);
-    if (ours->kind == theirs->kind && ours->bytes != theirs->bytes &&
+    int same = ours->algorithm == theirs->algorithm;
+    if (ours->kind == theirs->kind && ours->bytes != theirs->bytes && same &&
         ours->count == theirs->count)
         return DLS_FAIL(DLS_ERR_COMM, "rank %d calls %s and expects %llu bytes from rank "
                         "%d, which calls %s and sends %llu", us, mine,
                         (unsigned long long)ours->bytes, them, other,
                         (unsigned long long)theirs->bytes);
-    return DLS_FAIL(DLS_ERR_COMM, "rank %d calls %s%s, but rank %d calls %s%s", us, mine,
-                    ours->algorithm != theirs->algorithm ? " by one algorithm" : "",
-                    them, other,
-                    ours->algorithm != theirs->algorithm ? " by another" : "");
+    return DLS_FAIL(DLS_ERR_COMM, "rank %d calls %s%s%s, but rank %d calls %s%s%s", us,
+                    mine, same ? "" : " by the algorithm ", same ? "" : way_of(ours),
+                    them, other, same ? "" : " by ", same ? "" : way_of(theirs));
 }

@@ -90,6 +90,28 @@ Test(comm, a_mismatch_without_messages_is_reported_with_both_sites)
     expect_failure(2, broadcast_from_two_roots, NULL, words);
 }
 
+static dls_status reduce_in_two_ways(int rank, void *arg)
+{
+    dls_comm *comm;
+    float *buf;
+    (void)arg;
+    setenv("DLS_ALGORITHM", rank == 2 ? "all_reduce:ring" : "all_reduce:tree", 1);
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(test_buffer(&buf, 4096));
+    memset(buf, 0, 4096);
+    DLS_TRY(dls_comm_all_reduce(comm, buf, 100, DLS_F32, DLS_SUM, 0));
+    DLS_CUDA(cudaDeviceSynchronize());
+    return DLS_OK;
+}
+
+Test(comm, different_algorithms_are_reported_with_both_sites)
+{
+    const char *words[] = {"all-reduce of 100 f32 (sum) at chapters/04", "(collective 0",
+                           "rank 2", "ring", "tree", NULL};
+    for (int n = 3; n <= 5; n++)
+        expect_failure(n, reduce_in_two_ways, NULL, words);
+}
+
 /* test records without a launcher */
 static char flight_path[] = "/tmp/dls-flights-XXXXXX";
 
