@@ -1,0 +1,108 @@
+/* tests/train/test_hooks.c: from chapters/04-data-parallelism-hooks-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* Training with communication hooks, against one rank and against other seeds. */
+#include "run.h"
+
+/* fetch the losses of a hooked run */
+enum { STEPS = 20, LONG = 60 };
+
+static void losses_of(int ranks, run r, int steps, double *losses)
+{
+    char path[512], *text;
+    size_t size;
+    int n = 0;
+    OK(dls_run_ranks(ranks, train_rank, &r));
+    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", root, r.directory);
+    OK(dls_file_read(path, &text, &size));
+    for (char *at = text; n < steps && (at = strstr(at, "\"loss\":")) != NULL;)
+        losses[n++] = strtod(at += 7, NULL);
+    free(text);
+    cr_assert_eq(n, steps);
+}
+
+/* test lossless training */
+static void same_losses(int ranks, run r, const double want[STEPS])
+{
+    double losses[STEPS];
+    losses_of(ranks, r, STEPS, losses);
+    for (int i = 0; i < STEPS; i++)
+        cr_assert(fabs(losses[i] - want[i]) <= 1e-5 * want[i],
+                  "%s, step %d: %.17g, on one rank %.17g", r.directory, i + 1, losses[i],
+                  want[i]);
+}
+
+Test(train_hooks, lossless_hooks_train_like_one_rank)
+{
+    double want[STEPS];
+    make_corpus();
+    losses_of(1, (run){"one", {NULL}, 0}, STEPS, want);
+    same_losses(3, (run){"plain", {NULL}, 0}, want);
+    same_losses(3, (run){"wide", {"ddp.reduce_dtype=f64"}, 0}, want);
+    same_losses(3, (run){"unused", {"ddp.find_unused=true", "ddp.reorder=true"}, 0}, want);
+    same_losses(2, (run){"all", {"ddp.hook=top_k", "ddp.keep=1"}, 0}, want);
+    remove_root();
+}
+
+Test(train_hooks, a_batch_smaller_than_the_world)
+{
+    double want[STEPS];
+    make_corpus();
+    losses_of(1, (run){"one", {"train.global_batch=2"}, 0}, STEPS, want);
+    same_losses(3, (run){"three", {"train.global_batch=2"}, 0}, want);
+    remove_root();
+}
+
+/* test lossy training */
+/* A run of LONG steps on two ranks: the mean of the ten losses up to step `last`. */
+static double mean_before(int last, const char *const settings[3])
+{
+    run r = {"run", {"train.steps=60", "resume=never", settings[0], settings[1],
+                     settings[2]}, 0};
+    double losses[LONG], sum = 0;
+    losses_of(2, r, LONG, losses);
+    for (int i = last - 10; i < last; i++)
+        sum += losses[i] / 10;
+    return sum;
+}
+
+static void band_of_seeds(double *least, double *most)
+{
+    const char *const seeds[][3] = {{"train.seed=1"}, {"train.seed=2"}, {"train.seed=3"}};
+    *least = INFINITY;
+    *most = -INFINITY;
+    for (int i = 0; i < 3; i++) {
+        double end = mean_before(LONG, seeds[i]);
+        *least = fmin(*least, end);
+        *most = fmax(*most, end);
+    }
+    double length = *most - *least;
+    *least -= length;
+    *most += length;
+}
+
+static void expect_end(const char *const settings[3], double least, double most)
+{
+    double end = mean_before(LONG, settings);
+    cr_expect(end >= least && end <= most, "%s %s: ends at %.4f, band %.4f to %.4f",
+              settings[0], settings[1] ? settings[1] : "", end, least, most);
+}
+
+Test(train_hooks, lossy_hooks_end_within_their_bands)
+{
+    const char *const prompt[][3] = {
+        {"ddp.hook=bf16"}, {"ddp.hook=fp16"}, {"ddp.hook=powersgd", "ddp.rank=4"},
+        {"ddp.hook=local_sgd", "ddp.period=2"}, {"ddp.hook=local_sgd", "ddp.period=5"}};
+    const char *const late[][3] = {
+        {"ddp.hook=top_k", "ddp.keep=0.25", "ddp.warmup_steps=30"},
+        {"ddp.hook=one_bit_adam", "ddp.warmup_steps=30"}};
+    const char *const plain[3] = {"train.seed=1"};
+    double least, most;
+    make_corpus();
+    band_of_seeds(&least, &most);
+    for (size_t i = 0; i < sizeof prompt / sizeof *prompt; i++)
+        expect_end(prompt[i], least, most);
+    double earlier = mean_before(LONG * 3 / 4, plain);
+    cr_assert(earlier < mean_before(30, plain));
+    for (size_t i = 0; i < sizeof late / sizeof *late; i++)
+        expect_end(late[i], least, earlier);
+    remove_root();
+}
