@@ -31,8 +31,8 @@ __global__ void orthogonalise_kernel(real *p, int rows, int columns, double leas
         double before = sqrt(dot(p, rows, columns, j, j, partial));
         for (int k = 0; k < 2 * j; k++) { // twice over the columns before it
             double along = dot(p, rows, columns, k % j, j, partial);
-            for (int i = threadIdx.x; i < rows; i += blockDim.x)
-                p[(size_t)i * columns + j] -= real(along * p[(size_t)i * columns + k % j]);
+            for (size_t i = threadIdx.x; i < (size_t)rows; i += blockDim.x)
+                p[i * columns + j] -= real(along * p[i * columns + k % j]);
             __syncthreads();
         }
         double length = sqrt(dot(p, rows, columns, j, j, partial));

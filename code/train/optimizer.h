@@ -19,7 +19,7 @@ typedef struct dls_optimizer {
     void *master;              /* (elements) device: unrounded values; NULL: not needed */
     void *m, *v;               /* (elements) device, of the accumulator type */
     double *scalars;           /* device: square sum, norm, coefficient */
-    int64_t frozen;            /* 1-bit Adam: v stays as after this step; 0: it does not */
+    int64_t frozen;            /* 1-bit Adam: v stays as after this step; 0: no */
 } dls_optimizer;
 
 /* declare the optimizer calls */

@@ -105,7 +105,7 @@ WIDE_TEST(signs_and_what_they_leave)
     cudaMemcpy(host, words, CHUNKS * DLS_CHUNK_WORDS * sizeof(int),
                cudaMemcpyDeviceToHost);
     for (int w = 0; w < DLS_CHUNK_WORDS; w++)
-        cr_assert_eq(host[3 * DLS_CHUNK_WORDS + w], 0, "word %d of a chunk of nothing", w);
+        cr_assert_eq(host[3 * DLS_CHUNK_WORDS + w], 0, "word %d of an empty chunk", w);
 }
 
 /* test orthogonal columns */

@@ -69,7 +69,7 @@ static dls_status step(rank_state *r, const settings *s, int64_t number)
     DLS_TRY(dls_transformer_forward(r->model, r->ids, r->ids + s->rows * 1024, s->rows,
                                     1024));
     DLS_TRY(dls_transformer_backward(r->model, 1, s->overlap ? &hook : NULL));
-    if (!s->overlap) { // wait for the end of the backward pass, as the obvious program does
+    if (!s->overlap) { // the obvious program: all of backward, then all sums
         DLS_TRY(dls_ctx_sync(&r->ctx));
         for (int i = r->model->params.n - 1; i >= 0; i--)
             DLS_TRY(dls_ddp_grad_ready(r->ddp, i));
@@ -96,7 +96,8 @@ static dls_status run_rank(int rank, void *arg)
     DLS_TRY(dls_ddp_timing(r.ddp, &t));
     if (rank == 0)
         printf("%4d %8s %6zu MB %8.3f %8.3f %8.3f %7.1f %%\n", s->rows,
-               (const char *[]){"no", "yes", "in two"}[s->overlap], s->bucket >> 20, 1e3 * seconds, 1e3 * t.busy,
+               (const char *[]){"no", "yes", "in two"}[s->overlap], s->bucket >> 20,
+               1e3 * seconds, 1e3 * t.busy,
                1e3 * t.exposed, 100 * t.hidden);
     fflush(stdout);
     if (s->trace) {

@@ -212,9 +212,8 @@ static dls_status overlap(int rank, void *arg)
     const double layer = (WIDTH * WIDTH + WIDTH) * 8;
     for (int whole = 0; whole < 2; whole++) {
         size_t bytes = whole ? ELEMENTS * 8 : (size_t)layer;
-        DLS_TRY(dls_ddp_create(&ddp, &m.ctx, m.params, PARAMS, m.grads, comm,
-                               &(dls_ddp_options)
-                           {.bucket_bytes = bytes, .first_bucket_bytes = bytes}));
+        dls_ddp_options cut = {.bucket_bytes = bytes, .first_bucket_bytes = bytes};
+        DLS_TRY(dls_ddp_create(&ddp, &m.ctx, m.params, PARAMS, m.grads, comm, &cut));
         EXPECT(dls_ddp_buckets(ddp) == (whole ? 1 : LAYERS), "buckets");
         DLS_TRY(run_pass(&m, &(dls_grad_hook){ddp, dls_ddp_grad_ready}));
         DLS_TRY(dls_ddp_finish(ddp));

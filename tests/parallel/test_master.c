@@ -33,7 +33,7 @@ static void open_team(team *t, int n)
         OK(exact_model_create(&t->replicas[i], &t->ctx[i], 0, ROWS));
     }
     cr_assert_eq(cudaSetDevice(0), cudaSuccess);
-    exact_model_fill(&t->replicas[0]->params, values); // the others get theirs by the step
+    exact_model_fill(&t->replicas[0]->params, values); // the others' come in the step
     OK(dls_params_put(&t->replicas[0]->params, values));
     for (int i = 0; i < 2 * IDS; i++)
         ids[i] = (int)(dls_rng_u32(5, 1, (uint64_t)i) % EXACT_V);

@@ -37,7 +37,7 @@ Test(train_hooks, lossless_hooks_train_like_one_rank)
     losses_of(1, (run){"one", {NULL}, 0}, STEPS, want);
     same_losses(3, (run){"plain", {NULL}, 0}, want);
     same_losses(3, (run){"wide", {"ddp.reduce_dtype=f64"}, 0}, want);
-    same_losses(3, (run){"unused", {"ddp.find_unused=true", "ddp.reorder=true"}, 0}, want);
+    same_losses(3, (run){"hard", {"ddp.find_unused=true", "ddp.reorder=true"}, 0}, want);
     same_losses(2, (run){"all", {"ddp.hook=top_k", "ddp.keep=1"}, 0}, want);
     remove_root();
 }

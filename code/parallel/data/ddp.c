@@ -151,7 +151,8 @@ static dls_status make_rows_bucket(dls_ddp *d)
     int positions = d->nparams > 1 && p[1].ndim == 2 && p[1].shape[1] == p->shape[1];
     cut_off(d);                                     // block with positions, rows
     if (positions && d->buckets[d->nbuckets - 1].params == 1 && d->nbuckets > 1 &&
-        d->buckets[d->nbuckets - 2].param == 1 && d->buckets[d->nbuckets - 2].params > 1) {
+        d->buckets[d->nbuckets - 2].param == 1 &&
+        d->buckets[d->nbuckets - 2].params > 1) {
         swap_last(d);
         cut_off(d);                                 // rows, block, positions
         dls_bucket *b = &d->buckets[d->nbuckets - 3], rows = b[0];

@@ -210,7 +210,7 @@ static dls_status pull(dls_master *m, int i)
     replica *r = &m->replicas[i];
     const dls_ctx *master = m->replicas[0].model->ctx, *ctx = r->model->ctx;
     size_t size = dls_dtype_size(dls_dtype_accumulator(master->dtype));
-    size_t first = (size_t)r->first * (size_t)m->T, count = (size_t)r->rows * (size_t)m->T;
+    size_t T = (size_t)m->T, first = (size_t)r->first * T, count = (size_t)r->rows * T;
     DLS_CUDA(cudaStreamWaitEvent(m->links, r->done, 0));
     if (i > INBOXES) // what was in the inbox must have been added
         DLS_CUDA(cudaStreamWaitEvent(m->links, m->replicas[i - INBOXES].added, 0));
