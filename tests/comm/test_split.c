@@ -217,3 +217,44 @@ Test(collectives, a_deadlock_within_a_part_is_named_in_ranks_of_the_world)
                            "waits for rank 3", NULL};
     expect_failure(4, starve, NULL, words);
 }
+
+/* disagree on the new collectives */
+static dls_status disagree(int rank, void *arg)
+{
+    int how = *(int *)arg, odd = rank == 1;
+    const dls_comm_options ring = {.algorithm = "all_reduce:ring,gather:binomial"};
+    const dls_comm_options direct = {.algorithm = "all_reduce:direct,gather:binomial"};
+    dls_comm *comm;
+    float *in, *out;
+    DLS_TRY(dls_gpu_init(NULL));
+    DLS_TRY(dls_comm_create(&comm, how == 3 && odd ? &direct : &ring));
+    DLS_TRY(test_buffer(&in, 4096));
+    DLS_TRY(test_buffer(&out, 4096));
+    memset(in, 0, 4096);
+    if (how == 0)
+        DLS_TRY(dls_comm_gather(comm, in, out, 5, DLS_F32, odd, 0));
+    else if (how == 1)
+        DLS_TRY(dls_comm_reduce_scatter(comm, in, out, 5, DLS_F32, odd ? DLS_PROD : DLS_SUM,
+                                        0));
+    else if (how == 2 && odd)
+        DLS_TRY(dls_comm_all_to_all(comm, in, out, 5, DLS_F32, 0));
+    else if (how == 2)
+        DLS_TRY(dls_comm_all_gather(comm, in, out, 5, DLS_F32, 0));
+    else
+        DLS_TRY(dls_comm_all_reduce(comm, in, 5, DLS_F32, DLS_SUM, 0));
+    DLS_CUDA(cudaDeviceSynchronize());
+    return DLS_OK;
+}
+
+Test(collectives, disagreements_are_reported_with_both_sites)
+{
+    static const char *const said[4][2] = {
+        {"gather of 5 f32 to rank 0 at chapters/04", "gather of 5 f32 to rank 1"},
+        {"reduce-scatter of 5 f32 (sum)", "reduce-scatter of 5 f32 (prod)"},
+        {"all-gather of 5 f32", "all-to-all of 5 f32"},
+        {"by one algorithm, but rank", "by another"}};
+    for (int how = 0; how < 4; how++) {
+        const char *words[] = {said[how][0], said[how][1], "(collective 0)", NULL};
+        expect_failure(2, disagree, &how, words);
+    }
+}
