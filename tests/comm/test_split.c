@@ -249,12 +249,12 @@ static dls_status disagree(int rank, void *arg)
 Test(collectives, disagreements_are_reported_with_both_sites)
 {
     static const char *const said[4][2] = {
-        {"gather of 5 f32 to rank 0 at chapters/04", "gather of 5 f32 to rank 1"},
+        {"rank 1 calls gather of 5 f32", "rank 0 calls gather of 5 f32"},
         {"reduce-scatter of 5 f32 (sum)", "reduce-scatter of 5 f32 (prod)"},
         {"all-gather of 5 f32", "all-to-all of 5 f32"},
-        {"by one algorithm, but rank", "by another"}};
+        {"all-reduce of 5 f32 (sum)", "direct"}};
     for (int how = 0; how < 4; how++) {
-        const char *words[] = {said[how][0], said[how][1], "(collective 0)", NULL};
+        const char *words[] = {said[how][0], said[how][1], "(collective 0", NULL};
         expect_failure(2, disagree, &how, words);
     }
 }
