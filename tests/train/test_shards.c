@@ -206,6 +206,26 @@ static const struct { int n; run run; } modes[] = {
     {2, {"offload", {"data_parallel=zero2", "zero.offload=true", NULL}, 0}},
 };
 
+/* What the run predicted for each purpose is what its device had, and its peak. */
+static void check_memory(const char *directory, int rank)
+{
+    const char *const names[] = {"parameters", "gradients", "optimizer", "activations"};
+    char path[PATH_MAX], key[64], *text;
+    size_t size, is[3];
+    snprintf(path, sizeof path, "%s/%s/memory-rank-%d.json", root, directory, rank);
+    OK(dls_file_read(path, &text, &size));
+    for (int i = 0; i < 4; i++) {
+        snprintf(key, sizeof key, "\"%s\":", names[i]);
+        const char *at = strstr(text, key);
+        cr_assert(at && sscanf(at + strlen(key), "{\"predicted\":%zu,\"current\":%zu,"
+                               "\"peak\":%zu", &is[0], &is[1], &is[2]) == 3, "%s", text);
+        cr_assert(is[0] > 0 && is[0] == is[1] && is[0] == is[2],
+                  "%s, rank %d, %s: predicted %zu, current %zu, peak %zu", directory,
+                  rank, names[i], is[0], is[1], is[2]);
+    }
+    free(text);
+}
+
 Test(shards, losses_of_all_modes_agree)
 {
     double one[20], mine[20];
@@ -213,6 +233,8 @@ Test(shards, losses_of_all_modes_agree)
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         train_in_mode(modes[i].n, modes[i].run);
         read_losses(modes[i].run.directory, i ? mine : one, 20);
+        check_memory(modes[i].run.directory, 0);
+        check_memory(modes[i].run.directory, modes[i].n - 1);
         for (int k = 0; i && k < 20; k++)
             cr_assert(fabs(mine[k] - one[k]) <= 1e-5, "%s, step %d: %.9g and %.9g",
                       modes[i].run.directory, k + 1, mine[k], one[k]);
