@@ -234,8 +234,8 @@ static dls_status disagree(int rank, void *arg)
     if (how == 0)
         DLS_TRY(dls_comm_gather(comm, in, out, 5, DLS_F32, odd, 0));
     else if (how == 1)
-        DLS_TRY(dls_comm_reduce_scatter(comm, in, out, 5, DLS_F32, odd ? DLS_PROD : DLS_SUM,
-                                        0));
+        DLS_TRY(dls_comm_reduce_scatter(comm, in, out, 5, DLS_F32,
+                                        odd ? DLS_PROD : DLS_SUM, 0));
     else if (how == 2 && odd)
         DLS_TRY(dls_comm_all_to_all(comm, in, out, 5, DLS_F32, 0));
     else if (how == 2)
