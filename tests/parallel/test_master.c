@@ -2,9 +2,12 @@
 /* The master and its replicas against one device; the law of the links, exactly. */
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/rng.h"
+#include "comm/launch.h"
 #include "exact_model.h"
 #include "parallel/data/master.h"
 #include "vgpu/trace.h"
@@ -114,6 +117,35 @@ Test(master, links_take_the_time_of_the_law)
 {
     for (int n = 2; n <= 5; n++)
         check_links(n);
+}
+
+/* The step of three devices, on the clock, by the kernels named in the environment. */
+static dls_status time_a_step(int rank, void *seconds)
+{
+    team t;
+    dls_master_times times;
+    (void)rank;
+    open_team(&t, 3);
+    OK(dls_master_step(t.master, t.ids, t.ids + IDS, ROWS, 1));
+    OK(dls_ctx_sync(&t.ctx[0]));
+    OK(dls_master_timing(t.master, &times));
+    *(double *)seconds = times.step;
+    close_team(&t);
+    return DLS_OK;
+}
+
+Test(master, time_passes_alike_with_and_without_values)
+{
+    const char *const kernels[] = {"host", "simt", "timed"};
+    double *seconds = mmap(NULL, 3 * sizeof *seconds, PROT_READ | PROT_WRITE,
+                           MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    for (int i = 0; i < 3; i++) {
+        setenv("DLS_KERNELS", kernels[i], 1);
+        OK(dls_run_ranks(1, time_a_step, seconds + i));
+        cr_assert_eq(seconds[i], seconds[0], "%s: %.9g s, host %.9g s", kernels[i],
+                     seconds[i], seconds[0]);
+    }
+    cr_assert_gt(seconds[0], 0);
 }
 
 Test(master, two_replicas_on_one_device_are_refused)
