@@ -57,7 +57,7 @@ static dls_status enqueue_op(dls_pass *p, exact_op o, const char *name)
     return DLS_OK;
 }
 
-/* exact norm */
+/* define the exact norm */
 static double small(double x)
 {
     return fmax(-4, fmin(4, floor(x / 2)));
@@ -133,7 +133,7 @@ static dls_layer *exact_norm(dls_build *b, const char *name)
     return l;
 }
 
-/* exact relu */
+/* define the exact relu */
 /* a: y, x */
 static void relu_forward(const exact_op *o)
 {
@@ -167,7 +167,7 @@ static const dls_layer_kind relu_kind = {
     .name = "relu", .forward = exact_relu_forward, .backward_input = exact_relu_input,
     .backward_weight = dls_layer_no_weights};
 
-/* exact attention */
+/* define the exact attention */
 static double dot(const exact_op *o, int a, size_t i, int b, size_t j)
 {
     double sum = 0;
@@ -231,7 +231,7 @@ static const dls_layer_kind attention_kind = {
     .backward_input = exact_attention_input,
     .backward_weight = dls_layer_no_weights};
 
-/* exact head */
+/* define the exact head */
 static void head_plan(dls_layer *l, dls_plan *plan)
 {
     size_t N = (size_t)plan->max_B * plan->max_T;

@@ -58,7 +58,7 @@ Test(layouts, the_exact_model_is_exact_and_alive)
     cr_assert_lt(most, 1 << 20, "the largest number is %g", most);
 }
 
-/* ddp as a layout */
+/* describe ddp as a layout */
 typedef struct ddp_layout {
     dls_transformer *model;
     dls_optimizer *optimizer;

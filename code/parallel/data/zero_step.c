@@ -105,7 +105,7 @@ dls_status zero_send_values(dls_zero *z, int u)
     return DLS_OK;
 }
 
-/* step */
+/* finish a sharded step */
 static dls_status finish_passes(dls_zero *z)
 {
     for (int u = 0; u < z->nunits; u++)
