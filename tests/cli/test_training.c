@@ -233,9 +233,11 @@ Test(cli, a_mistake_in_the_configuration_is_told_once)
     cr_expect_eq(o.exit_code, 2);
     cr_expect_eq(count(o.output, "train.stepz"), 1, "%s", o.output);
     cr_expect(strstr(o.output, "train.steps"), "no suggestion in: %s", o.output);
-    outcome few = run_program(DLS " run -n 4 -- " TRAIN " --set train.global_batch=2");
-    cr_expect_eq(few.exit_code, 2);
-    cr_expect_eq(count(few.output, "error: dls train"), 1, "%s", few.output);
+    outcome none_at_all = run_program(DLS " run -n 4 -- " TRAIN
+                                      " --set train.global_batch=0");
+    cr_expect_eq(none_at_all.exit_code, 2);
+    cr_expect_eq(count(none_at_all.output, "error: dls train"), 1, "%s",
+                 none_at_all.output);
     outcome range = run_program(DLS " " TRAIN " --set train.beta1=1.5");
     cr_expect(range.exit_code == 2 && strstr(range.output, "train.beta1"), "%s",
               range.output);
