@@ -116,8 +116,10 @@ static int is_taken_from(void)
 {
     uint64_t offset;
     void *probe = NULL;
+    dls_memory_purpose before = dls_gpu_memory_purpose(DLS_MEM_COMMUNICATION);
     int is = dls_gpu_alloc_shared(&probe, 1) == 0 && dls_heap_find(probe, 1, &offset);
     cudaFree(probe);
+    dls_gpu_memory_purpose(before);
     return is;
 }
 #endif
