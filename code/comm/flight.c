@@ -79,6 +79,21 @@ void dls_flight_free(dls_flight *f)
     *f = (dls_flight){0};
 }
 
+/* tell a fate */
+void dls_flight_set_fate(dls_flight_rank *rank, const char *text)
+{
+    static const char more[] = " ...";
+    size_t room = sizeof rank->fate - 1;
+    if (strlen(text) > room) {
+        size_t end = room - strlen(more);
+        while (end > 0 && text[end] != ' ')
+            end--;
+        snprintf(rank->fate, sizeof rank->fate, "%.*s%s", (int)end, text, more);
+    } else {
+        snprintf(rank->fate, sizeof rank->fate, "%s", text);
+    }
+}
+
 /* put a record into words */
 void dls_flight_name(const dls_record *r, char *text, size_t size)
 {

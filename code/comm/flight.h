@@ -68,6 +68,9 @@ void dls_flight_find(const dls_flight *f, dls_finding *out);
 dls_flight_state dls_flight_state_of(const dls_flight *f, int rank, int owner,
                                      const dls_record *op, const dls_record **record);
 
+/* rank->fate := text, cut behind a word when it is too long. */
+void dls_flight_set_fate(dls_flight_rank *rank, const char *text);
+
 /* "all-reduce of 100 f32 (sum) at FILE:LINE (collective 17)" */
 void dls_flight_describe(const dls_record *record, char *text, size_t size);
 

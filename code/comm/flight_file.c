@@ -169,7 +169,7 @@ static dls_status read_rank(const char *path, json_t *from, dls_flight *f)
     /* keep the rank */
     r.pid = pid;
     r.calls = (uint64_t)calls;
-    snprintf(r.fate, sizeof r.fate, "%s", fate);
+    dls_flight_set_fate(&r, fate);
     snprintf(r.process, sizeof r.process, "%s", process);
     f->ranks[rank] = r;
     return read_operations(path, rank, operations, &f->ranks[rank]);

@@ -183,7 +183,7 @@ static void say_process(const dls_flight_rank *rank, char *text, size_t size)
     double unseen = rank->taken - rank->seen;
     *text = 0;
     if (rank->fate[0])
-        snprintf(text, size, "; it %.300s", rank->fate);
+        snprintf(text, size, "; it %s", rank->fate);
     else if (strcmp(rank->process, "is stopped") == 0)
         snprintf(text, size, "; its process is stopped");
     else if (rank->process[0] && unseen > 0.3)
@@ -194,7 +194,7 @@ static void say_process(const dls_flight_rank *rank, char *text, size_t size)
 static void say_where(const dls_flight_rank *rank, const dls_record *op, char *text,
                       size_t size)
 {
-    char what[256], last_call[400] = "";
+    char what[320], last_call[400] = "";
     say_process(rank, text, size);
     if (rank->n == 0 && rank->known)
         snprintf(last_call, sizeof last_call, "; it has not called anything");
@@ -202,7 +202,7 @@ static void say_where(const dls_flight_rank *rank, const dls_record *op, char *t
                         strcmp(rank->records[rank->n - 1].name, op->name) != 0)) {
         const dls_record *last = &rank->records[rank->n - 1];
         dls_flight_describe(last, what, sizeof what);
-        snprintf(last_call, sizeof last_call, "; its last call, %.1f s ago, was %.255s",
+        snprintf(last_call, sizeof last_call, "; its last call, %.1f s ago, was %.319s",
                  rank->taken - last->called, what);
     }
     append(text, size, last_call);
@@ -234,7 +234,7 @@ static void add_site_hint(const dls_flight *f, const dls_finding *found, char *t
 static void say_mismatch(const dls_flight *f, dls_finding *found, const char *what)
 {
     const dls_record *theirs = &found->record;
-    char other[256];
+    char other[320];
     dls_flight_state_of(f, found->rank, found->witness, &found->record, &theirs);
     dls_flight_describe(theirs, other, sizeof other);
     snprintf(found->text, sizeof found->text, "rank %d calls %s, but rank %d calls %s",
@@ -253,14 +253,14 @@ static void say_missing(const dls_flight *f, dls_finding *found, const char *wha
                                   : several ? "have called" : "has called";
     if (op->kind == DLS_RECORD_MESSAGE)
         snprintf(found->text, sizeof found->text, "rank %d has not called the %s that "
-                 "rank %d waits for in %.255s", found->rank,
+                 "rank %d waits for in %.319s", found->rank,
                  op->receives ? "send" : "recv", found->witness, what);
     else if (who[0])
-        snprintf(found->text, sizeof found->text, "rank %d has not called %.255s, "
+        snprintf(found->text, sizeof found->text, "rank %d has not called %.319s, "
                  "%swhich %.200s %s", found->rank, what, waiting[0] ? "in " : "", who,
                  verb);
     else
-        snprintf(found->text, sizeof found->text, "rank %d has not called %.255s, which "
+        snprintf(found->text, sizeof found->text, "rank %d has not called %.319s, which "
                  "the others have ended", found->rank, what);
 }
 
@@ -271,7 +271,7 @@ static void say_stalled(const dls_flight *f, dls_finding *found, const char *wha
     dls_flight_list(f, found->witness, own, DLS_FLIGHT_BEGUN, waiting, sizeof waiting);
     dls_flight_state_of(f, found->rank, found->witness, &found->record, &own);
     double ago = f->ranks[found->rank].taken - own->called;
-    snprintf(found->text, sizeof found->text, "rank %d has not %s %.255s, which it "
+    snprintf(found->text, sizeof found->text, "rank %d has not %s %.319s, which it "
              "called %.1f s ago", found->rank, own->began > 0 ? "ended" : "begun", what,
              ago);
     append(found->text, sizeof found->text, waiting[0] ? " and in which " : "");
@@ -283,7 +283,7 @@ static void say_stalled(const dls_flight *f, dls_finding *found, const char *wha
 
 static void say(const dls_flight *f, dls_finding *found)
 {
-    char what[256], where[900];
+    char what[320], where[900];
     if (found->kind == DLS_FINDING_NONE) {
         snprintf(found->text, sizeof found->text, "every operation that was called has "
                  "ended on every rank");

@@ -127,8 +127,7 @@ void dls_note_failure(const char *how)
     snprintf(path, sizeof path, "%s.%d", name, mine.rank);
     dls_status status = dls_flight_take(&mine, &f);
     if (status == DLS_OK) {
-        dls_flight_rank *me = &f.ranks[mine.rank];
-        snprintf(me->fate, sizeof me->fate, "%.300s", how);
+        dls_flight_set_fate(&f.ranks[mine.rank], how);
         status = dls_flight_write(&f, NULL, path);
     }
     dls_flight_free(&f);

@@ -199,11 +199,11 @@ uint64_t dls_recorder_call(dls_recorder *r, const dls_record *what)
         return 0;
     dls_recorder_rank *me = rank_at(r, r->rank);
     dls_record record = *what;
-    record.ticket = atomic_fetch_add(&me->calls, 1) + 1;
     record.called = record.moved = dls_recorder_now();
-    put(slot_of(r, r->rank, record.ticket), &record);
-    atomic_store(&me->moved, record.called);
+    atomic_store(&me->moved, record.called); // before anything is left to do
     atomic_store(&me->seen, record.called);
+    record.ticket = atomic_fetch_add(&me->calls, 1) + 1;
+    put(slot_of(r, r->rank, record.ticket), &record);
     return record.ticket;
 }
 

@@ -47,12 +47,11 @@ static void add_fates(const dls_supervisor *s, dls_flight *f, int rank, const ch
 {
     for (int r = 0; r < s->n; r++)
         if (dls_local_fate(&s->local, r) == DLS_FATE_DONE)
-            snprintf(f->ranks[r].fate, sizeof f->ranks[r].fate, "has finished");
+            dls_flight_set_fate(&f->ranks[r], "has finished");
         else if (dls_local_fate(&s->local, r) == DLS_FATE_FAILED)
-            snprintf(f->ranks[r].fate, sizeof f->ranks[r].fate, "%.300s",
-                     s->local.ranks[r].failure);
+            dls_flight_set_fate(&f->ranks[r], s->local.ranks[r].failure);
     if (rank >= 0 && !f->ranks[rank].fate[0])
-        snprintf(f->ranks[rank].fate, sizeof f->ranks[rank].fate, "%s", fate);
+        dls_flight_set_fate(&f->ranks[rank], fate);
 }
 
 static dls_status write_records(dls_supervisor *s, dls_flight *f)
@@ -107,8 +106,9 @@ static double standstill(const dls_supervisor *s)
     double now = dls_recorder_now(), longest = 0;
     for (int r = 0; r < s->n; r++) {
         const dls_recorder_rank *rank = dls_recorder_of(&s->recorder, r);
-        double still = now - atomic_load(&rank->moved);
-        if (s->pids[r] && atomic_load(&rank->calls) > atomic_load(&rank->ends))
+        int busy = atomic_load(&rank->calls) > atomic_load(&rank->ends);
+        double still = now - atomic_load(&rank->moved); // not before the calls
+        if (s->pids[r] && busy)
             longest = still > longest ? still : longest;
     }
     return longest;

@@ -166,6 +166,21 @@ Test(comm, findings_say_who_what_where)
                 "every operation that was called has ended on every rank");
 }
 
+Test(comm, a_long_fate_ends_behind_a_word)
+{
+    dls_flight_rank r = {0};
+    char text[400] = "";
+    for (int i = 0; i < 63; i++)
+        strcat(text, "word ");
+    strcat(text, "last"); // 319 bytes: they just fit
+    dls_flight_set_fate(&r, text);
+    cr_assert_str_eq(r.fate, text);
+    strcat(text, "s");
+    dls_flight_set_fate(&r, text);
+    text[314] = 0; // 62 words and blanks, and one more word
+    cr_assert_str_eq(r.fate, strcat(text, " ..."));
+}
+
 Test(comm, a_skipped_collective_is_hinted_at_by_call_sites)
 {
     const char *texts[] = {"A+ A+ A+ A.", "A+ A+ A+"};

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -125,6 +126,43 @@ Test(comm, a_reader_never_sees_half_a_record)
     kill(writer, SIGKILL);
     waitpid(writer, NULL, 0);
     cr_assert_leq(dls_recorder_read(&launcher, 1, r), 1);
+}
+
+/* test the clock of a call */
+static void leave(int signal)
+{
+    _exit(signal == SIGSEGV ? 7 : 1);
+}
+
+/* Takes a page of the slots away and calls. */
+static void call_into_nothing(void)
+{
+    long page = sysconf(_SC_PAGESIZE);
+    char *slots = (char *)(dls_recorder_of(&rank, 1) + 1);
+    uintptr_t at = (uintptr_t)(slots + 100 * sizeof(dls_record_slot));
+    dls_record r = numbered(100);
+    signal(SIGSEGV, leave);
+    mprotect((void *)(at - at % (uintptr_t)page), (size_t)page, PROT_NONE);
+    dls_recorder_call(&rank, &r);
+    _exit(0);
+}
+
+Test(comm, a_rank_that_has_called_has_moved)
+{
+    dls_record r = numbered(0);
+    int how;
+    open_both("256");
+    const dls_recorder_rank *seen = dls_recorder_of(&launcher, 1);
+    for (uint64_t n = 1; n <= 100; n++)
+        dls_recorder_end(&rank, dls_recorder_call(&rank, &r), 0);
+    double before = atomic_load(&seen->moved);
+    pid_t child = fork();
+    if (child == 0)
+        call_into_nothing();
+    waitpid(child, &how, 0);
+    cr_assert(WIFEXITED(how) && WEXITSTATUS(how) == 7, "the page was not missed");
+    cr_assert_eq(atomic_load(&seen->calls), 101, "it has something left to do");
+    cr_assert_gt(atomic_load(&seen->moved), before, "and its clock is an old one");
 }
 
 /* test wrong recorders */
