@@ -15,8 +15,8 @@ extern "C" {
 dls_status dls_rendezvous_join(const char *url, int rank, int world, double seconds,
                                dls_store **out);
 
-/* Returns when all have called it with the same name, a new one each time. `doing` says
- * what they do, for the message of one that waits in vain. */
+/* Returns when all have called it with the same name, a new one each time. It also
+ * stands in the message of one that waits in vain. */
 dls_status dls_rendezvous_barrier(dls_store *store, const char *name, int rank, int world,
                                   double seconds);
 

@@ -105,6 +105,12 @@ static dls_status ask_tcp(dls_store *store, const dls_store_request *r, double s
 }
 
 /* connect to the server */
+static int milliseconds_until(double time)
+{
+    double left = time - dls_store_clock();
+    return left > 0 ? (int)(1e3 * left) + 1 : 0; // less than 0: for ever
+}
+
 static int try_address(const struct addrinfo *a, double until)
 {
     int yes = 1, error = 0;
@@ -116,7 +122,7 @@ static int try_address(const struct addrinfo *a, double until)
         struct pollfd p = {.fd = fd, .events = POLLOUT};
         error = errno;
         if (error == EINPROGRESS)
-            error = poll(&p, 1, (int)(1e3 * (until - dls_store_clock())) + 1) > 0
+            error = poll(&p, 1, milliseconds_until(until)) > 0
                         ? getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size), error
                         : ETIMEDOUT;
     }
