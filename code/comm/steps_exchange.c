@@ -78,6 +78,7 @@ int dls_doubling_all_reduce(const dls_shape *shape, int k, dls_step *step)
     }
     if (k >= f.levels)
         return 0;
+    /* exchange the whole vector */
     int there = (f.levels - k) % 2, partner = f.v ^ 1 << k; // 1: it is in scratch now
     dls_place from = there ? DLS_SCRATCH : DLS_OUT, to = there ? DLS_OUT : DLS_SCRATCH;
     if (k == 0 && there)
@@ -133,6 +134,7 @@ int dls_halving_all_reduce(const dls_shape *shape, int k, dls_step *step)
     }
     if (k >= 2 * f.levels)
         return 0;
+    /* exchange a half range */
     int gathers = k >= f.levels, level = gathers ? 2 * f.levels - 1 - k : k;
     int partner = f.v ^ 1 << level;
     range(shape, &f, gathers ? f.v : partner, level + 1, &first, &count);
@@ -186,6 +188,7 @@ int dls_halving_reduce_scatter(const dls_shape *shape, int k, dls_step *step)
                          DLS_IN)->how = DLS_OWN_LAST;
         return 1;
     }
+    /* hand out the block */
     if (k == f.levels) {
         dls_step_copy(step, DLS_OUT, 0, DLS_SCRATCH, own, c);
         if (paired)
@@ -194,6 +197,7 @@ int dls_halving_reduce_scatter(const dls_shape *shape, int k, dls_step *step)
     }
     if (k > f.levels)
         return 0;
+    /* exchange halves of the blocks */
     int partner = f.v ^ f.p >> (k + 1);
     dls_place place = k == 0 && !paired ? DLS_IN : DLS_SCRATCH;
     blocks(shape, &f, partner, k + 1, &first, &count);

@@ -42,6 +42,7 @@ int dls_hierarchical_all_reduce(const dls_shape *shape, int k, dls_step *step)
     ring across = {.n = nodes, .me = node, .base = place, .stride = m};
     dls_part(shape->count, m, mine, &across.first, &across.count);
     dls_step_clear(step);
+    /* reduce within and across */
     if (k < m - 1) {
         go_round(&within, k, 0, 0, step);
         return 1;
@@ -52,6 +53,7 @@ int dls_hierarchical_all_reduce(const dls_shape *shape, int k, dls_step *step)
         return 1;
     }
     k -= nodes - 1;
+    /* gather across and within */
     across.shift = within.shift = 1;
     if (k < nodes - 1)
         go_round(&across, k, 1, 0, step);
