@@ -196,6 +196,7 @@ static dls_status run_plan(plan *p)
         {"bus GB/s", "%.2f"}};
     dls_message_kind kind = dls_operation_find(p->op, strlen(p->op));
     size_t room = (size_t)p->most + 8 * DLS_COMM_RANKS;
+    /* refuse what cannot be measured */
     if (!kind || kind == DLS_MESSAGE_ALL_TO_ALL_V)
         return DLS_FAIL(DLS_ERR_INPUT, "--op: expected all_reduce, reduce_scatter, "
                         "all_gather, broadcast, reduce, gather, scatter or all_to_all, "
@@ -240,6 +241,7 @@ dls_status dls_bench_command(int argc, char **argv, int *exit_code)
     DLS_TRY(dls_args_parse(&spec, argc, argv, &helped));
     if (helped)
         return DLS_OK;
+    /* refuse impossible sizes */
     if (strcmp(what, "collectives") != 0)
         return DLS_FAIL(DLS_ERR_INPUT, "expected `dls bench collectives`, got '%s'",
                         what);

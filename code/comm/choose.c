@@ -152,6 +152,7 @@ dls_status dls_comm_choose(dls_comm *comm, int kind, dls_shape *shape, size_t el
     const char *list = comm->wanted;
     const dls_algorithm *algorithm;
     dls_message_kind wanted;
+    /* look for a wish */
     while (next_wanted(&list, &wanted, &algorithm) > 0)
         if ((int)wanted == kind)
             key.algorithm = algorithm;

@@ -209,6 +209,7 @@ dls_status dls_comm_all_to_all_v_at(dls_comm *comm, const void *in,
     if (comm->world == 1 && in_counts[0] != out_counts[0])
         return DLS_FAIL(DLS_ERR_INPUT, "rank 0 sends itself %zu elements and expects %zu",
                         in_counts[0], out_counts[0]);
+    /* move to the own block */
     if (comm->world == 1) {
         c.in = (const char *)in + in_offsets[0] * size;
         c.out = (char *)out + out_offsets[0] * size;

@@ -41,6 +41,7 @@ static dls_status add(dls_comm_op *op, const note *n)
                         DLS_COMM_RANKS, DLS_COMM_RANKS);
     snprintf(header.site, sizeof header.site, "%s:%d", n->file, n->line);
     ++*messages;
+    /* describe one message */
     if (n->sends) {
         op->out[*used] = (dls_outgoing){.to = comm->member[n->peer], .header = header,
                                         .from = n->buf};
