@@ -11,6 +11,7 @@
 #include "comm/comm_private.h"
 #include "comm/heap.h"
 #include "comm/join.h"
+#include "comm/meeting.h"
 #include "comm/native.h"
 #include "comm/transport_local.h"
 #include "vgpu/gpu.h"
@@ -153,6 +154,7 @@ void dls_comm_destroy(dls_comm *comm)
             cudaFree(comm->scratch[i].memory);
     dls_engine_drop(comm->group);
     dls_native_close(comm->native);
+    dls_meeting_drop(comm->meeting);
     if (--comm->all->communicators == 0)
         leave_world(comm->all);
     free(comm->links);

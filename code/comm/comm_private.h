@@ -80,6 +80,8 @@ struct dls_comm {
     dls_comm_choice choice[DLS_COMM_CHOICES];
     char wanted[200];                   // "all_reduce:ring,..."
     struct dls_native *native;          // NCCL; NULL
+    struct dls_meeting *meeting;        // memory for the small all-reduces; NULL
+    uint64_t meetings;                  // begun so far
     dls_comm_statistics stats;
 };
 
@@ -108,6 +110,8 @@ struct dls_comm_op {
     struct dls_shortcut *shortcut;             // the messages' bytes go this way; NULL
     int shut;                                  // 1: no, after all: second round
     double end;                                // virtual s, found in the first
+    uint64_t meeting;                          // 1 + its number; 0: not by a meeting
+    int absent;                                // rank whose card is not there; -1: none
     /* what follows is large, and written before it is read */
     dls_step step;
     dls_outgoing out[DLS_COMM_RANKS];          // the step's sends,
@@ -123,6 +127,10 @@ dls_comm_op *dls_engine_new(dls_comm *comm);
 dls_status dls_engine_enqueue(dls_comm_op *op, cudaStream_t stream, const char *file,
                               int line);
 void dls_engine_drop(dls_comm_op *op); // one that was not enqueued
+
+/* Counts and draws the messages of a step that is over: when they left and came. */
+void dls_engine_close(dls_comm_op *op, const dls_step *step, const double *departure,
+                      const double *arrival);
 
 /* What an operation waits for, in words. */
 void dls_engine_describe(const dls_comm_op *op, char *text, size_t size);

@@ -14,6 +14,7 @@
 
 #include "comm/collectives.h"
 #include "comm/comm_private.h"
+#include "comm/meeting.h"
 #include "comm/shortcut.h"
 #include "vgpu/gpu.h"
 #include "vgpu/trace.h"
@@ -169,40 +170,52 @@ static void draw_arrow(const dls_comm_op *op, int out, int peer, uint64_t ticket
     dls_trace_message(out, out ? me : other, out ? other : me, number, message, time);
 }
 
-static void close_messages(dls_comm_op *op, const double *arrival)
+void dls_engine_close(dls_comm_op *op, const dls_step *step, const double *departure,
+                      const double *arrival)
 {
-    for (int i = 0; i < op->step.sends; i++) {
-        int peer = op->step.send[i].peer;
-        unsigned number = op->messages_out[peer]++;
+    dls_comm_statistics *stats = &op->comm->stats;
+    for (int i = 0; i < step->sends; i++) {
+        const dls_move *m = &step->send[i];
+        unsigned number = op->messages_out[m->peer]++;
         if (op->shut)
             continue; // counted in the first round
-        draw_arrow(op, 1, peer, op->out_ticket[peer], number,
-                   op->out[i].header.departure);
-        op->comm->stats.wire_bytes += op->out[i].moved;
-        op->bytes += op->out[i].moved;
+        draw_arrow(op, 1, m->peer, op->out_ticket[m->peer], number, departure[i]);
+        stats->wire_bytes += m->count * op->element;
+        op->bytes += m->count * op->element;
     }
+    for (int i = 0; i < step->receives; i++) {
+        const dls_move *m = &step->receive[i];
+        unsigned number = op->messages_in[m->peer]++;
+        if (op->shut)
+            continue;
+        draw_arrow(op, 0, m->peer, op->in_ticket[m->peer], number, arrival[i]);
+        op->bytes += m->count * op->element;
+    }
+    stats->steps += step->sends + step->receives > 0 && !op->shut;
+}
+
+static void divide_averages(dls_comm_op *op)
+{
     for (int i = 0; i < op->step.receives; i++) {
         const dls_move *move = &op->step.receive[i];
-        unsigned number = op->messages_in[move->peer]++;
-        if (!op->shut)
-            draw_arrow(op, 0, move->peer, op->in_ticket[move->peer], number, arrival[i]);
         if (move->finish && op->reduce == DLS_AVG && !op->shortcut)
             dls_comm_divide(op->in[i].into, move->count, op->ours.dtype, op->comm->world);
-        op->bytes += op->shut ? 0 : op->in[i].moved;
     }
 }
 
 static void end_step(dls_comm_op *op)
 {
-    double departure[DLS_COMM_RANKS], arrival[DLS_COMM_RANKS];
+    double left[DLS_COMM_RANKS], departure[DLS_COMM_RANKS], arrival[DLS_COMM_RANKS];
     const dls_comm *c = op->comm;
+    for (int i = 0; i < op->step.sends; i++)
+        left[i] = op->out[i].header.departure;
     for (int i = 0; i < op->step.receives; i++)
         departure[i] = op->in[i].header.departure;
     op->now = dls_arrivals(c->links, c->world, c->rank, &op->step, op->element, op->now,
                            departure, arrival);
     op->now = op->free > op->now ? op->free : op->now;
-    close_messages(op, arrival);
-    op->comm->stats.steps += op->step.sends + op->step.receives > 0 && !op->shut;
+    dls_engine_close(op, &op->step, left, arrival);
+    divide_averages(op);
     dls_step_clear(&op->step);
     op->k++;
     op->open = 0;
@@ -242,7 +255,7 @@ static int move_at_once(dls_comm_op *op)
 
 static int go_on(dls_comm_op *op)
 {
-    int moved = advance(op);
+    int moved = op->meeting ? dls_meeting_move(op) : advance(op);
     if (moved > 0 && op->shortcut)
         moved = move_at_once(op);
     if (moved > 0 && op->shut)
@@ -254,6 +267,8 @@ static int go_on(dls_comm_op *op)
 int dls_engine_awaited(const dls_comm_op *op, int *receives)
 {
     *receives = 1;
+    if (op->meeting && op->absent >= 0)
+        return op->comm->member[op->absent];
     if (op->shortcut && dls_shortcut_awaited(op->shortcut) >= 0)
         return op->comm->member[dls_shortcut_awaited(op->shortcut)];
     for (int i = 0; i < op->step.receives; i++)
@@ -301,6 +316,8 @@ static int look_for_the_lost(dls_comm_op *op)
     dls_transport *t = op->comm->all->transport;
     char doing[DLS_LOCAL_WAIT];
     int receives, peer = dls_engine_awaited(op, &receives);
+    if (dls_meeting_is_elsewhere(op) != DLS_OK)
+        return -1;
     int alone = peer >= 0 && t->calls->fate(t, peer) != DLS_FATE_RUNNING;
     if (!alone && !t->calls->failed(t))
         return 0;
@@ -347,15 +364,17 @@ static void settle_the_start(dls_comm_op *op)
 
 static int make_progress(dls_comm_op *op)
 {
+    int begun = 0;
     if (op->done)
         return 1;
     if (!is_our_turn(op))
         return 0;
-    if (op->k == 0 && !op->open && !op->shut && !op->shortcut) {
+    if (op->k == 0 && !op->open && !op->shut && !op->shortcut && !op->meeting) {
         settle_the_start(op);
+        begun = dls_meeting_begin(op);
         op->shortcut = dls_shortcut_find(op);
     }
-    int moved = go_on(op);
+    int moved = begun < 0 ? -1 : go_on(op);
     if (moved == 0)
         moved = look_for_the_lost(op);
     dls_note_progress(op);

@@ -20,6 +20,7 @@
 
 #include "base/status.h"
 #include "comm/mailbox.h"
+#include "comm/message.h"
 
 /* define the fate of a rank */
 typedef enum dls_fate {
@@ -32,6 +33,7 @@ enum {
     DLS_LOCAL_MAX_RANKS = 64,
     DLS_LOCAL_CONTEXTS = 32, // communicators of a rank, from first to last
     DLS_LOCAL_BOARD = 4096,  // bytes of one page of the host all-gather
+    DLS_LOCAL_CARD = 256,    // bytes of a small all-reduce
     DLS_LOCAL_WAITS = 33,    // what the host waits for, and the first 32 streams
     DLS_LOCAL_WAIT = 200,    // one of them in words
     DLS_LOCAL_TEXT = 1800    // how a rank failed
@@ -85,12 +87,20 @@ typedef struct dls_local_rank {
     dls_local_waits waits;          // valid while blocked
 } dls_local_rank;
 
+/* What a rank brings to a meeting. */
+typedef struct dls_local_card {
+    _Alignas(DLS_MAILBOX_LINE) _Atomic uint64_t meeting; // 1 + its number, when written
+    _Alignas(16) unsigned char data[DLS_LOCAL_CARD];
+    _Alignas(DLS_MAILBOX_LINE) dls_message call; // departure: when the rank begins
+} dls_local_card;
+
 /* The board of a rank in a context. */
 typedef struct dls_local_post {
     _Alignas(DLS_MAILBOX_LINE) _Atomic uint64_t posted; // pages posted so far
     dls_local_board board[2];
     _Alignas(DLS_MAILBOX_LINE) _Atomic uint64_t ready, done; // by the shortcut
     uint64_t buffer; // of the last one: its offset in the heap; DLS_PRIVATE: not there
+    dls_local_card card[2]; // of the meetings with an even and an odd number
 } dls_local_post;
 
 static const uint64_t DLS_PRIVATE = UINT64_MAX;
