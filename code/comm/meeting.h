@@ -10,7 +10,8 @@
  * 0: it goes by messages, on all ranks that call the same; -1: failed. */
 int dls_meeting_begin(dls_comm_op *op);
 
-/* 1: complete; 0: some card is not there, see op->absent; -1: failed: the calls differ. */
+/* 1: complete; 0: some card is not there, see op->absent; -1: the calls differ, or
+ * another failure. */
 int dls_meeting_move(dls_comm_op *op);
 
 /* Of an operation that waits for messages: DLS_ERR_COMM: a rank that should send one has

@@ -63,7 +63,6 @@ static dls_status reduce_one(int rank, int k, dls_comm *comm, void *buffer,
     DLS_CUDA(dls_gpu_enqueue(stream, &late, &seconds[(rank * 7 + k * 3) % 5]));
     return dls_comm_all_reduce(comm, buffer, count, type, (dls_reduce)reduction, stream);
 }
-
 static dls_status reduce_all(int rank, void *arg)
 {
     notes *n = arg;
