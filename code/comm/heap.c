@@ -111,7 +111,6 @@ static int give(void *at, size_t bytes)
 }
 
 /* open the heap */
-#ifndef DLS_BACKEND_cuda
 static int is_taken_from(void)
 {
     uint64_t offset;
@@ -122,13 +121,9 @@ static int is_taken_from(void)
     dls_gpu_memory_purpose(before);
     return is;
 }
-#endif
 
 void dls_heap_open(const dls_local *local)
 {
-#ifdef DLS_BACKEND_cuda // managed memory of a real device belongs to one process
-    (void)local;
-#else
     if (heap.base || !local->heaps)
         return;
     off_t at = local->heaps + (off_t)local->rank * (off_t)DLS_LOCAL_HEAP;
@@ -142,7 +137,6 @@ void dls_heap_open(const dls_local *local)
     heap.in_file = at;
     dls_gpu_set_shared_memory(take, give);
     heap.used = is_taken_from();
-#endif
 }
 
 int dls_heap_is_used(void) { return heap.used; }

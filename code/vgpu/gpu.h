@@ -115,7 +115,7 @@ void dls_gpu_memory_reset_peaks(int device); // peak := current
 cudaError_t dls_gpu_alloc_shared(void **pointer, size_t bytes); // freed with cudaFree
 
 /* Where it takes that memory from, before all else: take returns NULL when it has none,
- * give 0 when the memory is not its own. Virtual devices only. */
+ * give 0 when the memory is not its own. A real device takes it from the driver. */
 void dls_gpu_set_shared_memory(void *(*take)(size_t bytes),
                                int (*give)(void *at, size_t bytes));
 
