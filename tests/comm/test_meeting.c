@@ -30,7 +30,8 @@ static const int types[TYPES] = {DLS_F32, DLS_F64, DLS_BF16, DLS_COMM_F16, DLS_C
 static void fill(void *buffer, int type, size_t count, int rank)
 {
     for (size_t i = 0; i < count; i++) {
-        double v = sin((double)(i + 1) * (rank + 1)) + 1.5;
+        double zero = rank % 2 ? -0.0 : 0.0;
+        double v = i % 3 == 2 ? zero : sin((double)(i + 1) * (rank + 1)) + 1.5;
         uint16_t half = (uint16_t)((i * 37 + (size_t)rank * 11) % 97);
         switch (type) {
         case DLS_F32: ((float *)buffer)[i] = (float)v; break;
@@ -144,6 +145,8 @@ static dls_status call_something_else(int rank, void *arg)
     DLS_TRY(test_buffer(&buf, 4096));
     memset(buf, 0, 4096);
     DLS_TRY(dls_comm_all_reduce(comm, buf, 8, DLS_F32, DLS_SUM, 0));
+    if (rank == 1 && how == 5)
+        setenv("DLS_SHORTCUT", "0", 1);
     if (rank == 1 && how == 3)
         DLS_TRY(dls_comm_broadcast(comm, buf, 8, DLS_F32, 0, 0));
     else
@@ -166,6 +169,14 @@ Test(comm, meetings_report_another_call_with_both_sites)
                                    NULL};
             expect_failure(n, call_something_else, &how, words);
         }
+}
+
+Test(comm, meetings_report_a_rank_that_does_not_want_them)
+{
+    const char *words[] = {"rank 1 sends messages for the all-reduce at chapters/04",
+                           "is DLS_SHORTCUT the same", NULL};
+    int how = 5;
+    expect_failure(2, call_something_else, &how, words);
 }
 
 /* let a rank stay away */
