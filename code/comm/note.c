@@ -51,6 +51,12 @@ static void add_members(dls_record *record, const dls_comm *c)
             record->members |= (uint64_t)1 << c->member[r];
 }
 
+/* to (size) := as much of the text as fits; to is zeros before. */
+static void keep(char *to, size_t size, const char *text)
+{
+    memcpy(to, text, strnlen(text, size - 1));
+}
+
 static dls_record record_of(const dls_comm_op *op)
 {
     const dls_message *m = &op->ours;
@@ -64,11 +70,11 @@ static dls_record record_of(const dls_comm_op *op)
     record.peer = peer >= 0 ? c->member[peer] : -1;
     add_members(&record, c);
     if (op->algorithm)
-        snprintf(record.algorithm, sizeof record.algorithm, "%s", op->algorithm->name);
-    snprintf(record.name, sizeof record.name, "%s", dls_message_name(m, op->receives));
-    snprintf(record.type, sizeof record.type, "%s", dls_comm_type_name(m->dtype));
-    snprintf(record.reduce, sizeof record.reduce, "%s", dls_message_reduction(m));
-    snprintf(record.site, sizeof record.site, "%.79s", m->site);
+        keep(record.algorithm, sizeof record.algorithm, op->algorithm->name);
+    keep(record.name, sizeof record.name, dls_message_name(m, op->receives));
+    keep(record.type, sizeof record.type, dls_comm_type_name(m->dtype));
+    keep(record.reduce, sizeof record.reduce, dls_message_reduction(m));
+    keep(record.site, sizeof record.site, m->site);
     return record;
 }
 
@@ -103,9 +109,9 @@ uint64_t dls_note_host(const dls_comm *comm, size_t bytes, const char *site)
                          .count = bytes, .peer = -1,
                          .virtual_called = dls_gpu_host_time()};
     add_members(&record, comm);
-    snprintf(record.name, sizeof record.name, bytes ? "host all-gather" : "barrier");
-    snprintf(record.type, sizeof record.type, "u8");
-    snprintf(record.site, sizeof record.site, "%.79s", site);
+    keep(record.name, sizeof record.name, bytes ? "host all-gather" : "barrier");
+    keep(record.type, sizeof record.type, "u8");
+    keep(record.site, sizeof record.site, site);
     uint64_t ticket = call(&record);
     dls_recorder_begin(&mine, ticket, record.virtual_called);
     return ticket;
