@@ -36,7 +36,8 @@ typedef enum dls_finding_kind {
     DLS_FINDING_NONE,     // everything that was called has ended everywhere
     DLS_FINDING_MISMATCH, // two ranks mean different things by the same number
     DLS_FINDING_MISSING,  // a rank has not called it
-    DLS_FINDING_STALLED   // all have called it, not all have ended it
+    DLS_FINDING_STALLED,  // all have called it, not all have ended it
+    DLS_FINDING_LOST      // the rank is gone; it was the last operation that it ended
 } dls_finding_kind;
 
 typedef enum dls_flight_state {

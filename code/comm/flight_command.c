@@ -91,7 +91,8 @@ static dls_status print_sequence(const dls_flight *f, const dls_finding *found)
 /* print the finding as json */
 static dls_status print_json(const dls_flight *f, const dls_finding *found)
 {
-    static const char *const kinds[] = {"none", "mismatch", "missing", "stalled"};
+    static const char *const kinds[] = {"none", "mismatch", "missing", "stalled",
+                                        "lost"};
     json_t *ranks = json_array();
     for (int r = 0; r < f->world; r++) {
         const dls_flight_rank *rank = &f->ranks[r];

@@ -296,6 +296,9 @@ static void say(const dls_flight *f, dls_finding *found)
     }
     if (found->kind == DLS_FINDING_MISSING)
         say_missing(f, found, what);
+    else if (found->kind == DLS_FINDING_LOST)
+        snprintf(found->text, sizeof found->text, "rank %d has not called anything since "
+                 "it ended %.319s", found->rank, what);
     else
         say_stalled(f, found, what);
     say_where(&f->ranks[found->rank], &found->record, where, sizeof where);
@@ -330,6 +333,22 @@ static void go_back(const dls_flight *f, dls_finding *found)
     }
 }
 
+/* Others are a little behind a rank that died with nothing left undone. */
+static void name_the_lost(const dls_flight *f, dls_finding *found)
+{
+    if (found->kind != DLS_FINDING_STALLED || is_gone(f, found->rank))
+        return;
+    for (int r = 0; r < f->world; r++) {
+        const dls_flight_rank *rank = &f->ranks[r];
+        if (!is_gone(f, r) || strcmp(rank->fate, "has finished") == 0 || rank->n == 0 ||
+            !(rank->records[rank->n - 1].ended > 0))
+            continue;
+        *found = (dls_finding){.kind = DLS_FINDING_LOST, .rank = r, .witness = r,
+                               .record = rank->records[rank->n - 1]};
+        return;
+    }
+}
+
 void dls_flight_find(const dls_flight *f, dls_finding *out)
 {
     *out = (dls_finding){.rank = -1, .witness = -1};
@@ -345,5 +364,6 @@ void dls_flight_find(const dls_flight *f, dls_finding *out)
         }
     if (out->kind == DLS_FINDING_MISSING)
         go_back(f, out);
+    name_the_lost(f, out);
     say(f, out);
 }

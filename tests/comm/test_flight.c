@@ -140,6 +140,23 @@ Test(comm, who_is_gone_comes_before_who_is_slow)
     dls_flight_free(&f);
 }
 
+Test(comm, who_died_with_nothing_undone_is_named)
+{
+    const char *texts[] = {"A+ A.", "A+ A", "A+ A+"};
+    dls_flight f = flight_of(3, texts);
+    dls_finding found;
+    strcpy(f.ranks[2].fate, "was killed by signal 9 (SIGKILL)");
+    dls_flight_find(&f, &found);
+    expect(found, DLS_FINDING_LOST, 2, 1);
+    cr_assert_str_eq(found.text, "rank 2 has not called anything since it ended "
+                     "all-reduce of 10 f32 at a.c:65 (collective 1); it was killed by "
+                     "signal 9 (SIGKILL)");
+    strcpy(f.ranks[2].fate, "has finished"); // as it should
+    dls_flight_find(&f, &found);
+    expect(found, DLS_FINDING_STALLED, 0, 1);
+    dls_flight_free(&f);
+}
+
 /* test the words */
 static void expect_text(dls_finding f, const char *text)
 {
