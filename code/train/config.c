@@ -31,7 +31,7 @@ static dls_status read_run(dls_config *cfg, dls_train_config *c)
 static dls_status read_optimizer(dls_config *cfg, dls_train_config *c)
 {
     dls_adamw_options *w = &c->adamw;
-    dls_schedule *s = &c->schedule;
+    dls_lr_schedule *s = &c->schedule;
     const int64_t far = INT64_C(1) << 40;
     DLS_TRY(dls_config_real(cfg, "train.learning_rate", 0, 10, &s->maximum));
     DLS_TRY(dls_config_real_or(cfg, "train.minimum_learning_rate", 0, s->maximum,

@@ -144,7 +144,7 @@ fail:
 }
 
 /* follow the schedule */
-double dls_schedule_at(const dls_schedule *s, int64_t step)
+double dls_lr_schedule_at(const dls_lr_schedule *s, int64_t step)
 {
     if (step <= s->warmup)
         return s->maximum * (double)step / (double)s->warmup;

@@ -42,13 +42,13 @@ void *dls_optimizer_values(const dls_optimizer *o);
 size_t dls_optimizer_predict_memory(size_t elements, dls_dtype dtype);
 
 /* define the schedule */
-typedef struct dls_schedule {
+typedef struct dls_lr_schedule {
     double maximum, minimum;
     int64_t warmup, steps;      /* steps of warm-up; steps in all */
-} dls_schedule;
+} dls_lr_schedule;
 
 /* The learning rate of a step, counted from 1. */
-double dls_schedule_at(const dls_schedule *s, int64_t step);
+double dls_lr_schedule_at(const dls_lr_schedule *s, int64_t step);
 #ifdef __cplusplus
 }
 #endif

@@ -92,7 +92,8 @@ static void write_step(report *r, const dls_trainer *t, int64_t step,
             "{\"step\":%lld,\"loss\":%.17g,\"gradient_norm\":%.17g,"
             "\"learning_rate\":%.17g,\"tokens\":%lld,\"virtual_seconds\":%.9g",
             (long long)step, s->loss_sum / tokens, s->gradient_norm,
-            dls_schedule_at(&c->schedule, step), (long long)(tokens * step), s->seconds);
+            dls_lr_schedule_at(&c->schedule, step), (long long)(tokens * step),
+            s->seconds);
     if (step == t->step)
         fprintf(r->metrics, ",\"communication_seconds\":%.9g,\"exposed_seconds\":%.9g",
                 r->times.busy, r->times.exposed);

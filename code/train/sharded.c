@@ -101,7 +101,7 @@ dls_status dls_sharded_step(dls_trainer *t, int64_t step)
         DLS_TRY(dls_zero_begin_pass(t->zero, row + c->micro_batch >= most));
         DLS_TRY(pass_over(t, row));
     }
-    return dls_zero_step(t->zero, dls_schedule_at(&c->schedule, step), step);
+    return dls_zero_step(t->zero, dls_lr_schedule_at(&c->schedule, step), step);
 }
 
 /* hold the state of a rank */

@@ -22,7 +22,7 @@ typedef struct dls_train_config {
     int64_t steps;
     int global_batch;           /* sequences per step, over all ranks */
     int micro_batch;            /* sequences per pass, on one rank */
-    dls_schedule schedule;
+    dls_lr_schedule schedule;
     dls_adamw_options adamw;
     uint64_t seed;
     dls_dtype dtype;

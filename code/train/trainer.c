@@ -55,7 +55,7 @@ static dls_status load_step_windows(dls_trainer *t)
 static dls_status update(dls_trainer *t, int64_t step)
 {
     dls_hook *hook = dls_ddp_hook(t->ddp);
-    double lr = dls_schedule_at(&t->config->schedule, step);
+    double lr = dls_lr_schedule_at(&t->config->schedule, step);
     int momentum = dls_hook_gives_momentum(hook);
     t->optimizer->frozen = momentum ? t->config->ddp.hook.warmup : 0;
     DLS_TRY(dls_optimizer_step(t->optimizer, lr, step));

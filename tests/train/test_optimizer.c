@@ -93,16 +93,16 @@ Test(train, a_gradient_that_is_not_finite_changes_nothing)
 
 Test(train, schedule_warms_up_and_ends_at_the_minimum)
 {
-    dls_schedule s = {1.0, 0.1, 10, 110};
-    cr_assert_eq(dls_schedule_at(&s, 1), 0.1);
-    cr_assert_eq(dls_schedule_at(&s, 10), 1.0);
-    cr_assert(fabs(dls_schedule_at(&s, 60) - 0.55) < 1e-15);
-    cr_assert_eq(dls_schedule_at(&s, 110), 0.1);
-    cr_assert_eq(dls_schedule_at(&s, 1000), 0.1);
+    dls_lr_schedule s = {1.0, 0.1, 10, 110};
+    cr_assert_eq(dls_lr_schedule_at(&s, 1), 0.1);
+    cr_assert_eq(dls_lr_schedule_at(&s, 10), 1.0);
+    cr_assert(fabs(dls_lr_schedule_at(&s, 60) - 0.55) < 1e-15);
+    cr_assert_eq(dls_lr_schedule_at(&s, 110), 0.1);
+    cr_assert_eq(dls_lr_schedule_at(&s, 1000), 0.1);
     for (int t = 11; t <= 110; t++)
-        cr_assert_lt(dls_schedule_at(&s, t), dls_schedule_at(&s, t - 1));
+        cr_assert_lt(dls_lr_schedule_at(&s, t), dls_lr_schedule_at(&s, t - 1));
     s.warmup = 0;
-    cr_assert(dls_schedule_at(&s, 1) < 1 && dls_schedule_at(&s, 1) > 0.999);
+    cr_assert(dls_lr_schedule_at(&s, 1) < 1 && dls_lr_schedule_at(&s, 1) > 0.999);
 }
 
 /* test the master */
