@@ -9,6 +9,24 @@ static const dls_schedule_entry entries[] = {
     /* list the schedules */
     {"gpipe", "all forward, then all backward", dls_schedule_gpipe, NULL,
      DLS_PLACE_LOOP, 1, 0},
+    {"1f1b", "one forward, one backward: at most p in memory", dls_schedule_1f1b, NULL,
+     DLS_PLACE_LOOP, 1, 0},
+    {"1f1b-eager", "1f1b with twice the warm-up: hides the latency",
+     dls_schedule_1f1b_eager, NULL, DLS_PLACE_LOOP, 1, 0},
+    {"interleaved", "1f1b over several chunks: a smaller bubble",
+     dls_schedule_interleaved, NULL, DLS_PLACE_LOOP, 0, 0},
+    {"bfs", "all micro-batches through chunk after chunk", dls_schedule_bfs, NULL,
+     DLS_PLACE_LOOP, 0, 0},
+    {"chimera", "two pipelines in opposite directions, weights twice",
+     dls_schedule_chimera, NULL, DLS_PLACE_BOTH, 1, 0},
+    {"pipedream", "1f1b that steps after every micro-batch, weights stashed",
+     dls_schedule_pipedream, NULL, DLS_PLACE_LOOP, 1, 1},
+    {"pipedream-vertical", "the same, one version for all stages of a micro-batch",
+     dls_schedule_pipedream, NULL, DLS_PLACE_LOOP, 1, 1},
+    {"pipedream-2bw", "1f1b that steps after every group, two versions of the weights",
+     dls_schedule_pipedream_2bw, NULL, DLS_PLACE_LOOP, 1, -1},
+    {"forward-only", "inference and evaluation: no backward", dls_schedule_forward_only,
+     NULL, DLS_PLACE_LOOP, 0, 0},
     /* list the zero bubble schedules */
 };
 

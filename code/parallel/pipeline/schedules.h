@@ -6,7 +6,9 @@
 #include "parallel/pipeline/schedule.h"
 
 /* declare the generators */
-dls_schedule_generator dls_schedule_gpipe;
+dls_schedule_generator dls_schedule_gpipe, dls_schedule_1f1b, dls_schedule_1f1b_eager,
+    dls_schedule_interleaved, dls_schedule_bfs, dls_schedule_forward_only,
+    dls_schedule_pipedream, dls_schedule_pipedream_2bw, dls_schedule_chimera;
 
 /* declare the zero bubble generators */
 
