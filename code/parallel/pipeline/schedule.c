@@ -58,10 +58,10 @@ static dls_status check_options(const dls_schedule_options *o)
     DLS_TRY(check_range("group", o->group, 1, 1 << 20));
     DLS_TRY(check_range("limit", o->limit, 0, INT64_MAX));
     int64_t passes = (int64_t)o->ranks * o->chunks * o->microbatches;
-    if (passes > 1 << 24)
+    if (passes > 1 << 22)
         return DLS_FAIL(DLS_ERR_INPUT, "%d stages x %d chunks x %d micro-batches are "
                         "%lld passes: expected at most %d", o->ranks, o->chunks,
-                        o->microbatches, (long long)passes, 1 << 24);
+                        o->microbatches, (long long)passes, 1 << 22);
     return DLS_OK;
 }
 
