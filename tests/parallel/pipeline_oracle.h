@@ -15,7 +15,7 @@ typedef enum oracle_verdict {
 
 typedef struct oracle {
     oracle_verdict verdict;         // what follows holds if it runs
-    int64_t makespan, span;         // span: the longest rank, from first start to last end
+    int64_t makespan, span;         // span: the longest rank, first start to last end
     int64_t idle[ORACLE_RANKS];     // of the makespan
     int peak[ORACLE_RANKS];         // micro-batches held, of all chunks together
     int64_t latest[ORACLE_RANKS];   // the end of the rank's last action
