@@ -28,9 +28,9 @@ static void block_plan(dls_layer *l, dls_plan *plan)
 {
     dls_plan_mark mark = dls_plan_begin(plan);
     size_t *at = l->places, count = (size_t)plan->max_B * plan->max_T * l->in;
-    at[N1] = dls_layer_value(l->inner[0], plan);
+    at[N1] = dls_layer_value(l->inner[0], NULL, plan);
     at[H] = dls_plan_stash(plan, count, plan->dtype);
-    at[N2] = dls_layer_value(l->inner[2], plan);
+    at[N2] = dls_layer_value(l->inner[2], NULL, plan);
     at[BRANCH] = dls_plan_scratch(plan, count, plan->dtype);
     plan_block_gradients(l, plan);
     for (int i = 0; i < 4; i++) {

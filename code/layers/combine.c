@@ -19,14 +19,25 @@ static size_t rows(const dls_plan *plan)
     return (size_t)plan->max_B * plan->max_T;
 }
 
-size_t dls_layer_value(const dls_layer *inner, dls_plan *plan)
+size_t dls_layer_value(const dls_layer *inner, const dls_layer *next, dls_plan *plan)
 {
     size_t count = rows(plan) * inner->out;
+    int early = next && !next->discarded
+        && next->kind->backward_weight == dls_layer_no_weights;
     return inner->discarded ? dls_plan_scratch(plan, count, plan->dtype)
+         : early            ? dls_plan_early(plan, count, plan->dtype)
                             : dls_plan_stash(plan, count, plan->dtype);
 }
 
 /* plan a sequence */
+/* Who reads the place of inner layer i, behind layers that work in place. */
+static const dls_layer *reader_behind(const dls_layer *l, int i)
+{
+    while (++i + 1 < l->ninner && l->inner[i]->kind->in_place)
+        ;
+    return l->inner[i];
+}
+
 static void sequence_plan(dls_layer *l, dls_plan *plan)
 {
     size_t *value = l->slots, *grad = l->slots + l->ninner, shared[2];
@@ -48,7 +59,7 @@ static void sequence_plan(dls_layer *l, dls_plan *plan)
             continue;
         }
         parity = !parity;
-        value[i] = dls_layer_value(l->inner[i], plan);
+        value[i] = dls_layer_value(l->inner[i], reader_behind(l, i), plan);
         grad[i] = plan->deferred ? dls_plan_gradient(plan, rows(plan) * l->inner[i]->out)
                                  : shared[parity];
     }

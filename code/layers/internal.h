@@ -19,8 +19,9 @@ dls_dropout dls_layer_mask(const dls_layer *l, const dls_pass *p);
 dls_status dls_layer_drop(const dls_layer *l, const dls_pass *p, void *out,
                           const void *x);
 
-/* Reserves the place of a layer's output: in the stash, or in scratch if discarded. */
-size_t dls_layer_value(const dls_layer *inner, dls_plan *plan);
+/* Reserves the place of a layer's output: in scratch if it is discarded, in the early
+ * stash if the next layer, its only reader (NULL: somebody else), has no weights. */
+size_t dls_layer_value(const dls_layer *inner, const dls_layer *next, dls_plan *plan);
 
 /* The W of a layer without parameters. */
 dls_status dls_layer_no_weights(const dls_layer *l, dls_pass *p, const void *dy,

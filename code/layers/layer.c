@@ -25,7 +25,7 @@ static size_t take(size_t *now, size_t *most, size_t bytes)
     return at;
 }
 
-static const size_t in_scratch = ~(SIZE_MAX >> 1);
+static const size_t in_scratch = ~(SIZE_MAX >> 1), in_early = SIZE_MAX / 4 + 1;
 
 size_t dls_plan_scratch(dls_plan *plan, size_t count, dls_dtype dtype)
 {
@@ -39,6 +39,15 @@ size_t dls_plan_stash(dls_plan *plan, size_t count, dls_dtype dtype)
         return dls_plan_scratch(plan, count, dtype);
     plan->stash += rounded(count, dtype);
     return at;
+}
+
+size_t dls_plan_early(dls_plan *plan, size_t count, dls_dtype dtype)
+{
+    size_t at = plan->early;
+    if (plan->recomputed)
+        return dls_plan_scratch(plan, count, dtype);
+    plan->early += rounded(count, dtype);
+    return in_early | at;
 }
 
 size_t dls_plan_gradient(dls_plan *plan, size_t count)
@@ -70,14 +79,15 @@ void dls_plan_temporary(dls_plan *plan, size_t bytes)
 
 size_t dls_plan_bytes(const dls_plan *plan)
 {
-    return plan->stash + plan->gradients + plan->scratch + plan->temporary;
+    return plan->stash + plan->early + plan->gradients + plan->scratch + plan->temporary;
 }
 
 /* find things of a pass */
 void dls_pass_regions(dls_pass *p, const dls_plan *plan, void *buffer)
 {
     p->stash = buffer;
-    p->gradients = (char *)p->stash + plan->stash;
+    p->early = (char *)p->stash + plan->stash;
+    p->gradients = (char *)p->early + plan->early;
     p->scratch = (char *)p->gradients + plan->gradients;
     p->temporary = (char *)p->scratch + plan->scratch;
 }
@@ -85,7 +95,8 @@ void dls_pass_regions(dls_pass *p, const dls_plan *plan, void *buffer)
 void *dls_pass_stash(const dls_pass *p, size_t slot)
 {
     return slot & in_scratch ? (char *)p->scratch + (slot & ~in_scratch)
-                             : (char *)p->stash + slot;
+         : slot & in_early ? (char *)p->early + (slot & ~in_early)
+                           : (char *)p->stash + slot;
 }
 
 void *dls_pass_gradient(const dls_pass *p, size_t slot)

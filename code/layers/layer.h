@@ -23,7 +23,7 @@ typedef struct dls_plan {
     int frozen;                 /* 1: no backward pass will come */
     int deferred;               /* 1: every I may run before the first W */
     int recomputed;             /* > 0: a stash asked for now is scratch */
-    size_t stash;               /* bytes, all of them */
+    size_t stash, early;        /* bytes: until W; those that I is the last to read */
     size_t gradients, gradients_now;
     size_t scratch, scratch_now;
     size_t temporary;
@@ -32,6 +32,7 @@ typedef struct dls_plan {
 /* declare the plan calls */
 /* Reserve `count` elements and return the slot: an offset in bytes, and the region. */
 size_t dls_plan_stash(dls_plan *plan, size_t count, dls_dtype dtype);
+size_t dls_plan_early(dls_plan *plan, size_t count, dls_dtype dtype);
 size_t dls_plan_scratch(dls_plan *plan, size_t count, dls_dtype dtype);
 size_t dls_plan_gradient(dls_plan *plan, size_t count);     /* of the plan's type */
 
@@ -43,7 +44,7 @@ void dls_plan_release(dls_plan *plan, dls_plan_mark mark);
 /* Room for the inside of one operation; all operations share it. */
 void dls_plan_temporary(dls_plan *plan, size_t bytes);
 
-/* The whole buffer: stash, gradients, scratch, temporary, in this order. */
+/* The whole buffer: stash, early stash, gradients, scratch, temporary, in this order. */
 size_t dls_plan_bytes(const dls_plan *plan);
 
 /* define a cache */
@@ -73,7 +74,7 @@ typedef struct dls_pass {
     uint64_t seed, first_sequence;  /* of the step; of the first sequence in it */
     const void *rotation;       /* (rotation_length, R) device: see kernels/rope.h */
     int rotation_length;
-    void *stash, *gradients, *scratch, *temporary;  /* device: the plan's regions */
+    void *stash, *early, *gradients, *scratch, *temporary;  /* device: the regions */
     const dls_grad_hook *hook;  /* NULL: nobody asks */
     const dls_unit_hook *units; /* the same */
     int *pending;               /* [params->n] additions still to come */

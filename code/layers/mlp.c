@@ -10,8 +10,8 @@
 static void mlp_plan(dls_layer *l, dls_plan *plan)
 {
     dls_plan_mark mark = dls_plan_begin(plan);
-    l->slot[0] = dls_layer_value(l->inner[0], plan);    // before GELU (N, F)
-    l->slot[1] = dls_layer_value(l->inner[1], plan);    // behind it
+    l->slot[0] = dls_layer_value(l->inner[0], l->inner[1], plan);   // before GELU (N, F)
+    l->slot[1] = dls_layer_value(l->inner[1], NULL, plan);          // behind it
     l->places[0] = dls_plan_gradient(plan, (size_t)plan->max_B * plan->max_T
                                      * l->inner[0]->out);
     for (int i = 0; i < 3; i++)

@@ -227,7 +227,7 @@ static void attention_plan(dls_layer *l, dls_plan *plan)
 {
     dls_attention_shape s = attention_shape(l, plan->max_B, plan->max_T);
     size_t rows = (size_t)plan->max_B * plan->max_T;
-    l->slot[0] = dls_plan_stash(plan, rows * l->heads,
+    l->slot[0] = dls_plan_early(plan, rows * l->heads,
                                 dls_dtype_accumulator(plan->dtype));    // lse (B, H, T)
     dls_plan_temporary(plan, plan->frozen ? decode_temporary(l, plan)
                                           : dls_attention_temporary(&s, plan->dtype));

@@ -116,6 +116,10 @@ dls_status dls_transformer_config_check(const dls_transformer_config *c)
     problem p;
     if (out_of_range(c, &p) || contradicts_itself(c, &p))
         return DLS_FAIL(DLS_ERR_INPUT, "%s: %s", p.key, p.text);
+    if (c->from_unit < 0 || c->to_unit > c->layers + 2
+        || (c->to_unit > 0 && c->from_unit >= c->to_unit))
+        return DLS_FAIL(DLS_ERR_INPUT, "units %d ... %d: the model has 0 ... %d",
+                        c->from_unit, c->to_unit - 1, c->layers + 1);
     return DLS_OK;
 }
 

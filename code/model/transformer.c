@@ -20,27 +20,56 @@
 #include "vgpu/trace.h"
 
 /* build the transformer */
+static const double initial_std = 0.02;
+
+static int has_unit(const dls_transformer_config *c, int unit)
+{
+    return c->to_unit == 0 || (unit >= c->from_unit && unit < c->to_unit);
+}
+
+static int build_embedding(dls_transformer *t, dls_layer **list)
+{
+    const dls_transformer_config *c = &t->config;
+    int table = c->positions == DLS_POSITIONS_LEARNED ? c->context : 0, n = 0;
+    if (!has_unit(c, 0))
+        return 0;
+    list[n++] = dls_embedding(&t->build, c->vocabulary, table, c->channels, initial_std);
+    if (c->embedding_dropout > 0)
+        list[n++] = dls_dropout_layer(&t->build, "embedding", c->channels,
+                                      c->embedding_dropout);
+    return n;
+}
+
+static int build_head(dls_transformer *t, dls_layer **list, const dls_layer *embedding)
+{
+    const dls_transformer_config *c = &t->config;
+    dls_build *b = &t->build;
+    b->unit = 1 + c->layers;
+    if (!has_unit(c, b->unit))
+        return 0;
+    list[0] = dls_block_norm(b, "ln_f", c);
+    t->head = list[1] = c->tied_head && embedding ? dls_tied_head(b, embedding)
+        : dls_head(b, c->tied_head ? "wte" : "head", c->channels, c->vocabulary,
+                   initial_std);
+    return 2;
+}
+
 static void build_model(dls_transformer *t)
 {
     const dls_transformer_config *c = &t->config;
     dls_build *b = &t->build;
-    double std = 0.02, out_std = std / sqrt(2.0 * c->layers);
-    int table = c->positions == DLS_POSITIONS_LEARNED ? c->context : 0, n = 0;
     dls_layer *list[c->layers + 4];
-    list[n++] = dls_embedding(b, c->vocabulary, table, c->channels, std);
-    if (c->embedding_dropout > 0)
-        list[n++] = dls_dropout_layer(b, "embedding", c->channels, c->embedding_dropout);
+    int n = build_embedding(t, list);
+    const dls_layer *embedding = n ? list[0] : NULL;
     for (int i = 0; i < c->layers; i++) {
         char name[32];
         snprintf(name, sizeof name, "block.%d", i);
         b->unit = 1 + i;
-        list[n++] = dls_block(b, name, c, std, out_std);
+        if (has_unit(c, b->unit))
+            list[n++] = dls_block(b, name, c, initial_std,
+                                  initial_std / sqrt(2.0 * c->layers));
     }
-    b->unit = 1 + c->layers;
-    list[n++] = dls_block_norm(b, "ln_f", c);
-    t->head = c->tied_head ? dls_tied_head(b, list[0])
-                           : dls_head(b, "head", c->channels, c->vocabulary, std);
-    list[n++] = t->head;
+    n += build_head(t, list + n, embedding);
     b->unit = -1;
     t->top = dls_sequence(b, list, n);
 }
@@ -116,13 +145,15 @@ dls_status dls_transformer_list(const dls_transformer_config *c, dls_params *out
 static dls_status allocate_model(dls_transformer *t)
 {
     DLS_TRY(dls_params_allocate(&t->params, t->ctx));
-    DLS_TRY(dls_device_alloc(&t->activations, dls_plan_bytes(&t->plan) / 4, DLS_F32,
-                             DLS_MEM_ACTIVATIONS));
+    if (t->config.to_unit == 0)
+        DLS_TRY(dls_device_alloc(&t->activations, dls_plan_bytes(&t->plan) / 4, DLS_F32,
+                                 DLS_MEM_ACTIVATIONS));
     int *pending = calloc((size_t)t->params.n, sizeof *pending);
     if (!pending)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d counters", t->params.n);
     t->pass = (dls_pass){.ctx = t->ctx, .params = &t->params, .pending = pending};
-    dls_pass_regions(&t->pass, &t->plan, t->activations);
+    if (t->activations)
+        dls_pass_regions(&t->pass, &t->plan, t->activations);
     return make_rotation(t);
 }
 
@@ -168,6 +199,8 @@ static dls_status begin_pass(dls_transformer *t, const int *tokens, const int *t
     if (B < 1 || T < 1 || B > t->plan.max_B || T > t->plan.max_T)
         return DLS_FAIL(DLS_ERR_INPUT, "micro-batch %d x %d: planned for %d x %d",
                         B, T, t->plan.max_B, t->plan.max_T);
+    if (t->config.to_unit > 0)
+        return DLS_FAIL(DLS_ERR_STATE, "a part of a model runs as a stage, not alone");
     t->pass.B = B;
     t->pass.T = T;
     t->pass.tokens = tokens;
