@@ -17,6 +17,7 @@
 #include "comm/identity.h"
 #include "kernels/attention_command.h"
 #include "parallel/data/plan_command.h"
+#include "parallel/pipeline/schedule_command.h"
 #include "tensor/ladder/command.h"
 
 /* list the commands */
@@ -29,6 +30,7 @@ static const command commands[] = {
     {"bench", "measure collectives on the virtual clock", dls_bench_command},
     {"memory", "print what each rank's memory went to", command_memory},
     {"plan", "print what data parallelism takes of a device", dls_plan_command},
+    {"schedule", "evaluate, draw and compare pipeline schedules", dls_schedule_command},
     {"ladder", "multiply by the kernels of chapter 2", dls_ladder_command},
     {"attention", "run one attention, and time it", dls_attention_command},
     {"cluster", "print or draw what the clock knows of a cluster", command_cluster},
