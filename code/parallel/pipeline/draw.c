@@ -90,6 +90,7 @@ dls_status dls_draw_total(const dls_drawing *d, dls_draw_totals *out)
     for (int r = 0; r < d->ranks && d->one; r++)
         for (dls_draw_walk w = {.rank = r}; dls_draw_next(d, &w);)
             t.peak = w.held > t.peak ? w.held : t.peak;
+    t.ideal = d->ideal ? d->ideal : t.ideal;
     *out = t;
     return DLS_OK;
 }

@@ -9,7 +9,7 @@
 #ifndef DLS_PARALLEL_PIPELINE_DRAW_H
 #define DLS_PARALLEL_PIPELINE_DRAW_H
 
-#include "parallel/pipeline/schedule.h"
+#include "parallel/pipeline/evaluate.h"
 #include "parallel/pipeline/text.h"
 
 #ifdef __cplusplus
@@ -35,6 +35,7 @@ typedef struct dls_drawing {
     const char *unit_name; // "" for units of cost, else "ms" ...
     int64_t hold, keep;    // memory of a forward pass, and how much of it I leaves to W
     int64_t one;           // memory called 1 in the picture; 0: no memory is drawn
+    int64_t ideal;         // work of the busiest rank; 0: sum up what is drawn
     int64_t until;         // last time of the axis; 0: where the last box ends
     int width;             // of the picture in pixels, up to 4800; 0: 960
 } dls_drawing;
@@ -70,7 +71,13 @@ dls_status dls_draw_svg(const dls_drawing *d, dls_text *out);
 dls_status dls_draw_terminal(const dls_drawing *d, int columns, int colour,
                              dls_text *out);
 
-
+/* declare drawing a schedule */
+/* A drawing of a schedule at these times, with units of a tick, and memory in activations
+ * of a stage where a forward pass says what it holds. Its boxes are malloc'ed: free with
+ * dls_draw_free. The title is the caller's to set; it is "" at first. */
+dls_status dls_draw_schedule(const dls_schedule *s, const dls_evaluation *e,
+                             dls_drawing *out);
+void dls_draw_free(dls_drawing *d);
 
 #ifdef __cplusplus
 }

@@ -96,6 +96,7 @@ static void write_styles(const sheet *s)
     dls_text *out = s->out;
     dls_text_add(out, "<style>\n.pipeline text{font:1100px Inter,'DejaVu Sans',Helvetica,"
                  "sans-serif}.pipeline .title{font-weight:bold;font-size:1250px}"
+                 ".pipeline text.tight{font-size:900px}"
                  ".pipeline rect,.pipeline path,.pipeline line{stroke-width:100}\n");
     write_theme(out, ".pipeline", 0);
     dls_text_add(out, "@media (prefers-color-scheme: dark){\n");
@@ -231,10 +232,11 @@ static void draw_box(const sheet *s, const dls_box *b, int y)
     dls_text_ratio(s->out, b->end - s->t.from, s->d->unit);
     dls_text_add(s->out, " %s</title></rect>", s->d->unit_name);
     int digits = b->microbatch > 99 ? 3 : b->microbatch > 9 ? 2 : 1;
-    if (k < 4 && height >= 11 * PX && width >= (digits * 7 + 2) * PX)
-        dls_text_add(s->out, "<text class=\"n%d\" text-anchor=\"middle\" x=\"%d\" "
+    if (k < 4 && height >= 11 * PX && width >= digits * 6 * PX)
+        dls_text_add(s->out, "<text class=\"n%d%s\" text-anchor=\"middle\" x=\"%d\" "
                      "y=\"%d\">%d</text>",
-                     needs_dark_ink(colour_of(k, b->shade, s->d->shades)), x + width / 2,
+                     needs_dark_ink(colour_of(k, b->shade, s->d->shades)),
+                     width < (digits * 7 + 2) * PX ? " tight" : "", x + width / 2,
                      y + height / 2 + 4 * PX, b->microbatch);
     dls_text_add(s->out, "\n");
 }
