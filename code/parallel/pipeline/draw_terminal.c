@@ -124,9 +124,12 @@ static int fills(const page *p, size_t *i, size_t last, int64_t from, int64_t to
         }
     }
     int best = -1;
+    int64_t most = idle > 0 ? idle - 1 : 0; // as long as the rank was idle is enough
     for (int k = 0; k < 2 * DLS_DRAW_KINDS; k++)
-        if (busy[k / 2][k % 2] > (best < 0 ? (idle > 0 ? idle - 1 : 0) : busy[best / 2][best % 2]))
+        if (busy[k / 2][k % 2] > most) {
             best = k;
+            most = busy[k / 2][k % 2];
+        }
     *shade = best < 0 ? 0 : best % 2;
     return best < 0 ? -1 : best / 2;
 }
