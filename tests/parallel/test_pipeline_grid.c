@@ -1,0 +1,68 @@
+/* tests/parallel/test_pipeline_grid.c: from chapters/05-pipeline-schedules-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* Every schedule of the table, on a grid of ranks, micro-batches and chunks: it is valid
+ * or refused with a reason, and the evaluator says what the oracle says. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "parallel/pipeline/evaluate.h"
+#include "pipeline_oracle.h"
+
+/* compare with the oracle */
+static const char *shown(const dls_schedule_options *o)
+{
+    static char text[128];
+    snprintf(text, sizeof text, "%s p%d m%d v%d g%d", o->name, o->ranks,
+             o->microbatches, o->chunks, o->group);
+    return text;
+}
+
+/* Times without a common divisor, so that no two sums are equal by chance. */
+static void compare(const dls_schedule *s)
+{
+    dls_schedule timed = *s;
+    timed.options.cost = (dls_pipeline_costs){.F = 101, .I = 97, .W = 89, .hop = 13};
+    dls_evaluation e;
+    cr_assert_eq(dls_evaluate(&timed, &e), DLS_OK, "%s: %s", shown(&s->options),
+                 dls_status_message());
+    oracle x = oracle_run(s, 101, 97, 89, 13);
+    cr_assert_eq(x.verdict, ORACLE_RUNS, "%s", shown(&s->options));
+    cr_assert_eq(e.makespan, x.makespan, "%s", shown(&s->options));
+    cr_assert_eq(e.span, x.span, "%s", shown(&s->options));
+    for (int r = 0; r < s->options.ranks; r++) {
+        cr_assert_eq(e.makespan - e.busy[r], x.idle[r], "%s", shown(&s->options));
+        cr_assert_eq(e.peak[r], x.peak[r], "%s rank %d", shown(&s->options), r);
+    }
+    dls_evaluation_free(&e);
+}
+
+/* walk the grid */
+/* Makes it, and hands it on if it can be; 0 if it is refused. */
+static int visit(const char *name, int p, int m, int v, void (*what)(const dls_schedule *))
+{
+    dls_schedule_options o = dls_schedule_defaults(name, p, m);
+    dls_schedule s;
+    o.chunks = v;
+    dls_status_clear();
+    if (dls_schedule_make(&o, &s) != DLS_OK) {
+        cr_assert(strlen(dls_status_message()) > 20, "%s", shown(&o));
+        cr_assert_null(s.order);
+        return 0;
+    }
+    what(&s);
+    dls_schedule_free(&s);
+    return 1;
+}
+
+/* test every schedule on the grid */
+Test(pipeline_grid, the_evaluator_and_the_oracle_agree)
+{
+    static const int some[] = {1, 2, 3, 4, 5, 7, 8, 11, 16, 17, 31, 64};
+    for (int i = 0; dls_schedule_at(i); i++) {
+        const dls_schedule_entry *e = dls_schedule_at(i);
+        for (int p = 1; p <= 16; p += 1 + p / 5)
+            for (size_t k = 0; k < sizeof some / sizeof *some; k++)
+                for (int v = 1; v <= (e->chunks ? 1 : 8); v += 1 + v / 3)
+                    visit(e->name, p, some[k], e->chunks ? 0 : v, compare);
+    }
+}
