@@ -162,16 +162,15 @@ static void run_unit(const dls_schedule *s, dls_evaluation *e, clocks *c,
 }
 
 /* count what is held */
-/* What an action adds to its rank's memory when it starts, and frees when it ends. */
-static int64_t taken(const dls_pipeline_memory *m, int kind)
+int64_t dls_action_takes(const dls_pipeline_memory *m, const dls_action *a)
 {
-    return kind == DLS_DO_F ? m->hold : 0;
+    return a->kind == DLS_DO_F ? m->hold : 0;
 }
 
-static int64_t freed(const dls_pipeline_memory *m, int kind)
+int64_t dls_action_frees(const dls_pipeline_memory *m, const dls_action *a)
 {
-    return kind == DLS_DO_B ? m->hold : kind == DLS_DO_I ? m->hold - m->keep
-         : kind == DLS_DO_W ? m->keep : 0;
+    return a->kind == DLS_DO_B ? m->hold : a->kind == DLS_DO_I ? m->hold - m->keep
+         : a->kind == DLS_DO_W ? m->keep : 0;
 }
 
 static int64_t find_peak(const dls_actions *order, const dls_pipeline_memory *m)
@@ -180,10 +179,10 @@ static int64_t find_peak(const dls_actions *order, const dls_pipeline_memory *m)
     for (size_t i = 0, n; i < order->n; i += n) {
         n = dls_actions_unit(order, i);
         for (size_t k = 0; k < n; k++)
-            held += taken(m, order->list[i + k].kind);
+            held += dls_action_takes(m, &order->list[i + k]);
         peak = held > peak ? held : peak;
         for (size_t k = 0; k < n; k++)
-            held -= freed(m, order->list[i + k].kind);
+            held -= dls_action_frees(m, &order->list[i + k]);
     }
     return peak;
 }

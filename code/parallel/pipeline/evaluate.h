@@ -40,6 +40,10 @@ void dls_evaluation_sum(const dls_schedule *s, dls_evaluation *e);
 /* Ticks of F, I, W or B of a stage; 0 for the rest. */
 int64_t dls_action_ticks(const dls_schedule *s, const dls_action *a);
 
+/* What an action adds to its rank's memory when it starts, and frees when it ends. */
+int64_t dls_action_takes(const dls_pipeline_memory *m, const dls_action *a);
+int64_t dls_action_frees(const dls_pipeline_memory *m, const dls_action *a);
+
 #ifdef __cplusplus
 }
 #endif

@@ -98,6 +98,15 @@ static dls_status generate(const dls_schedule_entry *e, dls_schedule *s)
     return DLS_OK;
 }
 
+static int has_backward(const dls_schedule *s)
+{
+    for (int r = 0; r < s->options.ranks; r++)
+        for (size_t i = 0; i < s->order[r].n; i++)
+            if (s->order[r].list[i].kind == DLS_DO_B ||
+                s->order[r].list[i].kind == DLS_DO_I)
+                return 1;
+    return 0;
+}
 dls_status dls_schedule_make(const dls_schedule_options *o, dls_schedule *out)
 {
     const dls_schedule_entry *e = dls_schedule_find(o->name);
@@ -115,6 +124,7 @@ dls_status dls_schedule_make(const dls_schedule_options *o, dls_schedule *out)
     if (status == DLS_OK) {
         out->step_every = e->step_every < 0 ? out->options.group : e->step_every;
         status = generate(e, out);
+        out->backward = has_backward(out);
     }
     if (status != DLS_OK)
         dls_schedule_free(out);

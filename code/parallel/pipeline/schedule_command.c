@@ -10,6 +10,7 @@
 #include "base/args.h"
 #include "base/file.h"
 #include "base/suggest.h"
+#include "parallel/pipeline/check.h"
 #include "parallel/pipeline/csv.h"
 #include "parallel/pipeline/evaluate.h"
 #include "parallel/pipeline/exact.h"
@@ -184,8 +185,15 @@ static dls_status load(request *q, const char *name, dls_schedule *out)
 static dls_status load_checked(request *q, const char *name, dls_schedule *s,
                                dls_evaluation *e)
 {
+    int rank;
     *e = (dls_evaluation){0};
     DLS_TRY(load(q, name, s));
+    dls_status status = dls_schedule_check(s, &rank);
+    if (status == DLS_ERR_INPUT && is_file(name) && rank >= 0)
+        return DLS_FAIL(status, "%s:%d: %s", name, rank + 1, dls_status_message());
+    if (status == DLS_ERR_INPUT)
+        return DLS_FAIL(status, "%s: %s", name, dls_status_message());
+    DLS_TRY(status);
     return dls_evaluate(s, e);
 }
 
@@ -282,7 +290,7 @@ dls_status dls_schedule_command(int argc, char **argv, int *exit_code)
         {"--group", DLS_ARG_INT, &q.group, "N", "micro-batches of a group"},
         {"--cost", DLS_ARG_STRING, &q.costs, "F,I,W[,C]", "of a stage; C: of a hop"},
         {"--overlap-cost", DLS_ARG_STRING, &q.overlap, "X", "of a paired F and B"},
-        {"--stage-cost", DLS_ARG_LIST, &q.stage_costs, "S:F,I,W", "of one stage, repeated"},
+        {"--stage-cost", DLS_ARG_LIST, &q.stage_costs, "S:F,I,W", "of one stage"},
         {"--memory", DLS_ARG_STRING, &q.memory, "A[,W]", "held by F; kept from I to W"},
         {"--limit", DLS_ARG_STRING, &q.limit, "N", "of a rank, in stage activations"},
         {"--order", DLS_ARG_FLAG, &q.order, NULL, "print every rank's actions"},
