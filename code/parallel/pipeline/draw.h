@@ -79,6 +79,9 @@ dls_status dls_draw_schedule(const dls_schedule *s, const dls_evaluation *e,
                              dls_drawing *out);
 void dls_draw_free(dls_drawing *d);
 
+/* "zb-v: 4 ranks, 8 micro-batches, 2 chunks per rank". */
+void dls_draw_title(const char *name, const dls_schedule *s, dls_text *out);
+
 #ifdef __cplusplus
 }
 #endif

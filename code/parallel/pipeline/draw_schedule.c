@@ -44,3 +44,13 @@ void dls_draw_free(dls_drawing *d)
     free((void *)d->boxes);
     *d = (dls_drawing){0};
 }
+
+void dls_draw_title(const char *name, const dls_schedule *s, dls_text *out)
+{
+    const dls_schedule_options *o = &s->options;
+    dls_text_add(out, "%s: %d rank%s, %d micro-batch%s", name, o->ranks,
+                 o->ranks == 1 ? "" : "s", o->microbatches,
+                 o->microbatches == 1 ? "" : "es");
+    if (o->chunks > 1)
+        dls_text_add(out, ", %d chunks per rank", o->chunks);
+}

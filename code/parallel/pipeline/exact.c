@@ -104,13 +104,36 @@ static int has_an_end(int64_t under)
     return under == 1;
 }
 
+/* write an endless fraction */
+static int endless_text(int64_t over, int64_t under, char out[DLS_EXACT_TEXT])
+{
+    const int64_t enough = 10000000000000000;  // 10^16, the least number of 17 digits
+    const char *sign = over < 0 ? "-" : "";
+    int digits = 0;
+    for (over = over < 0 ? -over : over; under > INT64_MAX / 10; under /= 2)
+        over /= 2;
+    int64_t value = over / under, rest = over % under;
+    for (; value < enough && digits < 40; digits++) {
+        value = value * 10 + rest * 10 / under;
+        rest = rest * 10 % under;
+    }
+    value += rest >= under - rest;
+    int64_t power = 1;
+    int zeros = digits > 18 ? digits - 18 : 0;
+    for (int i = zeros; i < digits; i++)
+        power *= 10;
+    return snprintf(out, DLS_EXACT_TEXT, "%s%lld.%.*s%0*lld", sign,
+                    (long long)(value / power), zeros, "0000000000000000000000",
+                    digits - zeros, (long long)(value % power));
+}
+
 int dls_fraction_text(int64_t over, int64_t under, char out[DLS_EXACT_TEXT])
 {
     int64_t common = gcd(over < 0 ? -over : over, under);
     over /= common;
     under /= common;
-    if (!has_an_end(under))
-        return snprintf(out, DLS_EXACT_TEXT, "%.17g", (double)over / (double)under);
+    if (!has_an_end(under) || under > INT64_MAX / 10)
+        return endless_text(over, under, out);
     int64_t rest = (over < 0 ? -over : over) % under;
     int n = snprintf(out, DLS_EXACT_TEXT, "%s%lld", over < 0 ? "-" : "",
                      (long long)((over < 0 ? -over : over) / under));

@@ -26,7 +26,7 @@ dls_status dls_fractions_read(const char *what, const char *text, int least, int
 dls_status dls_fractions_align(const char *what, dls_fraction *f, int n, int64_t *unit);
 
 /* over / under as a JSON number: an integer, else the whole decimal fraction, else (it
- * has none) the 17 digits of a double. Returns the length. */
+ * has none) the first 17 digits, rounded. Returns the length. */
 int dls_fraction_text(int64_t over, int64_t under, char out[DLS_EXACT_TEXT]);
 
 #ifdef __cplusplus

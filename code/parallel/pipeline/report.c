@@ -2,9 +2,7 @@
 /* The reports; every number is exact until the moment it is printed. */
 #include "parallel/pipeline/report.h"
 
-#include <jansson.h>
 #include <math.h>
-#include <stdlib.h>
 
 #include "parallel/pipeline/csv.h"
 #include "parallel/pipeline/exact.h"
@@ -22,89 +20,6 @@ static int64_t most(const int64_t *values, int n)
     for (int i = 0; i < n; i++)
         most = values[i] > most ? values[i] : most;
     return most;
-}
-
-/* print numbers as json */
-static void put_exact(const char *key, int64_t value, int64_t unit, FILE *out)
-{
-    char text[DLS_EXACT_TEXT];
-    dls_fraction_text(value, unit, text);
-    fprintf(out, ",\"%s\":%s", key, text);
-}
-
-static void put_ratio(const char *key, double value, FILE *out)
-{
-    if (isnan(value))
-        fprintf(out, ",\"%s\":null", key);
-    else
-        fprintf(out, ",\"%s\":%.17g", key, value);
-}
-
-static void put_list(const char *key, const int64_t *values, int n, int64_t unit,
-                     FILE *out)
-{
-    char text[DLS_EXACT_TEXT];
-    fprintf(out, ",\"%s\":[", key);
-    for (int i = 0; i < n; i++) {
-        dls_fraction_text(values[i], unit, text);
-        fprintf(out, "%s%s", i ? "," : "", text);
-    }
-    fputc(']', out);
-}
-
-/* print the order */
-/* Units of a rank's list, with something before and after each. */
-static void put_order(const dls_actions *a, const char *quote, const char *between,
-                      FILE *out)
-{
-    char text[256];
-    for (size_t i = 0, n; i < a->n; i += n) {
-        n = dls_actions_unit(a, i);
-        dls_unit_text(a->list + i, n, text, sizeof text);
-        if (i)
-            fputs(between, out);
-        fputs(quote, out);
-        fputs(text, out);
-        fputs(quote, out);
-    }
-}
-
-/* print an evaluation as json */
-static dls_status put_name(const char *name, FILE *out)
-{
-    json_t *text = json_string(name);
-    int failed = !text || json_dumpf(text, out, JSON_ENCODE_ANY);
-    json_decref(text);
-    return failed ? DLS_FAIL(DLS_ERR_INPUT, "expected a name in UTF-8") : DLS_OK;
-}
-
-dls_status dls_report_json(const char *name, const dls_schedule *s,
-                           const dls_evaluation *e, dls_units u, FILE *out)
-{
-    int p = s->options.ranks;
-    int64_t idle[p];
-    for (int r = 0; r < p; r++)
-        idle[r] = e->makespan - e->busy[r];
-    fputs("{\"schedule\":", out);
-    DLS_TRY(put_name(name, out));
-    fprintf(out, ",\"stages\":%d,\"microbatches\":%d,\"chunks\":%d", p,
-            s->options.microbatches, s->options.chunks);
-    put_exact("makespan", e->makespan, u.time, out);
-    put_exact("span", e->span, u.time, out);
-    put_exact("ideal", e->ideal, u.time, out);
-    put_list("idle", idle, p, u.time, out);
-    put_ratio("bubble_over_ideal", bubble(e->makespan, e->ideal, e->ideal), out);
-    put_ratio("bubble_over_total", bubble(e->makespan, e->ideal, e->makespan), out);
-    put_ratio("bubble_over_span", bubble(e->span, e->ideal, e->span), out);
-    put_list("peak", e->peak, p, u.memory, out);
-    fputs(",\"order\":[", out);
-    for (int r = 0; r < p; r++) {
-        fputs(r ? ",[" : "[", out);
-        put_order(&s->order[r], "\"", ",", out);
-        fputc(']', out);
-    }
-    fputs("]}\n", out);
-    return DLS_OK;
 }
 
 /* print an evaluation as text */
@@ -136,12 +51,17 @@ dls_status dls_report_text(const char *name, const dls_schedule *s,
     DLS_TRY(status);
     fputc('\n', out);
     DLS_TRY(print_ranks(s, e, u, out));
+    dls_text orders = {0};
     for (int r = 0; order && r < s->options.ranks; r++) {
-        fprintf(out, "%s%4d: ", r ? "" : "\n", r);
-        put_order(&s->order[r], "", " ", out);
-        fputc('\n', out);
+        dls_text_add(&orders, "%s%4d: ", r ? "" : "\n", r);
+        dls_report_order(&s->order[r], "", " ", &orders);
+        dls_text_add(&orders, "\n");
     }
-    return DLS_OK;
+    status = dls_text_status(&orders);
+    if (orders.size)
+        fwrite(orders.data, 1, orders.size, out);
+    dls_text_free(&orders);
+    return status;
 }
 
 /* print a row */

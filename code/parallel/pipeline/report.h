@@ -1,28 +1,18 @@
 /* code/parallel/pipeline/report.h: from chapters/05-pipeline-command.md. Edit the chapter, or edit here and run "make untangle". */
-/* An evaluation as JSON, as text and as a row of a table. */
+/* An evaluation as text and as a row of a table. */
 #ifndef DLS_PARALLEL_PIPELINE_REPORT_H
 #define DLS_PARALLEL_PIPELINE_REPORT_H
 
 #include <stdio.h>
 
 #include "base/table.h"
-#include "parallel/pipeline/evaluate.h"
+#include "parallel/pipeline/report_json.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 /* declare the reports */
-typedef struct dls_units {
-    int64_t time;    // ticks per unit of time
-    int64_t memory;  // units of memory per stage activation
-} dls_units;
-
-/* One object: schedule, stages, microbatches, chunks, makespan, span, ideal, idle and
- * peak per rank, the bubble by three conventions, and the order. */
-dls_status dls_report_json(const char *name, const dls_schedule *s,
-                           const dls_evaluation *e, dls_units u, FILE *out);
-
 /* Two tables, and with `order` every rank's actions. */
 dls_status dls_report_text(const char *name, const dls_schedule *s,
                            const dls_evaluation *e, dls_units u, int order, FILE *out);

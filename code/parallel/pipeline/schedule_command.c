@@ -2,155 +2,21 @@
 /* dls schedule: options into ticks, a schedule made or read, evaluated and shown. */
 #include "parallel/pipeline/schedule_command.h"
 
-#include <limits.h>
-#include <math.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "base/args.h"
 #include "base/file.h"
-#include "base/suggest.h"
 #include "parallel/pipeline/check.h"
 #include "parallel/pipeline/csv.h"
-#include "parallel/pipeline/evaluate.h"
-#include "parallel/pipeline/exact.h"
+#include "parallel/pipeline/draw.h"
 #include "parallel/pipeline/report.h"
+#include "parallel/pipeline/request.h"
 
-/* say what was asked */
-typedef struct request {
-    const char *name, *costs, *overlap, *memory, *limit, *compare, *csv, *picture;
-    int64_t ranks, microbatches, chunks, group;
-    int json, order;
-    dls_arg_list stage_costs;
-    int64_t stage[DLS_ARG_LIST_LIMIT];            // of each --stage-cost
-    int64_t stage_ticks[3 * DLS_ARG_LIST_LIMIT];
-    dls_schedule_options options;
-    int64_t (*of_stage)[3];  // [stages], or NULL
-    dls_units units;
-} request;
-
-/* read the costs */
-enum { SAME = 5, MOST_COSTS = SAME + 3 * DLS_ARG_LIST_LIMIT };
-
-/* "2:1,1,1/2", the costs of stage 2. */
-static dls_status read_stage_cost(const char *text, int64_t *stage, dls_fraction f[3])
-{
-    char *end;
-    int count;
-    *stage = strtoll(text, &end, 10);
-    if (end == text || *end != ':' || *stage < 0 || *stage > INT16_MAX)
-        return DLS_FAIL(DLS_ERR_INPUT, "--stage-cost: expected STAGE:F,I,W, got \"%.80s\"",
-                        text);
-    return dls_fractions_read("--stage-cost", end + 1, 3, 3, f, &count);
-}
-
-static dls_status read_costs(request *q)
-{
-    dls_fraction f[MOST_COSTS] = {{1, 1}, {1, 1}, {1, 1}, {0, 1}, {0, 1}};
-    dls_pipeline_costs *c = &q->options.cost;
-    int count, n = q->stage_costs.count;
-    if (q->costs)
-        DLS_TRY(dls_fractions_read("--cost", q->costs, 3, 4, f, &count));
-    if (q->overlap)
-        DLS_TRY(dls_fractions_read("--overlap-cost", q->overlap, 1, 1, &f[4], &count));
-    if (q->overlap && !f[4].over)
-        return DLS_FAIL(DLS_ERR_INPUT, "--overlap-cost: expected more than 0");
-    for (int i = 0; i < n; i++)
-        DLS_TRY(read_stage_cost(q->stage_costs.values[i], &q->stage[i],
-                                &f[SAME + 3 * i]));
-    DLS_TRY(dls_fractions_align("--cost", f, SAME + 3 * n, &q->units.time));
-    *c = (dls_pipeline_costs){.F = f[0].over, .I = f[1].over, .W = f[2].over,
-                              .hop = f[3].over, .overlapped = f[4].over};
-    for (int i = 0; i < 3 * n; i++)
-        q->stage_ticks[i] = f[SAME + i].over;
-    return DLS_OK;
-}
-
-/* read the memory */
-/* A chunk of v holds 1/v of what a stage holds: its unit is v times as fine. */
-static dls_status read_memory(request *q, int chunks)
-{
-    dls_fraction f[3] = {{1, 1}, {1, 1}, {0, 1}};
-    int count = 0;
-    if (q->memory)
-        DLS_TRY(dls_fractions_read("--memory", q->memory, 1, 2, f, &count));
-    if (count == 1)
-        f[1] = f[0];
-    if (q->limit)
-        DLS_TRY(dls_fractions_read("--limit", q->limit, 1, 1, &f[2], &count));
-    DLS_TRY(dls_fractions_align("--memory", f, 3, &q->units.memory));
-    if (f[1].over > f[0].over)
-        return DLS_FAIL(DLS_ERR_INPUT, "--memory: expected to keep no more from I to W "
-                        "than a forward holds, got %s", q->memory);
-    q->options.memory = (dls_pipeline_memory){f[0].over, f[1].over};
-    q->options.limit = f[2].over * chunks;
-    q->units.memory *= chunks;
-    return DLS_OK;
-}
-
-/* spread the costs of single stages */
-/* All stages cost the same but for those that the reader priced. */
-static dls_status spread_costs(request *q, int stages)
-{
-    dls_pipeline_costs *c = &q->options.cost;
-    if (!q->stage_costs.count)
-        return DLS_OK;
-    q->of_stage = malloc((size_t)stages * sizeof *q->of_stage);
-    if (!q->of_stage)
-        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the costs of %d stages", stages);
-    for (int s = 0; s < stages; s++)
-        memcpy(q->of_stage[s], (int64_t[3]){c->F, c->I, c->W}, sizeof *q->of_stage);
-    for (int i = 0; i < q->stage_costs.count; i++) {
-        if (q->stage[i] >= stages)
-            return DLS_FAIL(DLS_ERR_INPUT, "--stage-cost: expected a stage from 0 to %d, "
-                            "got %lld", stages - 1, (long long)q->stage[i]);
-        memcpy(q->of_stage[q->stage[i]], &q->stage_ticks[3 * i], sizeof *q->of_stage);
-    }
-    c->of_stage = q->of_stage[0];
-    return DLS_OK;
-}
-
-/* find the schedule */
-static dls_status find_entry(const char *name, const dls_schedule_entry **out)
-{
-    const char *names[128];
-    int n = 0;
-    for (; n < 128 && dls_schedule_at(n); n++)
-        names[n] = dls_schedule_at(n)->name;
-    *out = dls_schedule_find(name);
-    if (*out)
-        return DLS_OK;
-    const char *near = dls_suggest(name, names, n);
-    return DLS_FAIL(DLS_ERR_INPUT, "no schedule '%.80s'%s%s%s; `dls schedule --list` names "
-                    "them, and a name that ends in .csv is read as a file", name,
-                    near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
-}
-
-static dls_status in_range(const char *option, int64_t value, int64_t least, int64_t most)
-{
-    if (value >= least && value <= most)
-        return DLS_OK;
-    return DLS_FAIL(DLS_ERR_INPUT, "%s: expected a number from %lld to %lld%s", option,
-                    (long long)least, (long long)most, value ? "" : ", got none or 0");
-}
+typedef dls_request request;
 
 /* load a schedule */
-static dls_status make(request *q, const char *name, dls_schedule *out)
-{
-    const dls_schedule_entry *e;
-    DLS_TRY(find_entry(name, &e));
-    DLS_TRY(in_range("--stages", q->ranks, 1, 4096));
-    DLS_TRY(in_range("--microbatches", q->microbatches, 1, 1 << 20));
-    DLS_TRY(in_range("--chunks", q->chunks, 0, INT16_MAX));
-    DLS_TRY(in_range("--group", q->group, 0, 1 << 20));
-    q->options = dls_schedule_defaults(name, (int)q->ranks, (int)q->microbatches);
-    q->options.chunks = q->chunks ? (int)q->chunks : e->chunks ? e->chunks : 2;
-    q->options.group = (int)q->group;
-    DLS_TRY(read_costs(q));
-    DLS_TRY(read_memory(q, q->options.chunks));
-    DLS_TRY(spread_costs(q, q->options.ranks * q->options.chunks));
-    return dls_schedule_make(&q->options, out);
-}
 /* The reader's own: its shape is in the file, costs and memory in the options. */
 static dls_status read_file(request *q, const char *path, dls_schedule *out)
 {
@@ -161,9 +27,7 @@ static dls_status read_file(request *q, const char *path, dls_schedule *out)
     free(text);
     DLS_TRY(status);
     q->options = out->options;
-    DLS_TRY(read_costs(q));
-    DLS_TRY(read_memory(q, q->options.chunks));
-    DLS_TRY(spread_costs(q, out->stages));
+    DLS_TRY(dls_request_costs(q, q->options.chunks, out->stages));
     out->options = q->options;
     return DLS_OK;
 }
@@ -174,10 +38,20 @@ static int is_file(const char *name)
     return n >= 4 && strcmp(name + n - 4, ".csv") == 0;
 }
 
+static int is_utf8(const char *name)
+{
+    json_t *text = json_string(name);
+    json_decref(text);
+    return text != NULL;
+}
+
 static dls_status load(request *q, const char *name, dls_schedule *out)
 {
     *out = (dls_schedule){0};
-    return is_file(name) ? read_file(q, name, out) : make(q, name, out);
+    if (!is_utf8(name))
+        return DLS_FAIL(DLS_ERR_INPUT, "expected the name of a schedule in UTF-8");
+    return is_file(name) ? read_file(q, name, out)
+                         : dls_request_make(q, name, out);
 }
 
 /* prove and evaluate */
@@ -208,6 +82,46 @@ static dls_status export_csv(const dls_schedule *s, const char *path)
     return status;
 }
 
+static int columns_of_terminal(void)
+{
+    const char *columns = getenv("COLUMNS");
+    int n = columns ? atoi(columns) : 0;
+    return n > 0 && n < 100000 ? n : 100;
+}
+
+static dls_status draw(request *q, const char *name, const dls_schedule *s,
+                       const dls_evaluation *e)
+{
+    dls_text title = {0}, out = {0};
+    dls_drawing d;
+    DLS_TRY(dls_draw_schedule(s, e, &d));
+    dls_draw_title(name, s, &title);
+    d.title = title.data ? title.data : "";
+    d.unit = q->units.time;
+    d.one = q->units.memory;
+    int colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
+    dls_status status = q->draw ? dls_draw_svg(&d, &out)
+                      : dls_draw_terminal(&d, columns_of_terminal(), colour, &out);
+    if (status == DLS_OK && q->draw)
+        status = dls_file_write(q->draw, out.data, out.size);
+    else if (status == DLS_OK)
+        fwrite(out.data, 1, out.size, stdout);
+    dls_text_free(&out);
+    dls_text_free(&title);
+    dls_draw_free(&d);
+    return status;
+}
+static dls_status print_json(request *q, const char *name, const dls_schedule *s,
+                             const dls_evaluation *e)
+{
+    dls_text out = {0};
+    dls_status status = dls_report_json(name, s, e, q->units, &out);
+    if (status == DLS_OK)
+        fwrite(out.data, 1, out.size, stdout);
+    dls_text_free(&out);
+    return status;
+}
+
 static dls_status show(request *q, const char *name)
 {
     dls_schedule s;
@@ -215,9 +129,11 @@ static dls_status show(request *q, const char *name)
     dls_status status = load_checked(q, name, &s, &e);
     if (status == DLS_OK && q->csv)
         status = export_csv(&s, q->csv);
+    if (status == DLS_OK && (q->draw || q->terminal))
+        status = draw(q, name, &s, &e);
     if (status == DLS_OK && q->json)
-        status = dls_report_json(name, &s, &e, q->units, stdout);
-    else if (status == DLS_OK)
+        status = print_json(q, name, &s, &e);
+    else if (status == DLS_OK && !q->terminal)
         status = dls_report_text(name, &s, &e, q->units, q->order, stdout);
     dls_evaluation_free(&e);
     dls_schedule_free(&s);
@@ -234,8 +150,7 @@ static dls_status add_compared(request *q, const char *name, dls_table *t)
         dls_report_row(name, &s, &e, q->units, t);
     dls_evaluation_free(&e);
     dls_schedule_free(&s);
-    free(q->of_stage);
-    q->of_stage = NULL;
+    dls_request_free(q);
     return status;
 }
 
@@ -268,9 +183,9 @@ static dls_status list(int json)
     dls_table_free(t);
     return status;
 }
-static dls_status dispatch(request *q, int listing)
+static dls_status dispatch(request *q)
 {
-    if (listing)
+    if (q->list)
         return list(q->json);
     if (!q->name == !q->compare)
         return DLS_FAIL(DLS_ERR_INPUT, "expected a schedule's NAME or --compare A,B,...");
@@ -281,28 +196,9 @@ dls_status dls_schedule_command(int argc, char **argv, int *exit_code)
 {
     (void)exit_code;
     request q = {0};
-    int listing = 0, helped;
-    const dls_arg args[] = {
-        {"[NAME]", DLS_ARG_STRING, &q.name, NULL, "a schedule, or a file.csv of one"},
-        {"--stages", DLS_ARG_INT, &q.ranks, "P", "ranks, one behind the other"},
-        {"--microbatches", DLS_ARG_INT, &q.microbatches, "M", "of a batch"},
-        {"--chunks", DLS_ARG_INT, &q.chunks, "V", "stages on each rank"},
-        {"--group", DLS_ARG_INT, &q.group, "N", "micro-batches of a group"},
-        {"--cost", DLS_ARG_STRING, &q.costs, "F,I,W[,C]", "of a stage; C: of a hop"},
-        {"--overlap-cost", DLS_ARG_STRING, &q.overlap, "X", "of a paired F and B"},
-        {"--stage-cost", DLS_ARG_LIST, &q.stage_costs, "S:F,I,W", "of one stage"},
-        {"--memory", DLS_ARG_STRING, &q.memory, "A[,W]", "held by F; kept from I to W"},
-        {"--limit", DLS_ARG_STRING, &q.limit, "N", "of a rank, in stage activations"},
-        {"--order", DLS_ARG_FLAG, &q.order, NULL, "print every rank's actions"},
-        {"--csv", DLS_ARG_STRING, &q.csv, "FILE", "write the actions"},
-        {"--compare", DLS_ARG_STRING, &q.compare, "A,B,...", "a table of several"},
-        {"--list", DLS_ARG_FLAG, &listing, NULL, "name the schedules"},
-        {"--json", DLS_ARG_FLAG, &q.json, NULL, "print JSON"}};
-    const dls_args spec = {"dls schedule", "Evaluates pipeline schedules.",
-                           "dls schedule 1f1b --stages 4 --microbatches 8", args,
-                           sizeof args / sizeof *args};
-    DLS_TRY(dls_args_parse(&spec, argc, argv, &helped));
-    dls_status status = helped ? DLS_OK : dispatch(&q, listing);
-    free(q.of_stage);
+    int helped;
+    DLS_TRY(dls_request_read(&q, argc, argv, &helped));
+    dls_status status = helped ? DLS_OK : dispatch(&q);
+    dls_request_free(&q);
     return status;
 }

@@ -1,0 +1,79 @@
+/* code/parallel/pipeline/report_json.c: from chapters/05-pipeline-command.md. Edit the chapter, or edit here and run "make untangle". */
+/* The JSON of an evaluation. See report_json.h. */
+#include "parallel/pipeline/report_json.h"
+
+#include "parallel/pipeline/csv.h"
+#include "parallel/pipeline/walk.h"
+
+/* print numbers as json */
+static void put_exact(const char *key, int64_t value, int64_t unit, dls_text *out)
+{
+    char text[DLS_EXACT_TEXT] = "null"; // 0 / 0: no work, no bubble
+    if (unit)
+        dls_fraction_text(value, unit, text);
+    dls_text_add(out, ",\"%s\":%s", key, text);
+}
+
+static void put_list(const char *key, const int64_t *values, int n, int64_t unit,
+                     dls_text *out)
+{
+    char text[DLS_EXACT_TEXT];
+    dls_text_add(out, ",\"%s\":[", key);
+    for (int i = 0; i < n; i++) {
+        dls_fraction_text(values[i], unit, text);
+        dls_text_add(out, "%s%s", i ? "," : "", text);
+    }
+    dls_text_add(out, "]");
+}
+
+static void put_name(const char *name, dls_text *out)
+{
+    dls_text_add(out, "{\"schedule\":\"");
+    for (; *name; name++)
+        if ((unsigned char)*name < 32)
+            dls_text_add(out, "\\u00%02x", (unsigned)*name);
+        else
+            dls_text_add(out, *name == '"' || *name == '\\' ? "\\%c" : "%c", *name);
+    dls_text_add(out, "\"");
+}
+
+/* print the order */
+void dls_report_order(const dls_actions *a, const char *quote, const char *between,
+                      dls_text *out)
+{
+    char text[256];
+    for (size_t i = 0, n; i < a->n; i += n) {
+        n = dls_actions_unit(a, i);
+        dls_unit_text(a->list + i, n, text, sizeof text);
+        dls_text_add(out, "%s%s%s%s", i ? between : "", quote, text, quote);
+    }
+}
+
+/* print an evaluation as json */
+dls_status dls_report_json(const char *name, const dls_schedule *s,
+                           const dls_evaluation *e, dls_units u, dls_text *out)
+{
+    int p = s->options.ranks;
+    int64_t bubble = e->makespan - e->ideal, idle[p];
+    for (int r = 0; r < p; r++)
+        idle[r] = e->makespan - e->busy[r];
+    put_name(name, out);
+    dls_text_add(out, ",\"stages\":%d,\"microbatches\":%d,\"chunks\":%d", p,
+                 s->options.microbatches, s->options.chunks);
+    put_exact("makespan", e->makespan, u.time, out);
+    put_exact("span", e->span, u.time, out);
+    put_exact("ideal", e->ideal, u.time, out);
+    put_list("idle", idle, p, u.time, out);
+    put_exact("bubble_over_ideal", bubble, e->ideal, out);
+    put_exact("bubble_over_total", bubble, e->makespan, out);
+    put_exact("bubble_over_span", e->span - e->ideal, e->span, out);
+    put_list("peak", e->peak, p, u.memory, out);
+    dls_text_add(out, ",\"order\":[");
+    for (int r = 0; r < p; r++) {
+        dls_text_add(out, r ? ",[" : "[");
+        dls_report_order(&s->order[r], "\"", ",", out);
+        dls_text_add(out, "]");
+    }
+    dls_text_add(out, "]}\n");
+    return dls_text_status(out);
+}
