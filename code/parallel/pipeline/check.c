@@ -79,7 +79,8 @@ static dls_status check_complete(dls_check *c, int backward)
                 dls_action a = {kinds[pass], 0, (int16_t)stage, i};
                 if (c->place[at])
                     continue;
-                if (pass == DLS_PASS_I && !c->place[dls_pass_index(s, DLS_PASS_W, stage, i)])
+                size_t weights = dls_pass_index(s, DLS_PASS_W, stage, i);
+                if (pass == DLS_PASS_I && !c->place[weights])
                     a.kind = DLS_DO_B;
                 return dls_check_fail(c, dls_schedule_rank(s, stage, i), &a,
                                       "is missing");
@@ -127,8 +128,8 @@ static int tell_wait(dls_check *c, const dls_walk *w, int rank, int first)
     dls_action_text(&waits, at);
     dls_action_text(&order->list[place - 1], lacks);
     dls_action_text(&order->list[w->at[next]], behind);
-    DLS_FAIL(DLS_ERR_INPUT, "%s rank %d waits at %s for %s, which rank %d has behind %s%s",
-             first ? "ranks wait for each other:" : dls_status_message(), rank, at, lacks,
+    DLS_FAIL(DLS_ERR_INPUT, "%s rank %d waits at %s for %s, which rank %d has behind "
+             "%s%s", first ? "ranks wait for each other:" : dls_status_message(), rank, at, lacks,
              next, behind, next == c->rank ? "" : ";");
     return next;
 }

@@ -25,7 +25,8 @@ static dls_status follow(dls_check *c, int rank, const dls_action *a, state *now
         return DLS_OK;
     case DLS_DO_STEP:
         return *pending && now->reduces
-            ? dls_check_fail(c, rank, a, "steps before the gradients are reduced") : DLS_OK;
+            ? dls_check_fail(c, rank, a, "steps before its gradients are reduced")
+            : DLS_OK;
     case DLS_DO_REDUCE:
         *pending = 0;
         return DLS_OK;

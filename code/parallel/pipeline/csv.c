@@ -65,9 +65,9 @@ typedef struct place { const char *file; int line, cell; } place;
 
 static dls_status refuse_cell(const place *p, const char *text, size_t n)
 {
-    return DLS_FAIL(DLS_ERR_INPUT, "%s:%d: cell %d: expected an action like 2F0, 3I1, 1W4, "
-                    "0B3 or (2F0;1B3)OVERLAP_F_B, got \"%.*s\"", p->file, p->line, p->cell,
-                    n < 60 ? (int)n : 60, text);
+    return DLS_FAIL(DLS_ERR_INPUT, "%s:%d: cell %d: expected an action like 2F0, 3I1, "
+                    "1W4, 0B3 or (2F0;1B3)OVERLAP_F_B, got \"%.*s\"", p->file, p->line,
+                    p->cell, n < 60 ? (int)n : 60, text);
 }
 
 static dls_status add_action(const dls_action *a, dls_actions *out)

@@ -73,7 +73,7 @@ dls_status dls_evaluation_empty(const dls_schedule *s, dls_evaluation *out)
     if (!out->busy || !out->start || !times) {
         free(times);
         dls_evaluation_free(out);
-        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the times of %zu actions", actions);
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory to time %zu actions", actions);
     }
     out->peak = out->busy + ranks;
     out->end = out->start + ranks;

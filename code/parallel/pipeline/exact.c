@@ -65,8 +65,8 @@ dls_status dls_fractions_read(const char *what, const char *text, int least, int
         if (!*at)
             break;
     }
-    return DLS_FAIL(DLS_ERR_INPUT, "%s: expected %d%s%.0d number%s like 1, 2.5 or 1/3 with "
-                    "commas between, none negative or above 10^15, got \"%.80s\"", what,
+    return DLS_FAIL(DLS_ERR_INPUT, "%s: expected %d%s%.0d number%s like 1, 2.5 or 1/3 "
+                    "with commas between, none negative or above 10^15, got \"%.80s\"", what,
                     least, most > least ? " to " : "", most > least ? most : 0,
                     most > 1 ? "s" : "", text);
 }
@@ -78,8 +78,8 @@ dls_status dls_fractions_align(const char *what, dls_fraction *f, int n, int64_t
     for (int i = 0; i < n; i++) {
         int64_t more = f[i].under / gcd(common, f[i].under);
         if (common > most_exact / more)
-            return DLS_FAIL(DLS_ERR_INPUT, "%s: expected a common denominator up to 10^15",
-                            what);
+            return DLS_FAIL(DLS_ERR_INPUT, "%s: expected a common denominator up to "
+                            "10^15", what);
         common *= more;
     }
     for (int i = 0; i < n; i++) {

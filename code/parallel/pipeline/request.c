@@ -20,8 +20,8 @@ static dls_status read_stage_cost(const char *text, int64_t *stage, dls_fraction
     int count;
     *stage = strtoll(text, &end, 10);
     if (end == text || *end != ':' || *stage < 0 || *stage > INT16_MAX)
-        return DLS_FAIL(DLS_ERR_INPUT, "--stage-cost: expected STAGE:F,I,W, got \"%.80s\"",
-                        text);
+        return DLS_FAIL(DLS_ERR_INPUT, "--stage-cost: expected STAGE:F,I,W, got "
+                        "\"%.80s\"", text);
     return dls_fractions_read("--stage-cost", end + 1, 3, 3, f, &count);
 }
 
@@ -102,8 +102,8 @@ static dls_status find_entry(const char *name, const dls_schedule_entry **out)
     if (*out)
         return DLS_OK;
     const char *near = dls_suggest(name, names, n);
-    return DLS_FAIL(DLS_ERR_INPUT, "no schedule '%.80s'%s%s%s; `dls schedule --list` names "
-                    "them, and a name that ends in .csv is read as a file", name,
+    return DLS_FAIL(DLS_ERR_INPUT, "no schedule '%.80s'%s%s%s; `dls schedule --list` "
+                    "names them, and a name that ends in .csv is read as a file", name,
                     near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 

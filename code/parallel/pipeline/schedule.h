@@ -105,7 +105,7 @@ typedef struct dls_schedule {
     dls_placement placement;
     int stages;                    // ranks * chunks; ranks for DLS_PLACE_BOTH
     int step_every;                // micro-batches per optimizer step; 0: all of them
-    int backward;                  // 0: made for inference; the checker misses no backward
+    int backward;                  // 0: made for inference, without any backward
     dls_actions *order;            // [ranks]
 } dls_schedule;
 
