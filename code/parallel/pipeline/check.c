@@ -129,8 +129,8 @@ static int tell_wait(dls_check *c, const dls_walk *w, int rank, int first)
     dls_action_text(&order->list[place - 1], lacks);
     dls_action_text(&order->list[w->at[next]], behind);
     DLS_FAIL(DLS_ERR_INPUT, "%s rank %d waits at %s for %s, which rank %d has behind "
-             "%s%s", first ? "ranks wait for each other:" : dls_status_message(), rank, at, lacks,
-             next, behind, next == c->rank ? "" : ";");
+             "%s%s", first ? "ranks wait for each other:" : dls_status_message(), rank,
+             at, lacks, next, behind, next == c->rank ? "" : ";");
     return next;
 }
 enum { MOST_LINKS = 16 };

@@ -66,7 +66,8 @@ dls_status dls_fractions_read(const char *what, const char *text, int least, int
             break;
     }
     return DLS_FAIL(DLS_ERR_INPUT, "%s: expected %d%s%.0d number%s like 1, 2.5 or 1/3 "
-                    "with commas between, none negative or above 10^15, got \"%.80s\"", what,
+                    "with commas between, none negative or above 10^15, got "
+                    "\"%.80s\"", what,
                     least, most > least ? " to " : "", most > least ? most : 0,
                     most > 1 ? "s" : "", text);
 }

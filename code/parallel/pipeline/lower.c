@@ -189,7 +189,8 @@ dls_status dls_lower_shards(const dls_schedule *in, int most, dls_schedule *out)
 {
     *out = (dls_schedule){0};
     if (most < 1)
-        return DLS_FAIL(DLS_ERR_INPUT, "gathered stages: expected at least 1, got %d", most);
+        return DLS_FAIL(DLS_ERR_INPUT, "gathered stages: expected 1 or more, got %d",
+                        most);
     return each_rank(in, shard_rank, most, out);
 }
 

@@ -57,7 +57,7 @@ static dls_status list_events(const dls_schedule *s, const dls_evaluation *e, ev
         add_unit(s, e, &unit, turn, out);
     dls_walk_close(&walk);
     return out->list ? DLS_OK
-                     : DLS_FAIL(DLS_ERR_MEMORY, "no memory to place %zu actions", actions);
+                     : DLS_FAIL(DLS_ERR_MEMORY, "no memory to sort %zu actions", actions);
 }
 
 /* write an event */

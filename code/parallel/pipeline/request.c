@@ -154,6 +154,8 @@ dls_status dls_request_read(dls_request *q, int argc, char **argv, int *helped)
         {"--memory", DLS_ARG_STRING, &q->memory, "A[,W]", "held by F; kept from I to W"},
         {"--limit", DLS_ARG_STRING, &q->limit, "N", "of a rank, in stage activations"},
         {"--order", DLS_ARG_FLAG, &q->order, NULL, "print every rank's actions"},
+        {"--lower", DLS_ARG_FLAG, &q->lower, NULL, "put in messages and steps"},
+        {"--gathered", DLS_ARG_INT, &q->gathered, "N", "lower, N stages whole"},
         {"--terminal", DLS_ARG_FLAG, &q->terminal, NULL, "draw it in letters"},
         {"--draw", DLS_ARG_STRING, &q->draw, "FILE.svg", "draw it into a file"},
         {"--csv", DLS_ARG_STRING, &q->csv, "FILE", "write the actions"},

@@ -19,8 +19,8 @@ typedef struct dls_units {
 
 typedef struct dls_request {
     const char *name, *costs, *overlap, *memory, *limit, *compare, *csv, *draw;
-    int64_t ranks, microbatches, chunks, group;
-    int json, order, list, terminal;
+    int64_t ranks, microbatches, chunks, group, gathered;
+    int json, order, list, terminal, lower;
     dls_arg_list stage_costs;
     int64_t stage[DLS_ARG_LIST_LIMIT];            // of each --stage-cost
     int64_t stage_ticks[3 * DLS_ARG_LIST_LIMIT];

@@ -11,6 +11,7 @@
 #include "parallel/pipeline/check.h"
 #include "parallel/pipeline/csv.h"
 #include "parallel/pipeline/draw.h"
+#include "parallel/pipeline/lower.h"
 #include "parallel/pipeline/report.h"
 #include "parallel/pipeline/request.h"
 
@@ -54,6 +55,18 @@ static dls_status load(request *q, const char *name, dls_schedule *out)
                          : dls_request_make(q, name, out);
 }
 
+static dls_status lower(request *q, dls_schedule *s)
+{
+    dls_schedule lowered;
+    if (q->gathered < 0 || q->gathered > INT16_MAX)
+        return DLS_FAIL(DLS_ERR_INPUT, "--gathered: expected 0 to %d stages, got %lld",
+                        INT16_MAX, (long long)q->gathered);
+    DLS_TRY(dls_lower(s, (int)q->gathered, &lowered));
+    dls_schedule_free(s);
+    *s = lowered;
+    return dls_schedule_check(s, NULL);
+}
+
 /* prove and evaluate */
 /* Nothing is evaluated, drawn or written that the checker has not passed. */
 static dls_status load_checked(request *q, const char *name, dls_schedule *s,
@@ -68,6 +81,8 @@ static dls_status load_checked(request *q, const char *name, dls_schedule *s,
     if (status == DLS_ERR_INPUT)
         return DLS_FAIL(status, "%s: %s", name, dls_status_message());
     DLS_TRY(status);
+    if (q->lower || q->gathered)
+        DLS_TRY(lower(q, s));
     return dls_evaluate(s, e);
 }
 
