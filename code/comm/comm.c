@@ -13,6 +13,7 @@
 #include "comm/join.h"
 #include "comm/meeting.h"
 #include "comm/native.h"
+#include "comm/scratch.h"
 #include "comm/transport_local.h"
 #include "vgpu/gpu.h"
 
@@ -155,25 +156,43 @@ void dls_comm_destroy(dls_comm *comm)
     dls_engine_drop(comm->group);
     dls_native_close(comm->native);
     dls_meeting_drop(comm->meeting);
-    if (--comm->all->communicators == 0)
+    if (comm->all && --comm->all->communicators == 0)
         leave_world(comm->all);
     free(comm->links);
     free(comm);
 }
 
 /* keep scratch memory */
-int dls_comm_scratch_take(dls_comm *comm, size_t bytes, cudaStream_t stream)
+size_t dls_comm_piece(size_t bytes)
 {
-    size_t rounded = 4096;
-    int i = 0, best = -1;
+    size_t rounded = bytes ? 4096 : 0;
     while (rounded < bytes)
         rounded *= 2;
-    pthread_mutex_lock(&comm->all->lock);
-    for (; i < DLS_COMM_SCRATCHES && comm->scratch[i].memory; i++)
-        if ((!comm->scratch[i].used || comm->scratch[i].stream == stream) &&
-            comm->scratch[i].bytes >= bytes &&
-            (best < 0 || comm->scratch[i].bytes < comm->scratch[best].bytes))
+    return rounded;
+}
+
+/* The smallest piece of at least `bytes`: the stream's own; or an idle one, if any will
+ * do. */
+static int find_piece(const dls_comm *comm, size_t bytes, cudaStream_t stream, int any)
+{
+    int best = -1;
+    for (int i = 0; i < DLS_COMM_SCRATCHES; i++) {
+        const dls_comm_scratch *s = &comm->scratch[i];
+        int may = s->memory && (s->stream == stream || (any && !s->used));
+        if (may && s->bytes >= bytes &&
+            (best < 0 || s->bytes < comm->scratch[best].bytes))
             best = i;
+    }
+    return best;
+}
+
+int dls_comm_scratch_take(dls_comm *comm, size_t bytes, cudaStream_t stream)
+{
+    int i = 0, best;
+    pthread_mutex_lock(&comm->all->lock);
+    while (i < DLS_COMM_SCRATCHES && comm->scratch[i].memory)
+        i++;
+    best = find_piece(comm, bytes, stream, i == DLS_COMM_SCRATCHES);
     if (best >= 0) {
         comm->scratch[best].used++;
         comm->scratch[best].stream = stream;
@@ -182,6 +201,7 @@ int dls_comm_scratch_take(dls_comm *comm, size_t bytes, cudaStream_t stream)
     if (best >= 0)
         return best;
     /* allocate more scratch memory */
+    size_t rounded = dls_comm_piece(bytes);
     if (i == DLS_COMM_SCRATCHES) {
         DLS_FAIL(DLS_ERR_STATE, "more than %d operations need scratch memory at once",
                  DLS_COMM_SCRATCHES);

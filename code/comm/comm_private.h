@@ -172,8 +172,7 @@ void dls_fault_meet(uint64_t call);
 
 void dls_comm_divide(void *data, size_t n, int dtype, int by);
 
-/* Index in comm->scratch of at least `bytes` that no other stream uses; -1: see the
- * status. */
+/* Index in comm->scratch of at least `bytes`, the stream's own; -1: see the status. */
 int dls_comm_scratch_take(dls_comm *comm, size_t bytes, cudaStream_t stream);
 
 /* A communicator of n ranks of the world, this one among them, in a context that is new

@@ -62,8 +62,9 @@ dls_status dls_comm_form(dls_world *all, const int *member, int n, int context,
         comm->per_node = count_per_node(dls_gpu_cluster(), member, n);
         DLS_TRY_GOTO(status, dls_links_measure(dls_gpu_cluster(), member, n, links),
                      fail);
-        DLS_TRY_GOTO(status, all->transport->calls->open(all->transport, context), fail);
     }
+    if (n > 1 && all->transport)    // none: it is only imagined
+        DLS_TRY_GOTO(status, all->transport->calls->open(all->transport, context), fail);
     all->communicators++;
     *out = comm;
     return DLS_OK;

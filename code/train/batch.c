@@ -31,6 +31,11 @@ const int *dls_batch_targets(const dls_batch *b, int row)
     return b->device + ((size_t)b->rows + row) * b->T;
 }
 
+const int *dls_batch_host_tokens(const dls_batch *b, int row)
+{
+    return b->host[b->turn ^ 1] + (size_t)row * b->T;
+}
+
 /* create a batch */
 dls_status dls_batch_create(dls_batch *b, dls_ctx *ctx, int max_rows, int T)
 {

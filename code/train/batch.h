@@ -26,4 +26,5 @@ dls_status dls_batch_load(dls_batch *b, const unsigned char *bytes,
                           const uint64_t *offsets, int rows);
 const int *dls_batch_tokens(const dls_batch *b, int row);   /* (rows - row, T) */
 const int *dls_batch_targets(const dls_batch *b, int row);
+const int *dls_batch_host_tokens(const dls_batch *b, int row); /* until the next load */
 #endif

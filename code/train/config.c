@@ -148,10 +148,25 @@ static dls_status read_hook(dls_config *cfg, dls_train_config *c)
     return check_period(cfg, c);
 }
 
+/* read the rows */
+static dls_status read_rows(dls_config *cfg, dls_train_config *c)
+{
+    int choice;
+    int able = c->model.tied_head && c->overlap && c->ddp.hook.choice == DLS_HOOK_NONE
+        && !c->ddp.hook.sums_in;
+    DLS_TRY(dls_config_choice_or(cfg, "ddp.rows", "auto|never|always", 0, &choice));
+    c->rows = able ? choice : DLS_ROWS_NEVER;
+    if (choice == DLS_ROWS_ALWAYS && !able)
+        return dls_config_fail(cfg, "ddp.rows", "expected always only with a tied head, "
+                               "ddp.overlap and plain sums");
+    return DLS_OK;
+}
+
 static dls_status read_parallel(dls_config *cfg, dls_train_config *c)
 {
     int64_t bucket, first;
     int choice;
+    DLS_TRY(read_hook(cfg, c));
     DLS_TRY(dls_config_int_or(cfg, "ddp.bucket_bytes", 1, INT64_C(1) << 40, 25 << 20,
                               &bucket));
     DLS_TRY(dls_config_int_or(cfg, "ddp.first_bucket_bytes", 1, INT64_C(1) << 40,
@@ -163,9 +178,10 @@ static dls_status read_parallel(dls_config *cfg, dls_train_config *c)
     c->ddp.bucket_bytes = (size_t)bucket;
     c->ddp.first_bucket_bytes = (size_t)first;
     c->resume = choice;
+    DLS_TRY(read_rows(cfg, c));
     DLS_TRY(dls_config_bool_or(cfg, "ddp.find_unused", 0, &c->ddp.find_unused));
     DLS_TRY(dls_config_bool_or(cfg, "ddp.reorder", 0, &c->ddp.reorder));
-    return read_hook(cfg, c);
+    return DLS_OK;
 }
 
 /* load the training configuration */

@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 
+#include "comm/scratch.h"
 #include "kernels/kernels.h"
 #include "vgpu/gpu.h"
 
@@ -125,6 +126,12 @@ size_t dls_meter_predict_memory(int window, dls_dtype dtype)
 {
     size_t size = dls_dtype_size(dls_dtype_accumulator(dtype));
     return (window + 2) * size + window * sizeof(double);
+}
+
+dls_status dls_meter_scratch(dls_comm *comm, int window, dls_dtype dtype, size_t *bytes)
+{
+    return dls_comm_scratch_within(comm, "all_reduce", (size_t)window,
+                                   (int)dls_dtype_accumulator(dtype), bytes);
 }
 
 /* allocate the meter */

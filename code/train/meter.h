@@ -25,6 +25,8 @@ typedef struct dls_step_record {
 /* Room for `window` steps. After an error, destroy as well. */
 dls_status dls_meter_create(dls_meter *m, dls_ctx *ctx, int window);
 void dls_meter_destroy(dls_meter *m);
+/* Scratch memory of its sums over the ranks, on the context's stream. */
+dls_status dls_meter_scratch(dls_comm *comm, int window, dls_dtype dtype, size_t *bytes);
 size_t dls_meter_predict_memory(int window, dls_dtype dtype);
 
 /* A step: begin, add the losses (N, device) of each pass, end with its norm. */

@@ -59,6 +59,24 @@ dls_status dls_sharded_predict_memory(const dls_train_config *c, int world,
     return s;
 }
 
+dls_status dls_sharded_predict_communication(const dls_train_config *c, dls_comm *comm,
+                                             size_t *bytes)
+{
+    int rank = dls_comm_rank(comm), world = dls_comm_size(comm);
+    dls_zero_options o = dls_train_zero_options(c, world);
+    dls_zero_scratch is = {0};
+    dls_params set = {0};
+    size_t meter;
+    DLS_TRY(dls_meter_scratch(comm, (int)c->log_every, c->dtype, &meter));
+    dls_status s = dls_transformer_list(&c->model, &set);
+    if (s == DLS_OK)
+        s = dls_zero_predict_scratch(set.items, set.n, c->dtype, rank, world, &o, &is);
+    dls_params_free(&set);
+    *bytes += is.shard + is.copies + meter
+        + (is.whole && is.norm <= meter ? 0 : is.norm);
+    return s;
+}
+
 dls_status dls_sharded_create(dls_trainer *t)
 {
     dls_params *set = &t->model->params;

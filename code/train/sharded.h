@@ -15,6 +15,10 @@ dls_zero_options dls_train_zero_options(const dls_train_config *c, int world);
 dls_status dls_sharded_predict_memory(const dls_train_config *c, int world,
                                       size_t bytes[DLS_MEM_PURPOSES]);
 
+/* Its buffers, and the scratch memory of all collectives. comm may be imagined. */
+dls_status dls_sharded_predict_communication(const dls_train_config *c, dls_comm *comm,
+                                             size_t *bytes);
+
 /* The same steps as the trainer's own, for t->zero. Collective. */
 dls_status dls_sharded_create(dls_trainer *t);
 dls_status dls_sharded_step(dls_trainer *t, int64_t step);

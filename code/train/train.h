@@ -31,6 +31,7 @@ typedef struct dls_train_config {
     int evaluate_windows;       /* sequences of an evaluation */
     int64_t trace_from, trace_to;   /* steps drawn as a timeline; 0: none */
     dls_ddp_options ddp;        /* sizes of buckets, hook, hard cases */
+    enum { DLS_ROWS_AUTO, DLS_ROWS_NEVER, DLS_ROWS_ALWAYS } rows; /* of the embedding */
     int overlap;                /* 0: all-reduce after the backward pass */
     int sharded, hybrid;        /* 1: zero instead of ddp; in groups of a node */
     dls_zero_options zero;
@@ -46,7 +47,10 @@ dls_status dls_train_config_load(dls_config *cfg, dls_train_config *c);
 /* "key=value\n" for each setting that shapes the run; NULL: no memory. */
 char *dls_train_settings(const dls_train_config *c, uint64_t corpus_hash);
 
-/* The device bytes of a rank by purpose; communication and other are left 0. */
+/* How many of a step's sequences are a rank's. */
+int dls_train_rows_of(const dls_train_config *c, int rank, int world);
+
+/* The device bytes of a rank by purpose. */
 dls_status dls_train_predict_memory(const dls_train_config *c, int rank, int world,
                                     size_t bytes[DLS_MEM_PURPOSES]);
 

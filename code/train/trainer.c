@@ -12,7 +12,9 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "comm/scratch.h"
 #include "train/checkpoint.h"
+#include "train/replicated.h"
 #include "train/sharded.h"
 
 /* report all gradients at once */
@@ -31,12 +33,15 @@ static dls_status one_pass(dls_trainer *t, int row)
     int last = B == left;
     double scale = 1.0 / ((double)t->config->global_batch * T);
     dls_grad_hook hook = {t->ddp, dls_ddp_grad_ready};
+    dls_grad_hook partial = {t->ddp, dls_ddp_grad_partial};
     dls_transformer_drop(t->model, t->config->seed, t->step + 1, t->first_row + row);
     DLS_TRY(dls_transformer_forward(t->model, dls_batch_tokens(&t->batch, row),
                                     dls_batch_targets(&t->batch, row), B, T));
     DLS_TRY(dls_meter_add(&t->meter, dls_transformer_losses(t->model), (size_t)B * T));
+    t->model->pass.partial = last ? &partial : NULL;
     DLS_TRY(dls_transformer_backward(t->model, scale,
                                      last && t->config->overlap ? &hook : NULL));
+    t->model->pass.partial = NULL;
     return last && !t->config->overlap ? report_all_grads(t) : DLS_OK;
 }
 
@@ -67,10 +72,13 @@ static dls_status replicated_step(dls_trainer *t, int64_t step)
 {
     DLS_TRY((t->rows > 0 ? dls_params_renew_grads : dls_params_zero_grads)(
         &t->model->params, &t->ctx));
+    DLS_TRY(dls_replicated_announce(t));
     for (int row = 0; row < t->rows; row += t->config->micro_batch)
         DLS_TRY(one_pass(t, row));
-    if (t->rows == 0)
-        DLS_TRY(report_all_grads(t)); /* a batch smaller than the world: zeros */
+    if (t->rows == 0) { /* a batch smaller than the world: zeros */
+        DLS_TRY(dls_ddp_grad_partial(t->ddp, 0));
+        DLS_TRY(report_all_grads(t));
+    }
     DLS_TRY(dls_ddp_finish(t->ddp));
     return update(t, step);
 }
@@ -148,7 +156,7 @@ static dls_status open_data(dls_trainer *t)
 }
 
 /* check the batch */
-static int rows_of(const dls_train_config *c, int rank, int world)
+int dls_train_rows_of(const dls_train_config *c, int rank, int world)
 {
     dls_sampler batch = {.batch = c->global_batch};
     int first, n;
@@ -166,6 +174,17 @@ static dls_status check_batch(const dls_train_config *c, int world)
 }
 
 /* predict the memory of a rank */
+static dls_status predict_communication(const dls_train_config *c, int rank, int world,
+                                        size_t *bytes)
+{
+    dls_comm *comm;
+    DLS_TRY(dls_comm_imagine(&comm, rank, 0, 1, world));
+    dls_status s = c->sharded ? dls_sharded_predict_communication(c, comm, bytes)
+                              : dls_replicated_predict_communication(c, comm, bytes);
+    dls_comm_destroy(comm);
+    return s;
+}
+
 static int batch_rows(const dls_train_config *c, int rows)
 {
     return rows > c->micro_batch ? rows : c->micro_batch;
@@ -183,9 +202,11 @@ dls_status dls_train_predict_memory(const dls_train_config *c, int rank, int wor
     bytes[DLS_MEM_OPTIMIZER] = dls_optimizer_predict_memory(
         dls_transformer_parameter_count(&c->model), c->dtype);
     bytes[DLS_MEM_ACTIVATIONS] = m.activations
-        + dls_batch_predict_memory(batch_rows(c, rows_of(c, rank, world)), T)
+        + dls_batch_predict_memory(batch_rows(c, dls_train_rows_of(c, rank, world)), T)
         + dls_meter_predict_memory((int)c->log_every, c->dtype);
-    return c->sharded ? dls_sharded_predict_memory(c, world, bytes) : DLS_OK;
+    if (c->sharded)
+        DLS_TRY(dls_sharded_predict_memory(c, world, bytes));
+    return predict_communication(c, rank, world, &bytes[DLS_MEM_COMMUNICATION]);
 }
 
 /* make the parts */
@@ -208,9 +229,8 @@ static dls_status make_replicated(dls_trainer *t)
     const dls_train_config *c = t->config;
     DLS_TRY(dls_optimizer_create(&t->optimizer, &t->ctx, &t->model->params, &c->adamw));
     DLS_TRY(set_initial_values(t));
-    dls_ddp_options ddp = c->ddp;
+    dls_ddp_options ddp = dls_replicated_options(c, t->rank, t->world);
     ddp.hook.momentum = t->optimizer->m;
-    ddp.hook.local = t->rows ? (double)c->global_batch / t->rows : 1;
     return dls_ddp_create(&t->ddp, &t->ctx, t->model->params.items, t->model->params.n,
                           t->model->params.grads, t->comm, &ddp);
 }
@@ -219,12 +239,15 @@ static dls_status make_parts(dls_trainer *t)
 {
     const dls_train_config *c = t->config;
     int T = c->model.context, rows = batch_rows(c, t->rows), device;
+    size_t scratch;
     DLS_CUDA(cudaGetDevice(&device));
     DLS_TRY(dls_ctx_create(&t->ctx, device, c->dtype));
     DLS_CUDA(dls_gpu_name_stream(t->ctx.stream, "compute"));
     DLS_TRY(dls_transformer_create(&t->model, &t->ctx, &c->model, c->micro_batch, T));
     DLS_TRY(dls_batch_create(&t->batch, &t->ctx, rows, T));
     DLS_TRY(dls_meter_create(&t->meter, &t->ctx, (int)c->log_every));
+    DLS_TRY(dls_meter_scratch(t->comm, (int)c->log_every, c->dtype, &scratch));
+    DLS_TRY(dls_comm_reserve(t->comm, scratch, t->ctx.stream));
     t->offsets = calloc((size_t)rows, sizeof *t->offsets);
     t->layout = dls_checkpoint_layout(&t->model->params);
     if (!t->offsets || !t->layout)
@@ -379,7 +402,7 @@ dls_status dls_trainer_create(dls_trainer **out, const dls_train_config *config,
     t->rank = dls_comm_rank(comm);
     t->world = dls_comm_size(comm);
     DLS_TRY_GOTO(s, check_batch(config, t->world), fail);
-    t->rows = rows_of(config, t->rank, t->world);
+    t->rows = dls_train_rows_of(config, t->rank, t->world);
     DLS_TRY_GOTO(s, open_data(t), fail);
     DLS_TRY_GOTO(s, make_parts(t), fail);
     DLS_TRY_GOTO(s, begin_run(t), fail);

@@ -55,6 +55,19 @@ static dls_status compare_bytes(const char *what, size_t is, size_t law)
     return DLS_OK;
 }
 
+/* The elements that a world keeps: the model's, and for each unit up to n - 1 more so
+ * that all slices are alike. */
+static dls_status padded_elements(const weighed *w, int stage, int n, size_t *out)
+{
+    size_t psi = w->model->params.elements, units = (size_t)dls_zero_slices(w->zero);
+    *out = (stage ? (size_t)n : 1) * dls_zero_elements(w->zero);
+    EXPECT(*out >= psi && *out - psi <= (size_t)(n - 1) * units, "%zu elements for %zu",
+           *out, psi);
+    EXPECT((n == 3 && stage > 0) || *out == psi, "%d ranks: %zu elements for %zu", n,
+           *out, psi);
+    return DLS_OK;
+}
+
 /* Bytes of parameter, gradient and state, cut from one stage on, for `psi` elements. */
 static dls_status compare_with_law(const scale_case *c, const dls_gpu_memory *is,
                                    size_t psi, int n)
@@ -77,11 +90,12 @@ static dls_status weigh(int rank, void *arg)
     dls_comm *comm;
     dls_gpu_memory is;
     dls_zero_sizes want;
-    (void)rank;
+    dls_zero_scratch scratch;
+    size_t psi;
     DLS_TRY(test_world(NULL, &comm));
     DLS_TRY(open_weighed(&w, c, comm));
     DLS_TRY(dls_gpu_memory_stats(0, &is));
-    size_t buffers = is.current[DLS_MEM_COMMUNICATION];
+    size_t before = is.current[DLS_MEM_COMMUNICATION];
     DLS_TRY(zero_layout_step(w.zero, &w.rows, 0.01, 1));
     DLS_TRY(dls_zero_sync(w.zero));
     DLS_TRY(dls_gpu_memory_stats(0, &is));
@@ -90,10 +104,14 @@ static dls_status weigh(int rank, void *arg)
     DLS_TRY(compare_bytes("parameters", is.peak[DLS_MEM_PARAMETERS], want.parameters));
     DLS_TRY(compare_bytes("gradients", is.peak[DLS_MEM_GRADIENTS], want.gradients));
     DLS_TRY(compare_bytes("optimizer", is.peak[DLS_MEM_OPTIMIZER], want.optimizer));
-    DLS_TRY(compare_bytes("buffers", buffers, want.buffers));
     int n = dls_comm_size(comm);
-    if (n != 3)         // all units divide by 2 and by 4
-        DLS_TRY(compare_with_law(c, &is, w.model->params.elements, n));
+    DLS_TRY(dls_zero_predict_scratch(w.model->params.items, w.model->params.n, c->dtype,
+                                     rank, n, &c->zero, &scratch));
+    want.buffers += scratch.shard + scratch.copies + scratch.norm;
+    DLS_TRY(compare_bytes("buffers at first", before, want.buffers));
+    DLS_TRY(compare_bytes("buffers", is.peak[DLS_MEM_COMMUNICATION], want.buffers));
+    DLS_TRY(padded_elements(&w, c->zero.stage, n, &psi));
+    DLS_TRY(compare_with_law(c, &is, psi, n));
     close_weighed(&w);
     dls_comm_destroy(comm);
     return DLS_OK;
@@ -134,7 +152,8 @@ static dls_status count_sent(int rank, void *arg)
     DLS_TRY(dls_comm_all_gather_host(comm, &mine, sizeof mine, all));
     for (int i = 0; i < n; i++)
         sum += all[i];
-    size_t psi = w.model->params.elements, size = dls_dtype_size(c->dtype);
+    size_t psi, size = dls_dtype_size(c->dtype);
+    DLS_TRY(padded_elements(&w, c->zero.stage, n, &psi));
     size_t halves = c->zero.stage == 3 ? 3 : 2; // of an all-reduce: 2 psi, or 3 psi
     if (c->zero.stage >= 2)
         halves += (size_t)c->passes - 1;        // each pass scatters
@@ -153,7 +172,7 @@ static dls_status count_sent(int rank, void *arg)
 Test(zero, two_psi_two_psi_two_psi_three_psi)
 {
     for (int stage = 0; stage <= 3; stage++)
-        for (int n = 1; n <= 4; n += n)
+        for (int n = 1; n <= 4; n++)
             for (int passes = 1; passes <= 2; passes++) {
                 scale_case c = {DLS_F32, {.stage = stage, .prefetch = 1}, 0, passes};
                 expect_ranks(n, count_sent, &c);

@@ -2,6 +2,8 @@
 /* Training with communication hooks, against one rank and against other seeds. */
 #include "run.h"
 
+#include "train/replicated.h"
+
 /* fetch the losses of a hooked run */
 enum { STEPS = 20, LONG = 60 };
 
@@ -20,14 +22,19 @@ static void losses_of(int ranks, run r, int steps, double *losses)
 }
 
 /* test lossless training */
-static void same_losses(int ranks, run r, const double want[STEPS])
+static void losses_within(double share, int ranks, run r, const double want[STEPS])
 {
     double losses[STEPS];
     losses_of(ranks, r, STEPS, losses);
     for (int i = 0; i < STEPS; i++)
-        cr_assert(fabs(losses[i] - want[i]) <= 1e-5 * want[i],
+        cr_assert(fabs(losses[i] - want[i]) <= share * want[i],
                   "%s, step %d: %.17g, on one rank %.17g", r.directory, i + 1, losses[i],
                   want[i]);
+}
+
+static void same_losses(int ranks, run r, const double want[STEPS])
+{
+    losses_within(1e-5, ranks, r, want);
 }
 
 Test(train_hooks, lossless_hooks_train_like_one_rank)
@@ -48,6 +55,49 @@ Test(train_hooks, a_batch_smaller_than_the_world)
     make_corpus();
     losses_of(1, (run){"one", {"train.global_batch=2"}, 0}, STEPS, want);
     same_losses(3, (run){"three", {"train.global_batch=2"}, 0}, want);
+    remove_root();
+}
+
+/* test the choice of rows */
+Test(train_hooks, a_tied_embedding_in_two_parts_trains_like_one_rank)
+{
+    double want[STEPS];
+    const char *const how[] = {"ddp.rows=always", "ddp.rows=never", "ddp.rows=auto"};
+    make_corpus();
+    losses_of(1, (run){"one", {"train.dtype=f64"}, 0}, STEPS, want);
+    for (int i = 0; i < 3; i++)
+        losses_within(1e-10, 3, (run){how[i], {"train.dtype=f64", how[i]}, 0}, want);
+    const char *const few[] = {"train.dtype=f64", "train.global_batch=2", how[0]};
+    losses_of(1, (run){"two", {few[0], few[1]}, 0}, STEPS, want);
+    losses_within(1e-10, 3, (run){"few", {few[0], few[1], few[2]}, 0}, want);
+    remove_root();
+}
+
+static int is_split(int world, const char *batch, const char *micro, const char *more)
+{
+    run r = {"run", {batch, micro, more}, 0};
+    dls_config *cfg;
+    dls_train_config c;
+    OK(load_settings(&r, &cfg, &c));
+    int split = dls_replicated_options(&c, 0, world).rows_of;
+    dls_config_free(cfg);
+    return split;
+}
+
+Test(train_hooks, rows_are_split_when_the_tokens_are_fewer)
+{
+    const char *sixteen = "train.global_batch=16", *eighteen = "train.global_batch=18";
+    const char *nine = "train.micro_batch=9";
+    make_corpus();
+    cr_expect(is_split(2, sixteen, "train.micro_batch=8", NULL));
+    cr_expect(!is_split(1, sixteen, "train.micro_batch=8", NULL), "nothing is sent");
+    cr_expect(!is_split(2, eighteen, nine, NULL));
+    cr_expect(is_split(2, "train.global_batch=24", nine, NULL), "the last passes: 3");
+    cr_expect(is_split(2, eighteen, nine, "ddp.rows=always"));
+    cr_expect(!is_split(2, sixteen, nine, "ddp.rows=never"));
+    cr_expect(!is_split(2, sixteen, nine, "ddp.hook=bf16"));
+    cr_expect(!is_split(2, sixteen, nine, "ddp.overlap=false"));
+    cr_expect(!is_split(2, sixteen, nine, "model.tied_head=no"));
     remove_root();
 }
 

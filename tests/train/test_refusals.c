@@ -72,10 +72,11 @@ static dls_status check_memory(int rank, void *arg)
     DLS_TRY(dls_comm_create(&comm, NULL));
     DLS_TRY(dls_train_predict_memory(&c, rank, dls_comm_size(comm), want));
     DLS_TRY(dls_trainer_create(&t, &c, comm));
-    DLS_TRY(dls_trainer_step(t));
+    for (int i = 0; i < 3; i++)
+        DLS_TRY(dls_trainer_step(t));
     DLS_TRY(dls_ctx_sync(&t->ctx));
     DLS_TRY(dls_gpu_memory_stats(t->ctx.device, &is));
-    for (int i = DLS_MEM_PARAMETERS; i <= DLS_MEM_ACTIVATIONS; i++)
+    for (int i = 0; i < DLS_MEM_PURPOSES; i++)
         if (is.peak[i] != want[i] || is.current[i] != want[i])
             return DLS_FAIL(DLS_ERR_STATE, "%s: %zu bytes, predicted %zu",
                             dls_memory_purpose_name((dls_memory_purpose)i), is.peak[i],
@@ -96,6 +97,33 @@ Test(train, memory_is_what_was_predicted, .init = make_corpus, .fini = remove_ro
     r.changes[3] = "model.recompute=full";
     r.changes[4] = "model.dropout=0.1";
     OK(dls_run_ranks(2, check_memory, &r));
+}
+
+Test(train, memory_of_communication_is_what_was_predicted, .init = make_corpus,
+     .fini = remove_root)
+{
+    const char *const runs[][5] = {
+        {"ddp.rows=never"}, {"ddp.rows=always", "train.log_every=2000"},
+        {"ddp.rows=always", "train.dtype=bf16"}, {"ddp.reduce_dtype=f64"},
+        {"ddp.hook=bf16"}, {"ddp.hook=fp16", "train.dtype=bf16"},
+        {"ddp.hook=powersgd", "ddp.warmup_steps=1"},
+        {"ddp.hook=top_k", "ddp.keep=0.3"}, {"ddp.hook=top_k", "ddp.warmup_steps=1"},
+        {"ddp.hook=one_bit_adam", "ddp.warmup_steps=1"},
+        {"ddp.hook=local_sgd", "ddp.period=1", "train.dtype=f64"},
+        {"data_parallel=zero1"}, {"data_parallel=zero1", "train.dtype=bf16"},
+        {"data_parallel=zero2"}, {"data_parallel=zero3"},
+        {"data_parallel=zero3", "zero.shard_size=2", "train.global_batch=3"},
+        {"data_parallel=hybrid", "train.dtype=bf16", "zero.narrow_gradients=true"},
+        {"data_parallel=zero2", "zero.offload=true", "train.dtype=bf16"}};
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++)
+        for (int n = 1; n <= 4; n++) {
+            run r = {"memory", {runs[i][0], runs[i][1], runs[i][2], runs[i][3]}, 0};
+            if (runs[i][1] && strstr(runs[i][1], "shard_size") && n % 2)
+                continue;
+            dls_status s = dls_run_ranks(n, check_memory, &r);
+            cr_expect_eq(s, DLS_OK, "%s %s, %d ranks: %s", runs[i][0],
+                         runs[i][1] ? runs[i][1] : "", n, dls_status_message());
+        }
 }
 
 /* Makes the trainer that the run's settings ask for, and lets `check` have it. */

@@ -62,6 +62,12 @@ dls_status dls_ddp_finish(dls_ddp *ddp);
 /* The last finished step; ctx->stream must have been synchronised since. */
 dls_status dls_ddp_timing(const dls_ddp *ddp, dls_ddp_times *out);
 
+/* What dls_ddp_create will take, on a communicator that may be imagined: its buffers,
+ * and scratch memory on its own stream and on ctx->stream. dtype: of the context. */
+dls_status dls_ddp_predict(const dls_param *params, int n, dls_dtype dtype,
+                           dls_comm *comm, const dls_ddp_options *options,
+                           dls_hook_memory *out);
+
 int dls_ddp_buckets(const dls_ddp *ddp);
 dls_hook *dls_ddp_hook(dls_ddp *ddp); // for what a loop must ask its hook
 

@@ -33,13 +33,15 @@ static dls_status average(dls_hook *h, dls_ctx *ctx, void *values, void *master)
     return master ? dls_to_wire(&wide, values, DLS_WIRE_BF16, master, n, 1) : DLS_OK;
 }
 
-static uint64_t local_bytes(const dls_hook *h, int bucket)
+static void local_calls(const dls_hook *h, int bucket, const dls_hook_told *told)
 {
-    if (!dls_hook_warms_up(h) && !is_due(h, h->step + 1))
-        return 0;
-    return dls_hook_none.wire_bytes(h, bucket);
+    size_t n = h->buckets[0].first + h->buckets[0].count;
+    if (bucket >= 0 && dls_hook_warms_up(h))
+        dls_hook_none.calls(h, bucket, told);
+    if (bucket < 0 && is_due(h, h->step + 1))
+        dls_hook_tell(told, "all_reduce", n, (int)h->wire->dtype);
 }
 
 const dls_hook_kind dls_hook_local_sgd = {
     .name = "local_sgd", .sum = local_sum, .updated = average,
-    .wire_bytes = local_bytes};
+    .calls = local_calls};

@@ -110,15 +110,18 @@ static dls_status one_bit_sum(dls_hook *h, int bucket)
     return DLS_OK;
 }
 
-static uint64_t one_bit_bytes(const dls_hook *h, int bucket)
+static void one_bit_calls(const dls_hook *h, int bucket, const dls_hook_told *told)
 {
-    uint64_t n = (uint64_t)dls_comm_size(h->comm);
     if (dls_hook_warms_up(h))
-        return dls_hook_none.wire_bytes(h, bucket);
-    return 2 * n * (n - 1) * segment(h, bucket) * DLS_CHUNK_WORDS * sizeof(int);
+        return dls_hook_none.calls(h, bucket, told);
+    if (bucket < 0)
+        return;
+    size_t words = segment(h, bucket) * DLS_CHUNK_WORDS;
+    dls_hook_tell(told, "all_to_all", words, DLS_COMM_I32);
+    dls_hook_tell(told, "all_gather", words, DLS_COMM_I32);
 }
 
 const dls_hook_kind dls_hook_one_bit_adam = {
     .name = "one_bit_adam", .state_bytes = sizeof(one_bit_state),
-    .prepare = prepare_one_bit, .sum = one_bit_sum, .wire_bytes = one_bit_bytes,
+    .prepare = prepare_one_bit, .sum = one_bit_sum, .calls = one_bit_calls,
     .release = release_one_bit};

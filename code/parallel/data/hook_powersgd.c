@@ -101,6 +101,8 @@ static dls_status prepare_powersgd(dls_hook *h)
     DLS_TRY(dls_hook_buffer(h, (void **)&s->p, s->left[h->nbuckets] * size));
     DLS_TRY(dls_hook_buffer(h, (void **)&s->q, right * size));
     DLS_TRY(dls_hook_buffer(h, (void **)&s->fresh, right * size));
+    if (h->weighed)
+        return DLS_OK;
     DLS_TRY(dls_ctx_sync(h->wire)); // zeroed before the host writes
     return fill_fresh(h, right);
 }
@@ -191,17 +193,19 @@ static dls_status low_rank_sum(dls_hook *h, int bucket)
     return DLS_OK;
 }
 
-static uint64_t low_rank_bytes(const dls_hook *h, int bucket)
+static void low_rank_calls(const dls_hook *h, int bucket, const dls_hook_told *told)
 {
     const powersgd_state *s = h->state;
+    int dtype = (int)h->wire->dtype;
     if (dls_hook_warms_up(h))
-        return dls_hook_none.wire_bytes(h, bucket);
-    size_t count = s->left[bucket + 1] - s->left[bucket] + s->right[bucket + 1] -
-                   s->right[bucket];
-    return dls_hook_all_reduce_bytes(h, count, h->wire->dtype);
+        return dls_hook_none.calls(h, bucket, told);
+    if (bucket < 0)
+        return;
+    dls_hook_tell(told, "all_reduce", s->left[bucket + 1] - s->left[bucket], dtype);
+    dls_hook_tell(told, "all_reduce", s->right[bucket + 1] - s->right[bucket], dtype);
 }
 
 const dls_hook_kind dls_hook_powersgd = {
     .name = "powersgd", .state_bytes = sizeof(powersgd_state),
-    .prepare = prepare_powersgd, .sum = low_rank_sum, .wire_bytes = low_rank_bytes,
+    .prepare = prepare_powersgd, .sum = low_rank_sum, .calls = low_rank_calls,
     .release = release_powersgd};

@@ -61,16 +61,17 @@ static dls_status top_k_sum(dls_hook *h, int bucket)
                          dls_comm_size(h->comm), b->count, keep);
 }
 
-static uint64_t top_k_bytes(const dls_hook *h, int bucket)
+static void top_k_calls(const dls_hook *h, int bucket, const dls_hook_told *told)
 {
-    const dls_hook_bucket *b = &h->buckets[bucket];
-    uint64_t n = (uint64_t)dls_comm_size(h->comm);
     if (dls_hook_warms_up(h))
-        return dls_hook_none.wire_bytes(h, bucket);
-    return n * (n - 1) * dls_top_k_count(b->count, h->options.keep) *
-           (dls_dtype_size(h->wire->dtype) + sizeof(int));
+        return dls_hook_none.calls(h, bucket, told);
+    if (bucket < 0)
+        return;
+    size_t m = dls_top_k_count(h->buckets[bucket].count, h->options.keep);
+    dls_hook_tell(told, "all_gather", m, (int)h->wire->dtype);
+    dls_hook_tell(told, "all_gather", m, DLS_COMM_I32);
 }
 
 const dls_hook_kind dls_hook_top_k = {
     .name = "top_k", .state_bytes = sizeof(top_k_state), .prepare = prepare_top_k,
-    .sum = top_k_sum, .wire_bytes = top_k_bytes, .release = release_top_k};
+    .sum = top_k_sum, .calls = top_k_calls, .release = release_top_k};

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/scratch.h"
 #include "kernels/wire.h"
 #include "vgpu/gpu.h"
 
@@ -14,14 +15,18 @@ dls_status dls_hook_all_reduce(dls_hook *h, void *buf, size_t count, int dtype)
     return dls_comm_all_reduce(h->comm, buf, count, dtype, DLS_SUM, h->wire->stream);
 }
 
-uint64_t dls_hook_all_reduce_bytes(const dls_hook *h, size_t count, int dtype)
+void dls_hook_tell(const dls_hook_told *told, const char *operation, size_t count,
+                   int dtype)
 {
-    uint64_t n = (uint64_t)dls_comm_size(h->comm);
-    return 2 * (n - 1) * count * dls_comm_type_size(dtype);
+    if (count > 0)
+        told->fn(told->self, operation, count, dtype);
 }
 
 dls_status dls_hook_buffer(dls_hook *h, void **buf, size_t bytes)
 {
+    h->bytes += bytes ? bytes : 1;
+    if (h->weighed)
+        return DLS_OK;
     DLS_TRY(dls_flat_buffer(buf, bytes ? bytes : 1, DLS_MEM_COMMUNICATION));
     DLS_CUDA(cudaMemsetAsync(*buf, 0, bytes ? bytes : 1, h->wire->stream));
     return DLS_OK;
@@ -39,13 +44,14 @@ static dls_status plain_sum(dls_hook *h, int bucket)
     return dls_hook_all_reduce(h, b->grads, b->count, h->wire->dtype);
 }
 
-static uint64_t plain_bytes(const dls_hook *h, int bucket)
+static void plain_calls(const dls_hook *h, int bucket, const dls_hook_told *told)
 {
-    return dls_hook_all_reduce_bytes(h, h->buckets[bucket].count, h->wire->dtype);
+    if (bucket >= 0)
+        dls_hook_tell(told, "all_reduce", h->buckets[bucket].count, (int)h->wire->dtype);
 }
 
 const dls_hook_kind dls_hook_none = {
-    .name = "none", .sum = plain_sum, .wire_bytes = plain_bytes};
+    .name = "none", .sum = plain_sum, .calls = plain_calls};
 
 /* sum in another type */
 typedef struct cast_state { void *wire; } cast_state;
@@ -84,15 +90,16 @@ static dls_status cast_sum(dls_hook *h, int bucket)
                          1 / scale);
 }
 
-static uint64_t cast_bytes(const dls_hook *h, int bucket)
+static void cast_calls(const dls_hook *h, int bucket, const dls_hook_told *told)
 {
-    return dls_hook_all_reduce_bytes(h, h->buckets[bucket].count,
-                                     h->options.reduce_type);
+    if (bucket >= 0)
+        dls_hook_tell(told, "all_reduce", h->buckets[bucket].count,
+                      h->options.reduce_type);
 }
 
 const dls_hook_kind dls_hook_cast = {
     .name = "cast", .state_bytes = sizeof(cast_state), .prepare = prepare_cast,
-    .sum = cast_sum, .wire_bytes = cast_bytes, .release = release_cast};
+    .sum = cast_sum, .calls = cast_calls, .release = release_cast};
 
 /* create a hook */
 const char *dls_hook_name(dls_hook_choice choice)
@@ -151,16 +158,16 @@ void dls_hook_free(dls_hook *h)
     free(h);
 }
 
-dls_status dls_hook_create(dls_hook **out, const dls_hook_options *options,
-                           dls_comm *comm, dls_ctx *wire,
-                           const dls_hook_bucket *buckets, int nbuckets)
+static dls_status make(dls_hook **out, const dls_hook_options *options, dls_comm *comm,
+                       dls_ctx *wire, const dls_hook_bucket *buckets, int nbuckets,
+                       int weighed)
 {
     DLS_TRY(check_options(options, wire->dtype));
     dls_hook *h = calloc(1, sizeof *h);
     if (!h)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a communication hook");
     *h = (dls_hook){.options = *options, .comm = comm, .wire = wire, .buckets = buckets,
-                    .nbuckets = nbuckets};
+                    .nbuckets = nbuckets, .weighed = weighed};
     h->kind = kind_of(&h->options);
     h->state = calloc(1, h->kind->state_bytes + 1);
     dls_status s = h->state ? DLS_OK : DLS_FAIL(DLS_ERR_MEMORY, "no memory for a hook");
@@ -171,6 +178,13 @@ dls_status dls_hook_create(dls_hook **out, const dls_hook_options *options,
     else
         *out = h;
     return s;
+}
+
+dls_status dls_hook_create(dls_hook **out, const dls_hook_options *options,
+                           dls_comm *comm, dls_ctx *wire,
+                           const dls_hook_bucket *buckets, int nbuckets)
+{
+    return make(out, options, comm, wire, buckets, nbuckets, 0);
 }
 
 /* call a hook */
@@ -198,10 +212,62 @@ int dls_hook_gives_momentum(const dls_hook *h)
     return h->options.choice == DLS_HOOK_ONE_BIT_ADAM && h->step > h->options.warmup;
 }
 
+/* know what is sent */
+typedef struct bill { uint64_t ranks, bytes; } bill;
+
+/* Every rank's block goes to all others; a sum is there and back. */
+static void add_bytes(void *self, const char *operation, size_t count, int dtype)
+{
+    bill *b = self;
+    uint64_t block = count * dls_comm_type_size(dtype);
+    b->bytes += (b->ranks - 1) * block * (strcmp(operation, "all_reduce") ? b->ranks : 2);
+}
+
 uint64_t dls_hook_wire_bytes(const dls_hook *h)
 {
-    uint64_t sum = 0;
-    for (int b = 0; b < h->nbuckets; b++)
-        sum += h->kind->wire_bytes(h, b);
-    return sum;
+    bill b = {(uint64_t)dls_comm_size(h->comm), 0};
+    for (int i = -1; i < h->nbuckets; i++)
+        h->kind->calls(h, i, &(dls_hook_told){&b, add_bytes});
+    return b.bytes;
+}
+
+/* know what a hook takes */
+typedef struct scale { dls_comm *comm; dls_status status; size_t most; } scale;
+
+static void weigh_call(void *self, const char *operation, size_t count, int dtype)
+{
+    scale *s = self;
+    size_t bytes;
+    if (s->status == DLS_OK)
+        s->status = dls_comm_scratch_bytes(s->comm, operation, count, dtype, &bytes);
+    if (s->status == DLS_OK && bytes > s->most)
+        s->most = bytes;
+}
+
+dls_status dls_hook_needs(const dls_hook *h, dls_hook_memory *out)
+{
+    const int64_t o = h->options.warmup, period = h->options.period;
+    const int64_t steps[] = {0, o, o + (period > 1 ? period - 1 : 0)};
+    scale wire = {.comm = h->comm}, other = wire;
+    dls_hook as = *h;
+    for (int i = 0; i < 3; i++) {
+        as.step = steps[i];
+        for (int b = 0; b < h->nbuckets; b++)
+            h->kind->calls(&as, b, &(dls_hook_told){&wire, weigh_call});
+        h->kind->calls(&as, -1, &(dls_hook_told){&other, weigh_call});
+    }
+    *out = (dls_hook_memory){h->bytes, wire.most, other.most};
+    return wire.status != DLS_OK ? wire.status : other.status;
+}
+
+dls_status dls_hook_predict(const dls_hook_options *options, dls_comm *comm,
+                            dls_dtype dtype, const dls_hook_bucket *buckets,
+                            int nbuckets, dls_hook_memory *out)
+{
+    dls_ctx wire = {.dtype = dtype};
+    dls_hook *h;
+    DLS_TRY(make(&h, options, comm, &wire, buckets, nbuckets, 1));
+    dls_status s = dls_hook_needs(h, out);
+    dls_hook_free(h);
+    return s;
 }

@@ -49,13 +49,19 @@ typedef struct dls_hook_bucket {
     void *grads;             // (count) device
 } dls_hook_bucket;
 
+/* Is told the collectives of a step, in their order. */
+typedef struct dls_hook_told {
+    void *self;
+    void (*fn)(void *self, const char *operation, size_t count, int dtype);
+} dls_hook_told;
+
 typedef struct dls_hook_kind {
     const char *name;
     size_t state_bytes;
     dls_status (*prepare)(dls_hook *h);        // takes its buffers; NULL: none
     dls_status (*sum)(dls_hook *h, int bucket);
     dls_status (*updated)(dls_hook *h, dls_ctx *ctx, void *values, void *master);
-    uint64_t (*wire_bytes)(const dls_hook *h, int bucket);
+    void (*calls)(const dls_hook *h, int bucket, const dls_hook_told *told);
     void (*release)(dls_hook *h);              // NULL: nothing to release
 } dls_hook_kind;
 
@@ -69,6 +75,8 @@ struct dls_hook {
     int64_t step;                   // steps that are over
     char *error, *owned;            // what is still owed, device; NULL: nothing
     void *state;                    // (kind->state_bytes), zero at first
+    int weighed;                    // 1: no device: buffers are only counted
+    size_t bytes;                   // of its buffers
 };
 
 /* declare the hook calls */
@@ -94,17 +102,29 @@ int dls_hook_gives_momentum(const dls_hook *h);
 /* Bytes that all ranks together send in the step that comes next, by formula. */
 uint64_t dls_hook_wire_bytes(const dls_hook *h);
 
+/* What a hook takes: its buffers, and the largest scratch memory of its collectives, on
+ * the communication stream and, for dls_hook_updated, on the other. */
+typedef struct dls_hook_memory { size_t buffers, scratch, updated; } dls_hook_memory;
+dls_status dls_hook_needs(const dls_hook *h, dls_hook_memory *out);
+
+/* The same without a device; comm may be imagined. dtype: of the gradients. */
+dls_status dls_hook_predict(const dls_hook_options *options, dls_comm *comm,
+                            dls_dtype dtype, const dls_hook_bucket *buckets,
+                            int nbuckets, dls_hook_memory *out);
+
 const char *dls_hook_name(dls_hook_choice choice); // "none", "bf16", ... "?"
 
 /* declare what kinds share */
 extern const dls_hook_kind dls_hook_none, dls_hook_cast, dls_hook_powersgd,
     dls_hook_top_k, dls_hook_one_bit_adam, dls_hook_local_sgd;
 
-/* For kinds: the plain sum, what it costs on all wires, and a zeroed buffer. */
+/* For kinds: the plain sum, and a zeroed buffer. `calls` of bucket -1: what `updated`
+ * calls on the other stream. */
 dls_status dls_hook_all_reduce(dls_hook *h, void *buf, size_t count, int dtype);
-uint64_t dls_hook_all_reduce_bytes(const dls_hook *h, size_t count, int dtype);
 dls_status dls_hook_buffer(dls_hook *h, void **buf, size_t bytes);
 int dls_hook_warms_up(const dls_hook *h); // 1: this step is summed plainly
+void dls_hook_tell(const dls_hook_told *told, const char *operation, size_t count,
+                   int dtype);
 
 #ifdef __cplusplus
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/scratch.h"
 #include "kernels/rows.h"
 #include "layers/param.h"
 #include "vgpu/gpu.h"
@@ -77,6 +78,14 @@ dls_status dls_rows_create(dls_rows **out, dls_comm *comm, dls_ctx *compute,
     else
         *out = r;
     return s;
+}
+
+/* predict shared rows */
+dls_status dls_rows_predict(dls_comm *comm, dls_dtype dtype, size_t V, size_t C,
+                            size_t *buffers, size_t *scratch)
+{
+    *buffers = V * C * dls_dtype_size(dtype) + V * (sizeof(int) + 1);
+    return dls_comm_scratch_within(comm, "all_reduce", V * C, (int)dtype, scratch);
 }
 
 /* agree on the rows */

@@ -24,6 +24,10 @@ dls_status dls_rows_create(dls_rows **out, dls_comm *comm, dls_ctx *compute,
                            dls_ctx *wire, void *grads, int V, int C);
 void dls_rows_free(dls_rows *r);
 
+/* The bytes of that, and the scratch memory of its sums on the wire's stream. */
+dls_status dls_rows_predict(dls_comm *comm, dls_dtype dtype, size_t V, size_t C,
+                            size_t *buffers, size_t *scratch);
+
 /* Collective, before the pass: the rows (n, host) that its last addition will touch on
  * this rank. DLS_ERR_INPUT: a row outside 0 .. V-1. */
 dls_status dls_rows_touch(dls_rows *r, const int *rows, size_t n);

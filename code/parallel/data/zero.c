@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "comm/scratch.h"
 #include "parallel/data/zero_private.h"
 #include "vgpu/gpu.h"
 
@@ -140,19 +141,96 @@ dls_status dls_zero_predict(const dls_param *params, int n, dls_dtype dtype, int
     return s;
 }
 
+/* predict the scratch memory of zero */
+/* *most := at least what a call takes on this communicator; NULL: no call. */
+static dls_status take_most(size_t *most, dls_comm *comm, const char *operation,
+                            size_t count, dls_dtype dtype)
+{
+    size_t bytes = 0;
+    if (comm && count > 0)
+        DLS_TRY(dls_comm_scratch_bytes(comm, operation, count, (int)dtype, &bytes));
+    *most = bytes > *most ? bytes : *most;
+    return DLS_OK;
+}
+
+/* shard and copies: NULL when they are groups of one. */
+static dls_status weigh(const dls_zero_options *o, const dls_shard_unit *units, int n,
+                        dls_dtype dtype, dls_comm *shard, dls_comm *copies,
+                        dls_zero_scratch *out)
+{
+    dls_dtype kept = o->narrow_gradients ? dtype : dls_dtype_accumulator(dtype);
+    for (int u = 0; u < n; u++) {
+        size_t slice = units[u].slice;
+        DLS_TRY(take_most(&out->shard, o->stage ? shard : NULL, "all_gather", slice,
+                          dtype));
+        DLS_TRY(take_most(&out->shard, shard, "reduce_scatter", slice, kept));
+        DLS_TRY(take_most(&out->copies, copies, "all_reduce", slice, kept));
+    }
+    return take_most(&out->norm, shard, "all_reduce", 1, DLS_F64);
+}
+
+static dls_status imagine(int ways, int rank, int world, dls_comm **shard,
+                          dls_comm **copies)
+{
+    *shard = *copies = NULL;
+    if (ways > 1)
+        DLS_TRY(dls_comm_imagine(shard, rank % ways, rank / ways * ways, 1, ways));
+    if (world > ways)
+        DLS_TRY(dls_comm_imagine(copies, rank / ways, rank % ways, ways, world / ways));
+    return DLS_OK;
+}
+
+dls_status dls_zero_predict_scratch(const dls_param *params, int n, dls_dtype dtype,
+                                    int rank, int world, const dls_zero_options *options,
+                                    dls_zero_scratch *out)
+{
+    dls_zero_options o = *options;
+    dls_comm *shard = NULL, *copies = NULL;
+    int count;
+    DLS_TRY(check_options(&o, dtype, world));
+    *out = (dls_zero_scratch){.whole = o.shard_size == world};
+    dls_shard_unit *units = calloc((size_t)n + 1, sizeof *units);
+    dls_status s = units ? DLS_OK : DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d units", n);
+    if (s == DLS_OK)
+        s = dls_shard_plan(params, n, o.shard_size, units, &count);
+    if (s == DLS_OK)
+        s = imagine(o.shard_size, rank, world, &shard, &copies);
+    if (s == DLS_OK)
+        s = weigh(&o, units, count, dtype, shard, copies, out);
+    dls_comm_destroy(shard);
+    dls_comm_destroy(copies);
+    free(units);
+    return s;
+}
+
+static dls_status reserve(dls_zero *z)
+{
+    dls_zero_scratch is = {0};
+    dls_comm *shard = z->ways > 1 ? z->shard : NULL;
+    dls_comm *copies = z->ncopies > 1 ? z->copies : NULL;
+    DLS_TRY(weigh(&z->o, z->units, z->nunits, z->ctx->dtype, shard, copies, &is));
+    if (copies)
+        DLS_TRY(dls_comm_reserve(copies, is.copies, z->stream));
+    if (!shard)
+        return DLS_OK;
+    DLS_TRY(dls_comm_reserve(shard, is.shard, z->stream));
+    return dls_comm_reserve(shard, is.norm, z->ctx->stream);
+}
+
 /* agree on the slices */
 static uint64_t plan_hash(const dls_zero *z)
 {
-    uint64_t parts[10] = {(uint64_t)z->o.stage, (uint64_t)z->ways, (uint64_t)z->kept,
+    uint64_t parts[11] = {(uint64_t)z->o.stage, (uint64_t)z->ways, (uint64_t)z->kept,
                           (uint64_t)z->o.prefetch, (uint64_t)z->o.keep_forward,
                           (uint64_t)z->ctx->dtype, (uint64_t)z->o.offload};
     for (int i = 0; i < z->params->n; i++) {
         const dls_param *p = &z->params->items[i];
         parts[7] = dls_hash64(p->name, strlen(p->name));
         parts[8] = p->offset * 131 + (uint64_t)p->unit;
-        parts[9] = dls_hash64(parts, sizeof parts);
+        parts[9] = p->count;
+        parts[10] = dls_hash64(parts, sizeof parts);
     }
-    return parts[9];
+    return parts[10];
 }
 
 static dls_status agree(const dls_zero *z)
@@ -385,6 +463,7 @@ static dls_status prepare(dls_zero *z)
     DLS_TRY(form_groups(z));
     DLS_TRY(make_events(z));
     DLS_TRY(take_memory(z));
+    DLS_TRY(reserve(z));
     point_at_whole(z);
     return dls_ctx_sync(z->ctx);
 }

@@ -46,6 +46,18 @@ typedef struct dls_zero_sizes {
 dls_status dls_zero_predict(const dls_param *params, int n, dls_dtype dtype, int world,
                             const dls_zero_options *options, dls_zero_sizes *out);
 
+/* Device bytes that the collectives of a rank take besides: in the group that shares a
+ * copy and among the copies, on the communication stream; for the norm, on the compute
+ * stream. whole: 1: the first group is the world. */
+typedef struct dls_zero_scratch {
+    size_t shard, copies, norm;
+    int whole;
+} dls_zero_scratch;
+
+dls_status dls_zero_predict_scratch(const dls_param *params, int n, dls_dtype dtype,
+                                    int rank, int world, const dls_zero_options *options,
+                                    dls_zero_scratch *out);
+
 /* declare zero */
 /* Collective. Takes the memory of params (an unplaced set) and of the optimizer, all
  * zero. params and ctx must outlive it. DLS_ERR_COMM: the ranks disagree. */

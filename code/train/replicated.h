@@ -1,0 +1,16 @@
+/* code/train/replicated.h: from chapters/04-data-parallelism-ddp-memory.md. Edit the chapter, or edit here and run "make untangle". */
+/* What the trainer does differently when every rank has the whole training state. */
+#ifndef DLS_TRAIN_REPLICATED_H
+#define DLS_TRAIN_REPLICATED_H
+#include "train/trainer.h"
+
+/* The options for a rank of `world`: what only the trainer knows is filled in. */
+dls_ddp_options dls_replicated_options(const dls_train_config *c, int rank, int world);
+
+/* Device bytes for communication. comm may be imagined. */
+dls_status dls_replicated_predict_communication(const dls_train_config *c, dls_comm *comm,
+                                                size_t *bytes);
+
+/* Before the passes of a step: which rows of a tied embedding the last will touch. */
+dls_status dls_replicated_announce(dls_trainer *t);
+#endif
