@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "parallel/pipeline/check.h"
 #include "parallel/pipeline/evaluate.h"
 #include "pipeline_oracle.h"
 
@@ -64,5 +65,33 @@ Test(pipeline_grid, the_evaluator_and_the_oracle_agree)
             for (size_t k = 0; k < sizeof some / sizeof *some; k++)
                 for (int v = 1; v <= (e->chunks ? 1 : 8); v += 1 + v / 3)
                     visit(e->name, p, some[k], e->chunks ? 0 : v, compare);
+    }
+}
+
+/* test that everything is proven or refused */
+static void prove(const dls_schedule *s)
+{
+    cr_assert_eq(dls_schedule_check(s, NULL), DLS_OK, "%s: %s", shown(&s->options),
+                 dls_status_message());
+}
+
+/* One schedule on the grid, without most of the micro-batches from 24 on when there are
+ * several chunks; how many combinations can be. */
+static int prove_grid(const dls_schedule_entry *e)
+{
+    int made = 0;
+    for (int p = 1; p <= 16; p++)
+        for (int m = 1; m <= 64; m += e->chunks || m < 24 ? 1 : 5)
+            for (int v = 1; v <= (e->chunks ? 1 : 8); v++)
+                made += visit(e->name, p, m, e->chunks ? 0 : v, prove);
+    return made;
+}
+Test(pipeline_grid, every_schedule_is_proven_or_refused_with_a_reason)
+{
+    for (int i = 0; dls_schedule_at(i); i++) {
+        const dls_schedule_entry *e = dls_schedule_at(i);
+        int made = prove_grid(e);
+        if (strcmp(e->name, "chimera") == 0)
+            cr_assert_eq(made, 8 * 64); // the even numbers of ranks
     }
 }

@@ -18,16 +18,17 @@ static dls_status add_pass(const dls_schedule_options *o, const dls_groups *g, i
 }
 
 /* interleave */
-dls_status dls_schedule_interleaved(const dls_schedule_options *o, int rank,
-                                    dls_actions *out)
+/* Rank r's warm-up is `slope` passes longer than that of the next rank. */
+static dls_status interleave(const dls_schedule_options *o, int rank, int slope,
+                             dls_actions *out)
 {
     if (o->group < o->ranks)
-        return DLS_FAIL(DLS_ERR_INPUT, "interleaved: a group of %d micro-batches comes "
-                        "round before the first is back: expected at least the %d ranks",
-                        o->group, o->ranks);
+        return DLS_FAIL(DLS_ERR_INPUT, "%s: with groups of %d micro-batches a rank is "
+                        "done with a chunk before the first is back: expected at least "
+                        "the %d ranks", o->name, o->group, o->ranks);
     dls_groups g = dls_groups_of(o->microbatches, o->ranks, o->group);
     int passes = o->microbatches * o->chunks;
-    int warm_up = 2 * (o->ranks - 1 - rank) + (o->chunks - 1) * g.size;
+    int warm_up = slope * (o->ranks - 1 - rank) + (o->chunks - 1) * g.size;
     for (int k = 0; k < passes + warm_up; k++) {
         if (k < passes)
             DLS_TRY(add_pass(o, &g, rank, DLS_DO_F, k, out));
@@ -35,4 +36,15 @@ dls_status dls_schedule_interleaved(const dls_schedule_options *o, int rank,
             DLS_TRY(add_pass(o, &g, rank, DLS_DO_B, k - warm_up, out));
     }
     return DLS_OK;
+}
+dls_status dls_schedule_interleaved(const dls_schedule_options *o, int rank,
+                                    dls_actions *out)
+{
+    return interleave(o, rank, 2, out);
+}
+
+dls_status dls_schedule_interleaved_lean(const dls_schedule_options *o, int rank,
+                                         dls_actions *out)
+{
+    return interleave(o, rank, 1, out);
 }

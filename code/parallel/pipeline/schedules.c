@@ -15,6 +15,8 @@ static const dls_schedule_entry entries[] = {
      dls_schedule_1f1b_eager, NULL, DLS_PLACE_LOOP, 1, 0},
     {"interleaved", "1f1b over several chunks: a smaller bubble",
      dls_schedule_interleaved, NULL, DLS_PLACE_LOOP, 0, 0},
+    {"interleaved-lean", "the same with half the warm-up: less memory, more latency",
+     dls_schedule_interleaved_lean, NULL, DLS_PLACE_LOOP, 0, 0},
     {"bfs", "all micro-batches through chunk after chunk", dls_schedule_bfs, NULL,
      DLS_PLACE_LOOP, 0, 0},
     {"chimera", "two pipelines in opposite directions, weights twice",

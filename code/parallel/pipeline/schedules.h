@@ -7,8 +7,9 @@
 
 /* declare the generators */
 dls_schedule_generator dls_schedule_gpipe, dls_schedule_1f1b, dls_schedule_1f1b_eager,
-    dls_schedule_interleaved, dls_schedule_bfs, dls_schedule_forward_only,
-    dls_schedule_pipedream, dls_schedule_pipedream_2bw, dls_schedule_chimera;
+    dls_schedule_interleaved, dls_schedule_interleaved_lean, dls_schedule_bfs,
+    dls_schedule_chimera, dls_schedule_pipedream, dls_schedule_pipedream_2bw,
+    dls_schedule_forward_only;
 
 /* declare the zero bubble generators */
 
