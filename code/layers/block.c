@@ -17,10 +17,9 @@ static void plan_block_gradients(dls_layer *l, dls_plan *plan)
 {
     size_t *at = l->places, count = (size_t)plan->max_B * plan->max_T * l->in;
     int dropped = l->inner[1]->dropout > 0;
-    at[DN1] = dls_plan_gradient(plan, count);
+    at[DN1] = at[DN2] = dls_plan_passing(plan, count);
     at[DH] = dls_plan_gradient(plan, count);
     at[DF1] = dropped ? dls_plan_gradient(plan, count) : at[DH];
-    at[DN2] = plan->deferred ? dls_plan_gradient(plan, count) : at[DN1];
     at[DF2] = plan->deferred && dropped ? dls_plan_gradient(plan, count) : at[DF1];
 }
 
@@ -29,7 +28,8 @@ static void block_plan(dls_layer *l, dls_plan *plan)
     dls_plan_mark mark = dls_plan_begin(plan);
     size_t *at = l->places, count = (size_t)plan->max_B * plan->max_T * l->in;
     at[N1] = dls_layer_value(l->inner[0], NULL, plan);
-    at[H] = dls_plan_stash(plan, count, plan->dtype);
+    at[H] = (l->inner[2]->discarded ? dls_plan_stash : dls_plan_early)(plan, count,
+                                                                       plan->dtype);
     at[N2] = dls_layer_value(l->inner[2], NULL, plan);
     at[BRANCH] = dls_plan_scratch(plan, count, plan->dtype);
     plan_block_gradients(l, plan);
@@ -127,7 +127,8 @@ static dls_status half_weight(const half_block *h, dls_pass *p)
 {
     DLS_TRY(bring_back(h, p));
     DLS_TRY(h->f->kind->backward_weight(h->f, p, h->df, h->n));
-    return h->norm->kind->backward_weight(h->norm, p, h->dn, h->input);
+    DLS_TRY(dls_pass_added(p, h->norm->weight));    // by I
+    return h->norm->bias < 0 ? DLS_OK : dls_pass_added(p, h->norm->bias);
 }
 
 /* dx = dstream + what comes through norm and branch; df = dx under the mask. */
@@ -139,8 +140,7 @@ static dls_status half_backward(const half_block *h, dls_pass *p, void *dx, void
         DLS_TRY(bring_back(h, p));
     DLS_TRY((fused ? dls_layer_backward : h->f->kind->backward_input)(
         h->f, p, h->dn, h->df, h->n, NULL));
-    if (fused)
-        DLS_TRY(h->norm->kind->backward_weight(h->norm, p, h->dn, h->input));
+    DLS_TRY(h->norm->kind->backward_weight(h->norm, p, h->dn, h->input));
     return dls_residual_norm_backward(
         p->ctx, dx, df, dstream, h->dn, h->input, dls_pass_value(p, h->norm->weight),
         mean_of(h->norm, p), rstd_of(h->norm, p), &s);
@@ -207,5 +207,7 @@ dls_layer *dls_pre_norm(dls_build *b, dls_layer *const part[4])
                                  part[i]->out);
             return NULL;
         }
+    if (l)
+        l->spares_x = !part[0]->discarded;
     return l && dls_layer_keep(b, l, part, 4) ? l : NULL;
 }

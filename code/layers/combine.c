@@ -19,11 +19,16 @@ static size_t rows(const dls_plan *plan)
     return (size_t)plan->max_B * plan->max_T;
 }
 
+int dls_layer_spares_x(const dls_layer *l)
+{
+    return !l->discarded && (l->spares_x
+                             || l->kind->backward_weight == dls_layer_no_weights);
+}
+
 size_t dls_layer_value(const dls_layer *inner, const dls_layer *next, dls_plan *plan)
 {
     size_t count = rows(plan) * inner->out;
-    int early = next && !next->discarded
-        && next->kind->backward_weight == dls_layer_no_weights;
+    int early = next && dls_layer_spares_x(next);
     return inner->discarded ? dls_plan_scratch(plan, count, plan->dtype)
          : early            ? dls_plan_early(plan, count, plan->dtype)
                             : dls_plan_stash(plan, count, plan->dtype);
@@ -60,8 +65,10 @@ static void sequence_plan(dls_layer *l, dls_plan *plan)
         }
         parity = !parity;
         value[i] = dls_layer_value(l->inner[i], reader_behind(l, i), plan);
-        grad[i] = plan->deferred ? dls_plan_gradient(plan, rows(plan) * l->inner[i]->out)
-                                 : shared[parity];
+        grad[i] = !plan->deferred ? shared[parity]
+            : (l->inner[i]->kind->backward_weight == dls_layer_no_weights
+               ? dls_plan_passing : dls_plan_gradient)(plan, rows(plan)
+                                                       * l->inner[i]->out);
     }
     /* plan the inner layers */
     for (int i = 0; i < l->ninner; i++) {
@@ -222,6 +229,7 @@ dls_layer *dls_sequence(dls_build *b, dls_layer *const *inner, int n)
     if (!l || !dls_layer_keep(b, l, inner, n))
         return NULL;
     l->ignores_x = inner[0]->ignores_x;
+    l->spares_x = dls_layer_spares_x(inner[0]);
     return l;
 }
 

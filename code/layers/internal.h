@@ -19,8 +19,11 @@ dls_dropout dls_layer_mask(const dls_layer *l, const dls_pass *p);
 dls_status dls_layer_drop(const dls_layer *l, const dls_pass *p, void *out,
                           const void *x);
 
+/* 1: W does not read x, so that x may be forgotten after I. */
+int dls_layer_spares_x(const dls_layer *l);
+
 /* Reserves the place of a layer's output: in scratch if it is discarded, in the early
- * stash if the next layer, its only reader (NULL: somebody else), has no weights. */
+ * stash if the next layer, its only reader, spares it (NULL: somebody else reads). */
 size_t dls_layer_value(const dls_layer *inner, const dls_layer *next, dls_plan *plan);
 
 /* The W of a layer without parameters. */

@@ -57,6 +57,12 @@ size_t dls_plan_gradient(dls_plan *plan, size_t count)
     return take(&plan->gradients_now, &plan->gradients, rounded(count, plan->dtype));
 }
 
+size_t dls_plan_passing(dls_plan *plan, size_t count)
+{
+    return plan->deferred && !plan->frozen ? dls_plan_scratch(plan, count, plan->dtype)
+                                           : dls_plan_gradient(plan, count);
+}
+
 dls_plan_mark dls_plan_begin(const dls_plan *plan)
 {
     return (dls_plan_mark){plan->gradients_now, plan->scratch_now};
@@ -101,7 +107,7 @@ void *dls_pass_stash(const dls_pass *p, size_t slot)
 
 void *dls_pass_gradient(const dls_pass *p, size_t slot)
 {
-    return (char *)p->gradients + slot;
+    return slot & in_scratch ? dls_pass_stash(p, slot) : (char *)p->gradients + slot;
 }
 
 void *dls_pass_value(const dls_pass *p, int index)

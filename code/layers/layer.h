@@ -35,6 +35,7 @@ size_t dls_plan_stash(dls_plan *plan, size_t count, dls_dtype dtype);
 size_t dls_plan_early(dls_plan *plan, size_t count, dls_dtype dtype);
 size_t dls_plan_scratch(dls_plan *plan, size_t count, dls_dtype dtype);
 size_t dls_plan_gradient(dls_plan *plan, size_t count);     /* of the plan's type */
+size_t dls_plan_passing(dls_plan *plan, size_t count);      /* the same, but not for W */
 
 /* Gives back gradients and scratch reserved since the mark, where they may be. */
 typedef struct dls_plan_mark { size_t gradients, scratch; } dls_plan_mark;
@@ -129,6 +130,7 @@ struct dls_layer {
     double dropout;             /* probability, and the stream of its masks */
     uint64_t stream;
     int ignores_x;              /* 1: I does not read x */
+    int spares_x;               /* 1: W does not */
     int discarded;              /* 1: the output is not kept, but computed again */
     size_t slot[2];             /* of the stash, meaning up to the kind */
     dls_layer **inner;          /* [ninner] layers made of layers */

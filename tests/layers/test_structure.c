@@ -108,12 +108,13 @@ Test(layers, plan_is_the_sum_of_the_table)
     size_t kept = 4 * rows + 4 * rows;  // the norms' statistics, the log-sum-exp
     dls_plan plan = plan_of_a_block(0);
     cr_assert_eq(plan.stash + plan.early, 15 * NC + kept);
-    cr_assert_eq(plan.early, 7 * NC + 4 * rows); // q, k, v; before GELU; log-sum-exp
+    cr_assert_eq(plan.early, 8 * NC + 4 * rows); // q, k, v; stream; before GELU; sums
     cr_assert_eq(plan.gradients, 6 * NC);
     cr_assert_eq(plan.temporary, delta);
     plan = plan_of_a_block(1);
     cr_assert_eq(plan.stash + plan.early, 15 * NC + kept);
-    cr_assert_eq(plan.gradients, 11 * NC);
+    cr_assert_eq(plan.gradients, 8 * NC); // of qkv, the stream, before GELU
+    cr_assert_eq(plan.scratch, 3 * NC);   // a branch, a norm's and attention's output
 }
 
 /* test the hook */

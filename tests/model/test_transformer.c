@@ -95,7 +95,7 @@ Test(model, activations_are_the_formula)
     cr_assert_eq(m.activations, 4 * (stash + 9 * NC + 4 * rows));
     c.split_backward = 1;
     OK(dls_transformer_predict_memory(&c, 4, 64, DLS_F64, &m));
-    cr_assert_eq(m.activations, 8 * (stash + (12 * L + 3) * NC + 4 * rows));
+    cr_assert_eq(m.activations, 8 * (stash + (9 * L + 5) * NC + 4 * rows));
 }
 
 Test(model, predicted_memory_is_what_the_device_counts)
