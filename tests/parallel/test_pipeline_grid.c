@@ -39,7 +39,8 @@ static void compare(const dls_schedule *s)
 
 /* walk the grid */
 /* Makes it, and hands it on if it can be; 0 if it is refused. */
-static int visit(const char *name, int p, int m, int v, void (*what)(const dls_schedule *))
+static int visit(const char *name, int p, int m, int v,
+                 void (*what)(const dls_schedule *))
 {
     dls_schedule_options o = dls_schedule_defaults(name, p, m);
     dls_schedule s;

@@ -178,6 +178,41 @@ Test(pipeline_laws, a_hop_longer_than_a_forward_costs_interleaving_more)
     cr_assert_gt(run("interleaved", 4, 8, 2, 0, 10, 20, 11).makespan, law + 14);
 }
 
+/* test the lean warm up */
+Test(pipeline_laws, half_the_warm_up_idles_no_longer_and_holds_less)
+{
+    for (int p = 1; p <= 9; p++)
+        for (int v = 1; v <= 4; v++)
+            for (int g = p; g <= 2 * p + 1; g += 1 + p / 3)
+                for (int m = 1; m <= 3 * p + 2; m++)
+                    for (int t = 0; t < TIMES; t += 2) {
+                        int64_t F = times[t][0], B = times[t][1];
+                        oracle x = run("interleaved-lean", p, m, v, g, F, B, 0);
+                        int64_t bubble = m >= p ? p - 1 : p * v + m - 1 - m * v;
+                        int size[64];
+                        sizes_of(m, p, g, size);
+                        cr_assert_eq(x.makespan, (m * v + bubble) * (F + B));
+                        for (int r = 0; r < p; r++)
+                            cr_assert_eq(x.peak[r],
+                                         least(m * v, (v - 1) * size[0] + p - r));
+                    }
+}
+/* What it costs: with v = 1 this is the law of 1F1B. */
+Test(pipeline_laws, half_the_warm_up_pays_for_every_hop)
+{
+    for (int p = 2; p <= 8; p++)
+        for (int v = 1; v <= 4; v++)
+            for (int rounds = 1; rounds <= 5; rounds++) {
+                int64_t F = 1000, B = 2000, m = p * rounds;
+                int64_t hops = 2 * (p * v - 1) + 2 * (p - 2) +
+                               2 * (p - 1) * v * (rounds - 1);
+                cr_assert_eq(run("interleaved-lean", p, (int)m, v, 0, F, B, 1).makespan,
+                             (m * v + p - 1) * (F + B) + hops, "p%d v%d", p, v);
+                if (v == 1)
+                    cr_assert_eq(hops, 2 * ((p - 1) * rounds + p - 2));
+            }
+}
+
 /* test the laws of breadth first */
 Test(pipeline_laws, breadth_first_for_every_hop)
 {
