@@ -146,6 +146,6 @@ extern "C" size_t dls_attention_temporary(const dls_attention_shape *s, dls_dtyp
         return 2 * square_bytes(s, dtype);
     size_t elements = (size_t)s->B * s->H * s->Tq;      // Delta
     if (dtype == DLS_BF16 && dls_gpu_use_host_kernels())
-        elements = 2 * (size_t)s->B * s->Hk * s->Tk * s->D;  // sums of dK and dV
+        elements += (elements * s->D + 1) / 2;          // halves of the sums of dQ
     return elements * dls_dtype_size(dls_dtype_accumulator(dtype));
 }

@@ -98,17 +98,17 @@ static void attend(const lanes *l, real *out, acc *lse, const real *q, const rea
     const dls_attention_shape *s = l->s;
     const int D = s->D, width = round_up(D, VEC);
     tile Qt, Ot, P;
-    acc rows[KEYS * MOST] __attribute__((aligned(64)));
+    acc rows[ROWS * MOST] __attribute__((aligned(64)));
     acc largest[LANES], total[LANES] = {0}, factor[LANES];
     for (int r = 0; r < LANES; r++)
         largest[r] = -INFINITY;
     turn_rows(Qt, q, s->q_row, l->rows, D, (acc)s->scale);
     memset(Ot, 0, sizeof(acc) * LANES * width);
-    for (int j0 = 0; j0 < l->last; j0 += KEYS) {
+    for (int j0 = 0; j0 < l->last; j0 += ROWS) {
         /* attend to a tile of keys */
-        const int count = least(l->last - j0, KEYS);
-        copy_rows(rows, width, k + j0 * s->k_row, s->k_row, count, D, KEYS);
-        memset(P, 0, sizeof(acc) * LANES * KEYS);
+        const int count = least(l->last - j0, ROWS);
+        copy_rows(rows, width, k + j0 * s->k_row, s->k_row, count, D, ROWS);
+        memset(P, 0, sizeof(acc) * LANES * ROWS);
         for (int c = 0, n; c < count; c += n) {
             const int from = first_lane(l, j0 + c);
             n = keys_together(l, j0 + c, count - c);
@@ -123,7 +123,7 @@ static void attend(const lanes *l, real *out, acc *lse, const real *q, const rea
             #pragma omp simd
             for (int r = 0; r < LANES; r++)
                 Ot[d][r] *= factor[r];
-        copy_rows(rows, width, v + j0 * s->v_row, s->v_row, count, D, KEYS);
+        copy_rows(rows, width, v + j0 * s->v_row, s->v_row, count, D, ROWS);
         for (int c = 0, n; c < count; c += n) {
             const int from = first_lane(l, j0 + c);
             n = keys_together(l, j0 + c, count - c);
@@ -146,13 +146,13 @@ static void attend_one(const lanes *l, int r, real *out, acc *lse, const real *q
 {
     const dls_attention_shape *s = l->s;
     const int D = s->D;
-    acc query[MOST], sum[MOST] = {0}, p[KEYS], largest = -INFINITY, total = 0;
+    acc query[MOST], sum[MOST] = {0}, p[ROWS], largest = -INFINITY, total = 0;
     dls_dropout_gate gate = dls_attention_gate(s, l->b, l->h);
     int position = dls_attention_position(s, l->first + r, l->queries, l->keys);
     for (int d = 0; d < D; d++)
         query[d] = (acc)s->scale * widen(q[r * s->q_row + d]);
-    for (int j0 = 0; j0 < l->seen[r]; j0 += KEYS) {
-        const int count = least(l->seen[r] - j0, KEYS);
+    for (int j0 = 0; j0 < l->seen[r]; j0 += ROWS) {
+        const int count = least(l->seen[r] - j0, ROWS);
         /* score the keys of one query */
         acc most = largest;
         for (int c = 0; c < count; c++) {

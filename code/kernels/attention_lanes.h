@@ -6,8 +6,9 @@
  *   keys   │  S^T = K Q^T, then P^T       │   no maximum and no sum crosses lanes
  *    │     └──────────────────────────────┘
  *    ▼
- * Everything is a sum of numbers times rows; add_products does all of it. With keys as
- * lanes instead, each tile of keys would be transposed for each tile of queries. */
+ * Everything is a sum of numbers times rows; add_products does all of it. What is turned
+ * into lanes stays for a whole walk, and what belongs to it is complete at the end: the
+ * output forward, where lanes are queries; dK and dV backward, where lanes are keys. */
 #ifndef DLS_KERNELS_ATTENTION_LANES_H
 #define DLS_KERNELS_ATTENTION_LANES_H
 
@@ -25,8 +26,8 @@ enum { VECTOR = 32, WIDE = 2 };
 #endif
 enum {
     VEC = VECTOR / sizeof(acc),
-    LANES = 256 / sizeof(acc),   // queries of a tile
-    KEYS = LANES,                // keys of a tile
+    LANES = 256 / sizeof(acc),   // queries of a tile; backward: keys
+    ROWS = LANES,                // the others, of a step
     MOST = 256                   // channels of a head
 };
 
