@@ -30,6 +30,14 @@ static const dls_schedule_entry entries[] = {
     {"forward-only", "inference and evaluation: no backward", dls_schedule_forward_only,
      NULL, DLS_PLACE_LOOP, 0, 0},
     /* list the zero bubble schedules */
+    {"zb-h1", "1f1b with W where a rank would wait: memory of 1f1b", dls_schedule_zb_h1,
+     NULL, DLS_PLACE_LOOP, 1, 0},
+    {"zb-h2", "the same with twice the warm-up and the memory", dls_schedule_zb_h2, NULL,
+     DLS_PLACE_LOOP, 1, 0},
+    {"interleaved-zb", "zb-h1 over several chunks", dls_schedule_zb_h1, NULL,
+     DLS_PLACE_LOOP, 0, 0},
+    {"zb-v", "two chunks on a V: no bubble in the memory of 1f1b", dls_schedule_zb_v, NULL,
+     DLS_PLACE_V, 2, 0},
 };
 
 const dls_schedule_entry *dls_schedule_at(int i)
