@@ -1,0 +1,237 @@
+/* code/parallel/pipeline/interpreter.c: from chapters/05-pipeline-runtime-interpreter.md. Edit the chapter, or edit here and run "make untangle". */
+/* One action after the other: what it waits for, what it computes, what it hands on. */
+#include "parallel/pipeline/interpreter_private.h"
+#include "vgpu/gpu.h"
+#include "vgpu/trace.h"
+
+/* find a micro batch */
+enum { FORWARD, BACKWARD };
+
+static int rows_of(const dls_pipeline *p, int microbatch)
+{
+    int64_t left = p->batch->rows - (int64_t)microbatch * p->batch->micro;
+    return left <= 0 ? 0 : left < p->batch->micro ? (int)left : p->batch->micro;
+}
+
+static size_t elements_of(const dls_pipeline *p, int microbatch)
+{
+    return (size_t)rows_of(p, microbatch) * p->o.T * p->model.channels;
+}
+
+static size_t place(const dls_pipeline *p, int stage, int microbatch)
+{
+    return (size_t)stage * p->microbatches + microbatch;
+}
+
+/* Where a stage's result goes: the table's place, and the rank. */
+static int receiver(const dls_pipeline *p, const dls_action *a, int way)
+{
+    int to = way == FORWARD ? a->stage + 1 : a->stage - 1;
+    if (to < 0 || to >= p->stages)
+        return -1;
+    return dls_schedule_rank(p->o.schedule, to, a->microbatch);
+}
+
+static int sender(const dls_pipeline *p, const dls_action *a, int way)
+{
+    int from = way == FORWARD ? a->stage - 1 : a->stage + 1;
+    return dls_schedule_rank(p->o.schedule, from, a->microbatch);
+}
+
+/* send or receive a micro batch */
+static dls_status send_rows(dls_pipeline *p, const dls_action *a, int way)
+{
+    dls_p2p_buffer **b = &p->out[way][place(p, a->stage, a->microbatch)];
+    int to = receiver(p, a, way);
+    if (!*b || to < 0)
+        return DLS_FAIL(DLS_ERR_STATE, "stage %d has nothing to send for micro-batch %d",
+                        a->stage, a->microbatch);
+    DLS_TRY(dls_p2p_send(&p->p2p, *b, elements_of(p, a->microbatch), to));
+    *b = NULL;
+    return DLS_OK;
+}
+
+static dls_status receive_rows(dls_pipeline *p, const dls_action *a, int way)
+{
+    dls_p2p_buffer **b = &p->in[way][place(p, a->stage, a->microbatch)];
+    return dls_p2p_receive(&p->p2p, b, elements_of(p, a->microbatch), sender(p, a, way));
+}
+
+/* compute an action */
+static dls_status begin_io(dls_pipeline *p, const dls_action *a, int way, void **x,
+                           void **y)
+{
+    size_t at = place(p, a->stage, a->microbatch);
+    int first = way == FORWARD ? 0 : p->stages - 1, last = p->stages - 1 - first;
+    *x = *y = NULL;
+    if (a->stage != first) {
+        if (!p->in[way][at])
+            return DLS_FAIL(DLS_ERR_STATE, "the input of stage %d, micro-batch %d, was "
+                            "not received", a->stage, a->microbatch);
+        *x = p->in[way][at]->rows;
+    }
+    if (a->stage != last) {
+        DLS_TRY(dls_p2p_take(&p->p2p, p->ctx->stream, &p->out[way][at]));
+        *y = p->out[way][at]->rows;
+    }
+    return DLS_OK;
+}
+
+static dls_status end_io(dls_pipeline *p, const dls_action *a, int way)
+{
+    size_t at = place(p, a->stage, a->microbatch);
+    dls_p2p_buffer **in = &p->in[way][at], **out = &p->out[way][at];
+    int to = way == FORWARD ? a->stage + 1 : a->stage - 1;
+    if (*in)
+        DLS_TRY(dls_p2p_give(&p->p2p, *in, p->ctx->stream));
+    *in = NULL;
+    if (!*out)
+        return DLS_OK;
+    DLS_TRY(dls_p2p_ready(*out, p->ctx->stream));
+    if (receiver(p, a, way) == p->rank) {
+        p->in[way][place(p, to, a->microbatch)] = *out;
+        *out = NULL;
+    }
+    return DLS_OK;
+}
+
+static dls_stage_input input_of(const dls_pipeline *p, const dls_action *a)
+{
+    const dls_pipeline_batch *b = p->batch;
+    int64_t row = (int64_t)a->microbatch * b->micro;
+    return (dls_stage_input){
+        .B = rows_of(p, a->microbatch), .T = p->o.T, .tokens = b->tokens + row * p->o.T,
+        .targets = b->targets + row * p->o.T, .loss_scale = b->loss_scale,
+        .drops = b->drops, .seed = b->seed, .first_sequence = b->first_row + row};
+}
+
+static void *losses_of(const dls_pipeline *p, const dls_action *a)
+{
+    size_t size = dls_dtype_size(dls_dtype_accumulator(p->ctx->dtype));
+    return (char *)p->batch->losses
+        + (size_t)a->microbatch * p->batch->micro * p->o.T * size;
+}
+
+static dls_status compute_forward(dls_pipeline *p, const dls_action *a)
+{
+    dls_stage_input in = input_of(p, a);
+    void *x, *y;
+    DLS_TRY(begin_io(p, a, FORWARD, &x, &y));
+    DLS_TRY(dls_stage_forward(p->stage[a->stage], a->microbatch, &in,
+                              y ? y : losses_of(p, a), x));
+    return end_io(p, a, FORWARD);
+}
+
+static dls_status compute_backward(dls_pipeline *p, const dls_action *a)
+{
+    void *dy, *dx;
+    DLS_TRY(begin_io(p, a, BACKWARD, &dy, &dx));
+    DLS_TRY((a->kind == DLS_DO_I ? dls_stage_backward_input : dls_stage_backward)(
+        p->stage[a->stage], a->microbatch, dx, dy));
+    return end_io(p, a, BACKWARD);
+}
+
+/* run an action */
+static dls_status compute(dls_pipeline *p, const dls_action *a)
+{
+    switch (a->kind) {
+    case DLS_DO_F: return compute_forward(p, a);
+    case DLS_DO_I:
+    case DLS_DO_B: return compute_backward(p, a);
+    case DLS_DO_W: return dls_stage_backward_weight(p->stage[a->stage], a->microbatch);
+    case DLS_DO_SEND_F: return send_rows(p, a, FORWARD);
+    case DLS_DO_SEND_B: return send_rows(p, a, BACKWARD);
+    case DLS_DO_RECV_F: return receive_rows(p, a, FORWARD);
+    case DLS_DO_RECV_B: return receive_rows(p, a, BACKWARD);
+    case DLS_DO_REDUCE: return dls_pipeline_reduce(p, a->stage);
+    case DLS_DO_STEP: return dls_pipeline_update(p, a->stage);
+    default: return DLS_OK;
+    }
+}
+
+/* The way in which an action's input comes, or -1. */
+static int way_of(const dls_action *a)
+{
+    return a->kind == DLS_DO_F ? FORWARD
+        : a->kind == DLS_DO_I || a->kind == DLS_DO_B ? BACKWARD : -1;
+}
+
+static dls_status wait_for_input(dls_pipeline *p, const dls_action *a)
+{
+    int way = way_of(a);
+    dls_p2p_buffer *b = way < 0 ? NULL : p->in[way][place(p, a->stage, a->microbatch)];
+    return b ? dls_p2p_wait(b, p->ctx->stream) : DLS_OK;
+}
+
+static const char *const range_names[DLS_DO_KINDS] = {
+    "F", "I", "W", "B", "send F", "receive F", "send B", "receive B", "unshard",
+    "reshard", "reduce", "step"};
+
+static dls_status run_action(dls_pipeline *p, const dls_action *a, size_t i)
+{
+    if (a->microbatch >= 0 && rows_of(p, a->microbatch) == 0)
+        return DLS_OK;
+    if (a->stage < 0 || a->stage >= p->stages || !p->stage[a->stage]
+        || a->microbatch >= p->microbatches)
+        return DLS_FAIL(DLS_ERR_INPUT, "rank %d has no stage %d or no micro-batch %d",
+                        p->rank, a->stage, a->microbatch);
+    dls_trace_range_push(range_names[a->kind]);
+    dls_status s = wait_for_input(p, a);
+    if (s == DLS_OK && p->mark)
+        s = dls_pipeline_mark(p, 2 * i);
+    if (s == DLS_OK)
+        s = compute(p, a);
+    if (s == DLS_OK && p->mark)
+        s = dls_pipeline_mark(p, 2 * i + 1);
+    dls_trace_range_pop();
+    return s;
+}
+
+/* step a pipeline */
+static dls_status begin_step(dls_pipeline *p)
+{
+    for (int s = 0; s < p->stages; s++)
+        if (p->stage[s])
+            DLS_TRY(dls_params_zero_grads(&p->stage[s]->model->params, p->ctx));
+    for (int s = 0; s < p->stages; s++)
+        p->update[s].reduced = p->update[s].stepped = 0;
+    p->updating = 0;
+    return p->mark ? dls_pipeline_mark_base(p) : DLS_OK;
+}
+
+static dls_status end_step(dls_pipeline *p)
+{
+    for (int s = 0; s < p->stages; s++)
+        if (p->stage[s] && !p->update[s].stepped)
+            DLS_TRY(dls_pipeline_update(p, s));
+    return DLS_OK;
+}
+
+dls_status dls_pipeline_step(dls_pipeline *p, const dls_pipeline_batch *batch, double lr,
+                             int64_t step)
+{
+    const dls_actions *list = &p->o.schedule->order[p->rank];
+    int64_t room = (int64_t)batch->micro * p->microbatches;
+    if (batch->rows > room || batch->micro > p->o.max_B)
+        return DLS_FAIL(DLS_ERR_INPUT, "%d rows in micro-batches of %d: the schedule has "
+                        "%d of up to %d", batch->rows, batch->micro, p->microbatches,
+                        p->o.max_B);
+    p->batch = batch;
+    p->lr = lr;
+    p->step = step;
+    DLS_TRY(begin_step(p));
+    for (size_t i = 0; i < list->n; i++)
+        DLS_TRY(run_action(p, &list->list[i], i));
+    return end_step(p);
+}
+
+/* ask a pipeline */
+const double *dls_pipeline_norm(const dls_pipeline *p)
+{
+    return p->scalars + 1;
+}
+
+int dls_pipeline_has_losses(const dls_pipeline *p)
+{
+    return p->stage[p->stages - 1] != NULL;
+}

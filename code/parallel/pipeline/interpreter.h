@@ -1,0 +1,90 @@
+/* code/parallel/pipeline/interpreter.h: from chapters/05-pipeline-runtime-interpreter.md. Edit the chapter, or edit here and run "make untangle". */
+/* Runs a lowered schedule over the stages of a model: one step of training.
+ *
+ *   world = data x pipe:  rank = replica * ranks of the schedule + rank in the schedule
+ */
+#ifndef DLS_PARALLEL_PIPELINE_INTERPRETER_H
+#define DLS_PARALLEL_PIPELINE_INTERPRETER_H
+
+#include "kernels/adamw.h"
+#include "parallel/pipeline/p2p.h"
+#include "parallel/pipeline/schedule.h"
+#include "parallel/pipeline/stage.h"
+#include "parallel/pipeline/update.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* define the options of a pipeline */
+typedef struct dls_pipeline_options {
+    const dls_transformer_config *model;    /* the whole; split_backward is set here */
+    const dls_schedule *schedule;   /* lowered; kept by pointer */
+    const int *partition;           /* [stages + 1], partition.h */
+    dls_model_maker *make;          /* NULL: dls_transformer_create */
+    int max_B, T;                   /* of a micro-batch */
+    dls_adamw_options adamw;
+    int measured;                   /* 1: keep the times of the actions */
+} dls_pipeline_options;
+
+/* A step's rows: the same on all ranks of a pipeline. */
+typedef struct dls_pipeline_batch {
+    const int *tokens, *targets;    /* (rows, T) device */
+    int rows, micro;                /* micro-batch i has rows i * micro ... */
+    double loss_scale;
+    void *losses;                   /* (rows, T) device, accumulator type: written by the
+                                       rank that has the last stage */
+    int drops;                      /* 1: dropout */
+    uint64_t seed, first_row;       /* first_row: of these in the whole batch */
+} dls_pipeline_batch;
+
+/* define a pipeline */
+typedef struct dls_pipeline {
+    dls_pipeline_options o;
+    dls_transformer_config model;   /* the whole, with split_backward */
+    dls_ctx *ctx;
+    dls_comm *pipe, *data;
+    dls_comm *mirror;               /* Chimera: who has the same stages; else NULL */
+    dls_comm *tied;                 /* who has the first or the last stage; else NULL */
+    int rank, stages, microbatches;
+    dls_stage **stage;              /* [stages]; NULL: not on this rank */
+    dls_stage_update *update;       /* [stages] */
+    dls_p2p p2p;
+    dls_p2p_buffer **in[2], **out[2];   /* [stages * microbatches]: forward, backward */
+    const dls_pipeline_batch *batch;    /* of the step that is being enqueued */
+    double lr;
+    int64_t step;
+    double *scalars;                /* device: square sum, norm, coefficient */
+    cudaStream_t reduction;         /* gradients between replicas */
+    cudaEvent_t computed, reduced;
+    int updating;                   /* 1: the step's coefficient is known */
+    cudaEvent_t base, *mark;        /* measured: [2 * actions], around each */
+    double base_time;
+} dls_pipeline;
+
+/* declare the pipeline calls */
+/* Makes this rank's stages. Collective over pipe, which has the schedule's ranks, and
+ * over data, which has the replicas. DLS_ERR_INPUT: they do not fit. */
+dls_status dls_pipeline_create(dls_pipeline **out, dls_ctx *ctx, dls_comm *pipe,
+                               dls_comm *data, const dls_pipeline_options *o);
+void dls_pipeline_free(dls_pipeline *p);
+
+/* Sets the parameters of a stage of this rank: host, accumulator type, in the order of
+ * its model's parameter set. */
+dls_status dls_pipeline_put(dls_pipeline *p, int stage, const void *values);
+
+/* Enqueues one step. The gradients of the whole batch, before clipping, stay in the
+ * stages until the next. step counts from 1. Collective. */
+dls_status dls_pipeline_step(dls_pipeline *p, const dls_pipeline_batch *batch, double lr,
+                             int64_t step);
+
+/* The norm of the whole gradient before clipping: a double on the device. */
+const double *dls_pipeline_norm(const dls_pipeline *p);
+
+/* 1: this rank has the stage whose y are the losses. */
+int dls_pipeline_has_losses(const dls_pipeline *p);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,203 @@
+/* code/parallel/pipeline/interpreter_create.c: from chapters/05-pipeline-runtime-interpreter.md. Edit the chapter, or edit here and run "make untangle". */
+/* Making and freeing a pipeline: its stages, its communicators, its tables. */
+#include "parallel/pipeline/interpreter_private.h"
+
+#include <stdlib.h>
+
+#include "tensor/memory.h"
+#include "vgpu/gpu.h"
+
+/* check the pieces */
+static dls_status check_pieces(const dls_pipeline_options *o, const dls_comm *pipe)
+{
+    const dls_schedule *s = o->schedule;
+    int units = o->model->layers + 2;
+    if (dls_comm_size(pipe) != s->options.ranks)
+        return DLS_FAIL(DLS_ERR_INPUT, "%s is for %d ranks, the pipeline has %d",
+                        s->options.name, s->options.ranks, dls_comm_size(pipe));
+    for (int i = 0; i < s->stages; i++)
+        if (o->partition[0] != 0 || o->partition[i] >= o->partition[i + 1])
+            return DLS_FAIL(DLS_ERR_INPUT, "stage %d has units %d ... %d", i,
+                            o->partition[i], o->partition[i + 1] - 1);
+    if (o->partition[s->stages] != units)
+        return DLS_FAIL(DLS_ERR_INPUT, "the stages have %d units, the model %d",
+                        o->partition[s->stages], units);
+    return DLS_OK;
+}
+
+/* make the stages */
+static int splits(const dls_schedule *s)
+{
+    for (int r = 0; r < s->options.ranks; r++)
+        for (size_t i = 0; i < s->order[r].n; i++)
+            if (s->order[r].list[i].kind == DLS_DO_I)
+                return 1;
+    return 0;
+}
+
+static int is_here(const dls_pipeline *p, int stage)
+{
+    const dls_schedule *s = p->o.schedule;
+    return dls_schedule_rank(s, stage, 0) == p->rank
+        || dls_schedule_rank(s, stage, 1) == p->rank;
+}
+
+static dls_status make_stages(dls_pipeline *p)
+{
+    p->model.split_backward = splits(p->o.schedule);
+    for (int s = 0; s < p->stages; s++) {
+        dls_transformer_config c = p->model;
+        c.from_unit = p->o.partition[s];
+        c.to_unit = p->o.partition[s + 1];
+        if (!is_here(p, s))
+            continue;
+        DLS_TRY(dls_stage_create(&p->stage[s], p->ctx, &c, p->o.make, p->o.max_B, p->o.T,
+                                 p->microbatches));
+        DLS_TRY(dls_stage_update_open(&p->update[s], p->stage[s]));
+    }
+    return DLS_OK;
+}
+
+/* make the groups */
+static int is_tied(const dls_pipeline *p)
+{
+    return p->model.tied_head && p->stages > 1;
+}
+
+static dls_status make_groups(dls_pipeline *p)
+{
+    const dls_schedule *s = p->o.schedule;
+    int other = s->options.ranks - 1 - p->rank, last = p->stages - 1;
+    int apart = dls_schedule_rank(s, 0, 0) != dls_schedule_rank(s, last, 0);
+    if (s->placement == DLS_PLACE_BOTH)
+        return dls_comm_split(p->pipe, p->rank < other ? p->rank : other, p->rank,
+                              &p->mirror);
+    if (is_tied(p) && apart)
+        return dls_comm_split(p->pipe, p->stage[0] || p->stage[last] ? 0 : -1, p->rank,
+                              &p->tied);
+    return DLS_OK;
+}
+
+/* A parameter that somebody else counts: this stage's place in the norm. */
+static void divide_the_norm(dls_pipeline *p)
+{
+    dls_stage *last = p->stage[p->stages - 1];
+    for (int s = 0; s < p->stages; s++)
+        p->update[s].counted = dls_schedule_rank(p->o.schedule, s, 0) == p->rank;
+    if (!last || !is_tied(p))
+        return;
+    for (int i = 0; i < last->model->params.n; i++)
+        if (i == last->model->head->weight)
+            p->update[p->stages - 1].copy = i;
+}
+
+/* make the tables */
+static dls_status make_tables(dls_pipeline *p)
+{
+    size_t n = (size_t)p->stages * p->microbatches;
+    p->stage = calloc((size_t)p->stages, sizeof(dls_stage *));
+    p->update = calloc((size_t)p->stages, sizeof *p->update);
+    int ok = p->stage && p->update;
+    for (int way = 0; way < 2; way++) {
+        p->in[way] = calloc(n, sizeof(dls_p2p_buffer *));
+        p->out[way] = calloc(n, sizeof(dls_p2p_buffer *));
+        ok = ok && p->in[way] && p->out[way];
+    }
+    return ok ? DLS_OK : DLS_FAIL(DLS_ERR_MEMORY, "no memory for %zu micro-batches", n);
+}
+
+static dls_status make_marks(dls_pipeline *p)
+{
+    size_t n = 2 * p->o.schedule->order[p->rank].n;
+    if (!p->o.measured)
+        return DLS_OK;
+    p->mark = calloc(n + 1, sizeof *p->mark);
+    if (!p->mark)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %zu events", n);
+    DLS_CUDA(cudaEventCreate(&p->base));
+    for (size_t i = 0; i < n; i++)
+        DLS_CUDA(cudaEventCreate(&p->mark[i]));
+    return DLS_OK;
+}
+
+static dls_status make_device_parts(dls_pipeline *p)
+{
+    size_t rows = (size_t)p->o.max_B * p->o.T;
+    dls_memory_purpose before = dls_gpu_memory_purpose(DLS_MEM_OPTIMIZER);
+    cudaError_t e = dls_gpu_alloc_shared((void **)&p->scalars, 3 * sizeof(double));
+    dls_gpu_memory_purpose(before);
+    DLS_CUDA(e);
+    DLS_CUDA(cudaStreamCreateWithFlags(&p->reduction, cudaStreamNonBlocking));
+    DLS_CUDA(dls_gpu_name_stream(p->reduction, "reduce"));
+    DLS_CUDA(cudaEventCreateWithFlags(&p->computed, cudaEventDisableTiming));
+    DLS_CUDA(cudaEventCreateWithFlags(&p->reduced, cudaEventDisableTiming));
+    DLS_TRY(make_marks(p));
+    return dls_p2p_open(&p->p2p, p->pipe, rows * p->model.channels, p->ctx->dtype);
+}
+
+/* free a pipeline */
+static void free_tables(dls_pipeline *p)
+{
+    for (int way = 0; way < 2; way++) {
+        free(p->in[way]);
+        free(p->out[way]);
+    }
+    for (size_t i = 0; p->mark && i < 2 * p->o.schedule->order[p->rank].n; i++)
+        if (p->mark[i])
+            cudaEventDestroy(p->mark[i]);
+    free(p->mark);
+    free(p->update);
+    free(p->stage);
+}
+
+void dls_pipeline_free(dls_pipeline *p)
+{
+    if (!p)
+        return;
+    cudaDeviceSynchronize();    // its errors were told already
+    for (int s = 0; p->stage && p->update && s < p->stages; s++) {
+        dls_stage_update_close(&p->update[s]);
+        dls_stage_free(p->stage[s]);
+    }
+    dls_p2p_close(&p->p2p);
+    dls_comm_destroy(p->mirror);
+    dls_comm_destroy(p->tied);
+    cudaFree(p->scalars);
+    if (p->reduction)
+        cudaStreamDestroy(p->reduction);
+    cudaEvent_t events[] = {p->computed, p->reduced, p->base};
+    for (int i = 0; i < 3; i++)
+        if (events[i])
+            cudaEventDestroy(events[i]);
+    free_tables(p);
+    free(p);
+}
+
+/* create a pipeline */
+static dls_status open_pipeline(dls_pipeline *p)
+{
+    DLS_TRY(make_tables(p));
+    DLS_TRY(make_device_parts(p));
+    DLS_TRY(make_stages(p));
+    divide_the_norm(p);
+    return make_groups(p);
+}
+
+dls_status dls_pipeline_create(dls_pipeline **out, dls_ctx *ctx, dls_comm *pipe,
+                               dls_comm *data, const dls_pipeline_options *o)
+{
+    DLS_TRY(check_pieces(o, pipe));
+    dls_pipeline *p = calloc(1, sizeof *p);
+    if (!p)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a pipeline");
+    *p = (dls_pipeline){.o = *o, .model = *o->model, .ctx = ctx, .pipe = pipe,
+                        .data = data, .rank = dls_comm_rank(pipe),
+                        .stages = o->schedule->stages,
+                        .microbatches = o->schedule->options.microbatches};
+    dls_status s = open_pipeline(p);
+    if (s == DLS_OK)
+        *out = p;
+    else
+        dls_pipeline_free(p);
+    return s;
+}

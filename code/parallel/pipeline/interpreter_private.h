@@ -1,0 +1,25 @@
+/* code/parallel/pipeline/interpreter_private.h: from chapters/05-pipeline-runtime-interpreter.md. Edit the chapter, or edit here and run "make untangle". */
+/* What the sources of the interpreter share, and nobody else. */
+#ifndef DLS_PARALLEL_PIPELINE_INTERPRETER_PRIVATE_H
+#define DLS_PARALLEL_PIPELINE_INTERPRETER_PRIVATE_H
+
+#include "parallel/pipeline/interpreter.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Sums a stage's gradients over the replicas, beside the computation. Once per step. */
+dls_status dls_pipeline_reduce(dls_pipeline *p, int stage);
+
+/* The optimizer's step of a stage. The first of a step brings all gradients together. */
+dls_status dls_pipeline_update(dls_pipeline *p, int stage);
+
+/* Marks the compute stream: before (2 i) and behind (2 i + 1) action i; and the start. */
+dls_status dls_pipeline_mark(dls_pipeline *p, size_t i);
+dls_status dls_pipeline_mark_base(dls_pipeline *p);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

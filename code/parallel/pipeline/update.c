@@ -1,0 +1,188 @@
+/* code/parallel/pipeline/update.c: from chapters/05-pipeline-runtime-interpreter.md. Edit the chapter, or edit here and run "make untangle". */
+/* The optimizer of a stage, and the gradients on their way to it. */
+#include "parallel/pipeline/update.h"
+
+#include "kernels/kernels.h"
+#include "parallel/pipeline/interpreter_private.h"
+#include "tensor/memory.h"
+#include "vgpu/gpu.h"
+
+/* keep the optimizer state */
+static size_t state_bytes(const dls_stage_update *u)
+{
+    const dls_params *set = &u->stage->model->params;
+    return set->elements * dls_dtype_size(dls_dtype_accumulator(set->dtype));
+}
+
+dls_status dls_stage_update_open(dls_stage_update *u, dls_stage *stage)
+{
+    const dls_params *set = &stage->model->params;
+    dls_dtype wide = dls_dtype_accumulator(set->dtype);
+    *u = (dls_stage_update){.stage = stage, .copy = -1};
+    if (wide != set->dtype)
+        DLS_TRY(dls_device_alloc(&u->master, set->elements, wide, DLS_MEM_OPTIMIZER));
+    DLS_TRY(dls_device_alloc(&u->m, set->elements, wide, DLS_MEM_OPTIMIZER));
+    DLS_TRY(dls_device_alloc(&u->v, set->elements, wide, DLS_MEM_OPTIMIZER));
+    DLS_CUDA(cudaMemset(u->m, 0, state_bytes(u)));
+    DLS_CUDA(cudaMemset(u->v, 0, state_bytes(u)));
+    return DLS_OK;
+}
+
+void dls_stage_update_close(dls_stage_update *u)
+{
+    dls_device_free(u->master);
+    dls_device_free(u->m);
+    dls_device_free(u->v);
+    *u = (dls_stage_update){0};
+}
+
+dls_status dls_stage_update_put(dls_stage_update *u, const void *values)
+{
+    DLS_TRY(dls_params_put(&u->stage->model->params, values));
+    if (u->master)
+        DLS_CUDA(cudaMemcpy(u->master, values, state_bytes(u), cudaMemcpyHostToDevice));
+    return DLS_OK;
+}
+
+void *dls_stage_update_values(const dls_stage_update *u)
+{
+    return u->master ? u->master : u->stage->model->params.values;
+}
+
+/* square the gradient */
+static dls_status square_range(const dls_stage_update *u, size_t from, size_t to,
+                               double *sum)
+{
+    const dls_params *set = &u->stage->model->params;
+    dls_ctx wide = dls_ctx_accumulator(u->stage->model->ctx);
+    const char *at = (const char *)set->grads + from * dls_dtype_size(wide.dtype);
+    return from == to ? DLS_OK : dls_square_sum(&wide, sum, at, to - from);
+}
+
+dls_status dls_stage_update_square(const dls_stage_update *u, double *sum)
+{
+    const dls_params *set = &u->stage->model->params;
+    if (!u->counted)
+        return DLS_OK;
+    if (u->copy < 0)
+        return square_range(u, 0, set->elements, sum);
+    const dls_param *copy = &set->items[u->copy];
+    DLS_TRY(square_range(u, 0, copy->offset, sum));
+    return square_range(u, copy->offset + copy->count, set->elements, sum);
+}
+
+/* apply the update */
+static dls_status apply_range(dls_stage_update *u, int from, int to,
+                              dls_adamw_rates *rates, double decay,
+                              const double *coefficient)
+{
+    const dls_params *set = &u->stage->model->params;
+    const dls_param *a = &set->items[from], *z = &set->items[to - 1];
+    size_t at = a->offset * dls_dtype_size(dls_dtype_accumulator(set->dtype));
+    rates->decay = a->decay ? decay : 0;
+    return dls_adamw_with(u->stage->model->ctx, a->value,
+                          u->master ? (char *)u->master + at : NULL, a->grad,
+                          (char *)u->m + at, (char *)u->v + at,
+                          z->offset + z->count - a->offset, rates, coefficient);
+}
+
+dls_status dls_stage_update_apply(dls_stage_update *u, const dls_adamw_options *w,
+                                  double lr, int64_t step, const double *coefficient)
+{
+    const dls_params *set = &u->stage->model->params;
+    dls_adamw_rates rates = dls_adamw_rates_at(w->beta1, w->beta2, step);
+    rates.lr = lr;
+    rates.epsilon = w->epsilon;
+    for (int from = 0, to; from < set->n; from = to) {
+        for (to = from + 1; to < set->n; to++)
+            if (set->items[to].decay != set->items[from].decay)
+                break;
+        DLS_TRY(apply_range(u, from, to, &rates, w->weight_decay, coefficient));
+    }
+    return DLS_OK;
+}
+
+/* reduce a stage */
+dls_status dls_pipeline_reduce(dls_pipeline *p, int stage)
+{
+    dls_params *set = &p->stage[stage]->model->params;
+    if (p->update[stage].reduced)
+        return DLS_OK;
+    p->update[stage].reduced = 1;
+    if (dls_comm_size(p->data) == 1)
+        return DLS_OK;
+    DLS_CUDA(cudaEventRecord(p->computed, p->ctx->stream));
+    DLS_CUDA(cudaStreamWaitEvent(p->reduction, p->computed, 0));
+    return dls_comm_all_reduce(p->data, set->grads, set->elements,
+                               dls_dtype_accumulator(set->dtype), DLS_SUM, p->reduction);
+}
+
+/* bring the gradients together */
+static dls_status reduce_all(dls_pipeline *p)
+{
+    for (int s = 0; s < p->stages; s++)
+        if (p->stage[s])
+            DLS_TRY(dls_pipeline_reduce(p, s));
+    DLS_CUDA(cudaEventRecord(p->computed, p->ctx->stream));
+    DLS_CUDA(cudaStreamWaitEvent(p->reduction, p->computed, 0));
+    for (int s = 0; p->mirror && s < p->stages; s++) {
+        dls_params *set = p->stage[s] ? &p->stage[s]->model->params : NULL;
+        if (set)
+            DLS_TRY(dls_comm_all_reduce(p->mirror, set->grads, set->elements,
+                                        dls_dtype_accumulator(set->dtype), DLS_SUM,
+                                        p->reduction));
+    }
+    DLS_CUDA(cudaEventRecord(p->reduced, p->reduction));
+    DLS_CUDA(cudaStreamWaitEvent(p->ctx->stream, p->reduced, 0));
+    return DLS_OK;
+}
+
+static dls_status add_tied(dls_pipeline *p)
+{
+    dls_stage *first = p->stage[0], *last = p->stage[p->stages - 1];
+    if (!p->model.tied_head || p->stages == 1 || (!first && !last))
+        return DLS_OK;
+    const dls_param *a = !first ? NULL
+        : dls_params_find(&first->model->params, "wte.weight");
+    const dls_param *b = !last ? NULL
+        : &last->model->params.items[last->model->head->weight];
+    dls_ctx wide = dls_ctx_accumulator(p->ctx);
+    if (p->tied)
+        return dls_comm_all_reduce(p->tied, a ? a->grad : b->grad,
+                                   a ? a->count : b->count, wide.dtype, DLS_SUM,
+                                   p->ctx->stream);
+    DLS_TRY(dls_add(&wide, a->grad, a->grad, b->grad, a->count));
+    DLS_CUDA(cudaMemcpyAsync(b->grad, a->grad, a->count * dls_dtype_size(wide.dtype),
+                             cudaMemcpyDeviceToDevice, p->ctx->stream));
+    return DLS_OK;
+}
+
+static dls_status find_coefficient(dls_pipeline *p)
+{
+    double *sum = p->scalars, *norm = sum + 1, *coefficient = sum + 2;
+    DLS_CUDA(cudaMemsetAsync(sum, 0, sizeof *sum, p->ctx->stream));
+    for (int s = 0; s < p->stages; s++)
+        if (p->stage[s])
+            DLS_TRY(dls_stage_update_square(&p->update[s], sum));
+    DLS_TRY(dls_comm_all_reduce(p->pipe, sum, 1, DLS_F64, DLS_SUM, p->ctx->stream));
+    return dls_clip_coefficient(p->ctx, coefficient, norm, sum, p->o.adamw.clip);
+}
+
+/* update a stage */
+dls_status dls_pipeline_update(dls_pipeline *p, int stage)
+{
+    if (!p->updating) {
+        p->updating = 1;
+        DLS_TRY(reduce_all(p));
+        DLS_TRY(add_tied(p));
+        DLS_TRY(find_coefficient(p));
+    }
+    p->update[stage].stepped = 1;
+    return dls_stage_update_apply(&p->update[stage], &p->o.adamw, p->lr, p->step,
+                                  p->scalars + 2);
+}
+
+dls_status dls_pipeline_put(dls_pipeline *p, int stage, const void *values)
+{
+    return dls_stage_update_put(&p->update[stage], values);
+}
