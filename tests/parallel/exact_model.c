@@ -337,22 +337,41 @@ static dls_layer *exact_block(dls_build *b, int i)
     return b->status == DLS_OK ? dls_sequence(b, list, 2) : NULL;
 }
 
+static int builds(const dls_transformer *t, int unit)
+{
+    return t->config.to_unit == 0
+        || (unit >= t->config.from_unit && unit < t->config.to_unit);
+}
+
+/* Tied to the embedding, if that is here; else with a copy of the table. */
+static void tie(dls_transformer *t, const dls_layer *embedding)
+{
+    dls_param table = {.ndim = 2, .shape = {EXACT_V, EXACT_C}, .decay = 1};
+    t->head->vocabulary = EXACT_V;
+    t->head->weight = embedding ? embedding->weight
+        : dls_layer_param(&t->build, "wte", "weight", table);
+    if (embedding)
+        t->params.items[t->head->weight].uses++;
+}
+
 static dls_status build_exact(dls_transformer *t)
 {
     dls_build *b = &t->build;
-    dls_layer *list[EXACT_BLOCKS + 3];
+    dls_layer *list[EXACT_BLOCKS + 3], *embedding = NULL;
     int n = 0;
-    list[n++] = dls_embedding(b, EXACT_V, EXACT_T, EXACT_C, 1);
+    if (builds(t, 0))
+        list[n++] = embedding = dls_embedding(b, EXACT_V, EXACT_T, EXACT_C, 1);
     for (int i = 0; i < EXACT_BLOCKS; i++)
-        list[n++] = exact_block(b, i);
+        if (builds(t, 1 + i))
+            list[n++] = exact_block(b, i);
     b->unit = 1 + EXACT_BLOCKS;
-    list[n++] = exact_norm(b, "ln_f");
+    if (builds(t, b->unit)) {
+        list[n++] = exact_norm(b, "ln_f");
+        t->head = list[n++] = dls_layer_make(b, &head_kind, EXACT_C, 1);
+        DLS_TRY(b->status);
+        tie(t, embedding);
+    }
     DLS_TRY(b->status);
-    t->head = list[n++] = dls_layer_make(b, &head_kind, EXACT_C, 1);
-    DLS_TRY(b->status);
-    t->head->weight = list[0]->weight;
-    t->head->vocabulary = EXACT_V;
-    t->params.items[t->head->weight].uses++;
     b->unit = -1;
     t->top = dls_sequence(b, list, n);
     return b->status;
@@ -360,31 +379,48 @@ static dls_status build_exact(dls_transformer *t)
 
 static dls_status allocate_exact(dls_transformer *t, int max_B)
 {
-    t->plan = (dls_plan){.max_B = max_B, .max_T = EXACT_T, .dtype = t->ctx->dtype};
+    t->plan = (dls_plan){.max_B = max_B, .max_T = EXACT_T, .dtype = t->ctx->dtype,
+                         .deferred = t->config.split_backward};
     t->losses = dls_plan_stash(&t->plan, (size_t)max_B * EXACT_T, t->ctx->dtype);
     dls_layer_plan(t->top, &t->plan);
     DLS_TRY(dls_params_allocate(&t->params, t->ctx));
-    DLS_TRY(dls_device_alloc(&t->activations, dls_plan_bytes(&t->plan) / 4, DLS_F32,
-                             DLS_MEM_ACTIVATIONS));
+    if (t->config.to_unit == 0)
+        DLS_TRY(dls_device_alloc(&t->activations, dls_plan_bytes(&t->plan) / 4, DLS_F32,
+                                 DLS_MEM_ACTIVATIONS));
     int *pending = calloc((size_t)t->params.n, sizeof *pending);
     if (!pending)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d counters", t->params.n);
     t->pass = (dls_pass){.ctx = t->ctx, .params = &t->params, .pending = pending};
-    dls_pass_regions(&t->pass, &t->plan, t->activations);
+    if (t->activations)
+        dls_pass_regions(&t->pass, &t->plan, t->activations);
     return DLS_OK;
+}
+
+dls_transformer_config exact_model_config(void)
+{
+    return dls_transformer_gpt2(EXACT_V, EXACT_T, EXACT_BLOCKS, 1, EXACT_C);
 }
 
 dls_status exact_model_create(dls_transformer **out, dls_ctx *ctx, int unplaced,
                               int max_B)
 {
+    dls_transformer_config c = exact_model_config();
+    c.unplaced = unplaced;
+    return exact_model_make(out, ctx, &c, max_B, EXACT_T);
+}
+
+dls_status exact_model_make(dls_transformer **out, dls_ctx *ctx,
+                            const dls_transformer_config *config, int max_B, int max_T)
+{
     dls_status s;
+    (void)max_T;
     dls_transformer *t = calloc(1, sizeof *t);
     if (!t)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a model");
     t->ctx = ctx;
-    t->config = dls_transformer_gpt2(EXACT_V, EXACT_T, EXACT_BLOCKS, 1, EXACT_C);
+    t->config = *config;
     t->build.params = &t->params;
-    t->params.unplaced = t->config.unplaced = unplaced;
+    t->params.unplaced = config->unplaced;
     DLS_TRY_GOTO(s, build_exact(t), fail);
     DLS_TRY_GOTO(s, allocate_exact(t, max_B), fail);
     *out = t;

@@ -12,6 +12,12 @@ enum { EXACT_V = 11, EXACT_T = 5, EXACT_C = 7, EXACT_F = 13, EXACT_BLOCKS = 3 };
 dls_status exact_model_create(dls_transformer **out, dls_ctx *ctx, int unplaced,
                               int max_B);
 
+/* The same as a maker of stages (parallel/pipeline/stage.h): the units, the choice of a
+ * split backward and `unplaced` are the configuration's; other sizes are the model's. */
+dls_transformer_config exact_model_config(void);
+dls_status exact_model_make(dls_transformer **out, dls_ctx *ctx,
+                            const dls_transformer_config *config, int max_B, int max_T);
+
 /* Initial values: -1, 0, 1 by (name, index). host (elements), accumulator type. */
 void exact_model_fill(const dls_params *set, void *host);
 

@@ -39,15 +39,21 @@ static int draw_id(int stream, int i, int vocabulary)
     return (int)(dls_rng_u32(5, (uint64_t)stream, (uint64_t)i) % (unsigned)vocabulary);
 }
 
+dls_transformer_config layout_config(const layout_proof *p)
+{
+    dls_transformer_config c = p->exact ? exact_model_config()
+        : p->llama ? dls_transformer_llama(13, 6, 3, 2, 1, 12, 14)
+                   : dls_transformer_gpt2(13, 6, 3, 2, 10);
+    c.tied_head = !p->untied;
+    return c;
+}
+
 static dls_status make_model(side *s, const layout_proof *p, int unplaced)
 {
-    dls_transformer_config c = dls_transformer_gpt2(13, 6, 3, 2, 10);
-    if (p->exact)
-        return exact_model_create(&s->model, &s->ctx, unplaced, p->micro);
-    if (p->llama)
-        c = dls_transformer_llama(13, 6, 3, 2, 1, 12, 14);
-    c.tied_head = !p->untied;
+    dls_transformer_config c = layout_config(p);
     c.unplaced = unplaced;
+    if (p->exact)
+        return exact_model_make(&s->model, &s->ctx, &c, p->micro, c.context);
     return dls_transformer_create(&s->model, &s->ctx, &c, p->micro, c.context);
 }
 
@@ -242,8 +248,10 @@ dls_status layout_prove(int rank, void *proof)
     dls_sampler batch = {.batch = p->rows};
     int first, n;
     DLS_TRY(test_world(NULL, &comm));
-    dls_sampler_share(&batch, rank, dls_comm_size(comm), &first, &n);
-    int most = (p->rows + dls_comm_size(comm) - 1) / dls_comm_size(comm);
+    int pipeline = p->pipeline ? p->pipeline : 1;
+    int replicas = dls_comm_size(comm) / pipeline;
+    dls_sampler_share(&batch, rank / pipeline, replicas, &first, &n);
+    int most = (p->rows + replicas - 1) / replicas;
     DLS_TRY(open_side(&truth, p, 0, 0, p->rows, p->rows));
     DLS_TRY(open_side(&mine, p, p->layout->unplaced, first, n, most));
     DLS_TRY(run_both(&truth, &mine, p, comm));

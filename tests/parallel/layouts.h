@@ -52,7 +52,11 @@ typedef struct layout_proof {
     int steps;          // the exact model has exact gradients in the first only
     double clip;        // largest gradient norm, 0: none
     int untied, llama;  // real model: a head of its own; the other family
+    int pipeline;       // ranks that work on the same rows, one after the other; 0: 1
 } layout_proof;
+
+/* The configuration of the proof's model. */
+dls_transformer_config layout_config(const layout_proof *p);
 
 /* A rank's part, for dls_run_ranks: the layout against one device, step after step. */
 dls_status layout_prove(int rank, void *proof);

@@ -1,0 +1,95 @@
+/* tests/parallel/test_pipeline.c: from chapters/05-pipeline-runtime-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* Pipelines of all kinds against one device. */
+#include "pipeline_layout.h"
+
+/* walk the synchronous schedules */
+static int synchronous(const dls_schedule_entry *e, int ranks, int m, int chunks)
+{
+    dls_schedule_options o = dls_schedule_defaults(e->name, ranks, m);
+    dls_schedule s;
+    o.chunks = e->chunks ? e->chunks : chunks;
+    if (dls_schedule_make(&o, &s) != DLS_OK)
+        return 0; // refused, with a reason: see the tests of the schedules
+    int yes = s.backward && s.step_every == 0;
+    dls_schedule_free(&s);
+    return yes;
+}
+
+/* Both forms of the proof, for each schedule that can be; returns how many. */
+static int prove_all(int ranks, int m, int chunks, int replicas)
+{
+    int proven = 0;
+    for (int i = 0; dls_schedule_at(i); i++) {
+        const dls_schedule_entry *e = dls_schedule_at(i);
+        if (!synchronous(e, ranks, m, chunks))
+            continue;
+        int own = e->chunks ? 0 : chunks, rows = replicas * (2 * m - 1);
+        expect_pipeline(replicas, e->name, ranks, own, m, NULL, 0,
+                        {.exact = 1, .rows = rows, .micro = 2, .steps = 1, .clip = 8});
+        expect_pipeline(replicas, e->name, ranks, own, m, NULL, 0,
+                        {.rows = rows, .micro = 2, .steps = 2, .clip = 1});
+        proven++;
+    }
+    return proven;
+}
+
+/* test every schedule */
+Test(pipeline_runtime, every_schedule_on_one_rank_is_one_device)
+{
+    cr_assert_geq(prove_all(1, 5, 1, 1), 4);
+}
+
+Test(pipeline_runtime, every_schedule_on_two_ranks_is_one_device)
+{
+    cr_assert_geq(prove_all(2, 5, 2, 1), 4);
+}
+
+Test(pipeline_runtime, every_schedule_on_three_ranks_is_one_device)
+{
+    cr_assert_geq(prove_all(3, 5, 1, 1), 3);
+}
+
+Test(pipeline_runtime, every_schedule_on_four_ranks_is_one_device)
+{
+    cr_assert_geq(prove_all(4, 8, 1, 1), 4);
+}
+
+/* test the hard cases */
+Test(pipeline_runtime, untied_and_llama)
+{
+    expect_pipeline(1, "1f1b", 3, 0, 4, NULL, 0,
+                    {.rows = 7, .micro = 2, .steps = 2, .clip = 1, .untied = 1});
+    expect_pipeline(1, "interleaved", 2, 2, 4, NULL, 0,
+                    {.rows = 7, .micro = 2, .steps = 2, .clip = 1, .llama = 1});
+}
+
+Test(pipeline_runtime, one_row_and_fewer_micro_batches_than_planned)
+{
+    expect_pipeline(1, "1f1b", 2, 0, 4, NULL, 0,
+                    {.exact = 1, .rows = 1, .micro = 1, .steps = 1});
+    expect_pipeline(1, "gpipe", 3, 0, 6, NULL, 0,
+                    {.rows = 7, .micro = 3, .steps = 1, .clip = 1});
+}
+
+Test(pipeline_runtime, stages_by_hand_down_to_one_unit)
+{
+    const int64_t ends[] = {1, 3, 1}, head[] = {4, 1};
+    expect_pipeline(1, "1f1b", 3, 0, 4, ends, 0,
+                    {.exact = 1, .rows = 8, .micro = 2, .steps = 1});
+    expect_pipeline(1, "gpipe", 2, 0, 3, head, 0,
+                    {.rows = 5, .micro = 2, .steps = 2, .clip = 1});
+}
+
+/* test replicas of pipelines */
+Test(pipeline_runtime, two_pipelines_of_two)
+{
+    cr_assert_geq(prove_all(2, 3, 2, 2), 4);
+}
+
+Test(pipeline_runtime, three_pipelines_with_uneven_rows)
+{
+    expect_pipeline(3, "1f1b", 2, 0, 2, NULL, 0,
+                    {.exact = 1, .rows = 5, .micro = 1, .steps = 1, .clip = 8});
+    expect_pipeline(3, "1f1b", 2, 0, 1, NULL, 0,
+                    {.rows = 2, .micro = 1, .steps = 1, .clip = 1});
+}
