@@ -50,12 +50,24 @@ static dls_status check_rank(dls_check *c, int rank, const dls_action *a)
                     a->stage, home);
 }
 
+/* What runs together is all computation or all messages. */
+static dls_status check_pair(dls_check *c, int rank, size_t i)
+{
+    const dls_actions *order = &c->s->order[rank];
+    const dls_action *a = &order->list[i];
+    if (!a->paired || (i + 1 < order->n && a->kind < DLS_DO_UNSHARD &&
+                       a[1].kind < DLS_DO_UNSHARD &&
+                       dls_action_computes(a) == dls_action_computes(a + 1)))
+        return DLS_OK;
+    return dls_check_fail(c, rank, a, "is paired with nothing of its kind");
+}
 static dls_status note_passes(dls_check *c, int *backward)
 {
     for (int r = 0; r < c->s->options.ranks; r++)
         for (size_t i = 0; i < c->s->order[r].n; i++) {
             const dls_action *a = &c->s->order[r].list[i];
             DLS_TRY(check_rank(c, r, a));
+            DLS_TRY(check_pair(c, r, i));
             *backward |= dls_action_computes(a) && a->kind != DLS_DO_F;
             if (a->kind == DLS_DO_F)
                 DLS_TRY(note(c, r, i, DLS_PASS_F));

@@ -1,81 +1,126 @@
 /* code/parallel/pipeline/check_stages.c: from chapters/05-pipeline-evaluate-check.md. Edit the chapter, or edit here and run "make untangle". */
 /* The checker: shards are gathered while a stage computes, gradients reduced after. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "parallel/pipeline/check_internal.h"
 
 /* follow the shards of a rank */
-/* Of one rank's stages. Gathered: 0 before the first UNSHARD, 1 while, 2 after. */
-typedef struct stage_state { uint8_t *gathered, *pending; int shards, reduces; } state;
+/* Of one rank's stages: whether it is gathered, whether a step came before all of its
+ * micro-batches, gradients that wait for a REDUCE and for a STEP. Of the schedule:
+ * whether it shards at all, and whether it updates. */
+typedef struct state {
+    uint8_t *gathered, *early;      // [stages]
+    int32_t *unreduced, *unstepped;  // [stages]
+    int shards, updates;
+} state;
 
-/* A gradient not yet reduced makes a stage pending; a step must not find one. */
-static dls_status follow(dls_check *c, int rank, const dls_action *a, state *now)
+static dls_status gather(dls_check *c, int rank, const dls_action *a, state *now)
 {
-    uint8_t *gathered = &now->gathered[a->stage], *pending = &now->pending[a->stage];
-    switch (a->kind) {
-    case DLS_DO_UNSHARD:
-        if (*gathered)
-            return dls_check_fail(c, rank, a, "finds the stage gathered already");
-        *gathered = 1;
-        return DLS_OK;
-    case DLS_DO_RESHARD:
-        if (!*gathered)
-            return dls_check_fail(c, rank, a, "finds the stage not gathered");
-        *gathered = 0;
-        return DLS_OK;
-    case DLS_DO_STEP:
-        return *pending && now->reduces
-            ? dls_check_fail(c, rank, a, "steps before its gradients are reduced")
-            : DLS_OK;
-    case DLS_DO_REDUCE:
-        *pending = 0;
-        return DLS_OK;
-    case DLS_DO_F: case DLS_DO_I: case DLS_DO_W: case DLS_DO_B:
-        *pending |= a->kind == DLS_DO_W || a->kind == DLS_DO_B;
-        return now->shards && !*gathered
-            ? dls_check_fail(c, rank, a, "computes while its shards are not gathered")
-            : DLS_OK;
-    default: return DLS_OK;
-    }
-}
-
-/* check what belongs to stages */
-static dls_status follow_rank(dls_check *c, int rank, state *now)
-{
-    const dls_actions *order = &c->s->order[rank];
-    for (size_t i = 0; i < order->n; i++)
-        DLS_TRY(follow(c, rank, &order->list[i], now));
-    for (int s = 0; s < c->s->stages; s++) {
-        dls_action a = {DLS_DO_REDUCE, 0, (int16_t)s, -1};
-        if (now->reduces && now->pending[s])
-            return dls_check_fail(c, rank, &a, "is missing behind its last gradient");
-        now->pending[s] = now->gathered[s] = 0;
-    }
+    uint8_t *gathered = &now->gathered[a->stage];
+    if (a->kind == DLS_DO_UNSHARD && *gathered)
+        return dls_check_fail(c, rank, a, "finds the stage gathered already");
+    if (a->kind == DLS_DO_RESHARD && !*gathered)
+        return dls_check_fail(c, rank, a, "finds the stage not gathered");
+    *gathered = a->kind == DLS_DO_UNSHARD;
     return DLS_OK;
 }
 
-/* Which of the two a schedule has at all. */
+
+/* follow the updates of a rank */
+static dls_status update(dls_check *c, int rank, const dls_action *a, state *now)
+{
+    if (a->kind == DLS_DO_REDUCE) {
+        now->unreduced[a->stage] = 0;
+        return DLS_OK;
+    }
+    if (now->unreduced[a->stage])
+        return dls_check_fail(c, rank, a, "steps before its gradients are reduced");
+    if (!now->unstepped[a->stage])
+        return dls_check_fail(c, rank, a, "has no gradient");
+    now->early[a->stage] = now->unstepped[a->stage] < c->s->step_every;
+    now->unstepped[a->stage] = 0;
+    return DLS_OK;
+}
+
+/* A schedule that steps every n micro-batches steps exactly then. */
+static dls_status gradient(dls_check *c, int rank, const dls_action *a, state *now)
+{
+    int every = c->s->step_every;
+    now->unreduced[a->stage]++;
+    if (now->updates && every && now->unstepped[a->stage] == every)
+        return dls_check_fail(c, rank, a, "comes where a step of its stage is missing");
+    now->unstepped[a->stage]++;
+    return now->early[a->stage]
+        ? dls_check_fail(c, rank, a, "comes behind a step that was too early") : DLS_OK;
+}
+static dls_status follow(dls_check *c, int rank, const dls_action *a, state *now)
+{
+    if (a->kind == DLS_DO_UNSHARD || a->kind == DLS_DO_RESHARD)
+        return gather(c, rank, a, now);
+    if (a->kind == DLS_DO_REDUCE || a->kind == DLS_DO_STEP)
+        return update(c, rank, a, now);
+    if (!dls_action_computes(a))
+        return DLS_OK;
+    if (a->kind == DLS_DO_W || a->kind == DLS_DO_B)
+        DLS_TRY(gradient(c, rank, a, now));
+    return now->shards && !now->gathered[a->stage]
+        ? dls_check_fail(c, rank, a, "computes while its shards are not gathered")
+        : DLS_OK;
+}
+
+/* check what belongs to stages */
+/* What a rank must not end with. */
+static dls_status check_end(dls_check *c, int rank, int stage, const state *now)
+{
+    dls_action a = {DLS_DO_REDUCE, 0, (int16_t)stage, -1};
+    if (now->updates && now->unreduced[stage])
+        return dls_check_fail(c, rank, &a, "is missing behind the last gradient");
+    a.kind = DLS_DO_STEP;
+    if (now->updates && now->unstepped[stage])
+        return dls_check_fail(c, rank, &a, "is missing behind the last gradient");
+    a.kind = DLS_DO_RESHARD;
+    return now->gathered[stage]
+        ? dls_check_fail(c, rank, &a, "is missing behind the last use") : DLS_OK;
+}
+
+static dls_status follow_rank(dls_check *c, int rank, state *now)
+{
+    const dls_actions *order = &c->s->order[rank];
+    memset(now->gathered, 0, 2 * (size_t)c->s->stages);
+    memset(now->unreduced, 0, 2 * (size_t)c->s->stages * sizeof *now->unreduced);
+    for (size_t i = 0; i < order->n; i++)
+        DLS_TRY(follow(c, rank, &order->list[i], now));
+    for (int s = 0; s < c->s->stages; s++)
+        DLS_TRY(check_end(c, rank, s, now));
+    return DLS_OK;
+}
 static state look(const dls_schedule *s)
 {
     state now = {0};
     for (int r = 0; r < s->options.ranks; r++)
         for (size_t i = 0; i < s->order[r].n; i++) {
-            now.shards |= s->order[r].list[i].kind == DLS_DO_UNSHARD;
-            now.reduces |= s->order[r].list[i].kind == DLS_DO_REDUCE;
+            int kind = s->order[r].list[i].kind;
+            now.shards |= kind == DLS_DO_UNSHARD;
+            now.updates |= kind == DLS_DO_REDUCE || kind == DLS_DO_STEP;
         }
     return now;
 }
 
 dls_status dls_check_stages(dls_check *c)
 {
+    size_t stages = (size_t)c->s->stages;
     state now = look(c->s);
     dls_status status = DLS_OK;
-    now.gathered = calloc(2 * (size_t)c->s->stages, 1);
-    if (!now.gathered)
-        return DLS_FAIL(DLS_ERR_MEMORY, "no memory to check %d stages", c->s->stages);
-    now.pending = now.gathered + c->s->stages;
+    now.gathered = malloc(2 * stages);
+    now.unreduced = malloc(2 * stages * sizeof *now.unreduced);
+    if (!now.gathered || !now.unreduced)
+        status = DLS_FAIL(DLS_ERR_MEMORY, "no memory to check %d stages", c->s->stages);
+    now.early = now.gathered + stages;
+    now.unstepped = now.unreduced + stages;
     for (int r = 0; status == DLS_OK && r < c->s->options.ranks; r++)
         status = follow_rank(c, r, &now);
     free(now.gathered);
+    free(now.unreduced);
     return status;
 }

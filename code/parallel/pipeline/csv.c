@@ -16,17 +16,21 @@ static size_t append(char *out, size_t n, size_t at, const char *text, size_t le
     return at + length;
 }
 
+const char *dls_unit_tail(const dls_action *first)
+{
+    return dls_action_computes(first) ? ")OVERLAP_F_B" : ")BATCH";
+}
+
 size_t dls_unit_text(const dls_action *list, size_t count, char *out, size_t n)
 {
     char one[DLS_ACTION_TEXT];
-    const char *tail = dls_action_computes(list) ? ")OVERLAP_F_B" : ")BATCH";
     size_t at = count > 1 ? append(out, n, 0, "(", 1) : 0;
     for (size_t i = 0; i < count; i++) {
         int length = dls_action_text(&list[i], one);
         at = append(out, n, i ? append(out, n, at, ";", 1) : at, one, (size_t)length);
     }
     if (count > 1)
-        at = append(out, n, at, tail, strlen(tail));
+        at = append(out, n, at, dls_unit_tail(list), strlen(dls_unit_tail(list)));
     if (n)
         out[at < n ? at : n - 1] = 0;
     return at;

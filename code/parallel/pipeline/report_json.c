@@ -41,11 +41,15 @@ static void put_name(const char *name, dls_text *out)
 void dls_report_order(const dls_actions *a, const char *quote, const char *between,
                       dls_text *out)
 {
-    char text[256];
+    char text[DLS_ACTION_TEXT];
     for (size_t i = 0, n; i < a->n; i += n) {
         n = dls_actions_unit(a, i);
-        dls_unit_text(a->list + i, n, text, sizeof text);
-        dls_text_add(out, "%s%s%s%s", i ? between : "", quote, text, quote);
+        dls_text_add(out, "%s%s%s", i ? between : "", quote, n > 1 ? "(" : "");
+        for (size_t k = 0; k < n; k++) {
+            dls_action_text(&a->list[i + k], text);
+            dls_text_add(out, "%s%s", k ? ";" : "", text);
+        }
+        dls_text_add(out, "%s%s", n > 1 ? dls_unit_tail(&a->list[i]) : "", quote);
     }
 }
 
