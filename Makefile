@@ -88,7 +88,7 @@ HOST_KERNEL := -O3 -march=native -fopenmp -fno-math-errno -ffp-contract=fast
 PROBE_C := $(filter build/src/code/vgpu/probe%.c build/src/code/vgpu/profile%.c \
                     build/src/code/vgpu/check%.c,$(SOURCES))
 LIB_C := $(filter-out %/rewrite.c %/rewrite_text.c %/gpu_cuda.c %/plugin_mpi.c build/src/code/cli/% \
-           $(PROBE_C), \
+           build/src/code/parallel/pipeline/page/% $(PROBE_C), \
            $(filter build/src/code/%.c,$(SOURCES)))
 LIB_CU := $(filter build/src/code/%.cu,$(SOURCES))
 LIB_OTHER := $(filter build/src/code/%.S build/src/code/%.cpp,$(SOURCES))
@@ -236,6 +236,18 @@ lib: $(B)/bin/dls $(B)/bin/tests
 else
 lib: build/bin/dls build/bin/tests build/bin/dls.probed
 endif
+
+# The schedules as the book's page runs them, with its small C library: for the test.
+PAGE_C := $(wildcard code/parallel/pipeline/*.[ch] code/parallel/pipeline/page/* \
+                     code/parallel/pipeline/page/include/*)
+$(B)/page.a: $(PAGE_C) $(addprefix code/base/,status.c args.c suggest.c) | tangled
+	@echo "  PAGE  $@"
+	$(Q)CC="$(CC)" sh code/parallel/pipeline/page/build.sh native $@
+build/bin/page: $(B)/tests/parallel/peer_page.c.o $(B)/page.a
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) -o $@ $^
+lib: build/bin/page
 
 # Registers of the attention kernels: fails when the compiler moves some to memory.
 spills: tangled

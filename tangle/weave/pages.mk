@@ -68,11 +68,24 @@ $(EXTRA:%=$(HTML)/%.html): $(HTML)/%.html: $(OUT)/dep/%.lua $(COMMON) $(W)/html/
 
 $(HTML)/%: $(W)/html/%
 	@cp $< $@
+
+# The program of a picture with program=NAME is NAME.js: a module as base64, and the script that runs it. A
+# page from a disk may fetch nothing. Without clang the module is empty, and the picture stands still.
+PIPELINE := code/parallel/pipeline
+WASM := $(if $(shell command -v clang && command -v wasm-ld),$(OUT)/pipeline.wasm)
+$(OUT)/pipeline.wasm: $(wildcard $(PIPELINE)/*.[ch] $(PIPELINE)/page/* $(PIPELINE)/page/include/*) \
+                      $(addprefix code/base/,status.c args.c suggest.c)
+	@echo "  WASM  $@"
+	@sh $(PIPELINE)/page/build.sh wasm $@
+$(HTML)/pipeline.js: $(PIPELINE)/page/figure.js $(WASM)
+	@{ printf 'var pipelineWasm = "%s";\n' "$(if $(WASM),$$(base64 -w 0 $(WASM)))"; cat $<; } >$@.new
+	@mv $@.new $@
 $(HTML)/lunr.js: $(LUNR)
 	@test -n "$(LUNR)" || { echo "weave: lunr.js is not installed (Debian: libjs-lunr)" >&2; exit 1; }
 	@cp $(LUNR) $@
 
 html: $(CHAPTERS:%=$(HTML)/%.html) $(EXTRA:%=$(HTML)/%.html) $(HTML)/style.css $(HTML)/script.js $(HTML)/icon.svg \
+      $(HTML)/pipeline.js \
       $(HTML)/lunr.js $(OUT)/figures.list
 	@$(W)/figures html $(OUT)/figures.list $(HTML)
 	@$(W)/stale $(HTML) $(CHAPTERS) $(EXTRA)

@@ -228,14 +228,17 @@ local function figure(div)
   if width then style[#style + 1] = string.format("--natural:%.0fpx", width) end
   if percent then style[#style + 1] = "--width:" .. percent end
   local class = image.classes:includes("keep-colours") and "keep-colours" or dep.themed[image.src] and "themed"
+  -- A picture that can be played with: a script fills this place, and hides the picture.
+  local program = image.attributes.program and lib.html(image.attributes.program)
+  local played = program and '<div class="program" data-program="' .. program .. '" hidden></div>' or ""
   local open = '<figure id="' .. lib.html(anchor) .. '"' .. (class and ' class="' .. class .. '"' or "")
     .. '><div class="picture"' .. (#style > 0 and ' style="' .. table.concat(style, ";") .. '"' or "")
     .. '><a href="' .. lib.html(image.src) .. '" aria-label="' .. lib.html(label) .. ', at full size"><img src="'
     .. lib.html(image.src) .. '" alt="'
-    .. lib.html(image.attributes.alt or stringify(caption)) .. '" loading="lazy"></a></div>\n<figcaption>'
+    .. lib.html(image.attributes.alt or stringify(caption)) .. '" loading="lazy"></a></div>\n' .. played .. '<figcaption>'
   local out = pandoc.List { raw(open) }
   out:extend(numbered)
-  out:insert(raw("</figcaption></figure>"))
+  out:insert(raw("</figcaption></figure>" .. (program and '<script src="' .. program .. '.js" defer></script>' or "")))
   return pandoc.Plain(out)
 end
 
