@@ -30,8 +30,8 @@ static dls_status check_box(const dls_drawing *d, size_t i)
         return DLS_FAIL(DLS_ERR_INPUT, "box %zu: rank %d of a drawing with %d ranks", i,
                         b->rank, d->ranks);
     if (b->end < b->start || b->start < 0 || b->end > (int64_t)1 << 46)
-        return DLS_FAIL(DLS_ERR_INPUT, "box %zu: from %lld to %lld; expected times from 0 "
-                        "to 2^46, the end not before the start", i,
+        return DLS_FAIL(DLS_ERR_INPUT, "box %zu: from %lld to %lld; expected times "
+                        "from 0 to 2^46, the end not before the start", i,
                         (long long)b->start, (long long)b->end);
     if (b->rank < before->rank ||
         (b->rank == before->rank && b->start < before->start))

@@ -5,7 +5,7 @@
  *   memory   _/-----\___/------                        what its forward passes hold
  *   axis     0        5        10
  *
- * Everything is computed in integers, so that a page and a program draw the same bytes. */
+ * Everything is computed in integers: a page and a program draw the same bytes. */
 #ifndef DLS_PARALLEL_PIPELINE_DRAW_H
 #define DLS_PARALLEL_PIPELINE_DRAW_H
 
@@ -63,8 +63,8 @@ typedef struct dls_draw_walk {
 int dls_draw_next(const dls_drawing *d, dls_draw_walk *w);
 
 /* declare the two drawings */
-/* Appends a whole SVG file; it has colours for light and dark, and no ids, so that several
- * can stand in one page. Many boxes become columns, see dls_draw_svg's file. */
+/* Appends a whole SVG file; it has colours for light and dark, and no ids, so that
+ * several can stand in one page. Many boxes become columns, see draw_svg.c. */
 dls_status dls_draw_svg(const dls_drawing *d, dls_text *out);
 
 /* Appends lines of at most `columns` characters; `colour`: with ANSI colours. */

@@ -7,9 +7,9 @@
  *   peak 4  |  __---___        |
  *   axis    0        10       20
  *
- * Where boxes would be thinner than 1.5 pixels, a rank's row shows columns instead: of each
- * column of 3 pixels, what part of that time went to F, I, W and B. 64 ranks with 1,024
- * micro-batches are then some hundred kilobytes and not some ten million. */
+ * Where boxes would be thinner than 1.5 pixels, a rank's row shows columns instead: of
+ * each column of 3 pixels, what part of that time went to F, I, W and B. 64 ranks with
+ * 1,024 micro-batches are then some hundred kilobytes and not some ten million. */
 #include <string.h>
 
 #include "parallel/pipeline/draw_internal.h"
@@ -86,9 +86,9 @@ static void write_theme(dls_text *out, const char *scope, int dark)
     static const char *const idle[] = {"#edf0f3", "#232b35"};
     dls_text_add(out, "%s .paper{fill:%s;stroke:%s}%s .grid{stroke:%s}%s text{fill:%s}"
                  "%s .soft{fill:%s}%s .idle{fill:%s}%s .held{fill:%s;stroke:%s}"
-                 "%s .edge{stroke:%s}\n", scope, paper[dark], line[dark], scope, line[dark],
-                 scope, ink[dark], scope, soft[dark], scope, idle[dark], scope, idle[dark],
-                 soft[dark], scope, paper[dark]);
+                 "%s .edge{stroke:%s}\n", scope, paper[dark], line[dark], scope,
+                 line[dark], scope, ink[dark], scope, soft[dark], scope, idle[dark],
+                 scope, idle[dark], soft[dark], scope, paper[dark]);
 }
 
 static void write_styles(const sheet *s)
@@ -146,14 +146,30 @@ static void put_item(const sheet *s, flow *f, const char *name, int64_t n, int64
 }
 
 /* write the heading */
+static void put_title(const sheet *s, flow *f)
+{
+    size_t room = (size_t)(s->width - 2 * f->x) / 760;
+    const char *at = s->d->title;
+    for (size_t n = strlen(at); n > 0; f->y += LINE, n = strlen(at)) {
+        size_t part = n;
+        for (size_t i = room < n ? room : 0; i > 0 && part == n; i--)
+            part = at[i] == ' ' ? i : n;
+        dls_text_add(s->out, "<text class=\"title\" x=\"%d\" y=\"%d\">", f->x, f->y);
+        for (size_t i = 0; i < part; i++)
+            dls_text_xml(s->out, (char[]){at[i], 0});
+        dls_text_add(s->out, "</text>\n");
+        at += part + (at[part] == ' ');
+    }
+}
+
 static void write_totals(const sheet *s, flow *f)
 {
     const dls_draw_totals *t = &s->t;
     int64_t all = t->to - t->from, unit = s->d->unit;
     put_item(s, f, "makespan", all, unit, s->d->unit_name);
     put_item(s, f, "span", t->span, unit, s->d->unit_name);
-    put_item(s, f, "work", t->ideal, unit, s->d->unit_name);
-    put_item(s, f, "bubble/work", (all - t->ideal) * 100, t->ideal, "%");
+    put_item(s, f, "ideal", t->ideal, unit, s->d->unit_name);
+    put_item(s, f, "bubble/ideal", (all - t->ideal) * 100, t->ideal, "%");
     put_item(s, f, "bubble/total", (all - t->ideal) * 100, all, "%");
     if (s->d->one)
         put_item(s, f, "peak", t->peak, s->d->one, "");
@@ -207,9 +223,10 @@ static void draw_axis(const sheet *s, int top, int bottom)
     int64_t until = s->d->until > s->t.to ? s->d->until : s->t.to;
     for (int64_t u = 0; u * unit <= until - s->t.from; u += step) {
         int x = x_of(s, s->t.from + u * unit);
-        dls_text_add(s->out, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>"
-                     "<text class=\"soft\" text-anchor=\"middle\" x=\"%d\" y=\"%d\">%lld%s%s"
-                     "</text>\n", x, x, top, bottom, x, bottom + 15 * PX, (long long)u,
+        dls_text_add(s->out, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%d\" "
+                     "y2=\"%d\"/><text class=\"soft\" text-anchor=\"middle\" x=\"%d\" "
+                     "y=\"%d\">%lld%s%s</text>\n", x, x, top, bottom, x,
+                     bottom + 15 * PX, (long long)u,
                      u || !*s->d->unit_name ? "" : "\xc2\xa0",
                      u ? "" : s->d->unit_name);
     }
@@ -324,9 +341,9 @@ static void draw_rank(const sheet *s, int rank, size_t first, size_t last, int y
 {
     int every = (12 * PX + s->pitch - 1) / s->pitch;
     if (rank % every == 0)
-        dls_text_add(s->out, "<text text-anchor=\"end\" x=\"%d\" y=\"%d\">rank %d</text>\n",
-                     LEFT - 6 * PX, y + (s->row < 12 * PX ? 5 * PX : s->row / 2 + 4 * PX),
-                     rank);
+        dls_text_add(s->out, "<text text-anchor=\"end\" x=\"%d\" y=\"%d\">rank %d"
+                     "</text>\n", LEFT - 6 * PX,
+                     y + (s->row < 12 * PX ? 5 * PX : s->row / 2 + 4 * PX), rank);
     if (s->columns)
         draw_columns(s, first, last, y);
     for (size_t i = first; i < last && !s->columns; i++)
@@ -359,10 +376,7 @@ static void draw_bands(const sheet *s, int y)
 static int draw_inside(sheet *s)
 {
     flow f = {12 * PX, 20 * PX};
-    dls_text_add(s->out, "<text class=\"title\" x=\"%d\" y=\"%d\">", f.x, f.y);
-    dls_text_xml(s->out, s->d->title);
-    dls_text_add(s->out, "</text>\n");
-    f.y += LINE;
+    put_title(s, &f);
     write_totals(s, &f);
     f = (flow){12 * PX, f.y + LINE};
     write_legend(s, &f);
@@ -382,13 +396,13 @@ dls_status dls_draw_svg(const dls_drawing *d, dls_text *out)
     int height = draw_inside(&s);
     s.out = out;
     dls_text_add(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"pipeline\" "
-                 "viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" role=\"img\">\n<title>",
-                 s.width, height, s.width / PX, height / PX);
+                 "viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" role=\"img\">\n"
+                 "<title>", s.width, height, s.width / PX, height / PX);
     dls_text_xml(out, d->title);
     dls_text_add(out, "</title>\n");
     write_styles(&s);
-    dls_text_add(out, "<rect class=\"paper\" x=\"50\" y=\"50\" width=\"%d\" height=\"%d\" "
-                 "rx=\"600\"/>\n%s</svg>\n", s.width - 100, height - 100,
+    dls_text_add(out, "<rect class=\"paper\" x=\"50\" y=\"50\" width=\"%d\" "
+                 "height=\"%d\" rx=\"600\"/>\n%s</svg>\n", s.width - 100, height - 100,
                  inside.data ? inside.data : "");
     out->lost |= inside.lost;
     dls_text_free(&inside);

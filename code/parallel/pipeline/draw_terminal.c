@@ -97,7 +97,8 @@ static void write_boxes(const page *p, size_t first, size_t last)
     int64_t at = 0;
     for (size_t i = first; i < last; i++) {
         const dls_box *b = &p->d->boxes[i];
-        int64_t from = (b->start - p->t.from) / p->per, to = (b->end - p->t.from) / p->per;
+        int64_t from = (b->start - p->t.from) / p->per;
+        int64_t to = (b->end - p->t.from) / p->per;
         if (dls_draw_kind(b) < 0 || from < at || to == from)
             continue;
         write_idle(p, from - at);
@@ -207,8 +208,8 @@ static void write_summary(const page *p)
     int64_t all = t->to - t->from, unit = p->d->unit;
     write_ratio(p->out, "makespan", all, unit, p->d->unit_name);
     write_ratio(p->out, ", span", t->span, unit, p->d->unit_name);
-    write_ratio(p->out, ", work", t->ideal, unit, p->d->unit_name);
-    write_ratio(p->out, ", bubble/work", (all - t->ideal) * 100, t->ideal, "%");
+    write_ratio(p->out, ", ideal", t->ideal, unit, p->d->unit_name);
+    write_ratio(p->out, ", bubble/ideal", (all - t->ideal) * 100, t->ideal, "%");
     write_ratio(p->out, ", bubble/total", (all - t->ideal) * 100, all, "%");
     dls_text_add(p->out, "\n");
 }

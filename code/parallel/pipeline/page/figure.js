@@ -12,9 +12,9 @@
     place.hidden = false;
   }
   if (!pipelineWasm)
-    return explain("This copy of the book was woven without clang, so this figure stands still.");
+    return explain("This copy was woven without clang: the figure stands still.");
   if (typeof WebAssembly !== "object")
-    return explain("This browser runs no WebAssembly, so this figure stands still.");
+    return explain("This browser runs no WebAssembly: the figure stands still.");
   var bytes = Uint8Array.from(atob(pipelineWasm), function (c) { return c.charCodeAt(0); });
   WebAssembly.instantiate(bytes, {}).then(function (made) { begin(made.instance.exports); },
     function (error) { explain("The figure could not start: " + error.message); });
@@ -51,13 +51,15 @@
     number("microbatches", "micro-batches", 8, 1024), number("chunks", "chunks", "", 16),
     cost("F", "F", "1"), cost("I", "I", "1"), cost("W", "W", "1"), cost("hop", "hop", "0"),
     cost("limit", "memory limit", "")]);
-  var own = make("details", {}, [make("summary", {}, ["The orders, to be changed"]), orders]);
+  var own = make("details", {}, [make("summary", {}, ["The orders, to be changed"]),
+                                 orders]);
 
   /* compose the words */
   function words() {
     var v = function (key) { return fields[key].value.trim().replace(/\s+/g, ""); };
     var costs = [v("F"), v("I"), v("W")].concat(v("hop") === "0" ? [] : [v("hop")]);
-    var text = v("name") + " --stages " + v("stages") + " --microbatches " + v("microbatches");
+    var text = v("name") + " --stages " + v("stages");
+    text += " --microbatches " + v("microbatches");
     if (v("chunks") && !fields.chunks.disabled) text += " --chunks " + v("chunks");
     if (costs.join() !== "1,1,1") text += " --cost " + costs.join();
     if (v("limit")) text += " --limit " + v("limit");
@@ -71,7 +73,8 @@
   function fromAddress() {
     var found = /^#try=(.*)$/.exec(location.hash);
     if (!found) return null;
-    try { return decodeURIComponent(found[1].replace(/\+/g, " ")); } catch (e) { return null; }
+    try { return decodeURIComponent(found[1].replace(/\+/g, " ")); }
+    catch (e) { return null; }
   }
   function fill(text) {
     var lines = text.split("\n"), list = lines[0].split(" ");
@@ -79,7 +82,9 @@
     for (var i = 1; i + 1 < list.length; i += 2) {
       var key = list[i].slice(2), costs = list[i + 1].split(",");
       if (key === "cost")
-        ["F", "I", "W", "hop"].forEach(function (k, j) { fields[k].value = costs[j] || "0"; });
+        ["F", "I", "W", "hop"].forEach(function (k, j) {
+          fields[k].value = costs[j] || "0";
+        });
       else if (fields[key]) fields[key].value = list[i + 1];
     }
     if (lines.length > 1) orders.value = lines.slice(1).join("\n");

@@ -3,7 +3,7 @@
  * none. Compiled for the processor at hand it has other names (names.h), and a test runs
  * it there.
  *
- *   heap  | request: words, lists, times, boxes, texts ... | free, grows by 64 KiB pages |
+ *   heap  | words, lists, times, boxes, texts ... | free, grows by pages of 64 KiB |
  */
 #include <ctype.h>
 #include <errno.h>

@@ -74,8 +74,8 @@ static dls_status load_checked(dls_request *q, const char *csv, dls_schedule *s,
         return DLS_FAIL(DLS_ERR_INPUT, "expected a schedule's name");
     DLS_TRY(csv ? load_own(q, csv, s) : dls_request_make(q, q->name, s));
     if ((int64_t)s->stages * s->options.microbatches > PAGE_PASSES)
-        return DLS_FAIL(DLS_ERR_INPUT, "expected at most %d stages times micro-batches in "
-                        "a page; `dls schedule` takes more", PAGE_PASSES);
+        return DLS_FAIL(DLS_ERR_INPUT, "expected at most %d stages times micro-batches "
+                        "in a page; `dls schedule` takes more", PAGE_PASSES);
     DLS_TRY(dls_schedule_check(s, &rank));
     return dls_evaluate(s, e);
 }
