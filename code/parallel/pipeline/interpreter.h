@@ -7,8 +7,8 @@
 #define DLS_PARALLEL_PIPELINE_INTERPRETER_H
 
 #include "kernels/adamw.h"
+#include "parallel/pipeline/evaluate.h"
 #include "parallel/pipeline/p2p.h"
-#include "parallel/pipeline/schedule.h"
 #include "parallel/pipeline/stage.h"
 #include "parallel/pipeline/update.h"
 
@@ -83,6 +83,16 @@ const double *dls_pipeline_norm(const dls_pipeline *p);
 
 /* 1: this rank has the stage whose y are the losses. */
 int dls_pipeline_has_losses(const dls_pipeline *p);
+
+/* Of a pipeline that is `measured`: waits for the step, and gives the times of its
+ * actions on all ranks, in ns from the first start on. Collective over its ranks. */
+dls_status dls_pipeline_times(dls_pipeline *p, dls_evaluation *out);
+
+/* What the evaluator needs, from measured times: the mean F, I and W of each stage, of
+ * B as I where the schedule does not split, and the shortest way between two ranks.
+ * of_stage[stages][3]. */
+void dls_pipeline_mean_costs(const dls_schedule *s, const dls_evaluation *measured,
+                             int64_t *of_stage, int64_t *hop);
 
 #ifdef __cplusplus
 }
