@@ -357,14 +357,14 @@ static void tie(dls_transformer *t, const dls_layer *embedding)
 static dls_status build_exact(dls_transformer *t)
 {
     dls_build *b = &t->build;
-    dls_layer *list[EXACT_BLOCKS + 3], *embedding = NULL;
-    int n = 0;
+    int blocks = t->config.layers, n = 0;
+    dls_layer *list[blocks + 3], *embedding = NULL;
     if (builds(t, 0))
         list[n++] = embedding = dls_embedding(b, EXACT_V, EXACT_T, EXACT_C, 1);
-    for (int i = 0; i < EXACT_BLOCKS; i++)
+    for (int i = 0; i < blocks; i++)
         if (builds(t, 1 + i))
             list[n++] = exact_block(b, i);
-    b->unit = 1 + EXACT_BLOCKS;
+    b->unit = 1 + blocks;
     if (builds(t, b->unit)) {
         list[n++] = exact_norm(b, "ln_f");
         t->head = list[n++] = dls_layer_make(b, &head_kind, EXACT_C, 1);

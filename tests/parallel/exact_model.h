@@ -13,7 +13,7 @@ dls_status exact_model_create(dls_transformer **out, dls_ctx *ctx, int unplaced,
                               int max_B);
 
 /* The same as a maker of stages (parallel/pipeline/stage.h): the units, the choice of a
- * split backward and `unplaced` are the configuration's; other sizes are the model's. */
+ * split backward, `unplaced` and the number of blocks are the configuration's. */
 dls_transformer_config exact_model_config(void);
 dls_status exact_model_make(dls_transformer **out, dls_ctx *ctx,
                             const dls_transformer_config *config, int max_B, int max_T);

@@ -45,6 +45,7 @@ dls_transformer_config layout_config(const layout_proof *p)
         : p->llama ? dls_transformer_llama(13, 6, 3, 2, 1, 12, 14)
                    : dls_transformer_gpt2(13, 6, 3, 2, 10);
     c.tied_head = !p->untied;
+    c.layers = p->layers ? p->layers : c.layers;
     return c;
 }
 

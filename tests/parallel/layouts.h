@@ -53,6 +53,7 @@ typedef struct layout_proof {
     double clip;        // largest gradient norm, 0: none
     int untied, llama;  // real model: a head of its own; the other family
     int pipeline;       // ranks that work on the same rows, one after the other; 0: 1
+    int layers;         // 0: three
 } layout_proof;
 
 /* The configuration of the proof's model. */
