@@ -38,6 +38,8 @@ static const dls_schedule_entry entries[] = {
      DLS_PLACE_LOOP, 0, 0},
     {"zb-v", "two chunks on a V: no bubble in the memory of 1f1b", dls_schedule_zb_v, NULL,
      DLS_PLACE_V, 2, 0},
+    {"zb-auto", "made for these costs, in a limit of memory (2p)", NULL, dls_schedule_auto,
+     DLS_PLACE_LOOP, 1, 0},
 };
 
 const dls_schedule_entry *dls_schedule_at(int i)
