@@ -151,10 +151,10 @@ static dls_status read_lines(const char *file, const char *text, size_t size, in
 static int count_lines(const char *text, size_t size)
 {
     int lines = 0, used = 0;
-    for (size_t i = 0; i < size && lines <= 4096; i++) {
+    for (size_t i = 0; i < size; i++) {
         if (!strchr(" \t\r\n,", text[i]))
             used = lines + 1;
-        lines += text[i] == '\n';
+        lines += text[i] == '\n' && lines <= 4096;  // more are refused anyway
     }
     return used;
 }
