@@ -241,13 +241,13 @@ void dls_checkpoint_path(char *path, size_t size, const char *directory, int64_t
 }
 
 /* list the checkpoints */
-static int step_of_name(const char *name, int64_t *step)
+static int step_of_name(const char *name, const char *suffix, int64_t *step)
 {
-    char again[48];
+    char again[64];
     long long n;
-    if (sscanf(name, "checkpoint-%lld.dls", &n) != 1 || n < 0)
+    if (sscanf(name, "checkpoint-%lld.", &n) != 1 || n < 0)
         return 0;
-    snprintf(again, sizeof again, "checkpoint-%08lld.dls", n);
+    snprintf(again, sizeof again, "checkpoint-%08lld.%s", n, suffix);
     *step = n;
     return strcmp(again, name) == 0;
 }
@@ -258,8 +258,8 @@ static int newest_first(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* The steps of a directory's checkpoints, newest first; the caller frees. */
-static dls_status list_steps(const char *directory, int64_t **steps, int *n)
+dls_status dls_checkpoint_steps(const char *directory, const char *suffix,
+                                int64_t **steps, int *n)
 {
     *steps = NULL;
     *n = 0;
@@ -270,7 +270,7 @@ static dls_status list_steps(const char *directory, int64_t **steps, int *n)
     dls_status s = DLS_OK;
     int64_t step;
     for (struct dirent *e; s == DLS_OK && (e = readdir(d)) != NULL;)
-        if (step_of_name(e->d_name, &step))
+        if (step_of_name(e->d_name, suffix, &step))
             s = append_step(steps, n, step);
     closedir(d);
     if (*n > 1)
@@ -292,7 +292,7 @@ dls_status dls_checkpoint_prune(const char *directory, int keep)
     char path[PATH_MAX];
     int64_t *steps;
     int n;
-    dls_status s = list_steps(directory, &steps, &n);
+    dls_status s = dls_checkpoint_steps(directory, "dls", &steps, &n);
     for (int i = keep; s == DLS_OK && i < n; i++) {
         dls_checkpoint_path(path, sizeof path, directory, steps[i]);
         if (unlink(path) != 0 && errno != ENOENT)
@@ -309,7 +309,7 @@ dls_status dls_checkpoint_find(const char *directory, dls_checkpoint *out)
     int64_t *steps;
     int n, i;
     *out = (dls_checkpoint){0};
-    dls_status s = list_steps(directory, &steps, &n);
+    dls_status s = dls_checkpoint_steps(directory, "dls", &steps, &n);
     for (i = 0; s == DLS_OK && i < n; i++) {
         dls_checkpoint_path(path, sizeof path, directory, steps[i]);
         if (dls_checkpoint_load(path, out) == DLS_OK)

@@ -46,6 +46,10 @@ dls_status dls_checkpoint_check_layout(const dls_checkpoint *c, const dls_params
 /* Compares two texts line by line; the first difference is quoted in the error. */
 dls_status dls_checkpoint_same(const char *what, const char *stored, const char *now);
 
+/* The steps of a directory's checkpoint-STEP.SUFFIX, newest first; the caller frees. */
+dls_status dls_checkpoint_steps(const char *directory, const char *suffix,
+                                int64_t **steps, int *n);
+
 /* The path of a step's file. */
 void dls_checkpoint_path(char *path, size_t size, const char *directory, int64_t step);
 #ifdef __cplusplus

@@ -2,6 +2,10 @@
 /* The trainer's parts for DDP. */
 #include "train/replicated.h"
 
+#include <stdlib.h>
+
+#include "base/log.h"
+
 /* choose the rows */
 /* The sequences of the last pass of a rank that has `rows` of them. */
 static int last_pass(const dls_train_config *c, int rows)
@@ -54,4 +58,79 @@ dls_status dls_replicated_predict_communication(const dls_train_config *c, dls_c
     dls_params_free(&set);
     *bytes = is.buffers + is.scratch + meter + (is.updated > meter ? is.updated : 0);
     return s;
+}
+
+/* keep the state of a run with hooks */
+static dls_status fetch_whole(const dls_trainer *t, char *host, size_t bytes)
+{
+    const void *from[] = {dls_optimizer_values(t->optimizer), t->optimizer->m,
+                          t->optimizer->v};
+    for (int i = 0; i < 3; i++)
+        DLS_CUDA(cudaMemcpy(host + (size_t)i * bytes, from[i], bytes,
+                            cudaMemcpyDeviceToHost));
+    return DLS_OK;
+}
+
+static dls_status save_parts(dls_trainer *t, char *host, size_t bytes, char *extra)
+{
+    const dls_zero_slice whole = {0, t->model->params.elements, 0};
+    const dls_hook *hook = dls_ddp_hook(t->ddp);
+    dls_checkpoint about = {
+        .step = t->step, .dtype = t->config->dtype, .settings = t->settings,
+        .elements = t->model->params.elements, .layout = t->layout};
+    dls_shard_state mine = {.slices = &whole, .n = t->rank == 0, .values = host,
+                            .m = host + bytes, .v = host + 2 * bytes, .extra = extra,
+                            .extra_bytes = dls_hook_state_bytes(hook)};
+    DLS_TRY(dls_ctx_sync(&t->ctx));
+    DLS_TRY(dls_hook_fetch(hook, extra));
+    if (t->rank == 0)
+        DLS_TRY(fetch_whole(t, host, bytes));
+    return dls_shards_save(t->config->output, t->comm, &about, &mine);
+}
+
+dls_status dls_replicated_save(dls_trainer *t)
+{
+    size_t bytes = t->model->params.elements
+        * dls_dtype_size(dls_dtype_accumulator(t->config->dtype));
+    char *host = malloc(t->rank == 0 ? 3 * bytes : 1);
+    char *extra = malloc(dls_hook_state_bytes(dls_ddp_hook(t->ddp)));
+    dls_status s = host && extra ? save_parts(t, host, bytes, extra)
+        : DLS_FAIL(DLS_ERR_MEMORY, "no host memory for a checkpoint");
+    free(host);
+    free(extra);
+    return s;
+}
+
+static dls_status read_extras(dls_trainer *t, dls_shards *s, char **states,
+                              size_t *bytes)
+{
+    const dls_hook *h = dls_ddp_hook(t->ddp);
+    int same = s->files == t->world;
+    for (int i = 0; i < s->files; i++) {
+        bytes[i] = dls_hook_state_bytes(h);
+        if (!same || i == t->rank)
+            DLS_TRY(dls_shards_extra(s, i, &states[i], &bytes[i]));
+    }
+    if (!same && t->rank == 0)
+        dls_log(DLS_LOG_WARN, "hook %s: %d ranks share what %d had kept",
+                dls_hook_name(h->options.choice), t->world, s->files);
+    return DLS_OK;
+}
+
+dls_status dls_replicated_restore_hook(dls_trainer *t, dls_shards *s)
+{
+    dls_hook *hook = dls_ddp_hook(t->ddp);
+    if (dls_hook_state_bytes(hook) == 0)
+        return DLS_OK;
+    char **states = calloc((size_t)s->files, sizeof *states);
+    size_t *bytes = calloc((size_t)s->files, sizeof *bytes);
+    dls_status status = states && bytes ? read_extras(t, s, states, bytes)
+        : DLS_FAIL(DLS_ERR_MEMORY, "no memory for the state of a hook");
+    if (status == DLS_OK)
+        status = dls_hook_put(hook, (const char *const *)states, bytes, s->files);
+    for (int i = 0; states && i < s->files; i++)
+        free(states[i]);
+    free(states);
+    free(bytes);
+    return status;
 }

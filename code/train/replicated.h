@@ -2,6 +2,7 @@
 /* What the trainer does differently when every rank has the whole training state. */
 #ifndef DLS_TRAIN_REPLICATED_H
 #define DLS_TRAIN_REPLICATED_H
+#include "train/shards.h"
 #include "train/trainer.h"
 
 /* The options for a rank of `world`: what only the trainer knows is filled in. */
@@ -13,4 +14,8 @@ dls_status dls_replicated_predict_communication(const dls_train_config *c, dls_c
 
 /* Before the passes of a step: which rows of a tied embedding the last will touch. */
 dls_status dls_replicated_announce(dls_trainer *t);
+
+/* A sharded checkpoint, for a hook that keeps something; and its part of one. */
+dls_status dls_replicated_save(dls_trainer *t);
+dls_status dls_replicated_restore_hook(dls_trainer *t, dls_shards *s);
 #endif

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+#include "train/replicated.h"
 #include "vgpu/gpu.h"
 
 /* read the sharding */
@@ -145,8 +147,8 @@ static dls_status hold_state(const dls_trainer *t, held_state *h)
     h->slices[0] = (dls_zero_slice){0, elements, 0};
     for (int i = 0; t->zero && i < n; i++)
         h->slices[i] = dls_zero_slice_at(t->zero, i);
-    h->state = (dls_shard_state){h->slices, n, h->memory, h->memory + bytes,
-                                 h->memory + 2 * bytes};
+    h->state = (dls_shard_state){.slices = h->slices, .n = n, .values = h->memory,
+                                 .m = h->memory + bytes, .v = h->memory + 2 * bytes};
     return DLS_OK;
 }
 
@@ -191,14 +193,39 @@ static dls_status check_state(const dls_trainer *t, const dls_checkpoint *c)
     return dls_checkpoint_check_layout(c, &t->model->params);
 }
 
-dls_status dls_sharded_restore(dls_trainer *t, const dls_shards *s)
+/* *damaged := 1 on all ranks when this one or another met damage; the log says what. */
+static dls_status tell_damage(dls_trainer *t, dls_status status, int *damaged)
+{
+    int mine = status != DLS_OK, all[t->world];
+    if (mine)
+        dls_log(DLS_LOG_WARN, "%s; all ranks look for the one before",
+                dls_status_message());
+    DLS_TRY(dls_comm_all_gather_host(t->comm, &mine, sizeof mine, all));
+    for (int r = 0; r < t->world; r++)
+        *damaged |= all[r];
+    return DLS_OK;
+}
+
+static dls_status restore_parts(dls_trainer *t, dls_shards *s, held_state *h,
+                                int *damaged)
+{
+    DLS_TRY(tell_damage(t, dls_shards_read(s, &h->state), damaged));
+    if (*damaged)
+        return DLS_OK;
+    DLS_TRY(put_state(t, &h->state));
+    if (!t->ddp)
+        return DLS_OK;
+    dls_status hook = dls_replicated_restore_hook(t, s);
+    return tell_damage(t, hook, damaged);
+}
+
+dls_status dls_sharded_restore(dls_trainer *t, dls_shards *s, int *damaged)
 {
     held_state h;
+    *damaged = 0;
     DLS_TRY(check_state(t, &s->about));
     DLS_TRY(hold_state(t, &h));
-    dls_status status = dls_shards_read(s, &h.state);
-    if (status == DLS_OK)
-        status = put_state(t, &h.state);
+    dls_status status = restore_parts(t, s, &h, damaged);
     drop_state(&h);
     t->step = s->about.step;
     return status;

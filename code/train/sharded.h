@@ -25,7 +25,8 @@ dls_status dls_sharded_step(dls_trainer *t, int64_t step);
 dls_status dls_sharded_save(dls_trainer *t);
 
 /* From the checkpoint of one file that is in memory, or from a sharded one; the latter
- * also into a trainer that is not sharded. */
+ * also into a trainer that is not sharded. *damaged := 1 on all ranks: not restored, a
+ * file is damaged. */
 dls_status dls_sharded_restore_whole(dls_trainer *t, const dls_checkpoint *c);
-dls_status dls_sharded_restore(dls_trainer *t, const dls_shards *s);
+dls_status dls_sharded_restore(dls_trainer *t, dls_shards *s, int *damaged);
 #endif

@@ -19,16 +19,19 @@ typedef struct dls_shard_state {
     const dls_zero_slice *slices;   /* [n] */
     int n;
     void *values, *m, *v;
+    const void *extra;              /* what else this rank keeps: */
+    size_t extra_bytes;             /*   of a communication hook */
 } dls_shard_state;
 
-typedef struct dls_shard_file { uint64_t bytes, hash; } dls_shard_file;
+typedef struct dls_shard_file { uint64_t bytes, head, hash; } dls_shard_file;
 
 /* A sharded checkpoint that was opened. */
 typedef struct dls_shards {
     dls_checkpoint about;           /* all but values, m, v */
     int files;
-    dls_shard_file *file;           /* [files] */
+    dls_shard_file *file;           /* [files] whole bytes; of the head, and its hash */
     char path[PATH_MAX];            /* its directory */
+    uint64_t bytes_read;            /* of its files, so far */
 } dls_shards;
 
 /* declare sharded checkpoints */
@@ -37,15 +40,19 @@ typedef struct dls_shards {
 dls_status dls_shards_save(const char *directory, dls_comm *comm,
                            const dls_checkpoint *about, const dls_shard_state *mine);
 
-/* Reads and verifies a manifest; the files are verified when they are read. */
+/* Reads and verifies a manifest; a file's parts are verified when they are read. */
 dls_status dls_shards_open(const char *path, dls_shards *out);
 
-/* The newest of a directory whose manifest and files are good; files is 0 if none is. */
-dls_status dls_shards_find(const char *directory, dls_shards *out);
+/* The newest of a directory before step `before` whose manifest and heads are good and
+ * whose files have their lengths; files is 0 if there is none. */
+dls_status dls_shards_find(const char *directory, int64_t before, dls_shards *out);
 
-/* Fills the arrays of `mine` from all files. DLS_ERR_INPUT: a file that is missing or
- * damaged, or elements that no file has. */
-dls_status dls_shards_read(const dls_shards *s, const dls_shard_state *mine);
+/* Fills the arrays of `mine`, reading heads and the ranges that it shares. DLS_ERR_INPUT:
+ * something of it missing or damaged, or elements that no file has. */
+dls_status dls_shards_read(dls_shards *s, const dls_shard_state *mine);
+
+/* What else file i keeps, malloc'ed; NULL and 0 bytes: nothing. */
+dls_status dls_shards_extra(dls_shards *s, int i, char **data, size_t *bytes);
 
 void dls_shards_close(dls_shards *s);
 

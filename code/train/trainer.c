@@ -231,6 +231,7 @@ static dls_status make_replicated(dls_trainer *t)
     DLS_TRY(set_initial_values(t));
     dls_ddp_options ddp = dls_replicated_options(c, t->rank, t->world);
     ddp.hook.momentum = t->optimizer->m;
+    ddp.hook.variance = t->optimizer->v;
     return dls_ddp_create(&t->ddp, &t->ctx, t->model->params.items, t->model->params.n,
                           t->model->params.grads, t->comm, &ddp);
 }
@@ -260,24 +261,24 @@ static dls_status make_parts(dls_trainer *t)
 typedef struct found { int64_t step; int sharded; } found; // step 0: none
 
 /* Rank 0 looks for the newest good one of both kinds, and keeps it open. */
-static dls_status look_for_checkpoint(dls_trainer *t, dls_checkpoint *c, dls_shards *s,
-                                      found *f)
+static dls_status look_for_checkpoint(dls_trainer *t, int64_t before, dls_checkpoint *c,
+                                      dls_shards *s, found *f)
 {
     DLS_TRY(dls_checkpoint_find(t->config->output, c));
-    DLS_TRY(dls_shards_find(t->config->output, s));
+    DLS_TRY(dls_shards_find(t->config->output, before, s));
     int sharded = s->files > 0 && (!c->file || s->about.step > c->step);
     *f = (found){sharded ? s->about.step : c->file ? c->step : 0, sharded};
     return DLS_OK;
 }
 
-static dls_status choose_checkpoint(dls_trainer *t, dls_checkpoint *c, dls_shards *s,
-                                    found *f)
+static dls_status choose_checkpoint(dls_trainer *t, int64_t before, dls_checkpoint *c,
+                                    dls_shards *s, found *f)
 {
     char path[PATH_MAX];
     found all[t->world];
     *f = (found){-1, 0};
     if (t->rank == 0)
-        DLS_TRY(look_for_checkpoint(t, c, s, f));
+        DLS_TRY(look_for_checkpoint(t, before, c, s, f));
     DLS_TRY(dls_comm_all_gather_host(t->comm, f, sizeof *f, all));
     *f = all[0];
     if (t->rank == 0 || f->step == 0)
@@ -288,20 +289,29 @@ static dls_status choose_checkpoint(dls_trainer *t, dls_checkpoint *c, dls_shard
 }
 
 /* resume from a checkpoint */
-static dls_status resume(dls_trainer *t)
+static dls_status try_newest(dls_trainer *t, int64_t before, found *f, int *damaged)
 {
     dls_checkpoint c = {0};
     dls_shards s = {0};
-    found f;
-    dls_status status = choose_checkpoint(t, &c, &s, &f);
-    if (status == DLS_OK && f.step > 0)
-        status = f.sharded ? dls_sharded_restore(t, &s)
-                           : dls_sharded_restore_whole(t, &c);
+    dls_status status = choose_checkpoint(t, before, &c, &s, f);
+    if (status == DLS_OK && f->step > 0)
+        status = f->sharded ? dls_sharded_restore(t, &s, damaged)
+                            : dls_sharded_restore_whole(t, &c);
     dls_checkpoint_free(&c);
     dls_shards_close(&s);
+    return status;
+}
+
+static dls_status resume(dls_trainer *t)
+{
+    found f = {INT64_MAX, 0};
+    for (int damaged = 1; damaged;) {
+        damaged = 0;
+        DLS_TRY(try_newest(t, f.step, &f, &damaged));
+    }
     if (t->ddp)
         dls_ddp_hook(t->ddp)->step = t->step;
-    return status;
+    return DLS_OK;
 }
 
 /* fetch the state */
@@ -322,6 +332,8 @@ dls_status dls_trainer_save(dls_trainer *t)
     size_t bytes = t->model->params.elements * dls_dtype_size(wide);
     if (t->zero)
         return dls_sharded_save(t);
+    if (dls_hook_state_bytes(dls_ddp_hook(t->ddp)) > 0)
+        return dls_replicated_save(t);
     if (t->rank != 0)
         return DLS_OK;
     char *host = malloc(3 * bytes);

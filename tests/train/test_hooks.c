@@ -156,3 +156,66 @@ Test(train_hooks, lossy_hooks_end_within_their_bands)
         expect_end(late[i], least, earlier);
     remove_root();
 }
+
+/* test the state of hooks */
+static void remove_last(const char *directory)
+{
+    char command[256];
+    snprintf(command, sizeof command, "rm -r %s/%s/checkpoint-00000020.*", root,
+             directory);
+    cr_assert_eq(system(command), 0);
+}
+
+static void expect_same_run(const char *a, const char *b)
+{
+    char command[512];
+    snprintf(command, sizeof command, "cd %s && diff -r -x 'memory*' %s %s", root, a, b);
+    cr_assert_eq(system(command), 0, "%s and %s differ", a, b);
+}
+
+
+static const char *const keepers[][3] = {
+    {"ddp.hook=top_k", "ddp.keep=0.1"},
+    {"ddp.hook=top_k", "ddp.keep=0.1", "ddp.warmup_steps=8"},
+    {"ddp.hook=powersgd", "ddp.rank=2", "train.dtype=f64"},
+    {"ddp.hook=one_bit_adam", "ddp.warmup_steps=6"},
+    {"ddp.hook=one_bit_adam", "ddp.warmup_steps=13"},
+    {"ddp.hook=local_sgd", "ddp.period=5"},
+    {"ddp.hook=bf16"}};
+
+Test(train_hooks, a_resumed_run_is_the_run_that_was_not_stopped)
+{
+    make_corpus();
+    for (size_t i = 0; i < sizeof keepers / sizeof *keepers; i++) {
+        char names[2][16];
+        for (int k = 0; k < 2; k++) {
+            snprintf(names[k], sizeof names[k], "%s-%zu", k ? "again" : "once", i);
+            run r = {names[k], {keepers[i][0], keepers[i][1], keepers[i][2]}, 0};
+            OK(dls_run_ranks(3, train_rank, &r));
+            if (k == 1)
+                remove_last(names[k]);
+            if (k == 1)
+                OK(dls_run_ranks(3, train_rank, &r));
+        }
+        expect_same_run(names[0], names[1]);
+    }
+    remove_root();
+}
+
+Test(train_hooks, hooked_runs_continue_on_fewer_ranks)
+{
+    make_corpus();
+    for (size_t i = 0; i < sizeof keepers / sizeof *keepers; i++) {
+        double losses[STEPS];
+        char name[16];
+        snprintf(name, sizeof name, "run-%zu", i);
+        run r = {name, {keepers[i][0], keepers[i][1], keepers[i][2]}, 13};
+        cr_assert_neq(dls_run_ranks(3, train_rank, &r), DLS_OK);
+        r.die_at = 0;
+        losses_of(2, r, 10, losses);
+        for (int k = 0; k < 10; k++)
+            cr_assert(losses[k] > 0 && losses[k] < log(256), "%s %s: %g",
+                      keepers[i][0], keepers[i][1], losses[k]);
+    }
+    remove_root();
+}

@@ -33,8 +33,9 @@ static dls_status open_shard_side(shard_side *s, const reshard *r)
     s->arrays = calloc(3 * n, sizeof *s->arrays);
     for (int i = 0; i < dls_zero_slices(s->zero); i++)
         s->slices[i] = dls_zero_slice_at(s->zero, i);
-    s->state = (dls_shard_state){s->slices, dls_zero_slices(s->zero), s->arrays,
-                                 s->arrays + n, s->arrays + 2 * n};
+    s->state = (dls_shard_state){.slices = s->slices, .n = dls_zero_slices(s->zero),
+                                 .values = s->arrays, .m = s->arrays + n,
+                                 .v = s->arrays + 2 * n};
     dls_transformer_settings(&c, text);
     s->about = (dls_checkpoint){.step = r->step, .dtype = DLS_F32, .settings = text,
                                 .elements = s->model->params.elements,
@@ -58,15 +59,40 @@ static dls_status save_side(shard_side *s)
     return dls_shards_save(root, s->comm, &s->about, &mine);
 }
 
+/* What a reader must read of a checkpoint that `files` ranks wrote, in `ways` slices:
+ * all heads, and the ranges that meet its slices, whole. */
+static dls_status check_bytes_read(const shard_side *s, const dls_shards *saved, int ways)
+{
+    dls_shard_unit units[8];
+    uint64_t want = 0;
+    int n;
+    DLS_TRY(dls_shard_plan(s->model->params.items, s->model->params.n, ways, units, &n));
+    for (int i = 0; i < saved->files; i++)
+        want += saved->file[i].head;
+    for (int i = 0; i < n * ways; i++) {
+        size_t first, count, meets = 0;
+        dls_shard_slice(&units[i % n], i / n, &first, &count);
+        for (int k = 0; k < s->state.n; k++)
+            meets += first < s->slices[k].first + s->slices[k].count
+                && s->slices[k].first < first + count && s->slices[k].count > 0;
+        want += meets ? 3 * count * sizeof(float) : 0;
+    }
+    if (saved->bytes_read == want)
+        return DLS_OK;
+    return DLS_FAIL(DLS_ERR_STATE, "%llu bytes read, not %llu",
+                    (unsigned long long)saved->bytes_read, (unsigned long long)want);
+}
+
 static dls_status load_side(shard_side *s)
 {
     dls_shards saved;
     size_t n = dls_zero_elements(s->zero);
-    DLS_TRY(dls_shards_find(root, &saved));
+    DLS_TRY(dls_shards_find(root, INT64_MAX, &saved));
     if (saved.files == 0 || saved.about.step != s->about.step)
         return DLS_FAIL(DLS_ERR_STATE, "found step %lld", (long long)saved.about.step);
     DLS_TRY(dls_checkpoint_check_layout(&saved.about, &s->model->params));
     DLS_TRY(dls_shards_read(&saved, &s->state));
+    DLS_TRY(check_bytes_read(s, &saved, s->about.step % 4 ? saved.files : 1));
     DLS_TRY(dls_zero_put(s->zero, s->state.values, s->state.m, s->state.v));
     DLS_TRY(dls_zero_fetch(s->zero, s->state.values, s->state.m, s->state.v));
     for (int i = 0; i < s->state.n; i++)
@@ -116,17 +142,20 @@ Test(shards, saved_by_n_is_loaded_by_m)
 }
 
 /* test damaged shards */
-static void damage(const char *name, int how)
+enum { FLIP_FIRST, CUT, REMOVE, FLIP_LAST };
+
+static void damage(const char *directory, int step, const char *name, int how)
 {
     char path[PATH_MAX], *data;
     size_t size;
-    snprintf(path, sizeof path, "%s/checkpoint-00000002.shards/%s", root, name);
+    snprintf(path, sizeof path, "%s/%s/checkpoint-%08d.shards/%s", root, directory, step,
+             name);
     OK(dls_file_read(path, &data, &size));
-    data[size / 2] ^= how == 0;
-    if (how < 2)
-        OK(dls_file_write(path, data, how == 1 ? size - 1 : size));
-    else
+    data[how == FLIP_LAST ? size - 1 : 0] ^= how != CUT;
+    if (how == REMOVE)
         cr_assert_eq(unlink(path), 0);
+    else
+        OK(dls_file_write(path, data, how == CUT ? size - 1 : size));
     free(data);
 }
 
@@ -135,17 +164,44 @@ Test(shards, what_is_damaged_is_passed_over)
     make_corpus();
     const char *const names[] = {"rank-0001.dls", "manifest"};
     for (int f = 0; f < 2; f++)
-        for (int how = 0; how < 3; how++) {
+        for (int how = FLIP_FIRST; how <= REMOVE; how++) {
             dls_shards s;
             run_shards(2, 1, 1, 1);
             run_shards(3, 3, 2, 1);
             run_shards(2, 2, 2, 0);
-            damage(names[f], how);
-            OK(dls_shards_find(root, &s));
+            damage(".", 2, names[f], how);
+            OK(dls_shards_find(root, INT64_MAX, &s));
             cr_assert_eq(s.about.step, 1, "%s, %d", names[f], how);
             dls_shards_close(&s);
             run_shards(5, 3, 1, 0);
         }
+    remove_root();
+}
+
+static void expect_same_shards(const char *a, const char *b)
+{
+    char command[512];
+    snprintf(command, sizeof command, "cd %s && diff -r %s/checkpoint-00000020.shards "
+             "%s/checkpoint-00000020.shards && diff %s/metrics.jsonl %s/metrics.jsonl",
+             root, a, b, a, b);
+    cr_assert_eq(system(command), 0, "%s and %s differ", a, b);
+}
+
+Test(shards, damage_that_one_rank_meets_sends_all_back)
+{
+    run calm = {"calm", {"data_parallel=zero2"}, 0}, hurt = calm;
+    hurt.directory = "hurt";
+    make_corpus();
+    OK(dls_run_ranks(3, train_rank, &calm));
+    OK(dls_run_ranks(3, train_rank, &hurt));
+    damage("hurt", 20, "rank-0002.dls", FLIP_LAST);
+    OK(dls_run_ranks(3, train_rank, &hurt));
+    expect_same_shards("calm", "hurt");
+    damage("hurt", 20, "rank-0002.dls", FLIP_LAST);
+    damage("hurt", 10, "rank-0000.dls", FLIP_LAST);
+    cr_assert_eq(dls_run_ranks(3, train_rank, &hurt), DLS_ERR_INPUT);
+    cr_assert(strstr(dls_status_message(), "none of its 2 sharded checkpoints is good"),
+              "%s", dls_status_message());
     remove_root();
 }
 
@@ -161,7 +217,7 @@ Test(shards, what_one_rank_can_not_write_fails_on_all)
     cr_assert_eq(dls_run_ranks(3, save_or_load, &r), DLS_ERR_IO);
     cr_assert(strstr(dls_status_message(), "checkpoint") != NULL, "%s",
               dls_status_message());
-    OK(dls_shards_find(root, &s));
+    OK(dls_shards_find(root, INT64_MAX, &s));
     cr_assert_eq(s.about.step, 1);
     dls_shards_close(&s);
     remove_root();

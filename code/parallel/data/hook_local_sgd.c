@@ -3,6 +3,8 @@
  * Stich 2019; with a warm-up, Lin and others 2020, "Don't use large mini-batches". */
 #include "parallel/data/hooks.h"
 
+#include <string.h>
+
 #include "kernels/elementwise.h"
 #include "kernels/wire.h"
 
@@ -42,6 +44,22 @@ static void local_calls(const dls_hook *h, int bucket, const dls_hook_told *told
         dls_hook_tell(told, "all_reduce", n, (int)h->wire->dtype);
 }
 
+/* keep the state of local sgd */
+static int local_kept(const dls_hook *h, int world, dls_hook_kept *kept)
+{
+    size_t bytes = (h->buckets[0].first + h->buckets[0].count)
+        * dls_dtype_size(h->wire->dtype);
+    (void)world;
+    kept[0] = (dls_hook_kept){h->options.momentum, bytes};
+    kept[1] = (dls_hook_kept){h->options.variance, bytes};
+    return h->options.momentum && h->options.variance ? 2 : 0;
+}
+
+static void local_join(const dls_hook *h, char *joined, const char *const *states, int n)
+{
+    memcpy(joined, states[dls_comm_rank(h->comm) % n], dls_hook_state_bytes(h));
+}
+
 const dls_hook_kind dls_hook_local_sgd = {
     .name = "local_sgd", .sum = local_sum, .updated = average,
-    .calls = local_calls};
+    .calls = local_calls, .kept = local_kept, .join = local_join};

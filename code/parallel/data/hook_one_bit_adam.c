@@ -16,10 +16,10 @@ typedef struct one_bit_state {
     int *sums;
 } one_bit_state;
 
-/* Chunks of a segment of this bucket. */
-static size_t segment(const dls_hook *h, int bucket)
+/* Chunks of a segment of this bucket, one of `world`. */
+static size_t segment(const dls_hook *h, int bucket, int world)
 {
-    size_t n = (size_t)dls_comm_size(h->comm);
+    size_t n = (size_t)world;
     size_t chunks = (h->buckets[bucket].count + DLS_CHUNK - 1) / DLS_CHUNK;
     return (chunks + n - 1) / n;
 }
@@ -33,7 +33,7 @@ static dls_status prepare_one_bit(dls_hook *h)
     if (!s->first)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for 1-bit Adam");
     for (int b = 0; b < h->nbuckets; b++) {
-        size_t chunks = segment(h, b);
+        size_t chunks = segment(h, b, dls_comm_size(h->comm));
         s->first[b] = owned;
         owned += chunks * DLS_CHUNK;
         most = chunks > most ? chunks : most;
@@ -68,11 +68,11 @@ static dls_status contribute(dls_hook *h, const dls_hook_bucket *b, void *error)
     return dls_add_scaled(h->wire, error, 1 - beta, b->grads, b->count);
 }
 
-/* The elements of the segment that this rank owns: all of them, or what is there. */
-static size_t owned_elements(const dls_hook *h, int bucket)
+/* The elements of the segment that a rank owns: all of them, or what is there. */
+static size_t owned_elements(const dls_hook *h, int bucket, int rank, int world)
 {
-    size_t whole = segment(h, bucket) * DLS_CHUNK, count = h->buckets[bucket].count;
-    size_t first = (size_t)dls_comm_rank(h->comm) * whole;
+    size_t whole = segment(h, bucket, world) * DLS_CHUNK;
+    size_t count = h->buckets[bucket].count, first = (size_t)rank * whole;
     return count <= first ? 0 : count - first < whole ? count - first : whole;
 }
 
@@ -81,8 +81,8 @@ static dls_status exchange_signs(dls_hook *h, int bucket, void *error)
     const dls_hook_bucket *b = &h->buckets[bucket];
     one_bit_state *s = h->state;
     int n = dls_comm_size(h->comm);
-    size_t chunks = segment(h, bucket), words = chunks * DLS_CHUNK_WORDS;
-    size_t mine = owned_elements(h, bucket);
+    size_t chunks = segment(h, bucket, n), words = chunks * DLS_CHUNK_WORDS;
+    size_t mine = owned_elements(h, bucket, dls_comm_rank(h->comm), n);
     void *owned = h->owned + s->first[bucket] * dls_dtype_size(h->wire->dtype);
     DLS_TRY(dls_signs_pack(h->wire, s->mine, error, b->count, (size_t)n * chunks));
     DLS_TRY(dls_comm_all_to_all(h->comm, s->mine, s->theirs, words, DLS_COMM_I32,
@@ -116,12 +116,46 @@ static void one_bit_calls(const dls_hook *h, int bucket, const dls_hook_told *to
         return dls_hook_none.calls(h, bucket, told);
     if (bucket < 0)
         return;
-    size_t words = segment(h, bucket) * DLS_CHUNK_WORDS;
+    size_t words = segment(h, bucket, dls_comm_size(h->comm)) * DLS_CHUNK_WORDS;
     dls_hook_tell(told, "all_to_all", words, DLS_COMM_I32);
     dls_hook_tell(told, "all_gather", words, DLS_COMM_I32);
+}
+
+/* keep the state of one bit adam */
+static size_t owned_bytes(const dls_hook *h, int world)
+{
+    size_t chunks = 0;
+    for (int b = 0; b < h->nbuckets; b++)
+        chunks += segment(h, b, world);
+    return chunks * DLS_CHUNK * dls_dtype_size(h->wire->dtype);
+}
+
+static int one_bit_kept(const dls_hook *h, int world, dls_hook_kept *kept)
+{
+    size_t elements = h->buckets[0].first + h->buckets[0].count;
+    kept[0] = (dls_hook_kept){h->error, elements * dls_dtype_size(h->wire->dtype)};
+    kept[1] = (dls_hook_kept){h->owned, owned_bytes(h, world)};
+    return 2;
+}
+
+static void one_bit_join(const dls_hook *h, char *joined, const char *const *states,
+                         int n)
+{
+    size_t size = dls_dtype_size(h->wire->dtype);
+    size_t elements = h->buckets[0].first + h->buckets[0].count;
+    dls_hook_join_errors(h, joined, states, n);
+    for (int j = dls_comm_rank(h->comm); j < n; j += dls_comm_size(h->comm)) {
+        const char *owned = states[j] + elements * size;
+        for (int b = 0; b < h->nbuckets; b++) {
+            size_t first = (size_t)j * segment(h, b, n) * DLS_CHUNK;
+            dls_hook_add(h, joined + (h->buckets[b].first + first) * size, owned,
+                         owned_elements(h, b, j, n));
+            owned += segment(h, b, n) * DLS_CHUNK * size;
+        }
+    }
 }
 
 const dls_hook_kind dls_hook_one_bit_adam = {
     .name = "one_bit_adam", .state_bytes = sizeof(one_bit_state),
     .prepare = prepare_one_bit, .sum = one_bit_sum, .calls = one_bit_calls,
-    .release = release_one_bit};
+    .release = release_one_bit, .kept = one_bit_kept, .join = one_bit_join};

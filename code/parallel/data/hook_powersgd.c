@@ -8,6 +8,7 @@
 #include "parallel/data/hooks.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/rng.h"
 #include "kernels/elementwise.h"
@@ -205,7 +206,28 @@ static void low_rank_calls(const dls_hook *h, int bucket, const dls_hook_told *t
     dls_hook_tell(told, "all_reduce", s->right[bucket + 1] - s->right[bucket], dtype);
 }
 
+/* keep the state of powersgd */
+static int low_rank_kept(const dls_hook *h, int world, dls_hook_kept *kept)
+{
+    const powersgd_state *s = h->state;
+    size_t size = dls_dtype_size(h->wire->dtype);
+    size_t elements = h->buckets[0].first + h->buckets[0].count;
+    (void)world;
+    kept[0] = (dls_hook_kept){h->error, elements * size};
+    kept[1] = (dls_hook_kept){s->q, s->right[h->nbuckets] * size};
+    return 2;
+}
+
+static void low_rank_join(const dls_hook *h, char *joined, const char *const *states,
+                          int n)
+{
+    dls_hook_kept kept[DLS_HOOK_KEPT];
+    low_rank_kept(h, n, kept);
+    dls_hook_join_errors(h, joined, states, n);
+    memcpy(joined + kept[0].bytes, states[0] + kept[0].bytes, kept[1].bytes);
+}
+
 const dls_hook_kind dls_hook_powersgd = {
     .name = "powersgd", .state_bytes = sizeof(powersgd_state),
     .prepare = prepare_powersgd, .sum = low_rank_sum, .calls = low_rank_calls,
-    .release = release_powersgd};
+    .release = release_powersgd, .kept = low_rank_kept, .join = low_rank_join};

@@ -72,6 +72,16 @@ static void top_k_calls(const dls_hook *h, int bucket, const dls_hook_told *told
     dls_hook_tell(told, "all_gather", m, DLS_COMM_I32);
 }
 
+/* keep the state of top k */
+static int top_k_kept(const dls_hook *h, int world, dls_hook_kept *kept)
+{
+    size_t elements = h->buckets[0].first + h->buckets[0].count;
+    (void)world;
+    kept[0] = (dls_hook_kept){h->error, elements * dls_dtype_size(h->wire->dtype)};
+    return 1;
+}
+
 const dls_hook_kind dls_hook_top_k = {
     .name = "top_k", .state_bytes = sizeof(top_k_state), .prepare = prepare_top_k,
-    .sum = top_k_sum, .calls = top_k_calls, .release = release_top_k};
+    .sum = top_k_sum, .calls = top_k_calls, .release = release_top_k, .kept = top_k_kept,
+    .join = dls_hook_join_errors};

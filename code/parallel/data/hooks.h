@@ -34,7 +34,8 @@ typedef struct dls_hook_options {
     int64_t warmup;    // steps with a plain sum first
     int64_t period;    // local SGD: steps between two averages
     double beta1;      // 1-bit Adam: the optimizer's
-    void *momentum;    // 1-bit Adam: the optimizer's, flat like the gradients
+    void *momentum;    // the optimizer's, flat like the gradients: 1-bit Adam, local SGD
+    void *variance;    // the same of local SGD, to keep both; NULL: they are not kept
     double local;      // local SGD: a local gradient times this is the local mean
     uint64_t seed;     // PowerSGD: of the first Q
 } dls_hook_options;
@@ -48,6 +49,11 @@ typedef struct dls_hook_bucket {
     size_t first, count;     // elements of the flat gradients
     void *grads;             // (count) device
 } dls_hook_bucket;
+
+/* describe the state of a hook */
+/* An array that a checkpoint must keep: (bytes) device; NULL: of another world. */
+typedef struct dls_hook_kept { void *data; size_t bytes; } dls_hook_kept;
+enum { DLS_HOOK_KEPT = 2 };
 
 /* Is told the collectives of a step, in their order. */
 typedef struct dls_hook_told {
@@ -63,6 +69,10 @@ typedef struct dls_hook_kind {
     dls_status (*updated)(dls_hook *h, dls_ctx *ctx, void *values, void *master);
     void (*calls)(const dls_hook *h, int bucket, const dls_hook_told *told);
     void (*release)(dls_hook *h);              // NULL: nothing to release
+    /* what it keeps in a world of that size, at most DLS_HOOK_KEPT; NULL: nothing */
+    int (*kept)(const dls_hook *h, int world, dls_hook_kept *kept);
+    /* this rank's host image := from those of the n ranks of another world */
+    void (*join)(const dls_hook *h, char *joined, const char *const *states, int n);
 } dls_hook_kind;
 
 struct dls_hook {
@@ -125,6 +135,21 @@ dls_status dls_hook_buffer(dls_hook *h, void **buf, size_t bytes);
 int dls_hook_warms_up(const dls_hook *h); // 1: this step is summed plainly
 void dls_hook_tell(const dls_hook_told *told, const char *operation, size_t count,
                    int dtype);
+void dls_hook_add(const dls_hook *h, void *to, const void *from, size_t count);
+
+/* For `join`: the sum of the errors, which lie first, of every size-th old rank. */
+void dls_hook_join_errors(const dls_hook *h, char *joined, const char *const *states,
+                          int n);
+
+/* What a checkpoint keeps of this rank's hook: so many bytes. fetch waits for it. */
+size_t dls_hook_state_bytes(const dls_hook *h);
+dls_status dls_hook_fetch(const dls_hook *h, void *host);
+
+/* states [n]: what the ranks of a world of n had fetched, bytes [n] each. In a world of
+ * n only this rank's is looked at. In another, what is owed is owed by somebody else,
+ * and nothing of it is lost. DLS_ERR_INPUT: states of another length. */
+dls_status dls_hook_put(dls_hook *h, const char *const *states, const size_t *bytes,
+                        int n);
 
 #ifdef __cplusplus
 }
