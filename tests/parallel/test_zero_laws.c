@@ -201,6 +201,7 @@ static dls_status swift_world(dls_comm **comm)
 static dls_status time_steps(int rank, void *arg)
 {
     double seconds[2];
+    dls_ddp_times t[2];
     dls_comm *comm;
     (void)rank, (void)arg;
     DLS_TRY(swift_world(&comm));
@@ -213,10 +214,18 @@ static dls_status time_steps(int rank, void *arg)
         DLS_TRY(zero_layout_step(w.zero, &w.rows, 0.01, 1));
         DLS_TRY(dls_zero_sync(w.zero));
         seconds[prefetch] += dls_gpu_host_time();
+        DLS_TRY(dls_zero_timing(w.zero, &t[prefetch]));
         close_weighed(&w);
     }
     EXPECT(seconds[1] < 0.95 * seconds[0], "%g s ahead, %g s late", seconds[1],
            seconds[0]);
+    double mine[] = {seconds[0] - seconds[1], t[0].exposed - t[1].exposed};
+    double all[8], won = 0;
+    DLS_TRY(dls_comm_all_gather_host(comm, mine, sizeof mine, all));
+    for (int i = 0; i < 8; i++)
+        won += i % 2 ? -all[i] : all[i];
+    EXPECT(mine[1] > 0 && t[1].exposed < 0.5 * t[1].busy && fabs(won) < 1e-5 * seconds[0],
+           "%g s won, %g s hidden", mine[0], mine[1]);
     dls_comm_destroy(comm);
     return DLS_OK;
 }

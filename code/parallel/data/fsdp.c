@@ -37,6 +37,14 @@ dls_status zero_let(dls_zero *z, cudaStream_t waiter, cudaStream_t other)
     return DLS_OK;
 }
 
+/* measure a wait */
+dls_status zero_wait(dls_zero *z, cudaEvent_t event)
+{
+    DLS_TRY(dls_spans_begin(&z->waits, z->ctx->stream));
+    DLS_CUDA(cudaStreamWaitEvent(z->ctx->stream, event, 0));
+    return dls_spans_end(&z->waits, z->ctx->stream);
+}
+
 /* choose a buffer */
 static int own_buffer(const zero_pool *p, int u)
 {
@@ -78,8 +86,10 @@ static dls_status gather(dls_zero *z, int u)
                         "units before it were not left", u);
     zero_buffer *buffer = &z->value_pool.items[b];
     DLS_CUDA(cudaStreamWaitEvent(z->stream, buffer->free, 0));
+    DLS_TRY(dls_spans_begin(&z->sent, z->stream));
     DLS_TRY(dls_comm_all_gather(z->shard, zero_value_slice(z, u), buffer->memory,
                                 unit->slice, z->ctx->dtype, z->stream));
+    DLS_TRY(dls_spans_end(&z->sent, z->stream));
     DLS_CUDA(cudaEventRecord(s->arrived, z->stream));
     zero_point_values(z, u, buffer->memory);
     buffer->unit = u;
@@ -113,7 +123,7 @@ static dls_status bring(dls_zero *z, int u, int direction)
     if (is_away(z, u))
         DLS_TRY(gather(z, u));
     if (!s->waited)
-        DLS_CUDA(cudaStreamWaitEvent(z->ctx->stream, s->arrived, 0));
+        DLS_TRY(zero_wait(z, s->arrived));
     s->waited = 1;
     return prefetch(z, u, direction);
 }
@@ -126,7 +136,7 @@ dls_status zero_release(dls_zero *z, int u)
         return DLS_OK;
     zero_buffer *buffer = &z->value_pool.items[s->values];
     if (!s->waited)
-        DLS_CUDA(cudaStreamWaitEvent(z->ctx->stream, s->arrived, 0));
+        DLS_TRY(zero_wait(z, s->arrived));
     DLS_CUDA(cudaEventRecord(buffer->free, z->ctx->stream));
     buffer->unit = -1;
     s->values = -1;
@@ -144,7 +154,7 @@ static dls_status open_one(dls_zero *z, int u)
     s->grads = next_buffer(&z->grad_pool, u);
     zero_buffer *buffer = &z->grad_pool.items[s->grads];
     size_t bytes = (size_t)z->ways * unit->slice * dls_dtype_size(z->wide);
-    DLS_CUDA(cudaStreamWaitEvent(z->ctx->stream, buffer->free, 0));
+    DLS_TRY(zero_wait(z, buffer->free));
     DLS_CUDA(cudaMemsetAsync(buffer->memory, 0, bytes, z->ctx->stream));
     zero_point_grads(z, u, buffer->memory);
     return DLS_OK;
@@ -176,9 +186,11 @@ static dls_status reduce_in_copy(dls_zero *z, int u, char *whole, dls_dtype dtyp
     size_t slice = z->units[u].slice;
     if (z->ways == 1)
         return DLS_OK;
-    return dls_comm_reduce_scatter(
+    DLS_TRY(dls_spans_begin(&z->sent, z->stream));
+    DLS_TRY(dls_comm_reduce_scatter(
         z->shard, whole, whole + (size_t)z->rank * slice * dls_dtype_size(dtype), slice,
-        dtype, DLS_SUM, z->stream);
+        dtype, DLS_SUM, z->stream));
+    return dls_spans_end(&z->sent, z->stream);
 }
 
 /* The unit's gradient, made in a buffer, narrowed to *to, which is added to or set. */
@@ -211,6 +223,16 @@ static dls_status keep_whole(dls_zero *z, int u)
     return z->last ? reduce_in_copy(z, u, whole, z->kept) : DLS_OK;
 }
 
+static dls_status sum_copies(dls_zero *z, int u)
+{
+    if (z->ncopies == 1)
+        return DLS_OK;
+    DLS_TRY(dls_spans_begin(&z->sent, z->stream));
+    DLS_TRY(dls_comm_all_reduce(z->copies, zero_grad_slice(z, u), z->units[u].slice,
+                                z->kept, DLS_SUM, z->stream));
+    return dls_spans_end(&z->sent, z->stream);
+}
+
 static dls_status complete(dls_zero *z, int u)
 {
     zero_unit_state *s = &z->states[u];
@@ -221,9 +243,7 @@ static dls_status complete(dls_zero *z, int u)
     s->grads = -1;
     if (!z->last)
         return DLS_OK;
-    if (z->ncopies > 1)
-        DLS_TRY(dls_comm_all_reduce(z->copies, zero_grad_slice(z, u), z->units[u].slice,
-                                    z->kept, DLS_SUM, z->stream));
+    DLS_TRY(sum_copies(z, u));
     return z->off ? zero_offload_gradient(z, u) : DLS_OK;
 }
 
@@ -298,5 +318,18 @@ dls_status dls_zero_idle_pass(dls_zero *z)
             DLS_TRY(report(z, z->units[u].param + i));
         DLS_TRY(after(z, u, 1));
     }
+    return DLS_OK;
+}
+
+/* report what was hidden */
+dls_status dls_zero_timing(const dls_zero *z, dls_ddp_times *out)
+{
+    *out = (dls_ddp_times){.hidden = 1};
+    if (dls_comm_size(z->world) == 1)
+        return DLS_OK;
+    DLS_TRY(dls_spans_seconds(&z->sent, &out->busy));
+    DLS_TRY(dls_spans_seconds(&z->waits, &out->exposed));
+    if (out->busy > 0)
+        out->hidden = out->exposed < out->busy ? 1 - out->exposed / out->busy : 0;
     return DLS_OK;
 }

@@ -405,6 +405,8 @@ void dls_zero_destroy(dls_zero *z)
         dls_comm_destroy(z->shard);
     if (z->copies != z->world)
         dls_comm_destroy(z->copies);
+    dls_spans_free(&z->sent);
+    dls_spans_free(&z->waits);
     free(z->units);
     free(z->states);
     free(z);

@@ -15,6 +15,7 @@
 #include "comm/comm.h"
 #include "kernels/adamw.h"
 #include "layers/param.h"
+#include "parallel/data/ddp.h"
 #include "parallel/data/shards.h"
 
 #ifdef __cplusplus
@@ -84,6 +85,10 @@ dls_status dls_zero_step(dls_zero *zero, double lr, int64_t step);
 
 /* The norm of the last step's gradient before clipping: a double on the device. */
 const double *dls_zero_norm(const dls_zero *zero);
+
+/* The last step: its collectives, and how long the compute stream waited for them.
+ * Values that stages 1 and 2 send at the end of a step are waited for in the next. */
+dls_status dls_zero_timing(const dls_zero *zero, dls_ddp_times *out);
 
 /* Waits for everything that was enqueued. */
 dls_status dls_zero_sync(dls_zero *zero);

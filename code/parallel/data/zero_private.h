@@ -3,6 +3,7 @@
 #ifndef DLS_PARALLEL_DATA_ZERO_PRIVATE_H
 #define DLS_PARALLEL_DATA_ZERO_PRIVATE_H
 
+#include "parallel/data/spans.h"
 #include "parallel/data/zero.h"
 
 /* define a buffer of a unit */
@@ -44,6 +45,7 @@ struct dls_zero {
     struct zero_offload *off;          // NULL: the device updates
     cudaStream_t stream;               // communication
     cudaEvent_t ready, done;
+    dls_spans sent, waits;             // of this step: collectives; the compute stream's
     int last, open;                    // the pass: the step's last; backward has begun
     dls_unit_hook unit_hook;
     dls_grad_hook grad_hook;
@@ -54,6 +56,7 @@ struct dls_zero {
 void zero_make_hooks(dls_zero *z);
 dls_status zero_release(dls_zero *z, int u);            // its values may be overwritten
 dls_status zero_let(dls_zero *z, cudaStream_t waiter, cudaStream_t other); // waits for it
+dls_status zero_wait(dls_zero *z, cudaEvent_t event);   // the compute stream, measured
 void zero_point_values(dls_zero *z, int u, char *at);
 void zero_point_grads(dls_zero *z, int u, char *at);
 

@@ -12,6 +12,8 @@ dls_status dls_zero_begin(dls_zero *z)
 {
     size_t n = (z->o.stage >= 2 ? 1 : (size_t)z->ways) * z->elements;
     DLS_CUDA(cudaMemsetAsync(z->grads, 0, n * dls_dtype_size(z->kept), z->ctx->stream));
+    dls_spans_clear(&z->waits);
+    dls_spans_clear(&z->sent);
     return zero_let(z, z->stream, z->ctx->stream);
 }
 
@@ -98,8 +100,10 @@ dls_status zero_send_values(dls_zero *z, int u)
     zero_unit_state *s = &z->states[u];
     if (z->o.stage == 0 || z->o.stage == 3 || z->units[u].params == 0)
         return DLS_OK;
+    DLS_TRY(dls_spans_begin(&z->sent, z->stream));
     DLS_TRY(dls_comm_all_gather(z->shard, zero_value_slice(z, u), zero_whole_values(z, u),
                                 z->units[u].slice, z->ctx->dtype, z->stream));
+    DLS_TRY(dls_spans_end(&z->sent, z->stream));
     DLS_CUDA(cudaEventRecord(s->arrived, z->stream));
     s->waited = 0;
     return DLS_OK;
@@ -115,7 +119,8 @@ static dls_status finish_passes(dls_zero *z)
                             z->units[u].params, z->params->items[z->units[u].param].name);
     for (int u = 0; u < z->nunits; u++)
         DLS_TRY(zero_release(z, u));
-    return zero_let(z, z->ctx->stream, z->stream);
+    DLS_CUDA(cudaEventRecord(z->ready, z->stream));
+    return zero_wait(z, z->ready);
 }
 
 static dls_status update(dls_zero *z, double lr, int64_t step)
