@@ -7,6 +7,7 @@
 #include "parallel/pipeline/groups.h"
 #include "parallel/pipeline/schedule.h"
 #include "parallel/pipeline/versions.h"
+#include "pipeline_oracle.h"
 
 /* write a rank as text */
 static dls_schedule made(const char *name, int p, int m, int v, int g)
@@ -110,6 +111,50 @@ Test(pipeline_orders, what_cannot_be_is_refused_with_the_reason)
     expect_refused("pipedream-2bw", 4, 10, 0, 4, "no whole number of groups of 4");
     expect_refused("gpipe", 0, 8, 0, 0, "stages");
     expect_refused("bfs", 4, 0, 2, 0, "micro-batches");
+}
+
+/* count the tables that hang */
+/* Pass k with a small last group, in the order of the forward chunks. */
+static dls_action naive(int p, int v, int m, int rank, dls_action_kind kind, int k)
+{
+    int group = k / (p * v), size = m - group * p < p ? m - group * p : p;
+    int within = k - group * p * v, chunk = within / size;
+    if (kind == DLS_DO_B)
+        chunk = v - 1 - chunk;
+    return (dls_action){(uint8_t)kind, 0, (int16_t)(chunk * p + rank),
+                        group * p + within % size};
+}
+
+static int hangs(int p, int v, int m)
+{
+    dls_schedule s = made("interleaved", p, m, v, 0);
+    for (int r = 0; r < p; r++) {
+        int w = 2 * (p - 1 - r) + (v - 1) * p;
+        dls_action *at = s.order[r].list;
+        for (int k = 0; k < m * v + w; k++) {
+            if (k < m * v)
+                *at++ = naive(p, v, m, r, DLS_DO_F, k);
+            if (k >= w && k - w < m * v)
+                *at++ = naive(p, v, m, r, DLS_DO_B, k - w);
+        }
+    }
+    oracle x = oracle_run(&s, 1, 1, 1, 0);
+    dls_schedule_free(&s);
+    cr_assert_neq(x.verdict, ORACLE_WRONG);
+    return x.verdict == ORACLE_STUCK;
+}
+Test(pipeline_orders, half_of_the_tables_with_a_small_last_group_hang)
+{
+    int tables = 0, hung = 0;
+    for (int p = 2; p <= 8; p++)
+        for (int v = 2; v <= 4; v++)
+            for (int m = p + 1; m < 4 * p; m++)
+                if (m % p) {
+                    tables++;
+                    hung += hangs(p, v, m);
+                }
+    cr_assert_eq(tables, 252);
+    cr_assert_eq(hung, 120);
 }
 
 /* follow the versions */
