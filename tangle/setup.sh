@@ -9,7 +9,7 @@ core=(gcc g++ make git pkg-config gdb gnuplot-nox pandoc libcmark-dev libyaml-de
       libjansson-dev libxxhash-dev libutf8proc-dev libcriterion-dev libdnnl-dev libjs-lunr
       libdw-dev libcapstone-dev binutils)
 book=(texlive-luatex texlive-latex-recommended fonts-texgyre fonts-texgyre-math
-      fonts-dejavu-core librsvg2-bin)
+      fonts-dejavu-core librsvg2-bin clang lld)
 
 case "${1:-}" in
   core) wanted=("${core[@]}") ;;
@@ -27,7 +27,7 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
       pkg-config --exists "$library" || missing+=("$library")
     done
   fi
-  [ "$1" = book ] && for tool in lualatex rsvg-convert; do
+  [ "$1" = book ] && for tool in lualatex rsvg-convert clang wasm-ld; do
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
   [ ${#missing[@]} -eq 0 ] && exit 0
