@@ -159,6 +159,7 @@ oracle oracle_run_costs(const dls_schedule *s, const dls_pipeline_costs *cost)
     free(x.cells);
     return out;
 }
+
 oracle oracle_run(const dls_schedule *s, int64_t F, int64_t I, int64_t W, int64_t hop)
 {
     dls_pipeline_costs cost = {.F = F, .I = I, .W = W, .hop = hop};

@@ -92,6 +92,7 @@ Test(pipeline_laws, latency_grows_with_m_in_1f1b_only)
                     cr_assert_eq(p - 2 + trips, (p - 1) * m / p + p - 2);
             }
 }
+
 /* The doubled warm-up hides every hop but the first and last p - 1, as long as two hops
  * take no longer than a forward and a backward; one tick more and it does not. */
 Test(pipeline_laws, an_eager_warm_up_hides_hops_up_to_half_of_f_plus_b)
@@ -170,6 +171,7 @@ Test(pipeline_laws, a_larger_group_hides_the_hops_of_interleaving)
                         cr_assert_eq(2 * (p - 1) + 2 * (v - 1) * p, 2 * (p * v - 1));
                 }
 }
+
 /* Where the law ends: a hop longer than a forward. */
 Test(pipeline_laws, a_hop_longer_than_a_forward_costs_interleaving_more)
 {
@@ -197,6 +199,7 @@ Test(pipeline_laws, half_the_warm_up_idles_no_longer_and_holds_less)
                                          least(m * v, (v - 1) * size[0] + p - r));
                     }
 }
+
 /* What it costs: with v = 1 this is the law of 1F1B. */
 Test(pipeline_laws, half_the_warm_up_pays_for_every_hop)
 {
@@ -263,6 +266,7 @@ Test(pipeline_laws, chimera_idles_p_minus_2_slots_only_if_f_equals_b)
                 }
             }
 }
+
 /* Any number of micro-batches, F = B: the last unit takes its full time. */
 Test(pipeline_laws, chimera_with_a_last_unit_that_is_not_full)
 {

@@ -26,6 +26,7 @@ static void swap(dls_actions *a, size_t i, size_t j)
     a->list[i] = a->list[j];
     a->list[j] = kept;
 }
+
 /* Every schedule of the table in a size that has all its phases. */
 static int make(int i, int p, int m, dls_schedule *s)
 {
@@ -141,6 +142,7 @@ static void count_swaps(const char *name, const int expected[OUTCOMES])
                      "%d better", name, counts[0], counts[1], counts[2], counts[3]);
     dls_schedule_free(&s);
 }
+
 /* Those that break nothing are schedules too: nearly all are slower or hold more. */
 Test(pipeline_mutants, what_swaps_that_break_nothing_cost)
 {

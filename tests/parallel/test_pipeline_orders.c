@@ -143,6 +143,7 @@ static int hangs(int p, int v, int m)
     cr_assert_neq(x.verdict, ORACLE_WRONG);
     return x.verdict == ORACLE_STUCK;
 }
+
 Test(pipeline_orders, half_of_the_tables_with_a_small_last_group_hang)
 {
     int tables = 0, hung = 0;
@@ -216,6 +217,7 @@ Test(pipeline_orders, the_version_rules_of_pipedream)
             dls_schedule_free(&sync);
         }
 }
+
 Test(pipeline_orders, two_versions_with_a_delay_of_one_step)
 {
     for (int p = 1; p <= 8; p++)
