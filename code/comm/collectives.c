@@ -51,7 +51,7 @@ static void describe(dls_comm_op *op, const call *c)
                              .root = c->root >= 0 ? comm->member[c->root] : -1,
                              .count = c->count,
                              .number = comm->collectives};
-    snprintf(op->ours.site, sizeof op->ours.site, "%s:%d", c->file, c->line);
+    dls_message_site(op->ours.site, sizeof op->ours.site, c->file, c->line);
     for (int i = 0; i < 4 && c->amounts[0]; i++)
         memcpy(op->amounts + i * comm->world, c->amounts[i],
                (size_t)comm->world * sizeof(size_t));

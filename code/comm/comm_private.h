@@ -4,6 +4,7 @@
 #define DLS_COMM_COMM_PRIVATE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "comm/algorithms.h"
 #include "comm/comm.h"
@@ -43,6 +44,7 @@ typedef struct dls_world {
     char host_waits[DLS_LOCAL_WAIT]; // what the host thread waits for, or ""
     dls_comm_patience patience;
     int idle_rounds;                 // time-outs in a row
+    int shortcuts;                   // 0: $DLS_SHORTCUT says no
     pthread_mutex_t lock;            // of the operations' progress
 } dls_world;
 
@@ -82,6 +84,7 @@ struct dls_comm {
     struct dls_native *native;          // NCCL; NULL
     struct dls_meeting *meeting;        // memory for the small all-reduces; NULL
     uint64_t meetings;                  // begun so far
+    _Atomic(dls_comm_op *) spare;       // an operation's memory, for the next one; NULL
     dls_comm_statistics stats;
 };
 
@@ -128,9 +131,9 @@ dls_status dls_engine_enqueue(dls_comm_op *op, cudaStream_t stream, const char *
                               int line);
 void dls_engine_drop(dls_comm_op *op); // one that was not enqueued
 
-/* Counts and draws the messages of a step that is over: when they left and came. */
-void dls_engine_close(dls_comm_op *op, const dls_step *step, const double *departure,
-                      const double *arrival);
+/* Draws the messages of a step that is over: when they left and came. */
+void dls_engine_draw(dls_comm_op *op, const dls_step *step, const double *departure,
+                     const double *arrival);
 
 /* What an operation waits for, in words. */
 void dls_engine_describe(const dls_comm_op *op, char *text, size_t size);

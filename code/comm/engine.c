@@ -166,32 +166,38 @@ static void draw_arrow(const dls_comm_op *op, int out, int peer, uint64_t ticket
 {
     const dls_comm *c = op->comm;
     int me = c->member[c->rank], other = c->member[peer];
+    if (!dls_trace_enabled() || op->shut) // shut: drawn in the first round
+        return;
     uint64_t number = (ticket - 1 + (uint64_t)c->context * 1024) & 0x1ffff;
     dls_trace_message(out, out ? me : other, out ? other : me, number, message, time);
 }
 
-void dls_engine_close(dls_comm_op *op, const dls_step *step, const double *departure,
-                      const double *arrival)
+void dls_engine_draw(dls_comm_op *op, const dls_step *step, const double *departure,
+                     const double *arrival)
 {
-    dls_comm_statistics *stats = &op->comm->stats;
     for (int i = 0; i < step->sends; i++) {
-        const dls_move *m = &step->send[i];
-        unsigned number = op->messages_out[m->peer]++;
-        if (op->shut)
-            continue; // counted in the first round
-        draw_arrow(op, 1, m->peer, op->out_ticket[m->peer], number, departure[i]);
-        stats->wire_bytes += m->count * op->element;
-        op->bytes += m->count * op->element;
+        int peer = step->send[i].peer;
+        unsigned number = op->messages_out[peer]++;
+        draw_arrow(op, 1, peer, op->out_ticket[peer], number, departure[i]);
     }
     for (int i = 0; i < step->receives; i++) {
-        const dls_move *m = &step->receive[i];
-        unsigned number = op->messages_in[m->peer]++;
-        if (op->shut)
-            continue;
-        draw_arrow(op, 0, m->peer, op->in_ticket[m->peer], number, arrival[i]);
-        op->bytes += m->count * op->element;
+        int peer = step->receive[i].peer;
+        unsigned number = op->messages_in[peer]++;
+        draw_arrow(op, 0, peer, op->in_ticket[peer], number, arrival[i]);
     }
-    stats->steps += step->sends + step->receives > 0 && !op->shut;
+}
+
+static void count_step(dls_comm_op *op)
+{
+    dls_comm_statistics *stats = &op->comm->stats;
+    uint64_t sent = 0, received = 0;
+    for (int i = 0; i < op->step.sends; i++)
+        sent += op->step.send[i].count * op->element;
+    for (int i = 0; i < op->step.receives; i++)
+        received += op->step.receive[i].count * op->element;
+    stats->wire_bytes += sent;
+    stats->steps += op->step.sends + op->step.receives > 0;
+    op->bytes += sent + received;
 }
 
 static void divide_averages(dls_comm_op *op)
@@ -214,7 +220,9 @@ static void end_step(dls_comm_op *op)
     op->now = dls_arrivals(c->links, c->world, c->rank, &op->step, op->element, op->now,
                            departure, arrival);
     op->now = op->free > op->now ? op->free : op->now;
-    dls_engine_close(op, &op->step, left, arrival);
+    dls_engine_draw(op, &op->step, left, arrival);
+    if (!op->shut) // else they were counted in the first round
+        count_step(op);
     divide_averages(op);
     dls_step_clear(&op->step);
     op->k++;
@@ -255,6 +263,8 @@ static int move_at_once(dls_comm_op *op)
 
 static int go_on(dls_comm_op *op)
 {
+    if (op->comm->all->local)
+        op->comm->all->local->awaited = ~(uint64_t)0; // a meeting knows better
     int moved = op->meeting ? dls_meeting_move(op) : advance(op);
     if (moved > 0 && op->shortcut)
         moved = move_at_once(op);
@@ -364,22 +374,22 @@ static void settle_the_start(dls_comm_op *op)
 
 static int make_progress(dls_comm_op *op)
 {
-    int begun = 0;
     if (op->done)
         return 1;
     if (!is_our_turn(op))
         return 0;
     if (op->k == 0 && !op->open && !op->shut && !op->shortcut && !op->meeting) {
         settle_the_start(op);
-        begun = dls_meeting_begin(op);
-        op->shortcut = dls_shortcut_find(op);
+        dls_meeting_begin(op);
+        op->shortcut = op->meeting ? NULL : dls_shortcut_find(op);
     }
-    int moved = begun < 0 ? -1 : go_on(op);
+    int moved = go_on(op);
     if (moved == 0)
         moved = look_for_the_lost(op);
-    dls_note_progress(op);
     if (moved > 0)
         finish(op);
+    else
+        dls_note_progress(op);
     return moved >= 0 ? moved : dls_comm_give_up(op->comm);
 }
 
@@ -430,8 +440,8 @@ static void op_release(void *arg)
 /* enqueue an operation */
 dls_comm_op *dls_engine_new(dls_comm *comm)
 {
-    dls_comm_op *op = malloc(sizeof *op);
-    if (!op) {
+    dls_comm_op *op = atomic_exchange(&comm->spare, NULL);
+    if (!op && !(op = malloc(sizeof *op))) {
         DLS_FAIL(DLS_ERR_MEMORY, "no memory for a communication operation");
         return NULL;
     }
@@ -444,11 +454,12 @@ dls_comm_op *dls_engine_new(dls_comm *comm)
 
 void dls_engine_drop(dls_comm_op *op)
 {
-    if (op && op->scratch >= 0)
+    if (!op)
+        return;
+    if (op->scratch >= 0)
         op->comm->scratch[op->scratch].used--;
-    if (op)
-        dls_shortcut_drop(op->shortcut);
-    free(op);
+    dls_shortcut_drop(op->shortcut);
+    free(atomic_exchange(&op->comm->spare, op));
 }
 
 static void draw_tickets(dls_comm_op *op)

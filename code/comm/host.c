@@ -126,7 +126,7 @@ dls_status dls_comm_all_gather_host_at(dls_comm *comm, const void *mine, size_t 
     }
     gathering g = {.comm = comm, .mine = mine, .all = all, .bytes = bytes,
                    .entered = dls_gpu_host_time()};
-    snprintf(g.site, sizeof g.site, "%s:%d", file, line);
+    dls_message_site(g.site, sizeof g.site, file, line);
     uint64_t record = dls_note_host(comm, bytes, g.site);
     comm->host_calls++;
 /* wait by ourselves on a real device */

@@ -104,6 +104,22 @@ dls_status dls_local_create(int world, dls_local *out)
     return DLS_OK;
 }
 
+/* spread the ranks over the cores */
+/* Moves this thread to a core by its rank's number, and leaves it free to be moved. */
+static void spread(int rank)
+{
+    cpu_set_t all, one;
+    int core = 0;
+    if (sched_getaffinity(0, sizeof all, &all))
+        return; // more cores than fit
+    for (int turn = rank % CPU_COUNT(&all); turn > 0 || !CPU_ISSET(core, &all); core++)
+        turn -= CPU_ISSET(core, &all);
+    CPU_ZERO(&one);
+    CPU_SET(core, &one);
+    if (sched_setaffinity(0, sizeof one, &one) == 0)
+        sched_setaffinity(0, sizeof all, &all);
+}
+
 /* attach to the shared memory */
 dls_status dls_local_attach(int fd, int rank, int world, dls_local *out)
 {
@@ -120,6 +136,7 @@ dls_status dls_local_attach(int fd, int rank, int world, dls_local *out)
     DLS_TRY(map(fd, rank, world, out));
     DLS_TRY(dls_local_open(out, 0));
     atomic_store(&out->ranks[rank].pid, (int32_t)getpid());
+    spread(rank);
     return DLS_OK;
 }
 
@@ -189,7 +206,7 @@ dls_status dls_local_check(const dls_local *local, const char *doing)
 }
 
 /* sleep until the bell rings */
-enum { LINGER = 100 };
+enum { LINGER = 2000, SPIN = 200, YIELD = 20 }; // looks at the bell; that take as long
 
 static _Thread_local uint32_t heard; // the bell when this thread last looked around
 
@@ -202,12 +219,42 @@ int dls_local_quiet(const dls_local *local)
 
 uint32_t dls_local_heard(void) { return heard; }
 
-int dls_local_linger(const dls_local *local)
+/* 1: a rank that we wait for needs the core that we run on. */
+static int is_in_the_way(dls_local *local)
+{
+    _Atomic int32_t *ours = &local->ranks[local->rank].core;
+    int core = sched_getcpu(), shared = 0;
+    if (atomic_load_explicit(ours, memory_order_relaxed) != core)
+        atomic_store_explicit(ours, core, memory_order_relaxed);
+    for (int r = 0; r < local->world && !shared; r++)
+        shared = (local->awaited >> r & 1) && r != local->rank &&
+                 atomic_load_explicit(&local->ranks[r].core, memory_order_relaxed) == core;
+    return shared;
+}
+
+void dls_local_make_way(dls_local *local)
+{
+    if (local->awaited && is_in_the_way(local))
+        sched_yield();
+}
+
+static inline void pause_core(void)
+{
+#if defined __x86_64__
+    __builtin_ia32_pause();
+#endif
+}
+
+int dls_local_linger(dls_local *local)
 {
     const _Atomic uint32_t *bell = &local->ranks[local->rank].bell;
-    for (int i = 0; i < LINGER; i++) {
-        if (atomic_load(bell) != heard)
-            return 1;
+    for (int left = LINGER; left > 0; left -= YIELD) {
+        int spin = is_in_the_way(local) ? 1 : SPIN;
+        for (; spin > 0; spin--, left--) {
+            if (atomic_load(bell) != heard)
+                return 1;
+            pause_core();
+        }
         sched_yield();
     }
     return 0;

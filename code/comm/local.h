@@ -33,7 +33,7 @@ enum {
     DLS_LOCAL_MAX_RANKS = 64,
     DLS_LOCAL_CONTEXTS = 32, // communicators of a rank, from first to last
     DLS_LOCAL_BOARD = 4096,  // bytes of one page of the host all-gather
-    DLS_LOCAL_CARD = 256,    // bytes of a small all-reduce
+    DLS_LOCAL_CARD = 1024,   // bytes of a small all-reduce
     DLS_LOCAL_WAITS = 33,    // what the host waits for, and the first 32 streams
     DLS_LOCAL_WAIT = 200,    // one of them in words
     DLS_LOCAL_TEXT = 1800    // how a rank failed
@@ -77,6 +77,7 @@ typedef struct dls_local_board {
 typedef struct dls_local_rank {
     _Alignas(DLS_MAILBOX_LINE) _Atomic uint32_t bell; // futex: rung when anything changes
     _Atomic uint32_t asleep;                          // threads that need a wake-up call
+    _Atomic int32_t core;      // where it ran when it last waited
     _Atomic uint64_t blocked;  // asleep: BLOCKED | value of the bell then; else 0
     _Atomic uint32_t sleeps;   // how often it was; changes when waits does
     _Atomic uint32_t fate;     // dls_fate
@@ -92,6 +93,13 @@ typedef struct dls_local_card {
     _Alignas(DLS_MAILBOX_LINE) _Atomic uint64_t meeting; // 1 + its number, when written
     _Alignas(16) unsigned char data[DLS_LOCAL_CARD];
     _Alignas(DLS_MAILBOX_LINE) dls_message call; // departure: when the rank begins
+    /* what it takes home: written by the rank that plays */
+    _Alignas(DLS_MAILBOX_LINE) _Atomic uint64_t played; // as meeting, when written
+    double end;                        // virtual s
+    uint64_t sent, received, steps;    // bytes; steps with messages
+    _Alignas(16) unsigned char result[DLS_LOCAL_CARD];
+    /* on rank 0's card */
+    _Alignas(DLS_MAILBOX_LINE) _Atomic uint64_t player; // 64 * meeting + the rank
 } dls_local_card;
 
 /* The board of a rank in a context. */
@@ -121,6 +129,7 @@ typedef struct dls_local {
                                        // of (from, to) at from * world + to; NULL: shut
     off_t heaps;            // in the file; 0: none. See heap.h
     int fd, rank, world;    // rank -1: the launcher
+    uint64_t awaited;       // ranks that the last questions found missing, one bit each
 } dls_local;
 
 static const size_t DLS_LOCAL_HEAP = (size_t)128 << 30; // bytes of each, on paper
@@ -144,9 +153,11 @@ void dls_local_ring_all(dls_local *local);
 int dls_local_quiet(const dls_local *local);
 uint32_t dls_local_heard(void); // the bell's value then
 
-/* Gives the processor away some hundred times, for some ten µs, before one sleeps: the
- * answer to a short message is often that near. 1: the bell has rung. */
-int dls_local_linger(const dls_local *local);
+/* Waits some 50 µs before one sleeps: the answer to a short message is often that near.
+ * Gives the core away, at once if one of local->awaited was last seen on it. 1: the bell
+ * has rung. */
+int dls_local_linger(dls_local *local);
+void dls_local_make_way(dls_local *local); // gives it away once, in that case alone
 
 /* Sleeps until the bell rings after the last dls_local_quiet, at most `seconds`. 1: it
  * did not ring. */

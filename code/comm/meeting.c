@@ -1,15 +1,18 @@
 /* code/comm/meeting.c: from chapters/04-data-parallelism-transports.md. Edit the chapter, or edit here and run "make untangle". */
 /* Cards in shared memory, and the algorithm played with all its ranks.
  *
- *   begin: header, start and data -> our card; the last to come rings all bells
- *   move:  all cards there? compare the calls; the players exchange letters, step by
- *          step; our own player's vector and clock are the result */
+ *   begin: header, start and data -> our card
+ *   move:  all cards there? the first to see it compares the calls and plays: players
+ *          exchange letters, step by step; their vectors and clocks go on the cards, and
+ *          all bells ring
+ *   move:  our card played? take home what is on it */
 #include "comm/meeting.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "comm/collectives.h"
+#include "vgpu/trace.h"
 
 /* define a meeting */
 enum { RANKS = 16, CARD = DLS_LOCAL_CARD };
@@ -23,6 +26,7 @@ typedef struct letter {
 typedef struct player {
     int k, open, next, done; // step; 1: it is open; its next receive; no more steps
     double now, free;
+    uint64_t sent, received, steps; // bytes; steps with messages
     double left[DLS_COMM_RANKS], departure[DLS_COMM_RANKS], arrival[DLS_COMM_RANKS];
     _Alignas(16) unsigned char vector[CARD], scratch[CARD];
     dls_step step;
@@ -68,6 +72,16 @@ static int is_there(const dls_comm_op *op, int rank)
     return atomic_load(&card_of(op, rank)->meeting) == op->meeting;
 }
 
+/* The ranks of the world whose cards are not there, one bit each. */
+static uint64_t who_is_absent(const dls_comm_op *op)
+{
+    const dls_comm *c = op->comm;
+    uint64_t absent = 0;
+    for (int r = 0; r < c->world; r++)
+        absent |= (uint64_t)!is_there(op, r) << c->member[r];
+    return absent;
+}
+
 static int is_small(const dls_comm_op *op)
 {
     const dls_comm *c = op->comm;
@@ -78,30 +92,22 @@ static int is_small(const dls_comm_op *op)
     for (shape.rank = 0; op->algorithm->scratch && shape.rank < c->world; shape.rank++)
         if (op->algorithm->scratch(&shape) * op->element > CARD)
             return 0;
-    const char *wish = getenv("DLS_SHORTCUT");
-    return !(wish && strcmp(wish, "0") == 0);
+    return c->all->shortcuts;
 }
 
-int dls_meeting_begin(dls_comm_op *op)
+void dls_meeting_begin(dls_comm_op *op)
 {
     dls_comm *c = op->comm;
     if (!is_small(op))
-        return 0;
-    if (!c->meeting && !(c->meeting = new_meeting()))
-        return -1;
+        return;
     op->meeting = ++c->meetings;
     dls_local_card *card = card_of(op, c->rank);
     card->call = op->ours;
     card->call.departure = op->start;
     memcpy(card->data, op->place[DLS_OUT], op->shape.count * op->element);
     atomic_store(&card->meeting, op->meeting);
-    int missing = 0;
-    for (int r = 0; r < c->world; r++)
-        missing += !is_there(op, r);
-    for (int r = 0; r < c->world && !missing; r++)
-        if (r != c->rank)
-            dls_local_ring(c->all->local, c->member[r]);
-    return 1;
+    c->all->local->awaited = who_is_absent(op);
+    dls_local_make_way(c->all->local);
 }
 
 /* send a letter */
@@ -201,6 +207,18 @@ static int open_step(const dls_comm_op *op, int rank)
     return 1;
 }
 
+static void count_step(dls_comm_op *op, int rank)
+{
+    player *x = &op->comm->meeting->players[rank];
+    for (int i = 0; i < x->step.sends; i++)
+        x->sent += x->step.send[i].count * op->element;
+    for (int i = 0; i < x->step.receives; i++)
+        x->received += x->step.receive[i].count * op->element;
+    x->steps += x->step.sends + x->step.receives > 0;
+    if (rank == op->comm->rank && dls_trace_enabled())
+        dls_engine_draw(op, &x->step, x->left, x->arrival);
+}
+
 static void close_step(dls_comm_op *op, int rank)
 {
     const dls_comm *c = op->comm;
@@ -208,8 +226,7 @@ static void close_step(dls_comm_op *op, int rank)
     x->now = dls_arrivals(c->links, c->world, rank, &x->step, op->element, x->now,
                           x->departure, x->arrival);
     x->now = x->free > x->now ? x->free : x->now;
-    if (rank == c->rank)
-        dls_engine_close(op, &x->step, x->left, x->arrival);
+    count_step(op, rank);
     for (int i = 0; i < x->step.receives && op->reduce == DLS_AVG; i++) {
         const dls_move *m = &x->step.receive[i];
         if (m->finish)
@@ -241,11 +258,14 @@ static int play_one(dls_comm_op *op, int rank)
 
 static dls_status play(dls_comm_op *op)
 {
-    const dls_comm *c = op->comm;
+    dls_comm *c = op->comm;
     int happened = 1, done = 0;
+    if (!c->meeting && !(c->meeting = new_meeting()))
+        return DLS_ERR_MEMORY;
     for (int r = 0; r < c->world; r++) {
         player *x = &c->meeting->players[r];
         x->k = x->open = x->done = 0;
+        x->sent = x->received = x->steps = 0;
         x->now = card_of(op, r)->call.departure;
         memcpy(x->vector, card_of(op, r)->data, op->shape.count * op->element);
     }
@@ -303,25 +323,81 @@ dls_status dls_meeting_is_elsewhere(const dls_comm_op *op)
 }
 
 /* hold a meeting */
-int dls_meeting_move(dls_comm_op *op)
+/* Fills in who is absent. DLS_OK: no call is another than ours. */
+static dls_status look_around(dls_comm_op *op)
 {
     const dls_comm *c = op->comm;
-    const player *mine = &c->meeting->players[c->rank];
     op->absent = -1;
-    for (int r = 0; r < c->world; r++) {
-        int there = is_there(op, r);
-        if (!there && op->absent < 0)
+    c->all->local->awaited = 0;
+    for (int r = c->world - 1; r >= 0; r--)
+        if (is_there(op, r)) {
+            DLS_TRY(dls_message_match(&op->ours, c->member[c->rank],
+                                      &card_of(op, r)->call, c->member[r]));
+        } else {
             op->absent = r;
-        if ((there ? dls_message_match(&op->ours, c->member[c->rank],
-                                       &card_of(op, r)->call, c->member[r])
-                   : look_for_another_call(op, r)) != DLS_OK)
-            return -1;
+            c->all->local->awaited |= (uint64_t)1 << c->member[r];
+            DLS_TRY(look_for_another_call(op, r));
+        }
+    return DLS_OK;
+}
+
+/* 1: this rank is the one that plays. */
+static int is_ours_to_play(dls_comm_op *op)
+{
+    const dls_comm *c = op->comm;
+    _Atomic uint64_t *player = &card_of(op, 0)->player;
+    uint64_t theirs = atomic_load(player), first = op->meeting * 64;
+    if (theirs < first &&
+        atomic_compare_exchange_strong(player, &theirs, first + (uint64_t)c->rank))
+        return 1;
+    op->absent = (int)(theirs % 64);
+    c->all->local->awaited = (uint64_t)1 << c->member[op->absent];
+    return 0;
+}
+
+static void hand_out(const dls_comm_op *op)
+{
+    const dls_comm *c = op->comm;
+    for (int r = 0; r < c->world; r++) {
+        dls_local_card *card = card_of(op, r);
+        const player *x = &c->meeting->players[r];
+        card->end = x->now;
+        card->sent = x->sent;
+        card->received = x->received;
+        card->steps = x->steps;
+        memcpy(card->result, x->vector, op->shape.count * op->element);
+        atomic_store(&card->played, op->meeting);
+        if (r != c->rank)
+            dls_local_ring(c->all->local, c->member[r]);
     }
-    if (op->absent >= 0)
-        return 0;
-    if (play(op) != DLS_OK)
+}
+
+static void take_home(dls_comm_op *op)
+{
+    const dls_local_card *card = card_of(op, op->comm->rank);
+    dls_comm_statistics *stats = &op->comm->stats;
+    memcpy(op->place[DLS_OUT], card->result, op->shape.count * op->element);
+    op->now = card->end;
+    op->bytes = card->sent + card->received;
+    stats->wire_bytes += card->sent;
+    stats->steps += card->steps;
+}
+
+int dls_meeting_move(dls_comm_op *op)
+{
+    const dls_local_card *mine = card_of(op, op->comm->rank);
+    int ours = 0;
+    if (atomic_load(&mine->played) != op->meeting) {
+        if (look_around(op) != DLS_OK)
+            return -1;
+        if (op->absent >= 0 || !(ours = is_ours_to_play(op)))
+            return 0;
+        if (play(op) != DLS_OK)
+            return -1;
+        hand_out(op);
+    }
+    if (!ours && dls_trace_enabled() && play(op) != DLS_OK) // for the arrows
         return -1;
-    memcpy(op->place[DLS_OUT], mine->vector, op->shape.count * op->element);
-    op->now = mine->now;
+    take_home(op);
     return 1;
 }

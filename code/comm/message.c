@@ -3,6 +3,7 @@
 #include "comm/message.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "comm/collectives.h"
 #include "comm/comm.h"
@@ -44,6 +45,22 @@ void dls_message_describe(const dls_message *m, int receiving, char *text, size_
              dls_message_name(m, receiving),
              (unsigned long long)m->count, dls_comm_type_name(m->dtype), reduce, root,
              m->site, what, (unsigned long long)m->number);
+}
+
+/* write down a call site */
+void dls_message_site(char *site, size_t size, const char *file, int line)
+{
+    char digits[12];
+    size_t first = sizeof digits, used = strnlen(file, size - 1);
+    do {
+        digits[--first] = (char)('0' + line % 10);
+        line /= 10;
+    } while (line > 0);
+    digits[--first] = ':';
+    memcpy(site, file, used);
+    while (first < sizeof digits && used < size - 1)
+        site[used++] = digits[first++];
+    site[used] = '\0';
 }
 
 /* compare two messages */

@@ -48,6 +48,9 @@ const char *dls_message_reduction(const dls_message *m);
 /* Writes "all-reduce of 100 f32 (sum) at FILE:LINE (collective 17)". */
 void dls_message_describe(const dls_message *m, int receiving, char *text, size_t size);
 
+/* site (size) := "FILE:LINE", as much of it as fits. */
+void dls_message_site(char *site, size_t size, const char *file, int line);
+
 /* DLS_OK if `theirs`, from rank `them`, is what `ours` of rank `us` expects. Otherwise
  * DLS_ERR_COMM with both descriptions. */
 dls_status dls_message_match(const dls_message *ours, int us, const dls_message *theirs,

@@ -39,7 +39,7 @@ static dls_status add(dls_comm_op *op, const note *n)
     if (*used == DLS_COMM_RANKS)
         return DLS_FAIL(DLS_ERR_STATE, "a group has at most %d sends and %d receives",
                         DLS_COMM_RANKS, DLS_COMM_RANKS);
-    snprintf(header.site, sizeof header.site, "%s:%d", n->file, n->line);
+    dls_message_site(header.site, sizeof header.site, n->file, n->line);
     ++*messages;
     /* describe one message */
     if (n->sends) {

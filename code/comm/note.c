@@ -91,15 +91,16 @@ void dls_note_progress(dls_comm_op *op)
         dls_recorder_begin(&mine, op->record, op->start);
     if (bytes >= op->noted && bytes > 0)
         dls_recorder_move(&mine, op->record, bytes);
-    else
+    else if (op->noted)
         dls_recorder_see(&mine);
     op->noted = bytes + 1;
 }
 
 void dls_note_end(dls_comm_op *op)
 {
-    dls_recorder_move(&mine, op->record, op->bytes);
-    dls_recorder_end(&mine, op->record, op->now);
+    if (!op->noted)
+        dls_recorder_begin(&mine, op->record, op->start);
+    dls_recorder_end(&mine, op->record, op->bytes, op->now);
 }
 
 /* note a call between hosts */
@@ -119,7 +120,7 @@ uint64_t dls_note_host(const dls_comm *comm, size_t bytes, const char *site)
 
 void dls_note_host_end(uint64_t ticket)
 {
-    dls_recorder_end(&mine, ticket, dls_gpu_host_time());
+    dls_recorder_end(&mine, ticket, 0, dls_gpu_host_time());
 }
 
 /* write down a rank of its own */

@@ -249,7 +249,8 @@ void dls_recorder_move(dls_recorder *r, uint64_t ticket, uint64_t bytes)
         set_word(slot, offsetof(dls_record, bytes), &bytes);
 }
 
-void dls_recorder_end(dls_recorder *r, uint64_t ticket, double virtual_time)
+void dls_recorder_end(dls_recorder *r, uint64_t ticket, uint64_t bytes,
+                      double virtual_time)
 {
     double now;
     dls_record_slot *slot = touch(r, ticket, &now);
@@ -257,6 +258,7 @@ void dls_recorder_end(dls_recorder *r, uint64_t ticket, double virtual_time)
         atomic_fetch_add(&rank_at(r, r->rank)->ends, 1);
     if (!slot)
         return;
+    set_word(slot, offsetof(dls_record, bytes), &bytes);
     set_word(slot, offsetof(dls_record, ended), &now);
     set_word(slot, offsetof(dls_record, virtual_ended), &virtual_time);
 }

@@ -79,7 +79,8 @@ uint64_t dls_recorder_call(dls_recorder *r, const dls_record *what);
 /* What became of it. Tickets that have been overwritten are ignored. */
 void dls_recorder_begin(dls_recorder *r, uint64_t ticket, double virtual_time);
 void dls_recorder_move(dls_recorder *r, uint64_t ticket, uint64_t bytes);
-void dls_recorder_end(dls_recorder *r, uint64_t ticket, double virtual_time);
+void dls_recorder_end(dls_recorder *r, uint64_t ticket, uint64_t bytes,
+                      double virtual_time);
 void dls_recorder_see(dls_recorder *r); // the host looks at its device
 
 /* records (room for r->records) := those of a rank, oldest first; returns how many. */

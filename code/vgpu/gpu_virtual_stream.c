@@ -33,17 +33,15 @@ static void replace_mark(dls_vgpu_mark **slot, dls_vgpu_mark *mark)
 /* make operations */
 dls_vgpu_operation *dls_vgpu_operation_new(dls_vgpu_type type)
 {
-    dls_vgpu_operation *operation = calloc(1, sizeof *operation);
-    dls_vgpu_mark *mark = calloc(1, sizeof *mark);
+    dls_vgpu_operation *operation = malloc(sizeof *operation);
+    dls_vgpu_mark *mark = malloc(sizeof *mark);
     if (operation == NULL || mark == NULL) {
         free(operation);
         free(mark);
         return NULL;
     }
-    mark->refs = 1;
-    operation->type = type;
-    operation->mark = mark;
-    operation->duration = -1;
+    *mark = (dls_vgpu_mark){.refs = 1};
+    *operation = (dls_vgpu_operation){.type = type, .mark = mark, .duration = -1};
     return operation;
 }
 

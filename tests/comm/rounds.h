@@ -8,10 +8,10 @@
 #include <time.h>
 
 /* choose what is measured */
-enum { ROUNDS = 9, BIG = 64 << 20, RANKS = 4 };
+enum { BIG = 64 << 20, RANKS = 4 };
 
-static const struct { size_t bytes; int repeats; } measured[] = {
-    {8, 2000}, {1 << 10, 500}, {64 << 10, 50}, {1 << 20, 10}, {BIG, 2}};
+static const struct { size_t bytes; int rounds, repeats; } measured[] = {
+    {8, 60, 500}, {1 << 10, 60, 200}, {64 << 10, 20, 50}, {1 << 20, 9, 10}, {BIG, 9, 2}};
 
 enum { SIZES = sizeof measured / sizeof *measured };
 
@@ -35,7 +35,7 @@ static inline double measure_rounds(int size, float *buffer, all_reduce *sum,
 {
     size_t count = measured[size].bytes / sizeof *buffer;
     double best = 1e9;
-    for (int round = 0; round < ROUNDS; round++) {
+    for (int round = 0; round < measured[size].rounds; round++) {
         for (size_t i = 0; i < count; i++)
             buffer[i] = 1;
         if (meet(context, 0) < 0)

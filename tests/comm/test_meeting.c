@@ -2,12 +2,15 @@
 /* Small all-reduces by a meeting: the same as by messages, in everything; and what is
  * reported when not everybody comes. */
 #include <math.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "comm/comm_private.h"
 #include "failure.h"
+#include "vgpu/trace.h"
 
 /* note what an all reduce did */
 enum { TYPES = 7, COUNTS = 4, CASES = TYPES * COUNTS * 5, MOST = 8 };
@@ -133,11 +136,89 @@ Test(comm, meetings_of_four_are_as_messages) { compare_algorithms(4); }
 Test(comm, meetings_of_five_are_as_messages) { compare_algorithms(5); }
 Test(comm, meetings_of_eight_are_as_messages) { compare_algorithms(8); }
 
+/* draw meetings */
+typedef struct drawing { int by_messages; char path[64]; } drawing;
+
+static dls_status draw_all_reduces(int rank, void *arg)
+{
+    const drawing *d = arg;
+    static double late[3] = {4e-6, 0, 7e-6};
+    dls_gpu_op wait = {.name = "late", .kind = DLS_GPU_HOST, .run = spend};
+    char path[96];
+    dls_comm *comm;
+    float *buf;
+    setenv("DLS_ALGORITHM", "all_reduce:ring", 1);
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(test_buffer(&buf, 64));
+    memset(buf, 0, 64);
+    comm->all->shortcuts = !d->by_messages;
+    dls_trace_enable(1);
+    for (int k = 0; k < 3; k++) {
+        DLS_CUDA(dls_gpu_enqueue(0, &wait, &late[(rank + k) % 3]));
+        DLS_TRY(dls_comm_all_reduce(comm, buf, 7, DLS_F32, DLS_SUM, 0));
+    }
+    DLS_CUDA(cudaDeviceSynchronize());
+    snprintf(path, sizeof path, "%s.%d.%d", d->path, rank, d->by_messages);
+    DLS_TRY(dls_trace_save(path));
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+/* Reads a file and removes it; the number of its bytes. */
+static size_t take_file(const drawing *d, int rank, char *text, size_t size)
+{
+    char path[96];
+    snprintf(path, sizeof path, "%s.%d.%d", d->path, rank, d->by_messages);
+    FILE *f = fopen(path, "r");
+    cr_assert_not_null(f, "%s", path);
+    size_t n = fread(text, 1, size - 1, f);
+    text[n] = '\0';
+    fclose(f);
+    unlink(path);
+    return n;
+}
+
+Test(comm, meetings_are_drawn_as_messages)
+{
+    static char text[2][1 << 16];
+    drawing d;
+    snprintf(d.path, sizeof d.path, "/tmp/dls-meeting-%d", (int)getpid());
+    for (d.by_messages = 0; d.by_messages < 2; d.by_messages++)
+        expect_ranks(3, draw_all_reduces, &d);
+    for (int r = 0; r < 3; r++) {
+        for (d.by_messages = 0; d.by_messages < 2; d.by_messages++)
+            cr_assert_gt(take_file(&d, r, text[d.by_messages], sizeof *text), 0);
+        cr_assert_str_eq(text[0], text[1], "rank %d", r);
+        cr_assert_not_null(strstr(text[0], "\"ph\":\"s\""), "arrows: %s", text[0]);
+    }
+}
+
+/* join without being held */
+static dls_status keep_all_cores(int rank, void *arg)
+{
+    cpu_set_t before, after;
+    dls_comm *comm;
+    (void)rank;
+    (void)arg;
+    EXPECT(!sched_getaffinity(0, sizeof before, &before), "no cores");
+    DLS_TRY(test_world(NULL, &comm));
+    EXPECT(!sched_getaffinity(0, sizeof after, &after), "no cores");
+    EXPECT(CPU_EQUAL(&before, &after), "%d cores before, %d after", CPU_COUNT(&before),
+           CPU_COUNT(&after));
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(comm, ranks_are_spread_over_cores_but_not_held_there)
+{
+    expect_ranks(3, keep_all_cores, NULL);
+}
+
 /* let a rank call something else */
 static dls_status call_something_else(int rank, void *arg)
 {
     int how = *(int *)arg;
-    size_t count = rank == 1 && how == 0 ? 9 : rank == 1 && how == 4 ? 101 : 8;
+    size_t count = rank == 1 && how == 0 ? 9 : rank == 1 && how == 4 ? 257 : 8;
     int type = rank == 1 && how == 1 ? DLS_COMM_I32 : DLS_F32;
     dls_comm *comm;
     float *buf;
@@ -146,7 +227,7 @@ static dls_status call_something_else(int rank, void *arg)
     memset(buf, 0, 4096);
     DLS_TRY(dls_comm_all_reduce(comm, buf, 8, DLS_F32, DLS_SUM, 0));
     if (rank == 1 && how == 5)
-        setenv("DLS_SHORTCUT", "0", 1);
+        comm->all->shortcuts = 0;
     if (rank == 1 && how == 3)
         DLS_TRY(dls_comm_broadcast(comm, buf, 8, DLS_F32, 0, 0));
     else
@@ -162,7 +243,7 @@ Test(comm, meetings_report_another_call_with_both_sites)
     const char *calls[] = {"all-reduce of 9 f32 (sum) at chapters/04",
                            "all-reduce of 8 i32 (sum) at chapters/04",
                            "all-reduce of 8 f32 (max) at chapters/04",
-                           "broadcast of 8 f32", "all-reduce of 101 f32 (sum)"};
+                           "broadcast of 8 f32", "all-reduce of 257 f32 (sum)"};
     for (int n = 2; n <= 4; n++)
         for (int how = 0; how < 5; how++) {
             const char *words[] = {"all-reduce of 8 f32 (sum) at chapters/04", calls[how],

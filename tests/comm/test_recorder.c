@@ -73,11 +73,11 @@ Test(comm, recorder_notes_what_becomes_of_a_call)
         r = numbered(n);
         dls_recorder_call(&rank, &r);
     }
-    dls_recorder_end(&rank, first, 9);
+    dls_recorder_end(&rank, first, 78, 9);
     cr_assert_eq(dls_recorder_read(&launcher, 1, seen), 8);
     cr_assert(seen[7].number == 8 && seen[7].ended == 0 && seen[7].virtual_ended == 0);
     cr_assert_eq(atomic_load(&dls_recorder_of(&launcher, 1)->ends), 1, "but it ended");
-    dls_recorder_end(&rank, 9, 2.5);
+    dls_recorder_end(&rank, 9, 99, 2.5);
     dls_recorder_read(&launcher, 1, seen);
     cr_assert(seen[7].ended > 0 && seen[7].virtual_ended == 2.5);
 }
@@ -89,7 +89,7 @@ Test(comm, a_recorder_that_is_not_there_takes_everything)
     cr_assert_eq(dls_recorder_call(&none, &r), 0);
     dls_recorder_begin(&none, 0, 1);
     dls_recorder_move(&none, 0, 1);
-    dls_recorder_end(&none, 0, 1);
+    dls_recorder_end(&none, 0, 0, 1);
     dls_recorder_see(&none);
     dls_recorder_detach(&none);
 }
@@ -154,7 +154,7 @@ Test(comm, a_rank_that_has_called_has_moved)
     open_both("256");
     const dls_recorder_rank *seen = dls_recorder_of(&launcher, 1);
     for (uint64_t n = 1; n <= 100; n++)
-        dls_recorder_end(&rank, dls_recorder_call(&rank, &r), 0);
+        dls_recorder_end(&rank, dls_recorder_call(&rank, &r), 0, 0);
     double before = atomic_load(&seen->moved);
     pid_t child = fork();
     if (child == 0)
