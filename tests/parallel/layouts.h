@@ -62,6 +62,9 @@ dls_transformer_config layout_config(const layout_proof *p);
 /* A rank's part, for dls_run_ranks: the layout against one device, step after step. */
 dls_status layout_prove(int rank, void *proof);
 
+/* The same in a world that is open already, where there are several proofs. */
+dls_status layout_prove_in(dls_comm *comm, const layout_proof *p);
+
 #define expect_layout(n, ...)                                          \
     do {                                                               \
         layout_proof proof_ = {__VA_ARGS__};                           \

@@ -57,11 +57,11 @@ static dls_status fill_stage(pipeline_run *r, int stage, const char *values)
     return s;
 }
 
-static dls_status open_groups(pipeline_run *r, dls_comm *comm)
+dls_status pipeline_groups(dls_comm *comm, int p, dls_comm **pipe, dls_comm **data)
 {
-    int rank = dls_comm_rank(comm), p = r->setup->ranks;
-    DLS_TRY(dls_comm_split(comm, rank / p, rank, &r->pipe));
-    return dls_comm_split(comm, rank % p, rank, &r->data);
+    int rank = dls_comm_rank(comm);
+    DLS_TRY(dls_comm_split(comm, rank / p, rank, pipe));
+    return dls_comm_split(comm, rank % p, rank, data);
 }
 
 static dls_status open_layout(void **self, const layout *l, dls_transformer *model,
@@ -74,7 +74,10 @@ static dls_status open_layout(void **self, const layout *l, dls_transformer *mod
     r->setup = setup;
     r->whole = model;
     r->config = layout_config(&setup->proof);
-    DLS_TRY(open_groups(r, comm));
+    r->pipe = setup->pipe;
+    r->data = setup->data;
+    if (!r->pipe)
+        DLS_TRY(pipeline_groups(comm, setup->ranks, &r->pipe, &r->data));
     DLS_TRY(pipeline_schedule(setup, &r->schedule));
     int first[r->schedule.stages + 1];
     DLS_TRY(pipeline_partition(setup, r->config.layers, r->schedule.stages, first));
@@ -123,8 +126,10 @@ static void close_layout(void *self)
     pipeline_run *r = self;
     dls_pipeline_free(r->pipeline);
     dls_schedule_free(&r->schedule);
-    dls_comm_destroy(r->pipe);
-    dls_comm_destroy(r->data);
+    if (!r->setup->pipe) {
+        dls_comm_destroy(r->pipe);
+        dls_comm_destroy(r->data);
+    }
     free(r);
 }
 

@@ -12,23 +12,27 @@ typedef struct pipeline_setup {
     const int64_t *units;   /* [stages] by hand; NULL: by count */
     int validate;           /* 1: without a wait for the norm */
     layout_proof proof;     /* tells which model */
+    dls_comm *pipe, *data;  /* of the world, where several setups share it; else NULL */
 } pipeline_setup;
 
 /* The setup is kept by pointer. */
 layout pipeline_layout(const pipeline_setup *setup);
 
 /* Proves one combination on replicas * ranks processes. */
-#define expect_pipeline(replicas, ...)                                                   \
-    do {                                                                                 \
-        pipeline_setup setup_ = {__VA_ARGS__};                                           \
-        const layout layout_ = pipeline_layout(&setup_);                                 \
-        setup_.proof.layout = &layout_;                                                  \
-        setup_.proof.pipeline = setup_.ranks;                                            \
-        expect_ranks((replicas) * setup_.ranks, layout_prove, &setup_.proof);            \
+#define expect_pipeline(replicas, ...)                                          \
+    do {                                                                        \
+        pipeline_setup setup_ = {__VA_ARGS__, NULL, NULL};                      \
+        const layout layout_ = pipeline_layout(&setup_);                        \
+        setup_.proof.layout = &layout_;                                         \
+        setup_.proof.pipeline = setup_.ranks;                                   \
+        expect_ranks((replicas) * setup_.ranks, layout_prove, &setup_.proof);   \
     } while (0)
 
 /* The lowered schedule of a setup, checked. Free with dls_schedule_free. */
 dls_status pipeline_schedule(const pipeline_setup *setup, dls_schedule *out);
+
+/* The ranks of a pipeline, and those with the same place in others. */
+dls_status pipeline_groups(dls_comm *comm, int p, dls_comm **pipe, dls_comm **data);
 
 /* first[stages + 1] of the setup's partition. */
 dls_status pipeline_partition(const pipeline_setup *setup, int layers, int stages,
