@@ -16,13 +16,13 @@ typedef struct measured_run {
     void *losses;
 } measured_run;
 
-enum { RANKS = 4, MICROBATCHES = 8, B = 1, T = 1024, BLOCKS = 12 };
+enum { RANKS = 4, MICROBATCHES = 8, B = 1, T = 512, BLOCKS = 8 };
 
 static dls_status make_run(measured_run *r, dls_comm *comm, dls_comm *data)
 {
     pipeline_setup setup = {.schedule = r->schedule, .ranks = RANKS, .chunks = r->chunks,
                             .microbatches = MICROBATCHES};
-    dls_transformer_config c = dls_transformer_gpt2(50257, T, BLOCKS, 12, 768);
+    dls_transformer_config c = dls_transformer_gpt2(5003, T, BLOCKS, 8, 512);
     size_t rows = MICROBATCHES * B * T;
     int64_t cost[BLOCKS + 2];
     int first[2 * RANKS + 1];
