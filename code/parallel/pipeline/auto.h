@@ -28,6 +28,9 @@ typedef struct dls_auto {
 /* Ticks of an F, I or W on a rank. */
 int64_t dls_auto_ticks(const dls_auto *a, int rank, dls_action_kind kind);
 
+/* When an F or I that is placed ends. */
+int64_t dls_auto_end(const dls_auto *a, int rank, dls_action_kind kind, int microbatch);
+
 /* When what the rank's next pass of this kind needs is there; its input must be placed. */
 int64_t dls_auto_arrival(const dls_auto *a, int rank, dls_action_kind kind);
 
@@ -37,6 +40,10 @@ dls_status dls_auto_place(dls_auto *a, int rank, dls_action_kind kind);
 /* The gradients of weights that may run now, and the longest wait of any rank. */
 int dls_auto_pending(const dls_auto *a, int rank);
 int64_t dls_auto_idle(const dls_auto *a);
+
+/* The heuristic's best schedule, and its span: the longest of the ranks' last end less
+ * own first start. Errors: DLS_ERR_INPUT for a limit below one forward. */
+dls_status dls_auto_make(const dls_schedule_options *o, dls_actions *out, int64_t *span);
 
 /* F of the first micro-batches, up to I 0 of every rank. */
 dls_status dls_auto_warm_up(dls_auto *a);

@@ -11,20 +11,25 @@ int64_t dls_auto_ticks(const dls_auto *a, int rank, dls_action_kind kind)
 }
 
 /* wait for the neighbour */
-static int64_t *end_of(const dls_auto *a, int rank, dls_action_kind kind, int microbatch)
+static size_t cell(const dls_auto *a, int rank, dls_action_kind kind, int microbatch)
 {
-    int row = (int)kind * a->o->ranks + rank;
-    return &a->end[(size_t)row * (size_t)a->o->microbatches + (size_t)microbatch];
+    size_t row = (size_t)kind * (size_t)a->o->ranks + (size_t)rank;
+    return row * (size_t)a->o->microbatches + (size_t)microbatch;
+}
+
+int64_t dls_auto_end(const dls_auto *a, int rank, dls_action_kind kind, int microbatch)
+{
+    return a->end[cell(a, rank, kind, microbatch)];
 }
 
 int64_t dls_auto_arrival(const dls_auto *a, int rank, dls_action_kind kind)
 {
     int i = a->rank[rank].n[kind];
     if (kind == DLS_DO_F && rank > 0)
-        return *end_of(a, rank - 1, DLS_DO_F, i) + a->o->cost.hop;
+        return dls_auto_end(a, rank - 1, DLS_DO_F, i) + a->o->cost.hop;
     if (kind == DLS_DO_I && rank < a->o->ranks - 1)
-        return *end_of(a, rank + 1, DLS_DO_I, i) + a->o->cost.hop;
-    return kind == DLS_DO_I ? *end_of(a, rank, DLS_DO_F, i) : 0;
+        return dls_auto_end(a, rank + 1, DLS_DO_I, i) + a->o->cost.hop;
+    return kind == DLS_DO_I ? dls_auto_end(a, rank, DLS_DO_F, i) : 0;
 }
 
 /* place a pass */
@@ -43,7 +48,7 @@ dls_status dls_auto_place(dls_auto *a, int rank, dls_action_kind kind)
                                                              : -m->keep;
     int i = r->n[kind]++;
     if (kind != DLS_DO_W)
-        *end_of(a, rank, kind, i) = r->free_at;
+        a->end[cell(a, rank, kind, i)] = r->free_at;
     return dls_actions_add(&a->order[rank], kind, rank, i);
 }
 

@@ -114,25 +114,25 @@ static dls_status plan(dls_auto *a, uint8_t *does, int64_t *span)
 }
 
 /* keep the best variant */
-static dls_status choose(dls_auto *a, uint8_t *does)
+static dls_status choose(dls_auto *a, uint8_t *does, int64_t *span)
 {
-    int64_t span, best_span = INT64_MAX;
+    int64_t best_span = INT64_MAX;
     int best = 0;
     for (int i = 0; i <= 8; i++) {
         int variant = i < 8 ? i : best;
         a->greedy_warm_up = variant & 1;
         a->skip_forwards = variant >> 1 & 1;
         a->greedy_w = variant >> 2;
-        DLS_TRY(plan(a, does, &span));
-        if (span < best_span) {
-            best_span = span;
+        DLS_TRY(plan(a, does, span));
+        if (*span < best_span) {
+            best_span = *span;
             best = variant;
         }
     }
     return DLS_OK;
 }
 
-dls_status dls_schedule_auto(const dls_schedule_options *o, dls_actions *out)
+dls_status dls_auto_make(const dls_schedule_options *o, dls_actions *out, int64_t *span)
 {
     size_t p = (size_t)o->ranks, cells = 2 * p * (size_t)o->microbatches;
     dls_auto a = {.o = o, .order = out, .limit = o->limit};
@@ -141,10 +141,16 @@ dls_status dls_schedule_auto(const dls_schedule_options *o, dls_actions *out)
     a.rank = calloc(p, sizeof *a.rank);
     a.end = calloc(cells, sizeof *a.end);
     uint8_t *does = calloc(p, sizeof *does);
-    dls_status status = a.rank && a.end && does ? choose(&a, does)
+    dls_status status = a.rank && a.end && does ? choose(&a, does, span)
         : DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d ranks", o->ranks);
     free(a.rank);
     free(a.end);
     free(does);
     return status;
+}
+
+dls_status dls_schedule_auto(const dls_schedule_options *o, dls_actions *out)
+{
+    int64_t span;
+    return dls_auto_make(o, out, &span);
 }

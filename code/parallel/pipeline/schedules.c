@@ -38,7 +38,11 @@ static const dls_schedule_entry entries[] = {
      DLS_PLACE_LOOP, 0, 0},
     {"zb-v", "two chunks on a V: no bubble in the memory of 1f1b", dls_schedule_zb_v, NULL,
      DLS_PLACE_V, 2, 0},
+    {"v-half", "on a V, half the memory", NULL, dls_schedule_v_half, DLS_PLACE_V, 2, 0},
+    {"v-min", "on a V, a third of the memory", NULL, dls_schedule_v_min, DLS_PLACE_V, 2, 0},
     {"zb-auto", "made for these costs, in a limit of memory (2p)", NULL, dls_schedule_auto,
+     DLS_PLACE_LOOP, 1, 0},
+    {"zb-exact", "the best there is, for small cases", NULL, dls_schedule_exact,
      DLS_PLACE_LOOP, 1, 0},
 };
 

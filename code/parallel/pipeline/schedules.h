@@ -13,6 +13,7 @@ dls_schedule_generator dls_schedule_gpipe, dls_schedule_1f1b, dls_schedule_1f1b_
 
 /* declare the zero bubble generators */
 dls_schedule_generator dls_schedule_zb_h1, dls_schedule_zb_h2, dls_schedule_zb_v;
-dls_schedule_planner dls_schedule_auto;
+dls_schedule_planner dls_schedule_v_half, dls_schedule_v_min, dls_schedule_auto,
+    dls_schedule_exact;
 
 #endif
