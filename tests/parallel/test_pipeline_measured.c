@@ -16,7 +16,7 @@ typedef struct measured_run {
     void *losses;
 } measured_run;
 
-enum { RANKS = 4, MICROBATCHES = 8, B = 1, T = 512, BLOCKS = 8 };
+enum { RANKS = 4, MICROBATCHES = 8, B = 1, T = 1024, BLOCKS = 8 };
 
 static dls_status make_run(measured_run *r, dls_comm *comm, dls_comm *data)
 {
