@@ -29,9 +29,10 @@ static dls_status check_box(const dls_drawing *d, size_t i)
     if (b->rank < 0 || b->rank >= d->ranks)
         return DLS_FAIL(DLS_ERR_INPUT, "box %zu: rank %d of a drawing with %d ranks", i,
                         b->rank, d->ranks);
-    if (b->end < b->start || b->start < 0 || b->end > (int64_t)1 << 46)
+    const int64_t most = (int64_t)1 << 45;
+    if (b->end < b->start || b->start < -most || b->end > most)
         return DLS_FAIL(DLS_ERR_INPUT, "box %zu: from %lld to %lld; expected times "
-                        "from 0 to 2^46, the end not before the start", i,
+                        "within 2^45, the end not before the start", i,
                         (long long)b->start, (long long)b->end);
     if (b->rank < before->rank ||
         (b->rank == before->rank && b->start < before->start))
@@ -55,19 +56,24 @@ static int64_t common(int64_t a, int64_t b)
 /* The boxes of one rank, which begin at `first`; the end of them. */
 static size_t total_of_rank(const dls_drawing *d, size_t first, dls_draw_totals *t)
 {
-    int64_t begin = -1, end = 0, busy = 0;
+    int64_t begin = INT64_MAX, end = INT64_MIN, busy = 0;
     size_t i = first;
     for (; i < d->count && d->boxes[i].rank == d->boxes[first].rank; i++) {
         const dls_box *b = &d->boxes[i];
-        if (dls_draw_kind(b) < 0)
+        int kind = dls_draw_kind(b);
+        t->drawn += kind >= 0;
+        t->from = kind >= 0 && b->start < t->from ? b->start : t->from;
+        t->to = kind >= 0 && b->end > t->to ? b->end : t->to;
+        if (kind < 0 || kind == 4)
             continue;
-        begin = begin < 0 ? b->start : begin;
+        begin = b->start < begin ? b->start : begin;
         busy += b->end > end ? b->end - (b->start > end ? b->start : end) : 0;
         end = b->end > end ? b->end : end;
-        t->drawn++;
-        t->from = b->start < t->from ? b->start : t->from;
     }
-    t->to = end > t->to ? end : t->to;
+    if (begin > end)
+        return i;
+    t->first = begin < t->first ? begin : t->first;
+    t->last = end > t->last ? end : t->last;
     t->span = end - begin > t->span ? end - begin : t->span;
     t->ideal = busy > t->ideal ? busy : t->ideal;
     return i;
@@ -75,13 +81,15 @@ static size_t total_of_rank(const dls_drawing *d, size_t first, dls_draw_totals 
 
 dls_status dls_draw_total(const dls_drawing *d, dls_draw_totals *out)
 {
-    dls_draw_totals t = {.from = INT64_MAX};
+    dls_draw_totals t = {.from = INT64_MAX, .to = INT64_MIN, .first = INT64_MAX,
+                         .last = INT64_MIN};
     for (size_t i = 0; i < d->count; i++)
         DLS_TRY(check_box(d, i));
     for (size_t i = 0; i < d->count;)
         i = total_of_rank(d, i, &t);
     if (t.drawn == 0)
-        t.from = 0;
+        t.from = t.to = 0;
+    t.makespan = t.last > t.first ? t.last - t.first : 0;
     for (size_t i = 0; i < d->count; i++)
         if (dls_draw_kind(&d->boxes[i]) >= 0)
             t.step = common(common(t.step, d->boxes[i].start - t.from),

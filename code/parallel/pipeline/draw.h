@@ -42,8 +42,10 @@ typedef struct dls_drawing {
 
 /* declare what a drawing says */
 typedef struct dls_draw_totals {
-    int64_t from, to;   // first start, last end
-    int64_t span;       // the longest rank's, from its first start to its last end
+    int64_t from, to;   // first start and last end of all that is drawn
+    int64_t first, last; // the same of F, I, W and B alone
+    int64_t makespan;   // last - first
+    int64_t span;       // the longest rank's, from its first pass to the end of its last
     int64_t ideal;      // work of the busiest rank
     int64_t step;       // every start and end is `from` plus a multiple of this
     int64_t peak;       // memory, of the rank that has most
@@ -51,7 +53,7 @@ typedef struct dls_draw_totals {
 } dls_draw_totals;
 
 /* DLS_ERR_INPUT for boxes out of order, of no rank, ending before they begin, or with
- * times beyond 2^46 ticks. */
+ * times beyond 2^45 ticks on either side of zero. */
 dls_status dls_draw_total(const dls_drawing *d, dls_draw_totals *out);
 
 /* Walks over one rank's memory: call with *w zeroed but for `rank`; 0 at the end. */

@@ -165,7 +165,7 @@ static void put_title(const sheet *s, flow *f)
 static void write_totals(const sheet *s, flow *f)
 {
     const dls_draw_totals *t = &s->t;
-    int64_t all = t->to - t->from, unit = s->d->unit;
+    int64_t all = t->makespan, unit = s->d->unit;
     put_item(s, f, "makespan", all, unit, s->d->unit_name);
     put_item(s, f, "span", t->span, unit, s->d->unit_name);
     put_item(s, f, "ideal", t->ideal, unit, s->d->unit_name);

@@ -205,7 +205,7 @@ static void write_ratio(dls_text *out, const char *name, int64_t n, int64_t d,
 static void write_summary(const page *p)
 {
     const dls_draw_totals *t = &p->t;
-    int64_t all = t->to - t->from, unit = p->d->unit;
+    int64_t all = t->makespan, unit = p->d->unit;
     write_ratio(p->out, "makespan", all, unit, p->d->unit_name);
     write_ratio(p->out, ", span", t->span, unit, p->d->unit_name);
     write_ratio(p->out, ", ideal", t->ideal, unit, p->d->unit_name);
