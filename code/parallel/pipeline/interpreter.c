@@ -116,15 +116,27 @@ static dls_status compute_forward(dls_pipeline *p, const dls_action *a)
 {
     dls_stage_input in = input_of(p, a);
     void *x, *y;
+    DLS_TRY(dls_pipeline_version(p, a, &in.params));
     DLS_TRY(begin_io(p, a, FORWARD, &x, &y));
     DLS_TRY(dls_stage_forward(p->stage[a->stage], a->microbatch, &in,
                               y ? y : losses_of(p, a), x));
     return end_io(p, a, FORWARD);
 }
 
+/* The version of the forward pass is an old one by now, and lies elsewhere. */
+static dls_status use_version(dls_pipeline *p, const dls_action *a)
+{
+    dls_params *set;
+    DLS_TRY(dls_pipeline_version(p, a, &set));
+    if (set)
+        p->stage[a->stage]->slot[a->microbatch].pass.params = set;
+    return DLS_OK;
+}
+
 static dls_status compute_backward(dls_pipeline *p, const dls_action *a)
 {
     void *dy, *dx;
+    DLS_TRY(use_version(p, a));
     DLS_TRY(begin_io(p, a, BACKWARD, &dy, &dx));
     DLS_TRY((a->kind == DLS_DO_I ? dls_stage_backward_input : dls_stage_backward)(
         p->stage[a->stage], a->microbatch, dx, dy));
@@ -195,6 +207,8 @@ static dls_status begin_step(dls_pipeline *p)
             DLS_TRY(dls_params_zero_grads(&p->stage[s]->model->params, p->ctx));
     for (int s = 0; s < p->stages; s++)
         p->update[s].reduced = p->update[s].stepped = 0;
+    for (int s = 0; s < p->stages; s++)
+        dls_weights_restart(&p->weights[s]);
     p->updating = 0;
     return p->mark ? dls_pipeline_mark_base(p) : DLS_OK;
 }

@@ -11,6 +11,7 @@
 #include "parallel/pipeline/p2p.h"
 #include "parallel/pipeline/stage.h"
 #include "parallel/pipeline/update.h"
+#include "parallel/pipeline/weights.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -25,6 +26,9 @@ typedef struct dls_pipeline_options {
     int max_B, T;                   /* of a micro-batch */
     dls_adamw_options adamw;
     int measured;                   /* 1: keep the times of the actions */
+    /* Of an asynchronous schedule: told which version an F or backward uses. Or NULL. */
+    void (*observe)(void *observer, const dls_action *a, int version);
+    void *observer;
 } dls_pipeline_options;
 
 /* A step's rows: the same on all ranks of a pipeline. */
@@ -49,6 +53,7 @@ typedef struct dls_pipeline {
     int rank, stages, microbatches;
     dls_stage **stage;              /* [stages]; NULL: not on this rank */
     dls_stage_update *update;       /* [stages] */
+    dls_weights *weights;           /* [stages]: of asynchronous schedules */
     dls_p2p p2p;
     dls_p2p_buffer **in[2], **out[2];   /* [stages * microbatches]: forward, backward */
     const dls_pipeline_batch *batch;    /* of the step that is being enqueued */

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "parallel/pipeline/versions.h"
 #include "tensor/memory.h"
 #include "vgpu/gpu.h"
 
@@ -19,6 +20,10 @@ static dls_status check_pieces(const dls_pipeline_options *o, const dls_comm *pi
         if (o->partition[0] != 0 || o->partition[i] >= o->partition[i + 1])
             return DLS_FAIL(DLS_ERR_INPUT, "stage %d has units %d ... %d", i,
                             o->partition[i], o->partition[i + 1] - 1);
+    if (s->step_every > 0 && o->model->tied_head && s->stages > 1)
+        return DLS_FAIL(DLS_ERR_INPUT, "%s: expected model.tied_head: false, since the "
+                        "copies of a tied table would step at different times",
+                        s->options.name);
     if (o->partition[s->stages] != units)
         return DLS_FAIL(DLS_ERR_INPUT, "the stages have %d units, the model %d",
                         o->partition[s->stages], units);
@@ -54,6 +59,8 @@ static dls_status make_stages(dls_pipeline *p)
         DLS_TRY(dls_stage_create(&p->stage[s], p->ctx, &c, p->o.make, p->o.max_B, p->o.T,
                                  p->microbatches));
         DLS_TRY(dls_stage_update_open(&p->update[s], p->stage[s]));
+        DLS_TRY(dls_weights_open(&p->weights[s], p->stage[s],
+                                 dls_schedule_versions_held(p->o.schedule, s)));
     }
     return DLS_OK;
 }
@@ -97,7 +104,8 @@ static dls_status make_tables(dls_pipeline *p)
     size_t n = (size_t)p->stages * p->microbatches;
     p->stage = calloc((size_t)p->stages, sizeof(dls_stage *));
     p->update = calloc((size_t)p->stages, sizeof *p->update);
-    int ok = p->stage && p->update;
+    p->weights = calloc((size_t)p->stages, sizeof *p->weights);
+    int ok = p->stage && p->update && p->weights;
     for (int way = 0; way < 2; way++) {
         p->in[way] = calloc(n, sizeof(dls_p2p_buffer *));
         p->out[way] = calloc(n, sizeof(dls_p2p_buffer *));
@@ -146,6 +154,7 @@ static void free_tables(dls_pipeline *p)
         if (p->mark[i])
             cudaEventDestroy(p->mark[i]);
     free(p->mark);
+    free(p->weights);
     free(p->update);
     free(p->stage);
 }
@@ -155,7 +164,8 @@ void dls_pipeline_free(dls_pipeline *p)
     if (!p)
         return;
     cudaDeviceSynchronize();    // its errors were told already
-    for (int s = 0; p->stage && p->update && s < p->stages; s++) {
+    for (int s = 0; p->stage && p->update && p->weights && s < p->stages; s++) {
+        dls_weights_close(&p->weights[s]);
         dls_stage_update_close(&p->update[s]);
         dls_stage_free(p->stage[s]);
     }

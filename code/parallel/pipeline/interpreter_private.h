@@ -15,6 +15,11 @@ dls_status dls_pipeline_reduce(dls_pipeline *p, int stage);
 /* The optimizer's step of a stage. The first of a step brings all gradients together. */
 dls_status dls_pipeline_update(dls_pipeline *p, int stage);
 
+/* The same where steps come while others are under way, and the version of the weights
+ * for an F, I or B; NULL: the only one. */
+dls_status dls_pipeline_step_alone(dls_pipeline *p, int stage);
+dls_status dls_pipeline_version(dls_pipeline *p, const dls_action *a, dls_params **out);
+
 /* Marks the compute stream: before (2 i) and behind (2 i + 1) action i; and the start. */
 dls_status dls_pipeline_mark(dls_pipeline *p, size_t i);
 dls_status dls_pipeline_mark_base(dls_pipeline *p);

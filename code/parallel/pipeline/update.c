@@ -171,6 +171,8 @@ static dls_status find_coefficient(dls_pipeline *p)
 /* update a stage */
 dls_status dls_pipeline_update(dls_pipeline *p, int stage)
 {
+    if (p->o.schedule->step_every > 0)
+        return dls_pipeline_step_alone(p, stage);
     if (!p->updating) {
         p->updating = 1;
         DLS_TRY(reduce_all(p));
