@@ -82,7 +82,7 @@ static void expect_boxes(picture *p, int pixels)
             cr_assert_eq(b.kind, (int)a->kind); // F I W B are 0 1 2 3 in both
             cr_assert_eq(b.start, (double)p->e.start[r][i]);
             cr_assert_eq(b.end, (double)p->e.end[r][i]);
-            cr_assert_eq(b.x, 6200 + 100 * pixels * p->e.start[r][i]);
+            cr_assert_eq(b.x, 6600 + 100 * pixels * p->e.start[r][i]);
             cr_assert_eq(b.width, 100 * pixels * (p->e.end[r][i] - p->e.start[r][i]));
         }
     cr_assert_not(next_box(&at, &b), "a box too many");
@@ -93,16 +93,16 @@ Test(pipeline_pictures, boxes_stand_where_their_times_are)
 {
     const dls_pipeline_costs costs = {.F = 2, .I = 3, .W = 1, .hop = 1};
     picture p = picture_of("1f1b", 3, 4, 1, costs);
-    expect_boxes(&p, 884 / (int)p.e.makespan);
+    expect_boxes(&p, 880 / (int)p.e.makespan);
     close_picture(&p);
     p = picture_of("interleaved", 2, 5, 2, costs);
-    expect_boxes(&p, 884 / (int)p.e.makespan);
+    expect_boxes(&p, 880 / (int)p.e.makespan);
     close_picture(&p);
     p = picture_of("chimera", 4, 4, 1, costs);
-    expect_boxes(&p, 884 / (int)p.e.makespan);
+    expect_boxes(&p, 880 / (int)p.e.makespan);
     close_picture(&p);
     p = picture_of("gpipe", 1, 1, 1, (dls_pipeline_costs){.F = 1, .I = 1, .W = 1});
-    expect_boxes(&p, 884 / 3);
+    expect_boxes(&p, 880 / 3);
     close_picture(&p);
 }
 
@@ -116,7 +116,7 @@ Test(pipeline_pictures, steps_shades_and_halves)
     for (read_box b; next_box(&at, &b);) {
         cr_assert_eq(b.shade, b.stage / 2);
         cr_assert_eq(b.width % 100, 0);
-        cr_assert_eq(b.width, (b.end - b.start) * (884 / (p.e.makespan / 700)) * 100);
+        cr_assert_eq(b.width, (b.end - b.start) * (880 / (p.e.makespan / 700)) * 100);
     }
     free(svg);
     close_picture(&p);
@@ -282,7 +282,7 @@ Test(pipeline_pictures, columns_have_the_area_of_the_time)
     cr_assert_lt(strlen(svg), 1 << 20);
     const char *at = svg;
     cr_assert_not(next_box(&at, &(read_box){0}), "boxes of a quarter of a pixel");
-    double plot = (1200 - 62 - 14) * 100, row = 900;
+    double plot = (1200 - 66 - 14) * 100, row = 900;
     int outlines = 0;
     for (at = svg; (at = strstr(at, "<path class=\"k3")); outlines++) {
         double area = area_of(strstr(at, " d="), &at);

@@ -16,7 +16,7 @@
 
 /* lay out the sheet */
 enum {
-    PX = 100, LEFT = 62 * PX, RIGHT = 14 * PX, LINE = 18 * PX, AXIS = 30 * PX,
+    PX = 100, LEFT = 66 * PX, RIGHT = 14 * PX, LINE = 18 * PX, AXIS = 30 * PX,
     COLUMN = 3 * PX
 };
 
