@@ -97,7 +97,6 @@ static dls_status generate(const dls_schedule_entry *e, dls_schedule *s)
         DLS_TRY(e->generate(&s->options, r, &s->order[r]));
     return DLS_OK;
 }
-
 static int has_backward(const dls_schedule *s)
 {
     for (int r = 0; r < s->options.ranks; r++)
