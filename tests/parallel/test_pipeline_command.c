@@ -180,7 +180,8 @@ Test(pipeline_command, a_wrong_file_is_named_with_its_line)
     outcome o = run_program("build/bin/dls schedule %s --json", path);
     cr_assert_eq(o.exit_code, 2);
     cr_assert(strstr(o.output, "own.csv:1: ranks wait for each other: rank 0 waits at "
-                     "0B0 for 1B0, which rank 1 has behind 1F1; rank 1 waits at 1F1 for 0F1, "
+                     "0B0 for 1B0, which rank 1 has behind 1F1; rank 1 waits at 1F1 for "
+                     "0F1, "
                      "which rank 0 has behind 0B0\n"), "%s", o.output);
     write_text(path, "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1F1,1B1\n");
     o = run_program("build/bin/dls schedule %s --csv %s/other.csv", path, folder);
