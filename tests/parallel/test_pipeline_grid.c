@@ -76,13 +76,13 @@ static void prove(const dls_schedule *s)
                  dls_status_message());
 }
 
-/* One schedule on the grid, without most of the micro-batches from 16 on when there are
- * several chunks; how many combinations can be. */
+/* One schedule on the grid, with fewer of the larger numbers of micro-batches if there
+ * are several chunks, or a plan to be made; how many combinations can be. */
 static int prove_grid(const dls_schedule_entry *e)
 {
-    int made = 0;
+    int made = 0, all = e->plan ? 9 : e->chunks ? 64 : 16;
     for (int p = 1; p <= 16; p++)
-        for (int m = 1; m <= 64; m += e->chunks || m < 16 ? 1 : 6)
+        for (int m = 1; m <= 64; m += m < all ? 1 : 5)
             for (int v = 1; v <= (e->chunks ? 1 : 8); v++)
                 made += visit(e->name, p, m, e->chunks ? 0 : v, prove);
     return made;

@@ -104,6 +104,7 @@ static void expect_refused(const char *name, int p, int m, int v, int g,
 Test(pipeline_orders, what_cannot_be_is_refused_with_the_reason)
 {
     expect_refused("interleaved", 4, 8, 2, 3, "expected at least the 4 ranks");
+    expect_refused("forward-only", 4, 8, 2, 3, "expected at least the 4 ranks");
     expect_refused("1f1b", 4, 8, 2, 0, "expected 1 chunk, got 2");
     expect_refused("chimera", 3, 6, 0, 0, "an even number of ranks");
     expect_refused("chimera", 1, 6, 0, 0, "an even number of ranks");
