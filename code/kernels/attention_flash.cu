@@ -56,7 +56,7 @@ flash_forward_kernel(dls_attention_shape s, real *out, dls_acc<real> *lse, const
                     p[i][j] = -INFINITY;
                 most = p[i][j] > most ? p[i][j] : most;
             }
-            most = flash_row_max(most);
+            most = dls_warp_max<16>(most);
             acc from = most == -INFINITY ? acc(0) : most, factor = exp(largest[i] - from);
             largest[i] = most;
             total[i] *= factor;
@@ -78,7 +78,7 @@ flash_forward_kernel(dls_attention_shape s, real *out, dls_acc<real> *lse, const
     /* store a tile of outputs */
     for (int i = 0; i < tile::TR; i++) {
         int row = first + y + 16 * i;
-        acc all = flash_row_sum(total[i]), inverse = all == 0 ? acc(0) : 1 / all;
+        acc all = dls_warp_sum<16>(total[i]), inverse = all == 0 ? acc(0) : 1 / all;
         if (lse && x == 0 && row < s.Tq)
             lse[((size_t)b * s.H + h) * s.Tq + row] =
                 all == 0 ? -INFINITY : largest[i] + log(all);

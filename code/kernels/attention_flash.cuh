@@ -17,6 +17,7 @@
 
 #include "kernels/attention_ways.h"
 #include "kernels/launch.cuh"
+#include "kernels/warp.cuh"
 
 enum { FLASH_THREADS = 256 };
 
@@ -160,25 +161,6 @@ __device__ inline void flash_store(const flash_rows<real> &to,
             if (first + y + 16 * i < to.count && x + 16 * n < D)
                 to.data[(size_t)(first + y + 16 * i) * to.row + x + 16 * n] =
                     real(factor * sum[i][n]);
-}
-
-/* reduce over a half warp */
-template <typename acc>
-__device__ inline acc flash_row_max(acc value)
-{
-    for (int distance = 8; distance > 0; distance /= 2) {
-        acc other = __shfl_xor_sync(0xffffffffu, value, distance);
-        value = other > value ? other : value;
-    }
-    return value;
-}
-
-template <typename acc>
-__device__ inline acc flash_row_sum(acc value)
-{
-    for (int distance = 8; distance > 0; distance /= 2)
-        value += __shfl_xor_sync(0xffffffffu, value, distance);
-    return value;
 }
 
 /* choose the width */

@@ -6,7 +6,7 @@
 #include "kernels/parallel.h"
 #include "kernels/real_math.h"
 
-#include "kernels/gelu_erf_host.h"
+#include "kernels/gelu_host.h"
 
 #if DLS_REAL == 64
 #define acc_erfc erfc

@@ -16,41 +16,31 @@ static size_t part_begin(int i, size_t n)
     return n / PARTS * i + (n % PARTS < (size_t)i ? n % PARTS : (size_t)i);
 }
 
-static double total_of(const double *part)
+/* sum on the host */
+static double sum_of(const real *x, size_t n, int squared)
 {
-    double sum = 0;
-    for (int i = 0; i < PARTS; i++)
-        sum += part[i];
-    return sum;
+    double part[PARTS], all = 0;
+    DLS_PARALLEL(n)
+    for (int k = 0; k < PARTS; k++) {
+        double sum = 0;
+        #pragma omp simd reduction(+ : sum)
+        for (size_t i = part_begin(k, n); i < part_begin(k + 1, n); i++)
+            sum += (double)widen(x[i]) * (squared ? (double)widen(x[i]) : 1);
+        part[k] = sum;
+    }
+    for (int k = 0; k < PARTS; k++)
+        all += part[k];
+    return all;
 }
 
 void DLS_HOST_NAME(dls_sum)(acc *out, const real *x, size_t n)
 {
-    double part[PARTS];
-    DLS_PARALLEL(n)
-    for (int k = 0; k < PARTS; k++) {
-        double sum = 0;
-        #pragma omp simd reduction(+ : sum)
-        for (size_t i = part_begin(k, n); i < part_begin(k + 1, n); i++)
-            sum += (double)widen(x[i]);
-        part[k] = sum;
-    }
-    *out = (acc)total_of(part);
+    *out = (acc)sum_of(x, n, 0);
 }
 
-/* sum squares on the host */
 void DLS_HOST_NAME(dls_square_sum)(double *out, const real *x, size_t n)
 {
-    double part[PARTS];
-    DLS_PARALLEL(n)
-    for (int k = 0; k < PARTS; k++) {
-        double sum = 0;
-        #pragma omp simd reduction(+ : sum)
-        for (size_t i = part_begin(k, n); i < part_begin(k + 1, n); i++)
-            sum += (double)widen(x[i]) * (double)widen(x[i]);
-        part[k] = sum;
-    }
-    *out += total_of(part);
+    *out += sum_of(x, n, 1);
 }
 
 void DLS_HOST_NAME(dls_clip_coefficient)(double *coef, double *norm,

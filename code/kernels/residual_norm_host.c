@@ -10,9 +10,10 @@
 #include "kernels/residual_norm_host.h"
 
 /* go through a row under its mask */
-/* to = from + f where kept, f scaled. */
-static void add_under_mask(real *to, const real *x, const real *f, int C, uint64_t start,
-                           const dls_dropout_gate *gate)
+/* to = x + f where kept, f scaled; without x, to = f. */
+static inline __attribute__((always_inline))
+void add_under_mask(real *to, const real *x, const real *f, int C, uint64_t start,
+                    const dls_dropout_gate *gate)
 {
     const acc scale = (acc)gate->scale;
     unsigned char keep[64];
@@ -20,8 +21,10 @@ static void add_under_mask(real *to, const real *x, const real *f, int C, uint64
         int begin = base < 0 ? 0 : base, end = C - base < 64 ? C : base + 64;
         dls_dropout_keeps64(gate, (start + (uint64_t)base) / 4, keep);
         #pragma omp simd
-        for (int c = begin; c < end; c++)
-            to[c] = narrow(widen(x[c]) + (keep[c - base] ? scale * widen(f[c]) : 0));
+        for (int c = begin; c < end; c++) {
+            acc kept = keep[c - base] ? scale * widen(f[c]) : 0;
+            to[c] = narrow(x ? widen(x[c]) + kept : kept);
+        }
     }
 }
 
@@ -76,20 +79,6 @@ void DLS_HOST_NAME(dls_residual_norm_forward)(real *h, real *out, acc *mean, acc
 }
 
 /* pass the gradient on the host */
-static void mask_row(real *to, const real *from, int C, uint64_t start,
-                     const dls_dropout_gate *gate)
-{
-    const acc scale = (acc)gate->scale;
-    unsigned char keep[64];
-    for (int base = -(int)(start % 4); base < C; base += 64) {
-        int begin = base < 0 ? 0 : base, end = C - base < 64 ? C : base + 64;
-        dls_dropout_keeps64(gate, (start + (uint64_t)base) / 4, keep);
-        #pragma omp simd
-        for (int c = begin; c < end; c++)
-            to[c] = narrow(keep[c - base] ? scale * widen(from[c]) : 0);
-    }
-}
-
 void DLS_HOST_NAME(dls_residual_norm_backward)(real *dx, real *df, const real *dstream,
                                                const real *dout, const real *h,
                                                const real *weight, const acc *mean,
@@ -115,6 +104,6 @@ void DLS_HOST_NAME(dls_residual_norm_backward)(real *dx, real *df, const real *d
             to[c] = narrow(widen(before[c]) + r * (g - sum - xhat * product));
         }
         if (s.dropped)
-            mask_row(df + at, to, s.C, s.first + n * s.row, &s.gate);
+            add_under_mask(df + at, NULL, to, s.C, s.first + n * s.row, &s.gate);
     }
 }

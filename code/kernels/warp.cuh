@@ -6,18 +6,19 @@
 #define DLS_KERNELS_WARP_CUH
 
 /* reduce over a warp */
-template <typename real>
+/* Of a warp, or of each 16, 8 or 4 lanes that follow each other. */
+template <int lanes = 32, typename real>
 __device__ inline real dls_warp_sum(real x)
 {
-    for (int distance = 16; distance > 0; distance /= 2)
+    for (int distance = lanes / 2; distance > 0; distance /= 2)
         x += __shfl_xor_sync(0xffffffffu, x, distance);
     return x;
 }
 
-template <typename real>
+template <int lanes = 32, typename real>
 __device__ inline real dls_warp_max(real x)
 {
-    for (int distance = 16; distance > 0; distance /= 2) {
+    for (int distance = lanes / 2; distance > 0; distance /= 2) {
         real other = __shfl_xor_sync(0xffffffffu, x, distance);
         x = other > x ? other : x;
     }

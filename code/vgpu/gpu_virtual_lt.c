@@ -9,29 +9,17 @@
 
 /* make a cublaslt handle */
 struct cublasLtContext {
-    int device;
+    struct cublasContext blas;
 };
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle)
 {
-    int device;
-    if (handle == NULL)
-        return CUBLAS_STATUS_INVALID_VALUE;
-    if (cudaGetDevice(&device) != cudaSuccess)
-        return CUBLAS_STATUS_NOT_INITIALIZED;
-    *handle = malloc(sizeof **handle);
-    if (*handle == NULL)
-        return CUBLAS_STATUS_ALLOC_FAILED;
-    (*handle)->device = device;
-    return CUBLAS_STATUS_SUCCESS;
+    return cublasCreate((cublasHandle_t *)handle);
 }
 
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle)
 {
-    if (handle == NULL)
-        return CUBLAS_STATUS_INVALID_VALUE;
-    free(handle);
-    return CUBLAS_STATUS_SUCCESS;
+    return handle == NULL ? CUBLAS_STATUS_INVALID_VALUE : cublasDestroy(&handle->blas);
 }
 
 size_t cublasLtGetVersion(void) { return 130100; }
@@ -225,5 +213,5 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     }
     if (p.d.rows == 0 || p.d.columns == 0 || p.batch == 0)
         return CUBLAS_STATUS_SUCCESS;
-    return dls_blas_enqueue(handle->device, stream, &p);
+    return dls_blas_enqueue(handle->blas.device, stream, &p);
 }

@@ -48,37 +48,18 @@ static void check_gradients(fixture *f, int has_input)
 }
 
 /* test layers by differences */
-Test(layers, linear_gradient)
-{
-    fixture f;
-    begin(&f);
-    prepare(&f, dls_linear(&f.build, "l", 5, 7, 1, 1), 0);
-    check_gradients(&f, 1);
-}
-
-Test(layers, layernorm_gradient)
-{
-    fixture f;
-    begin(&f);
-    prepare(&f, dls_layernorm(&f.build, "l", 9), 0);
-    check_gradients(&f, 1);
-}
-
-Test(layers, gelu_gradient)
-{
-    fixture f;
-    begin(&f);
-    prepare(&f, dls_gelu(&f.build, 6), 0);
-    check_gradients(&f, 1);
-}
-
-Test(layers, attention_gradient)
-{
-    fixture f;
-    begin(&f);
-    prepare(&f, dls_attention(&f.build, "a", 2, 2, 4, 0), 0);
-    check_gradients(&f, 1);
-}
+#define GRADIENT(name, layer)       \
+    Test(layers, name##_gradient)   \
+    {                               \
+        fixture f;                  \
+        begin(&f);                  \
+        prepare(&f, layer, 0);      \
+        check_gradients(&f, 1);     \
+    }
+GRADIENT(linear, dls_linear(&f.build, "l", 5, 7, 1, 1))
+GRADIENT(layernorm, dls_layernorm(&f.build, "l", 9))
+GRADIENT(gelu, dls_gelu(&f.build, 6))
+GRADIENT(attention, dls_attention(&f.build, "a", 2, 2, 4, 0))
 
 Test(layers, embedding_gradient)
 {
@@ -100,45 +81,12 @@ Test(layers, tied_head_gradient)
     check_gradients(&f, 0);
 }
 
-Test(layers, block_gradient)
-{
-    fixture f;
-    begin(&f);
-    prepare(&f, small_block(&f.build, "block"), 0);
-    check_gradients(&f, 1);
-}
+GRADIENT(block, small_block(&f.build, "block"))
 
-Test(layers, rmsnorm_gradient)
-{
-    fixture f;
-    begin(&f);
-    prepare(&f, dls_rmsnorm(&f.build, "l", 9, 1e-6), 0);
-    check_gradients(&f, 1);
-}
-
-Test(layers, swiglu_gradient)
-{
-    fixture f;
-    begin(&f);
-    prepare(&f, dls_swiglu(&f.build, 7), 0);
-    check_gradients(&f, 1);
-}
-
-Test(layers, gelu_without_the_fit_gradient)
-{
-    fixture f;
-    begin(&f);
-    prepare(&f, dls_gelu_erf(&f.build, 7), 0);
-    check_gradients(&f, 1);
-}
-
-Test(layers, rotary_gradient)
-{
-    fixture f;
-    begin(&f);
-    prepare(&f, dls_rotary(&f.build, 2, 1, 6, 4), 0);
-    check_gradients(&f, 1);
-}
+GRADIENT(rmsnorm, dls_rmsnorm(&f.build, "l", 9, 1e-6))
+GRADIENT(swiglu, dls_swiglu(&f.build, 7))
+GRADIENT(gelu_without_the_fit, dls_gelu_erf(&f.build, 7))
+GRADIENT(rotary, dls_rotary(&f.build, 2, 1, 6, 4))
 
 Test(layers, untied_head_gradient)
 {

@@ -137,6 +137,27 @@ Test(tangle_bad, references)
     CHECK_BAD(table);
 }
 
+Test(tangle_bad, a_name_in_two_chapters)
+{
+    const char *yaml = "title: T\nparts:\n- title: P\n  chapters:\n"
+                       "  - {id: one, files: [chapters/01-one.md%s], owns: [x]}\n"
+                       "  - {id: two, files: [%s], owns: [x]}\n";
+    char text[512];
+    small_put("chapters/01-one.md", ROOT("code/x/a.c", "<<one>>\n") CHUNK("one", "int a;\n"));
+    small_put("chapters/02-two.md", CHUNK("one", "int b;\n"));
+    snprintf(text, sizeof text, yaml, "", "chapters/02-two.md");
+    small_put("book.yaml", text);
+    EXPECT_EXIT("check", 4);
+    EXPECT_SAID("chapters/02-two.md:1:8: error: chunk \"one\" belongs to another chapter "
+                "[duplicate-chunk]");
+    EXPECT_SAID("it is defined at chapters/01-one.md:5; names are unique over chapters");
+    snprintf(text, sizeof text, yaml, ", chapters/02-two.md", "");
+    small_put("book.yaml", text);
+    EXPECT_EXIT("write", 0);
+    EXPECT_FILE("code/x/a.c", HEADER("code/x/a.c", "chapters/01-one.md")
+                "/* one */\nint a;\nint b;\n");
+}
+
 Test(tangle_bad, explosions_and_endless_chains)
 {
     char *chapter = calloc(1, 1 << 20), *p = chapter;

@@ -13,6 +13,8 @@
 #define OK(expr) cr_assert_eq((expr), 0, "%s", #expr)
 
 #ifdef DLS_VIRTUAL_GPU // times, orders and refusals of the emulation
+#include "under_seed.h"
+
 /* enqueue affine steps for graph tests */
 typedef struct step {
     long *to;
@@ -64,37 +66,6 @@ static void near_us(double got, double expected_us)
 {
     cr_assert(fabs(got - expected_us * US) < 1e-12, "%.6f us instead of %.6f us",
               got / US, expected_us);
-}
-
-/* run a program under a seed */
-/* The result of a program, each time in a process of its own. */
-static long under_seed(long (*program)(void), uint64_t seed)
-{
-    int ends[2], status;
-    long result = 0;
-    OK(pipe(ends));
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        dls_gpu_options options = {.seed = seed, .world = 1};
-        OK(dls_gpu_init(&options));
-        long r = program();
-        _exit(write(ends[1], &r, sizeof r) == sizeof r ? 0 : 1);
-    }
-    close(ends[1]);
-    cr_assert_eq(read(ends[0], &result, sizeof result), (ssize_t)sizeof result);
-    close(ends[0]);
-    waitpid(child, &status, 0);
-    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "seed %d", (int)seed);
-    return result;
-}
-
-static int wrong_seeds(long (*program)(void), long expected)
-{
-    int wrong = 0;
-    for (uint64_t seed = 1; seed <= 50; seed++)
-        wrong += under_seed(program, seed) != expected;
-    return wrong;
 }
 
 /* test graphs and priorities */

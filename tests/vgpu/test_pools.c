@@ -13,36 +13,7 @@
 #define OK(expr) cr_assert_eq((expr), 0, "%s", #expr)
 
 #ifdef DLS_VIRTUAL_GPU // times, orders and accounts of the emulation
-/* run a program under a seed */
-/* The result of a program, each time in a process of its own. */
-static long under_seed(long (*program)(void), uint64_t seed)
-{
-    int ends[2], status;
-    long result = 0;
-    OK(pipe(ends));
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        dls_gpu_options options = {.seed = seed, .world = 1};
-        OK(dls_gpu_init(&options));
-        long r = program();
-        _exit(write(ends[1], &r, sizeof r) == sizeof r ? 0 : 1);
-    }
-    close(ends[1]);
-    cr_assert_eq(read(ends[0], &result, sizeof result), (ssize_t)sizeof result);
-    close(ends[0]);
-    waitpid(child, &status, 0);
-    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "seed %d", (int)seed);
-    return result;
-}
-
-static int wrong_seeds(long (*program)(void), long expected)
-{
-    int wrong = 0;
-    for (uint64_t seed = 1; seed <= 50; seed++)
-        wrong += under_seed(program, seed) != expected;
-    return wrong;
-}
+#include "under_seed.h"
 
 /* test a buffer per call */
 static double twenty_rounds(int in_order, void **first, void **last)
