@@ -143,7 +143,8 @@ Test(tangle_bad, a_name_in_two_chapters)
                        "  - {id: one, files: [chapters/01-one.md%s], owns: [x]}\n"
                        "  - {id: two, files: [%s], owns: [x]}\n";
     char text[512];
-    small_put("chapters/01-one.md", ROOT("code/x/a.c", "<<one>>\n") CHUNK("one", "int a;\n"));
+    small_put("chapters/01-one.md",
+              ROOT("code/x/a.c", "<<one>>\n") CHUNK("one", "int a;\n"));
     small_put("chapters/02-two.md", CHUNK("one", "int b;\n"));
     snprintf(text, sizeof text, yaml, "", "chapters/02-two.md");
     small_put("book.yaml", text);
