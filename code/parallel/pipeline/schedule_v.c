@@ -30,7 +30,7 @@ static dls_status try_block(dls_v_fill *v, const dls_v_shape *shape, choice *bes
 static dls_status choose(dls_v_fill *v, dls_v_block *block, choice *best)
 {
     int p = v->ranks, m = v->microbatches, least = 2 * ((p + 4) / 3);
-    int most = (v->limit > least ? v->limit : least) + 2;
+    int most = (v->limit > least ? v->limit : least) + 4;
     dls_v_shape shape;
     v->microbatches = m < 4 * p ? m : 4 * p;
     for (int i = 0; dls_v_shape_at(i, p, &shape); i++) {

@@ -78,7 +78,7 @@ int dls_v_block_peak(const dls_v_block *block, int ranks)
 /* go through the shapes */
 int dls_v_shape_at(int i, int ranks, dls_v_shape *out)
 {
-    static const int turns[][3] = {{1, 1, 1}, {5, 1, 3}, {1, 1, 3}};
+    static const int turns[][3] = {{1, 1, 1}, {1, 1, 3}, {1, 1, 5}, {3, 1, 1}, {5, 1, 3}};
     static const int steps[][2] = {{1, 1}, {2, 1}, {2, 2}, {3, 1}, {3, 2}, {3, 3},
         {4, 1}, {4, 2}, {4, 3}, {4, 4}, {5, 1}, {5, 2}, {5, 3}, {5, 4}, {5, 5}};
     enum { TURNS = sizeof turns / sizeof *turns, STEPS = sizeof steps / sizeof *steps };
