@@ -70,7 +70,8 @@ Test(pipeline_v, v_half_and_v_min_hold_a_half_and_a_third)
 /* test a block by hand */
 Test(pipeline_v, a_block_of_two_ranks)
 {
-    static const int expected[2][DLS_V_PASSES] = {{0, 3, 4, 7, 5, 8}, {1, 2, 5, 6, 9, 10}};
+    static const int expected[2][DLS_V_PASSES] = {{0, 3, 4, 7, 5, 8},
+                                                 {1, 2, 5, 6, 9, 10}};
     dls_v_shape shape = {{1, 1}, 1, {1, 1, 1}};
     dls_v_block block[2];
     cr_assert(dls_v_block_lay(&shape, 2, block));

@@ -31,7 +31,7 @@ int64_t dls_auto_ticks(const dls_auto *a, int rank, dls_action_kind kind);
 /* When an F or I that is placed ends. */
 int64_t dls_auto_end(const dls_auto *a, int rank, dls_action_kind kind, int microbatch);
 
-/* When what the rank's next pass of this kind needs is there; its input must be placed. */
+/* When what the rank's next pass of this kind needs arrives; that must be placed. */
 int64_t dls_auto_arrival(const dls_auto *a, int rank, dls_action_kind kind);
 
 /* Places the rank's next pass of this kind, as early as it can run. */

@@ -109,8 +109,8 @@ dls_status dls_search_open(const dls_schedule_options *o, dls_search *s)
                       .passes = (int)passes, .seen_room = 1 << 21,
                       .most_nodes = 4000000};
     if (passes > 512)
-        return DLS_FAIL(DLS_ERR_INPUT, "%s: expected at most 512 passes, got %zu", o->name,
-                        passes);
+        return DLS_FAIL(DLS_ERR_INPUT, "%s: expected at most 512 passes, got %zu",
+                        o->name, passes);
     s->now.order = calloc(p, sizeof *s->now.order);
     s->now.rank = calloc(p, sizeof *s->now.rank);
     s->now.end = calloc(passes, sizeof *s->now.end);
