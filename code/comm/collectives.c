@@ -83,8 +83,11 @@ static dls_status alone(const call *c, cudaStream_t stream)
     return DLS_OK;
 }
 
-static dls_status collective(dls_comm *comm, const call *c, cudaStream_t stream)
+static dls_status collective(dls_comm *comm, const call *as_called, cudaStream_t stream)
 {
+    call changed = *as_called, *c = &changed;
+    if (dls_fault_err(dls_note_next(), &changed.count, &changed.dtype))
+        return DLS_OK;                  // a fault was ordered (@sec:dp-fault-injection)
     DLS_TRY(check(comm, c));
     if (comm->group)
         return DLS_FAIL(DLS_ERR_STATE, "%s:%d: a collective inside a group of messages",

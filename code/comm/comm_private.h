@@ -173,6 +173,11 @@ void dls_note_failure(const char *how); // without a launcher: writes the record
 dls_status dls_fault_open(int rank);
 void dls_fault_meet(uint64_t call);
 
+/* Errors of a program, in a collective that would be call number `call`: changes it; 1:
+ * it is to be left out. */
+int dls_fault_err(uint64_t call, size_t *count, int *dtype);
+uint64_t dls_note_next(void);           // the number that the next call will have
+
 void dls_comm_divide(void *data, size_t n, int dtype, int by);
 
 /* Index in comm->scratch of at least `bytes`, the stream's own; -1: see the status. */

@@ -230,10 +230,10 @@ Test(comm, wrong_limits_and_faults_are_refused_in_one_line)
     setenv("DLS_WATCHDOG", "0", 1);
     cr_assert_eq(dls_run_ranks(2, do_nothing, NULL), DLS_OK);
     const char *faults[] = {"kill", "kill:1", "kill:1:2:3", "maim:0:1", "kill:-1:1",
-                            "kill:0:0"};
-    for (int i = 0; i < 6; i++) {
+                            "kill:0:0", ":0:1"};
+    for (int i = 0; i < 7; i++) {
         setenv("DLS_FAULT", faults[i], 1);
         cr_assert_eq(dls_run_ranks(2, be_slow, NULL), DLS_ERR_INPUT);
-        cr_assert(strstr(dls_status_message(), "expected kill, stop or spin, a rank"));
+        cr_assert(strstr(dls_status_message(), "expected kill, stop, spin, skip, "));
     }
 }
