@@ -206,3 +206,42 @@ Test(comm, a_sharded_training_with_a_fault_loses_nothing, .timeout = 120)
     expect_clean_end(&skip, calm, "--set data_parallel=zero3");
     free(calm);
 }
+
+/* test a training of another launcher */
+static const char launcher[] =
+    "export WORLD_SIZE=3 LOCAL_WORLD_SIZE=3 DLS_RENDEZVOUS=file://$PWD/$2/store\n"
+    "export DLS_FAULT=$1 DLS_WATCHDOG=2\n"
+    "for r in 0 1 2; do RANK=$r LOCAL_RANK=$r " DLS TRAIN_ALONE "$2 & pids=\"$pids $!\"\n"
+    "done; set -- $pids; wait $1; a=$?; wait $3; b=$?\n"
+    "kill -KILL $2; wait $2; echo \"status $a $b\"\n";
+
+static outcome run_without_launcher(const char *fault)
+{
+    char path[512];
+    free(dir);
+    dir = fresh_directory("elastic");
+    snprintf(path, sizeof path, "%s/launcher.sh", dir);
+    FILE *f = fopen(path, "w");
+    cr_assert_not_null(f);
+    fputs(launcher, f);
+    fclose(f);
+    return run_program("timeout 20 sh %s %s %s 2>&1", path, fault, dir);
+}
+
+Test(comm, a_training_of_another_launcher_ends_and_loses_nothing, .timeout = 120)
+{
+    const ordered faults[] = {
+        {"kill:1:60", {"rank 1 is gone: its connection has ended", "(collective "}},
+        {"stop:1:60", {"no progress for 2 s", "(collective ", "for rank 1"}}};
+    char *calm = calm_run();
+    for (int i = 0; i < 2; i++) {
+        outcome o = run_without_launcher(faults[i].fault);
+        expect_words(&o, "status 1 1\n");
+        for (int k = 0; k < 3 && faults[i].words[k]; k++)
+            expect_words(&o, faults[i].words[k]);
+        o = run_program(DLS " run -n 3 --limit 20" TRAIN "%s", dir);
+        expect_words(&o, "resuming after step ");
+        expect_same_losses(calm, dir);
+    }
+    free(calm);
+}
