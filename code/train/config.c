@@ -94,6 +94,7 @@ static dls_status check_keys(dls_config *cfg, const dls_train_config *c)
     DLS_TRY(belongs(cfg, c, "ddp.reduce_dtype", "none", 1u << DLS_HOOK_NONE));
     DLS_TRY(belongs(cfg, c, "ddp.rank", "powersgd", low));
     DLS_TRY(belongs(cfg, c, "ddp.keep", "top_k", top));
+    DLS_TRY(belongs(cfg, c, "ddp.ramp_steps", "top_k", top));
     DLS_TRY(belongs(cfg, c, "ddp.period", "local_sgd", local));
     return belongs(cfg, c, "ddp.warmup_steps", "powersgd, top_k, one_bit_adam, local_sgd",
                    one_bit | low | top | local);
@@ -138,6 +139,7 @@ static dls_status read_hook(dls_config *cfg, dls_train_config *c)
     int64_t warm = h->choice == DLS_HOOK_ONE_BIT_ADAM ? (c->steps + 4) / 5 : 0;
     DLS_TRY(dls_config_int_or(cfg, "ddp.rank", 1, 32, 4, &rank));
     DLS_TRY(dls_config_real_or(cfg, "ddp.keep", 1e-6, 1, 0.01, &h->keep));
+    DLS_TRY(dls_config_int_or(cfg, "ddp.ramp_steps", 0, INT64_C(1) << 40, 0, &h->ramp));
     DLS_TRY(dls_config_int_or(cfg, "ddp.period", 1, INT64_C(1) << 40, 4, &h->period));
     DLS_TRY(dls_config_int_or(cfg, "ddp.warmup_steps",
                               h->choice == DLS_HOOK_ONE_BIT_ADAM, INT64_C(1) << 40, warm,
@@ -198,21 +200,24 @@ dls_status dls_train_config_load(dls_config *cfg, dls_train_config *c)
 }
 
 /* write down the settings */
-static void hook_settings(const dls_hook_options *h, char text[160])
+enum { HOOK_SETTINGS = 256 };
+
+static void hook_settings(const dls_hook_options *h, char text[HOOK_SETTINGS])
 {
     text[0] = '\0';
     if (h->choice != DLS_HOOK_NONE || h->sums_in)
-        snprintf(text, 160, "ddp.hook=%s\nddp.reduce_dtype=%s\nddp.rank=%d\n"
-                 "ddp.keep=%.17g\nddp.period=%lld\nddp.warmup_steps=%lld\n",
+        snprintf(text, HOOK_SETTINGS, "ddp.hook=%s\nddp.reduce_dtype=%s\nddp.rank=%d\n"
+                 "ddp.keep=%.17g\nddp.ramp_steps=%lld\nddp.period=%lld\n"
+                 "ddp.warmup_steps=%lld\n",
                  dls_hook_name(h->choice),
                  h->sums_in ? dls_comm_type_name(h->reduce_type) : "-", h->rank, h->keep,
-                 (long long)h->period, (long long)h->warmup);
+                 (long long)h->ramp, (long long)h->period, (long long)h->warmup);
 }
 
 char *dls_train_settings(const dls_train_config *c, uint64_t corpus_hash)
 {
     const dls_adamw_options *w = &c->adamw;
-    char *text = NULL, model[DLS_MODEL_SETTINGS], hook[160];
+    char *text = NULL, model[DLS_MODEL_SETTINGS], hook[HOOK_SETTINGS];
     dls_transformer_settings(&c->model, model);
     hook_settings(&c->ddp.hook, hook);
     int n = asprintf(

@@ -3,6 +3,7 @@
 #include "hook_rig.h"
 
 #include "kernels/compress.h"
+#include "tensor/bf16.h"
 
 /* run a hook on ranks */
 typedef struct hook_case {
@@ -120,6 +121,133 @@ Test(hooks, lossy_hooks_warm_up_plainly)
         expect_conserved(3, (hook_case){
             .options.hook = {.choice = c, .rank = 2, .keep = 0.1, .warmup = 2},
             .integers = 1, .steps = 2});
+}
+
+Test(hooks, top_k_comes_down_a_ramp)
+{
+    for (int n = 2; n <= 5; n++)
+        expect_conserved(n, (hook_case){
+            .options.hook = {.choice = DLS_HOOK_TOP_K, .keep = 0.03, .ramp = 4,
+                             .warmup = 1},
+            .steps = 7, .worst = 1e-12});
+}
+
+static dls_status count_ramp(int rank, void *arg)
+{
+    dls_ddp_options o = {.bucket_bytes = 1 << 20, .first_bucket_bytes = 1 << 20,
+                         .hook = {.choice = DLS_HOOK_TOP_K, .keep = 0.0001, .ramp = 4}};
+    const double shares[] = {0.1, 0.01, 0.001, 0.0001, 0.0001};
+    rig r = {.integers = 0};
+    (void)rank, (void)arg;
+    DLS_TRY(rig_open(&r, &o));
+    for (int step = 0; step < 5; step++) {
+        uint64_t was = r.predicted, each = dls_top_k_count(RIG_ELEMENTS, shares[step]);
+        DLS_TRY(rig_step(&r, step));
+        EXPECT(r.predicted - was == 3 * 2 * each * 12, "step %d: %llu bytes", step,
+               (unsigned long long)(r.predicted - was));
+    }
+    DLS_TRY(rig_check_bytes(&r));
+    rig_close(&r);
+    return DLS_OK;
+}
+
+Test(hooks, a_ramp_falls_by_the_same_factor)
+{
+    expect_ranks(3, count_ramp, NULL);
+}
+
+static dls_status check_average(rig *r, int step, double *values)
+{
+    dls_hook *h = dls_ddp_hook(r->ddp);
+    int due = step == 3 || step == 5;   // after a warm-up of 2, every second one
+    uint64_t before = dls_comm_stats(r->comm).wire_bytes, all[r->world], sum = 0;
+    uint64_t n = (uint64_t)r->world;
+    for (int i = 0; i < RIG_ELEMENTS; i++)
+        values[i] = r->world * (double)(i % 100 + r->rank * (step + 1));
+    DLS_TRY(dls_hook_updated(h, &r->ctx, values, NULL));
+    DLS_TRY(dls_ctx_sync(&r->ctx));
+    uint64_t mine = dls_comm_stats(r->comm).wire_bytes - before;
+    DLS_TRY(dls_comm_all_gather_host(r->comm, &mine, sizeof mine, all));
+    for (int k = 0; k < r->world; k++)
+        sum += all[k];
+    EXPECT(sum == (due ? 2 * (n - 1) * RIG_ELEMENTS * sizeof(double) : 0),
+           "step %d: %llu bytes", step, (unsigned long long)sum);
+    for (int i = 0; i < RIG_ELEMENTS; i++) {
+        double mean = r->world * ((double)(i % 100) + (r->world - 1) / 2.0 * (step + 1));
+        double own = r->world * (double)(i % 100 + r->rank * (step + 1));
+        EXPECT(values[i] == (due ? mean : own), "step %d, %d: %g", step, i, values[i]);
+    }
+    return DLS_OK;
+}
+
+static dls_status average_locally(int rank, void *arg)
+{
+    dls_ddp_options o = {.bucket_bytes = 1 << 20, .first_bucket_bytes = 1 << 20,
+                         .hook = {.choice = DLS_HOOK_LOCAL_SGD, .period = 2, .warmup = 2,
+                                  .local = 3}};
+    rig r = {.integers = 1};
+    double *values;
+    (void)arg;
+    DLS_TRY(rig_open(&r, &o));
+    DLS_TRY(test_buffer(&values, RIG_ELEMENTS * sizeof *values));
+    for (int step = 0; step < 6; step++) {
+        uint64_t predicted = dls_hook_wire_bytes(dls_ddp_hook(r.ddp));
+        uint64_t whole = 2 * (uint64_t)(r.world - 1) * RIG_ELEMENTS * sizeof(double);
+        EXPECT(predicted == (step == 2 || step == 4 ? 0 : whole), "step %d: %llu", step,
+               (unsigned long long)predicted);
+        DLS_TRY(rig_step(&r, step));
+        for (int i = 0; i < RIG_ELEMENTS; i++) {
+            double want = 3 * rig_gradient(&r, rank, step, i);
+            for (int k = 0; step < 2 && k < r.world; k++)
+                want = (k ? want : 0) + rig_gradient(&r, k, step, i);
+            EXPECT(r.grads[i] == want, "step %d: %g, not %g", step, r.grads[i], want);
+        }
+        DLS_TRY(check_average(&r, step, values));
+    }
+    cudaFree(values);
+    rig_close(&r);
+    return DLS_OK;
+}
+
+Test(hooks, local_sgd_averages_when_it_is_due)
+{
+    for (int n = 2; n <= 5; n++)
+        expect_ranks(n, average_locally, NULL);
+}
+
+static dls_status average_masters(int rank, void *arg)
+{
+    dls_ddp_options o = {.bucket_bytes = 1 << 20, .first_bucket_bytes = 1 << 20,
+                         .hook = {.choice = DLS_HOOK_LOCAL_SGD, .period = 1, .local = 1}};
+    rig r = {.integers = 1};
+    dls_ctx narrow;
+    float *master;
+    dls_bfloat16 *values;
+    (void)arg;
+    DLS_TRY(rig_open(&r, &o));
+    DLS_TRY(dls_ctx_create(&narrow, 0, DLS_BF16));
+    DLS_TRY(test_buffer(&master, RIG_ELEMENTS * sizeof *master));
+    DLS_TRY(test_buffer(&values, RIG_ELEMENTS * sizeof *values));
+    for (int i = 0; i < RIG_ELEMENTS; i++)
+        master[i] = rank ? 2.0f * (float)(1000 + i) : 0;
+    DLS_TRY(rig_step(&r, 0));
+    DLS_TRY(dls_hook_updated(dls_ddp_hook(r.ddp), &narrow, values, master));
+    DLS_TRY(dls_ctx_sync(&narrow));
+    for (int i = 0; i < RIG_ELEMENTS; i++)
+        EXPECT(master[i] == (float)(1000 + i)
+               && dls_widen_bf16(values[i])
+                   == dls_widen_bf16(dls_narrow_bf16((float)(1000 + i))),
+               "element %d: %g, rounded to %g", i, master[i], dls_widen_bf16(values[i]));
+    cudaFree(master);
+    cudaFree(values);
+    dls_ctx_destroy(&narrow);
+    rig_close(&r);
+    return DLS_OK;
+}
+
+Test(hooks, local_sgd_rounds_the_average)
+{
+    expect_ranks(2, average_masters, NULL);
 }
 
 static dls_status low_rank(int rank, void *arg)
@@ -271,7 +399,7 @@ Test(hooks, options_out_of_range_are_refused)
     struct { dls_hook_options o; const char *says; } cases[] = {
         {{.choice = DLS_HOOKS}, "communication hook 7: there is none"},
         {{.choice = DLS_HOOK_POWERSGD, .rank = 0}, "hook powersgd: rank 0; expected"},
-        {{.choice = DLS_HOOK_TOP_K, .keep = NAN}, "hook top_k: keeps nan; expected"},
+        {{.choice = DLS_HOOK_TOP_K, .keep = NAN}, "hook top_k: keeps nan after 0"},
         {{.choice = DLS_HOOK_ONE_BIT_ADAM}, "hook one_bit_adam: expected the optimizer"},
         {{.choice = DLS_HOOK_LOCAL_SGD}, "hook local_sgd: expected a period"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

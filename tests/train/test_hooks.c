@@ -136,24 +136,41 @@ static void expect_end(const char *const settings[3], double least, double most)
               settings[0], settings[1] ? settings[1] : "", end, least, most);
 }
 
+static void expect_top_k(const char *keep, const char *ramp, double most)
+{
+    char rate[64], share[32];
+    double k = strtod(keep, NULL);
+    snprintf(rate, sizeof rate, "train.learning_rate=%.6f", 0.003 / sqrt(k));
+    snprintf(share, sizeof share, "ddp.keep=%s", keep);
+    double least = mean_before(LONG, (const char *const[3]){rate});
+    run r = {"run", {"train.steps=60", "resume=never", "ddp.hook=top_k", rate, share,
+                     ramp}, 0};
+    double losses[LONG], end = 0;
+    losses_of(2, r, LONG, losses);
+    for (int i = LONG - 10; i < LONG; i++)
+        end += losses[i] / 10;
+    cr_expect(end >= least && end <= most, "keep %s: ends at %.4f, band %.4f to %.4f",
+              keep, end, least, most);
+}
+
 Test(train_hooks, lossy_hooks_end_within_their_bands)
 {
     const char *const prompt[][3] = {
         {"ddp.hook=bf16"}, {"ddp.hook=fp16"}, {"ddp.hook=powersgd", "ddp.rank=4"},
         {"ddp.hook=local_sgd", "ddp.period=2"}, {"ddp.hook=local_sgd", "ddp.period=5"}};
-    const char *const late[][3] = {
-        {"ddp.hook=top_k", "ddp.keep=0.25", "ddp.warmup_steps=30"},
-        {"ddp.hook=one_bit_adam", "ddp.warmup_steps=30"}};
+    const char *const one_bit[3] = {"ddp.hook=one_bit_adam", "ddp.warmup_steps=30"};
     const char *const plain[3] = {"train.seed=1"};
     double least, most;
     make_corpus();
     band_of_seeds(&least, &most);
     for (size_t i = 0; i < sizeof prompt / sizeof *prompt; i++)
         expect_end(prompt[i], least, most);
+    expect_top_k("0.25", NULL, most);
+    expect_top_k("0.1", NULL, most);
+    expect_top_k("0.03", "ddp.ramp_steps=20", most);
     double earlier = mean_before(LONG * 3 / 4, plain);
     cr_assert(earlier < mean_before(30, plain));
-    for (size_t i = 0; i < sizeof late / sizeof *late; i++)
-        expect_end(late[i], least, earlier);
+    expect_end(one_bit, least, earlier);
     remove_root();
 }
 

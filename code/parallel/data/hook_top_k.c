@@ -3,6 +3,8 @@
  * Lin and others 2018, "Deep gradient compression"; Stich and others 2018. */
 #include "parallel/data/hooks.h"
 
+#include <math.h>
+
 #include "kernels/compress.h"
 #include "kernels/elementwise.h"
 
@@ -20,11 +22,24 @@ static size_t largest_bucket(const dls_hook *h)
     return most;
 }
 
+/* The share of this step: from everything to `keep`, by the same factor each step. */
+static double share_at(const dls_hook *h, int64_t step)
+{
+    int64_t n = step - h->options.warmup + 1, ramp = h->options.ramp;
+    return n < 1 || n >= ramp ? h->options.keep
+                              : pow(h->options.keep, (double)n / (double)ramp);
+}
+
+static double share(const dls_hook *h)
+{
+    return share_at(h, h->step);
+}
+
 static dls_status prepare_top_k(dls_hook *h)
 {
     top_k_state *s = h->state;
     size_t size = dls_dtype_size(h->wire->dtype), n = (size_t)dls_comm_size(h->comm);
-    size_t m = dls_top_k_count(largest_bucket(h), h->options.keep);
+    size_t m = dls_top_k_count(largest_bucket(h), share_at(h, h->options.warmup));
     size_t elements = h->buckets[0].first + h->buckets[0].count;
     DLS_TRY(dls_hook_buffer(h, (void **)&h->error, elements * size));
     DLS_TRY(dls_hook_buffer(h, &s->values, m * size));
@@ -46,7 +61,7 @@ static dls_status top_k_sum(dls_hook *h, int bucket)
     const dls_hook_bucket *b = &h->buckets[bucket];
     top_k_state *s = h->state;
     cudaStream_t stream = h->wire->stream;
-    double keep = h->options.keep;
+    double keep = share(h);
     size_t m = dls_top_k_count(b->count, keep);
     void *x = h->error + b->first * dls_dtype_size(h->wire->dtype);
     if (dls_hook_warms_up(h))
@@ -67,7 +82,7 @@ static void top_k_calls(const dls_hook *h, int bucket, const dls_hook_told *told
         return dls_hook_none.calls(h, bucket, told);
     if (bucket < 0)
         return;
-    size_t m = dls_top_k_count(h->buckets[bucket].count, h->options.keep);
+    size_t m = dls_top_k_count(h->buckets[bucket].count, share(h));
     dls_hook_tell(told, "all_gather", m, (int)h->wire->dtype);
     dls_hook_tell(told, "all_gather", m, DLS_COMM_I32);
 }

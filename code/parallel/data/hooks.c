@@ -134,9 +134,10 @@ static dls_status check_options(const dls_hook_options *o, dls_dtype dtype)
     if (o->choice == DLS_HOOK_POWERSGD && (o->rank < 1 || o->rank > 32))
         return DLS_FAIL(DLS_ERR_INPUT, "hook %s: rank %d; expected 1 to 32", name,
                         o->rank);
-    if (o->choice == DLS_HOOK_TOP_K && !(o->keep > 0 && o->keep <= 1))
-        return DLS_FAIL(DLS_ERR_INPUT, "hook %s: keeps %g; expected more than 0 and at "
-                        "most 1", name, o->keep);
+    if (o->choice == DLS_HOOK_TOP_K && (!(o->keep > 0 && o->keep <= 1) || o->ramp < 0))
+        return DLS_FAIL(DLS_ERR_INPUT, "hook %s: keeps %g after %lld steps; expected "
+                        "more than 0 and at most 1, after 0 or more", name, o->keep,
+                        (long long)o->ramp);
     if (o->choice == DLS_HOOK_ONE_BIT_ADAM && (!o->momentum || o->warmup < 1))
         return DLS_FAIL(DLS_ERR_INPUT, "hook %s: expected the optimizer's momentum and "
                         "at least one step of warm-up", name);
@@ -232,14 +233,20 @@ uint64_t dls_hook_wire_bytes(const dls_hook *h)
 }
 
 /* know what a hook takes */
-typedef struct scale { dls_comm *comm; dls_status status; size_t most; } scale;
+typedef struct scale {
+    dls_comm *comm;
+    int within;         // 1: smaller counts will come, too
+    dls_status status;
+    size_t most;
+} scale;
 
 static void weigh_call(void *self, const char *operation, size_t count, int dtype)
 {
     scale *s = self;
     size_t bytes;
     if (s->status == DLS_OK)
-        s->status = dls_comm_scratch_bytes(s->comm, operation, count, dtype, &bytes);
+        s->status = (s->within ? dls_comm_scratch_within : dls_comm_scratch_bytes)(
+            s->comm, operation, count, dtype, &bytes);
     if (s->status == DLS_OK && bytes > s->most)
         s->most = bytes;
 }
@@ -248,7 +255,7 @@ dls_status dls_hook_needs(const dls_hook *h, dls_hook_memory *out)
 {
     const int64_t o = h->options.warmup, period = h->options.period;
     const int64_t steps[] = {0, o, o + (period > 1 ? period - 1 : 0)};
-    scale wire = {.comm = h->comm}, other = wire;
+    scale wire = {.comm = h->comm, .within = h->options.ramp > 0}, other = wire;
     dls_hook as = *h;
     for (int i = 0; i < 3; i++) {
         as.step = steps[i];

@@ -31,6 +31,7 @@ typedef struct dls_hook_options {
     int reduce_type;   // DLS_F32, DLS_F64, DLS_BF16, DLS_COMM_F16
     int rank;          // PowerSGD: columns of P and Q
     double keep;       // top-k: share of the elements that is sent, 0 < keep <= 1
+    int64_t ramp;      // top-k: steps in which the share falls to that; 0: at once
     int64_t warmup;    // steps with a plain sum first
     int64_t period;    // local SGD: steps between two averages
     double beta1;      // 1-bit Adam: the optimizer's
