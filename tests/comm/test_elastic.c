@@ -63,8 +63,8 @@ static void expect_same_losses(const char *calm, const char *hurt)
     int whole = 0;
     for (const char *at = o.output; (at = strstr(at, "checkpoint-")) != NULL; at++)
         whole++;
-    cr_expect(whole == 2 && !strstr(o.output, "part"), "not two whole checkpoints and no "
-              "torn one: %s", o.output);
+    cr_expect(whole == 2 && !strstr(o.output, "dls.part"), "not two whole checkpoints "
+              "and no torn one: %s", o.output);
 }
 
 /* test that a job goes on */
