@@ -133,7 +133,7 @@ static void print_progress(report *r, const dls_trainer *t, int n)
     printf("step %5lld/%lld  loss %.4f  %7.0f tokens/s  %.1f us/step (virtual)",
            (long long)t->step, (long long)c->steps, r->records[n - 1].loss_sum / tokens,
            elapsed > 0 ? n * tokens / elapsed : 0, seconds * 1e6);
-    if (t->world > 1)
+    if (t->world > 1 && !t->pipelined)
         printf("  %3.0f %% of communication hidden", 100 * r->times.hidden);
     printf("\n");
     fflush(stdout);
@@ -144,7 +144,7 @@ static dls_status report_steps(report *r, dls_trainer *t)
 {
     int n = t->meter.n;
     DLS_TRY(dls_meter_read(&t->meter, t->comm, r->records));
-    if (n > 0)
+    if (n > 0 && !t->pipelined)
         DLS_TRY(t->zero ? dls_zero_timing(t->zero, &r->times)
                         : dls_ddp_timing(t->ddp, &r->times));
     for (int i = 0; i < n; i++) {

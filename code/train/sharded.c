@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "train/pipelined.h"
 #include "train/replicated.h"
 #include "vgpu/gpu.h"
 
@@ -135,6 +136,8 @@ static dls_status hold_state(const dls_trainer *t, held_state *h)
 {
     int n = t->zero ? dls_zero_slices(t->zero) : 1;
     size_t elements = t->zero ? dls_zero_elements(t->zero) : t->model->params.elements;
+    if (t->pipelined)
+        elements = dls_pipelined_slices(t, 0, NULL, &n);
     size_t bytes = elements * dls_dtype_size(dls_dtype_accumulator(t->config->dtype));
     *h = (held_state){.slices = calloc((size_t)n, sizeof *h->slices),
                       .memory = calloc(3, bytes + 1)};
@@ -147,6 +150,8 @@ static dls_status hold_state(const dls_trainer *t, held_state *h)
     h->slices[0] = (dls_zero_slice){0, elements, 0};
     for (int i = 0; t->zero && i < n; i++)
         h->slices[i] = dls_zero_slice_at(t->zero, i);
+    if (t->pipelined)
+        dls_pipelined_slices(t, 0, h->slices, &n);
     h->state = (dls_shard_state){.slices = h->slices, .n = n, .values = h->memory,
                                  .m = h->memory + bytes, .v = h->memory + 2 * bytes};
     return DLS_OK;
@@ -166,8 +171,11 @@ dls_status dls_sharded_save(dls_trainer *t)
         .step = t->step, .dtype = t->config->dtype, .settings = t->settings,
         .elements = t->model->params.elements, .layout = t->layout};
     DLS_TRY(hold_state(t, &h));
-    dls_status s = dls_zero_fetch(t->zero, h.state.values, h.state.m, h.state.v);
-    if (dls_zero_copy(t->zero) > 0)
+    dls_status s = t->pipelined ? dls_pipelined_fetch(t, &h.state)
+        : dls_zero_fetch(t->zero, h.state.values, h.state.m, h.state.v);
+    if (t->pipelined)
+        dls_pipelined_slices(t, 1, h.slices, &h.state.n);
+    else if (dls_zero_copy(t->zero) > 0)
         h.state.n = 0;          // the first copy is enough
     if (s == DLS_OK)
         s = dls_shards_save(t->config->output, t->comm, &about, &h.state);
@@ -179,6 +187,8 @@ static dls_status put_state(dls_trainer *t, const dls_shard_state *s)
 {
     size_t bytes = t->model->params.elements
         * dls_dtype_size(dls_dtype_accumulator(t->config->dtype));
+    if (t->pipelined)
+        return dls_pipelined_put(t, s);
     if (t->zero)
         return dls_zero_put(t->zero, s->values, s->m, s->v);
     DLS_TRY(dls_optimizer_put(t->optimizer, s->values));

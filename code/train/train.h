@@ -14,6 +14,17 @@
 extern "C" {
 #endif
 /* define the training configuration */
+enum { DLS_PIPELINE_UNITS = 256 };
+
+/* The section `pipeline`: see chapters/05-pipeline-runtime-trainer.md. */
+typedef struct dls_train_pipeline {
+    int stages;                 /* ranks of a pipeline; 0: no pipeline */
+    int microbatches, chunks;   /* 0: what the batch needs; the schedule's own */
+    const char *schedule;
+    int by_cost, given;         /* partition; or units[given], of each stage */
+    int64_t units[DLS_PIPELINE_UNITS];
+} dls_train_pipeline;
+
 /* One run. The strings belong to the dls_config it was loaded from. */
 typedef struct dls_train_config {
     dls_transformer_config model;
@@ -35,6 +46,7 @@ typedef struct dls_train_config {
     int overlap;                /* 0: all-reduce after the backward pass */
     int sharded, hybrid;        /* 1: zero instead of ddp; in groups of a node */
     dls_zero_options zero;
+    dls_train_pipeline pipeline;
     const char *cluster;        /* NULL: the default */
     const char *output;         /* directory */
     int resume;                 /* 1: continue from the newest good checkpoint */

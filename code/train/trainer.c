@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "comm/scratch.h"
 #include "train/checkpoint.h"
+#include "train/pipelined.h"
 #include "train/replicated.h"
 #include "train/sharded.h"
 
@@ -49,7 +50,7 @@ static dls_status one_pass(dls_trainer *t, int row)
 static dls_status load_step_windows(dls_trainer *t)
 {
     int first, n;
-    dls_sampler_share(&t->training, t->rank, t->world, &first, &n);
+    dls_sampler_share(&t->training, t->replica, t->replicas, &first, &n);
     DLS_TRY(dls_sampler_windows(&t->training, t->step, first, n, t->offsets));
     t->first_row = first;
     return dls_batch_load(&t->batch, dls_corpus_bytes(t->corpus), t->offsets, n);
@@ -88,9 +89,11 @@ dls_status dls_trainer_step(dls_trainer *t)
     int64_t step = t->step + 1;
     DLS_TRY(dls_meter_begin(&t->meter));
     DLS_TRY(load_step_windows(t));
-    DLS_TRY(t->zero ? dls_sharded_step(t, step) : replicated_step(t, step));
-    DLS_TRY(dls_meter_end(&t->meter, t->zero ? dls_zero_norm(t->zero)
-                                             : t->optimizer->scalars + 1));
+    DLS_TRY(t->pipelined ? dls_pipelined_step(t, step)
+            : t->zero ? dls_sharded_step(t, step) : replicated_step(t, step));
+    DLS_TRY(dls_meter_end(&t->meter, t->pipelined ? dls_pipelined_norm(t)
+                          : t->zero ? dls_zero_norm(t->zero)
+                                    : t->optimizer->scalars + 1));
     t->step = step;
     return DLS_OK;
 }
@@ -102,6 +105,8 @@ static dls_status evaluate_pass(dls_trainer *t, int first, int B)
     dls_transformer_keep(t->model);
     DLS_TRY(dls_sampler_windows(&t->validation, 0, first, B, t->offsets));
     DLS_TRY(dls_batch_load(&t->batch, dls_corpus_bytes(t->corpus), t->offsets, B));
+    if (t->pipelined)
+        return dls_pipelined_evaluate(t, B);
     DLS_TRY(dls_transformer_forward(t->model, dls_batch_tokens(&t->batch, 0),
                                     dls_batch_targets(&t->batch, 0), B, T));
     return dls_meter_add_evaluation(&t->meter, dls_transformer_losses(t->model),
@@ -112,7 +117,7 @@ dls_status dls_trainer_evaluate(dls_trainer *t, double *loss)
 {
     int first, n, b = t->config->micro_batch;
     double sum;
-    dls_sampler_share(&t->validation, t->rank, t->world, &first, &n);
+    dls_sampler_share(&t->validation, t->replica, t->replicas, &first, &n);
     DLS_TRY(dls_meter_begin_evaluation(&t->meter));
     for (int i = 0; i < n; i += b)
         DLS_TRY(evaluate_pass(t, first + i, n - i < b ? n - i : b));
@@ -236,6 +241,18 @@ static dls_status make_replicated(dls_trainer *t)
                           t->model->params.grads, t->comm, &ddp);
 }
 
+/* In a pipeline the whole model is a list of names: its parts have the memory. */
+static dls_status make_model(dls_trainer *t)
+{
+    const dls_train_config *c = t->config;
+    dls_transformer_config m = c->model;
+    if (c->pipeline.stages > 0) {
+        m.unplaced = 1;
+        m.to_unit = m.layers + 2;
+    }
+    return dls_transformer_create(&t->model, &t->ctx, &m, c->micro_batch, m.context);
+}
+
 static dls_status make_parts(dls_trainer *t)
 {
     const dls_train_config *c = t->config;
@@ -244,7 +261,7 @@ static dls_status make_parts(dls_trainer *t)
     DLS_CUDA(cudaGetDevice(&device));
     DLS_TRY(dls_ctx_create(&t->ctx, device, c->dtype));
     DLS_CUDA(dls_gpu_name_stream(t->ctx.stream, "compute"));
-    DLS_TRY(dls_transformer_create(&t->model, &t->ctx, &c->model, c->micro_batch, T));
+    DLS_TRY(make_model(t));
     DLS_TRY(dls_batch_create(&t->batch, &t->ctx, rows, T));
     DLS_TRY(dls_meter_create(&t->meter, &t->ctx, (int)c->log_every));
     DLS_TRY(dls_meter_scratch(t->comm, (int)c->log_every, c->dtype, &scratch));
@@ -253,7 +270,8 @@ static dls_status make_parts(dls_trainer *t)
     t->layout = dls_checkpoint_layout(&t->model->params);
     if (!t->offsets || !t->layout)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the training loop");
-    return c->sharded ? dls_sharded_create(t) : make_replicated(t);
+    return c->pipeline.stages ? dls_pipelined_create(t)
+        : c->sharded ? dls_sharded_create(t) : make_replicated(t);
 }
 
 /* keep the state */
@@ -330,7 +348,7 @@ dls_status dls_trainer_save(dls_trainer *t)
 {
     dls_dtype wide = dls_dtype_accumulator(t->config->dtype);
     size_t bytes = t->model->params.elements * dls_dtype_size(wide);
-    if (t->zero)
+    if (t->zero || t->pipelined)
         return dls_sharded_save(t);
     if (dls_hook_state_bytes(dls_ddp_hook(t->ddp)) > 0)
         return dls_replicated_save(t);
@@ -372,6 +390,7 @@ void dls_trainer_free(dls_trainer *t)
     if (t->zero)
         dls_zero_sync(t->zero);
     dls_zero_destroy(t->zero);
+    dls_pipelined_free(t->pipelined);
     dls_ddp_destroy(t->ddp);
     dls_meter_destroy(&t->meter);
     dls_batch_destroy(&t->batch);
@@ -394,7 +413,7 @@ static dls_status begin_run(dls_trainer *t)
         DLS_TRY(resume(t));
     else
         DLS_TRY(start_over(t));
-    if (t->zero)
+    if (t->zero || t->pipelined)
         return DLS_OK;          // every rank has set its own slices
     if (t->optimizer->master)
         DLS_TRY(dls_ddp_broadcast(t->ddp, t->optimizer->master,
@@ -414,7 +433,8 @@ dls_status dls_trainer_create(dls_trainer **out, const dls_train_config *config,
     t->rank = dls_comm_rank(comm);
     t->world = dls_comm_size(comm);
     DLS_TRY_GOTO(s, check_batch(config, t->world), fail);
-    t->rows = dls_train_rows_of(config, t->rank, t->world);
+    DLS_TRY_GOTO(s, dls_pipelined_replicas(t), fail);
+    t->rows = dls_train_rows_of(config, t->replica, t->replicas);
     DLS_TRY_GOTO(s, open_data(t), fail);
     DLS_TRY_GOTO(s, make_parts(t), fail);
     DLS_TRY_GOTO(s, begin_run(t), fail);

@@ -15,10 +15,13 @@
 extern "C" {
 #endif
 /* define the trainer */
+typedef struct dls_pipelined dls_pipelined;
+
 typedef struct dls_trainer {
     const dls_train_config *config;
     dls_comm *comm;
     int rank, world;
+    int replica, replicas;      /* of the model: the rank and the world, or pipelines */
     int rows;                   /* this rank's sequences of a step */
     int first_row;              /* the number of the first of them in the step */
     dls_ctx ctx;
@@ -28,6 +31,7 @@ typedef struct dls_trainer {
     dls_optimizer *optimizer;
     dls_ddp *ddp;               /* NULL, as the optimizer: the state is cut */
     dls_zero *zero;             /* NULL: it is not */
+    struct dls_pipelined *pipelined;    /* NULL: no pipeline; else instead of all four */
     dls_batch batch;
     dls_meter meter;
     uint64_t *offsets;          /* windows of a step or of an evaluation */

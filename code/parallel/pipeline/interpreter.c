@@ -239,6 +239,34 @@ dls_status dls_pipeline_step(dls_pipeline *p, const dls_pipeline_batch *batch, d
     return end_step(p);
 }
 
+/* run a pipeline forward */
+static dls_status pass_stage(dls_pipeline *p, int stage, int microbatch)
+{
+    const dls_schedule *s = p->o.schedule;
+    dls_action a = {DLS_DO_F, 0, (int16_t)stage, microbatch};
+    if (dls_schedule_rank(s, stage, microbatch) != p->rank)
+        return DLS_OK;
+    if (stage > 0 && sender(p, &a, FORWARD) != p->rank)
+        DLS_TRY(receive_rows(p, &a, FORWARD));
+    DLS_TRY(wait_for_input(p, &a));
+    DLS_TRY(compute_forward(p, &a));
+    DLS_TRY(dls_stage_forget(p->stage[stage], microbatch));
+    return stage < p->stages - 1 && receiver(p, &a, FORWARD) != p->rank
+        ? send_rows(p, &a, FORWARD) : DLS_OK;
+}
+
+dls_status dls_pipeline_forward(dls_pipeline *p, const dls_pipeline_batch *batch)
+{
+    p->batch = batch;
+    p->evaluating = 1;
+    dls_status s = DLS_OK;
+    for (int i = 0; s == DLS_OK && i < p->microbatches && rows_of(p, i) > 0; i++)
+        for (int stage = 0; s == DLS_OK && stage < p->stages; stage++)
+            s = pass_stage(p, stage, i);
+    p->evaluating = 0;
+    return s;
+}
+
 /* ask a pipeline */
 const double *dls_pipeline_norm(const dls_pipeline *p)
 {

@@ -63,6 +63,7 @@ typedef struct dls_pipeline {
     cudaStream_t reduction;         /* gradients between replicas */
     cudaEvent_t computed, reduced;
     int updating;                   /* 1: the step's coefficient is known */
+    int evaluating;                 /* 1: forward passes alone, with the newest weights */
     cudaEvent_t base, *mark;        /* measured: [2 * actions], around each */
     double base_time;
 } dls_pipeline;
@@ -82,6 +83,10 @@ dls_status dls_pipeline_put(dls_pipeline *p, int stage, const void *values);
  * stages until the next. step counts from 1. Collective. */
 dls_status dls_pipeline_step(dls_pipeline *p, const dls_pipeline_batch *batch, double lr,
                              int64_t step);
+
+/* Enqueues the forward passes of a batch alone, for its losses; the schedule's order does
+ * not matter. Collective. */
+dls_status dls_pipeline_forward(dls_pipeline *p, const dls_pipeline_batch *batch);
 
 /* The norm of the whole gradient before clipping: a double on the device. */
 const double *dls_pipeline_norm(const dls_pipeline *p);

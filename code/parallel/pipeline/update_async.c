@@ -10,7 +10,7 @@ dls_status dls_pipeline_version(dls_pipeline *p, const dls_action *a, dls_params
 {
     int version = dls_schedule_version(p->o.schedule, a->stage, a->microbatch);
     *out = NULL;
-    if (p->o.schedule->step_every == 0)
+    if (p->o.schedule->step_every == 0 || p->evaluating)
         return DLS_OK;
     if (p->o.observe)
         p->o.observe(p->o.observer, a, version);

@@ -1,0 +1,308 @@
+/* code/train/pipelined.c: from chapters/05-pipeline-runtime-trainer.md. Edit the chapter, or edit here and run "make untangle". */
+/* The trainer's parts for pipelines: settings, groups, steps, and the state in slices. */
+#include "train/pipelined.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kernels/dropout.h"
+#include "parallel/pipeline/check.h"
+#include "parallel/pipeline/lower.h"
+#include "parallel/pipeline/partition.h"
+#include "vgpu/gpu.h"
+
+/* define what is pipelined */
+struct dls_pipelined {
+    dls_comm *pipe, *data;
+    dls_schedule schedule;
+    dls_pipeline *pipeline;
+    void *losses;               /* (rows, T) device, accumulator type */
+    size_t loss_bytes;
+    int rows;                   /* room */
+};
+
+/* read the pipeline */
+static dls_status read_partition(dls_config *cfg, dls_train_pipeline *p, int layers)
+{
+    const char *key = "pipeline.partition";
+    char item[64];
+    DLS_TRY(dls_config_count(cfg, key, &p->given));
+    if (p->given == 0)
+        return dls_config_choice_or(cfg, key, "count|cost", 1, &p->by_cost);
+    if (p->given > DLS_PIPELINE_UNITS)
+        return dls_config_fail(cfg, key, "expected at most %d stages, got %d",
+                               DLS_PIPELINE_UNITS, p->given);
+    for (int i = 0; i < p->given; i++) {
+        snprintf(item, sizeof item, "%s.%d", key, i);
+        DLS_TRY(dls_config_int(cfg, item, 1, layers + 2, &p->units[i]));
+    }
+    return DLS_OK;
+}
+
+static dls_status check_company(dls_config *cfg, const dls_train_config *c)
+{
+    if (c->sharded)
+        return dls_config_fail(cfg, "data_parallel", "expected ddp beside a pipeline");
+    if (c->ddp.hook.choice != DLS_HOOK_NONE)
+        return dls_config_fail(cfg, "ddp.hook", "expected none beside a pipeline");
+    if (!dls_schedule_find(c->pipeline.schedule))
+        return dls_config_fail(cfg, "pipeline.schedule", "expected a schedule's name "
+                               "(dls schedule --help lists them), got %s",
+                               c->pipeline.schedule);
+    return DLS_OK;
+}
+
+dls_status dls_train_read_pipeline(dls_config *cfg, dls_train_config *c)
+{
+    dls_train_pipeline *p = &c->pipeline;
+    int64_t stages, microbatches, chunks;
+    if (!dls_config_has(cfg, "pipeline.stages")
+        && !dls_config_has(cfg, "pipeline.schedule"))
+        return DLS_OK;
+    DLS_TRY(dls_config_int(cfg, "pipeline.stages", 1, 1 << 12, &stages));
+    DLS_TRY(dls_config_string_or(cfg, "pipeline.schedule", "1f1b", &p->schedule));
+    DLS_TRY(dls_config_int_or(cfg, "pipeline.microbatches", 1, 1 << 14, 0,
+                              &microbatches));
+    DLS_TRY(dls_config_int_or(cfg, "pipeline.chunks", 1, 1 << 8, 0, &chunks));
+    DLS_TRY(read_partition(cfg, p, c->model.layers));
+    p->stages = (int)stages;
+    p->microbatches = (int)microbatches;
+    p->chunks = (int)chunks;
+    return check_company(cfg, c);
+}
+
+dls_status dls_pipelined_replicas(dls_trainer *t)
+{
+    int stages = t->config->pipeline.stages ? t->config->pipeline.stages : 1;
+    if (t->world % stages != 0)
+        return DLS_FAIL(DLS_ERR_INPUT, "pipeline.stages: expected a divisor of %d ranks, "
+                        "got %d", t->world, stages);
+    t->replica = t->rank / stages;
+    t->replicas = t->world / stages;
+    return DLS_OK;
+}
+
+/* plan the pipeline */
+static dls_status check_rows(const dls_trainer *t, int m)
+{
+    const dls_train_config *c = t->config;
+    int most = (c->global_batch + t->replicas - 1) / t->replicas;
+    const dls_schedule_entry *e = dls_schedule_find(c->pipeline.schedule);
+    if ((int64_t)m * c->micro_batch < most)
+        return DLS_FAIL(DLS_ERR_INPUT, "pipeline.microbatches: %d of %d sequences do not "
+                        "hold the %d of a pipeline", m, c->micro_batch, most);
+    if (e->step_every != 0
+        && (int64_t)m * c->micro_batch * t->replicas != c->global_batch)
+        return DLS_FAIL(DLS_ERR_INPUT, "train.global_batch: %s needs full micro-batches: "
+                        "expected %lld, got %d", e->name,
+                        (long long)m * c->micro_batch * t->replicas, c->global_batch);
+    return DLS_OK;
+}
+
+static dls_status plan_schedule(dls_trainer *t, dls_schedule *out)
+{
+    const dls_train_pipeline *p = &t->config->pipeline;
+    int most = (t->config->global_batch + t->replicas - 1) / t->replicas;
+    int m = p->microbatches ? p->microbatches
+        : (most + t->config->micro_batch - 1) / t->config->micro_batch;
+    dls_schedule_options o = dls_schedule_defaults(p->schedule, p->stages, m);
+    dls_schedule plain;
+    o.chunks = p->chunks;
+    DLS_TRY(check_rows(t, m));
+    DLS_TRY(dls_schedule_make(&o, &plain));
+    if (!plain.backward) {
+        dls_schedule_free(&plain);
+        return DLS_FAIL(DLS_ERR_INPUT, "pipeline.schedule: %s does not train",
+                        p->schedule);
+    }
+    dls_status s = dls_lower(&plain, 0, out);
+    dls_schedule_free(&plain);
+    DLS_TRY(s);
+    return dls_schedule_check(out, NULL);
+}
+
+static dls_status plan_partition(const dls_train_config *c, int stages, int *first)
+{
+    const dls_train_pipeline *p = &c->pipeline;
+    int64_t cost[c->model.layers + 2];
+    if (p->given > 0 && p->given != stages)
+        return DLS_FAIL(DLS_ERR_INPUT, "pipeline.partition: expected the units of %d "
+                        "stages, got %d numbers", stages, p->given);
+    dls_partition_flops(&c->model, c->model.context, cost);
+    dls_status s = p->given
+        ? dls_partition_by_hand(p->units, c->model.layers, stages, first)
+        : p->by_cost ? dls_partition_by_cost(cost, c->model.layers, stages, first)
+                     : dls_partition_by_count(c->model.layers, stages, first);
+    return s == DLS_OK ? DLS_OK : DLS_FAIL(s, "pipeline.partition: %s",
+                                           dls_status_message());
+}
+
+/* make the pipeline */
+static dls_status fill_stage(const dls_trainer *t, dls_pipeline *p, int stage)
+{
+    const dls_params *set = &p->stage[stage]->model->params;
+    void *host = malloc(set->elements *
+                        dls_dtype_size(dls_dtype_accumulator(set->dtype)));
+    if (!host)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no host memory for %zu initial values",
+                        set->elements);
+    dls_params_fill(set, t->config->seed, host);
+    dls_status s = dls_pipeline_put(p, stage, host);
+    free(host);
+    return s;
+}
+
+static dls_status make_pipeline(dls_trainer *t, dls_pipelined *p)
+{
+    const dls_train_config *c = t->config;
+    int stages = c->pipeline.stages, T = c->model.context;
+    DLS_TRY(plan_schedule(t, &p->schedule));
+    int first[p->schedule.stages + 1];
+    DLS_TRY(plan_partition(c, p->schedule.stages, first));
+    DLS_TRY(dls_comm_split(t->comm, t->replica, t->rank, &p->pipe));
+    DLS_TRY(dls_comm_split(t->comm, t->rank % stages, t->rank, &p->data));
+    dls_pipeline_options o = {.model = &c->model, .schedule = &p->schedule,
+                              .partition = first, .max_B = c->micro_batch, .T = T,
+                              .adamw = c->adamw};
+    DLS_TRY(dls_pipeline_create(&p->pipeline, &t->ctx, p->pipe, p->data, &o));
+    for (int s = 0; s < p->schedule.stages; s++)
+        if (p->pipeline->stage[s])
+            DLS_TRY(fill_stage(t, p->pipeline, s));
+    p->rows = t->rows > c->micro_batch ? t->rows : c->micro_batch;
+    size_t count = (size_t)p->rows * T;
+    p->loss_bytes = count * dls_dtype_size(dls_dtype_accumulator(c->dtype));
+    return dls_device_alloc(&p->losses, count, dls_dtype_accumulator(c->dtype),
+                            DLS_MEM_ACTIVATIONS);
+}
+
+dls_status dls_pipelined_create(dls_trainer *t)
+{
+    t->pipelined = calloc(1, sizeof *t->pipelined);
+    return t->pipelined ? make_pipeline(t, t->pipelined)
+        : DLS_FAIL(DLS_ERR_MEMORY, "no memory for a pipeline");
+}
+
+void dls_pipelined_free(dls_pipelined *p)
+{
+    if (!p)
+        return;
+    dls_pipeline_free(p->pipeline);
+    dls_schedule_free(&p->schedule);
+    dls_comm_destroy(p->pipe);
+    dls_comm_destroy(p->data);
+    dls_device_free(p->losses);
+    free(p);
+}
+
+/* step with the pipeline */
+static dls_pipeline_batch batch_of(dls_trainer *t, int rows)
+{
+    const dls_train_config *c = t->config;
+    return (dls_pipeline_batch){
+        .tokens = dls_batch_tokens(&t->batch, 0),
+        .targets = dls_batch_targets(&t->batch, 0), .rows = rows,
+        .micro = c->micro_batch, .losses = t->pipelined->losses,
+        .loss_scale = 1.0 / ((double)c->global_batch * c->model.context)};
+}
+
+/* Optimizer steps in one step of the trainer. */
+static int steps_inside(const dls_schedule *s)
+{
+    return s->step_every ? s->options.microbatches / s->step_every : 1;
+}
+
+dls_status dls_pipelined_step(dls_trainer *t, int64_t step)
+{
+    dls_pipelined *p = t->pipelined;
+    int inside = steps_inside(&p->schedule);
+    double lr = dls_lr_schedule_at(&t->config->schedule, step);
+    dls_pipeline_batch b = batch_of(t, t->rows);
+    b.loss_scale *= inside;
+    b.drops = 1;
+    b.seed = dls_dropout_seed(t->config->seed, (uint64_t)step);
+    b.first_row = (uint64_t)t->first_row;
+    DLS_CUDA(cudaMemsetAsync(p->losses, 0, p->loss_bytes, t->ctx.stream));
+    DLS_TRY(dls_pipeline_step(p->pipeline, &b, lr, (step - 1) * inside + 1));
+    size_t count = (size_t)t->rows * t->config->model.context;
+    return count ? dls_meter_add(&t->meter, p->losses, count) : DLS_OK;
+}
+
+const double *dls_pipelined_norm(const dls_trainer *t)
+{
+    return dls_pipeline_norm(t->pipelined->pipeline);
+}
+
+/* evaluate with the pipeline */
+dls_status dls_pipelined_evaluate(dls_trainer *t, int B)
+{
+    dls_pipelined *p = t->pipelined;
+    dls_pipeline_batch b = batch_of(t, B);
+    DLS_CUDA(cudaMemsetAsync(p->losses, 0, p->loss_bytes, t->ctx.stream));
+    DLS_TRY(dls_pipeline_forward(p->pipeline, &b));
+    return dls_meter_add_evaluation(&t->meter, p->losses,
+                                    (size_t)B * t->config->model.context);
+}
+
+/* cut the state by stages */
+/* 1: parameter i of the stage belongs to what this rank saves. */
+static int is_saved(const dls_trainer *t, int stage, int i)
+{
+    const dls_stage_update *u = &t->pipelined->pipeline->update[stage];
+    return t->replica == 0 && u->counted && i != u->copy;
+}
+
+size_t dls_pipelined_slices(const dls_trainer *t, int saved, dls_zero_slice *slices,
+                            int *n)
+{
+    const dls_pipeline *p = t->pipelined->pipeline;
+    size_t at = 0;
+    *n = 0;
+    for (int s = 0; s < p->stages; s++) {
+        const dls_params *set = p->stage[s] ? &p->stage[s]->model->params : NULL;
+        for (int i = 0; set && i < set->n; i++) {
+            const dls_param *a = &set->items[i];
+            const dls_param *whole = dls_params_find(&t->model->params, a->name);
+            if (saved && !is_saved(t, s, i))
+                continue;
+            if (slices)
+                slices[*n] = (dls_zero_slice){whole->offset, a->count, at + a->offset};
+            ++*n;
+        }
+        at += set ? set->elements : 0;
+    }
+    return at;
+}
+
+/* Copies all stages' values and moments to the host's arrays, or back. */
+static dls_status move_state(dls_trainer *t, const dls_shard_state *h, int back)
+{
+    dls_pipeline *p = t->pipelined->pipeline;
+    size_t size = dls_dtype_size(dls_dtype_accumulator(t->ctx.dtype)), at = 0;
+    DLS_TRY(dls_ctx_sync(&t->ctx));
+    for (int s = 0; s < p->stages; s++) {
+        const dls_stage_update *u = &p->update[s];
+        if (!p->stage[s])
+            continue;
+        size_t bytes = p->stage[s]->model->params.elements * size;
+        void *device[] = {dls_stage_update_values(u), u->m, u->v};
+        void *host[] = {h->values, h->m, h->v};
+        if (back)
+            DLS_TRY(dls_pipeline_put(p, s, (char *)h->values + at));
+        for (int k = back; k < 3; k++)
+            DLS_CUDA(cudaMemcpy(back ? device[k] : (char *)host[k] + at,
+                                back ? (char *)host[k] + at : device[k], bytes,
+                                cudaMemcpyDefault));
+        at += bytes;
+    }
+    return DLS_OK;
+}
+
+dls_status dls_pipelined_fetch(dls_trainer *t, const dls_shard_state *s)
+{
+    return move_state(t, s, 0);
+}
+
+dls_status dls_pipelined_put(dls_trainer *t, const dls_shard_state *s)
+{
+    return move_state(t, s, 1);
+}
