@@ -80,10 +80,10 @@ static void prove(const dls_schedule *s)
  * are several chunks, or a plan to be made; how many combinations can be. */
 static int prove_grid(const dls_schedule_entry *e)
 {
-    int made = 0, all = e->plan ? 9 : e->chunks ? 64 : 16;
+    int made = 0, all = e->plan ? 9 : e->chunks ? 64 : 12;
     for (int p = 1; p <= 16; p++)
-        for (int m = 1; m <= 64; m += m < all ? 1 : 5)
-            for (int v = 1; v <= (e->chunks ? 1 : 8); v++)
+        for (int m = 1; m <= 64; m += m < all ? 1 : 7)
+            for (int v = 1; v <= (e->chunks ? 1 : 8); v += 1 + v / 4)
                 made += visit(e->name, p, m, e->chunks ? 0 : v, prove);
     return made;
 }
