@@ -27,6 +27,7 @@ static int put_number(char *out, int32_t value)
     return length;
 }
 
+/* write a whole action */
 int dls_action_text(const dls_action *a, char out[DLS_ACTION_TEXT])
 {
     int n = put_number(out, a->stage);
@@ -51,6 +52,8 @@ static int get_number(const char *text, size_t n, size_t *at, int32_t most,
     *value = (int32_t)v;
     return *at > start && v <= most;
 }
+
+/* read a whole action */
 int dls_action_parse(const char *text, size_t n, dls_action *out)
 {
     size_t at = 0, name, length;
@@ -88,6 +91,7 @@ dls_status dls_actions_add(dls_actions *a, dls_action_kind kind, int stage,
     return DLS_OK;
 }
 
+/* pair and free actions */
 void dls_actions_pair(dls_actions *a)
 {
     a->list[a->n - 1].paired = 1;

@@ -16,6 +16,7 @@ dls_status dls_check_fail(dls_check *c, int rank, const dls_action *a, const cha
     return DLS_FAIL(DLS_ERR_INPUT, "rank %d: %s %s", rank, text, why);
 }
 
+/* note a pass */
 /* Notes one pass of `a`, which may be there only once. */
 static dls_status note(dls_check *c, int rank, size_t i, int pass)
 {
@@ -50,6 +51,7 @@ static dls_status check_rank(dls_check *c, int rank, const dls_action *a)
                     a->stage, home);
 }
 
+/* refuse a mixed pair */
 /* What runs together is all computation or all messages. */
 static dls_status check_pair(dls_check *c, int rank, size_t i)
 {
@@ -61,6 +63,8 @@ static dls_status check_pair(dls_check *c, int rank, size_t i)
         return DLS_OK;
     return dls_check_fail(c, rank, a, "is paired with nothing of its kind");
 }
+
+/* note all passes */
 static dls_status note_passes(dls_check *c, int *backward)
 {
     for (int r = 0; r < c->s->options.ranks; r++)
@@ -117,6 +121,7 @@ static dls_status check_own(dls_check *c, int rank, size_t i)
     return DLS_FAIL(DLS_ERR_INPUT, "%s %s, which it needs", dls_status_message(), text);
 }
 
+/* check the order on every rank */
 static dls_status check_order(dls_check *c)
 {
     for (int r = 0; r < c->s->options.ranks; r++)
@@ -145,6 +150,8 @@ static int tell_wait(dls_check *c, const dls_walk *w, int rank, int first)
              at, lacks, next, behind, next == c->rank ? "" : ";");
     return next;
 }
+
+/* follow the stuck ranks */
 enum { MOST_LINKS = 16 };
 
 /* Every stuck rank waits for one other: following them leads into the cycle. */
@@ -165,6 +172,7 @@ static dls_status tell_cycle(dls_check *c, const dls_walk *w, int rank)
     return DLS_ERR_INPUT;
 }
 
+/* look for waits */
 static dls_status check_waits(dls_check *c)
 {
     dls_walk w;
@@ -215,6 +223,7 @@ static dls_status check_all(dls_check *c)
     return dls_check_messages(c);
 }
 
+/* check all of it */
 dls_status dls_schedule_check(const dls_schedule *s, int *rank)
 {
     dls_check c = {.s = s, .rank = -1};

@@ -20,6 +20,7 @@ static int is_send(const dls_action *a)
     return a->kind == DLS_DO_SEND_F || a->kind == DLS_DO_SEND_B;
 }
 
+/* find both ends of a message */
 /* 0 when there is no such message: past an end of the model, or within a rank. */
 static int name(const dls_schedule *s, const dls_action *a, message *out)
 {
@@ -47,6 +48,7 @@ typedef struct mail {
     int *queue, head, count;             // [ranks]: a ring of those that may go on
 } mail;
 
+/* number a message */
 static dls_status number_message(dls_check *c, int rank, size_t i, mail *m)
 {
     const dls_action *a = &c->s->order[rank].list[i];
@@ -62,6 +64,8 @@ static dls_status number_message(dls_check *c, int rank, size_t i, mail *m)
     *number = ++m->counts[sends ? which.to : c->s->options.ranks + which.from];
     return DLS_OK;
 }
+
+/* look for what has not come */
 static dls_status check_arrived(dls_check *c, int rank, const dls_action *a, mail *m)
 {
     dls_action needs[2];
@@ -81,6 +85,7 @@ static dls_status check_arrived(dls_check *c, int rank, const dls_action *a, mai
     return DLS_OK;
 }
 
+/* number the messages of a rank */
 static dls_status number_rank(dls_check *c, int rank, mail *m)
 {
     const dls_actions *order = &c->s->order[rank];
@@ -114,6 +119,7 @@ static dls_status check_ends(dls_check *c, int rank, const dls_action *a, const 
                     is_send(a) ? received : sent);
 }
 
+/* compare all ends */
 static dls_status check_pairs(dls_check *c, const mail *m)
 {
     for (int r = 0; r < c->s->options.ranks; r++)
@@ -132,6 +138,7 @@ static void wake(mail *m, int rank, int ranks)
     m->queue[(m->head + m->count++) % ranks] = rank;
 }
 
+/* find the message that lacks */
 /* The first message of the rank's unit whose other end has not come, or NULL. */
 static const dls_action *lacks(const dls_schedule *s, const mail *m, int rank)
 {
@@ -143,6 +150,8 @@ static const dls_action *lacks(const dls_schedule *s, const mail *m, int rank)
             return a;
     return NULL;
 }
+
+/* post a unit */
 /* Comes to the messages of a unit: a rank whose end this completes may go on. */
 static void post(const dls_schedule *s, mail *m, int rank)
 {
@@ -155,6 +164,7 @@ static void post(const dls_schedule *s, mail *m, int rank)
             wake(m, which.from == rank ? which.to : which.from, s->options.ranks);
 }
 
+/* let all ranks meet */
 static void meet(const dls_schedule *s, mail *m)
 {
     for (int r = 0; r < s->options.ranks; r++)
@@ -186,6 +196,7 @@ static int peer(const dls_schedule *s, const mail *m, int rank)
 
 enum { MOST_LINKS = 16 };
 
+/* tell who stands where */
 static dls_status tell_meeting(dls_check *c, const mail *m, int rank)
 {
     char at[DLS_ACTION_TEXT], other[DLS_ACTION_TEXT];
@@ -215,6 +226,7 @@ static int has_messages(const dls_schedule *s)
     return 0;
 }
 
+/* check numbers then meetings */
 static dls_status check_mail(dls_check *c, mail *m)
 {
     for (int r = 0; r < c->s->options.ranks; r++)
@@ -226,6 +238,8 @@ static dls_status check_mail(dls_check *c, mail *m)
             return tell_meeting(c, m, r);
     return DLS_OK;
 }
+
+/* check all messages */
 dls_status dls_check_messages(dls_check *c)
 {
     size_t ranks = (size_t)c->s->options.ranks;

@@ -15,6 +15,7 @@ typedef struct state {
     int shards, updates;
 } state;
 
+/* follow a gather */
 static dls_status gather(dls_check *c, int rank, const dls_action *a, state *now)
 {
     uint8_t *gathered = &now->gathered[a->stage];
@@ -43,6 +44,7 @@ static dls_status update(dls_check *c, int rank, const dls_action *a, state *now
     return DLS_OK;
 }
 
+/* follow a gradient */
 /* A schedule that steps every n micro-batches steps exactly then. */
 static dls_status gradient(dls_check *c, int rank, const dls_action *a, state *now)
 {
@@ -54,6 +56,8 @@ static dls_status gradient(dls_check *c, int rank, const dls_action *a, state *n
     return now->early[a->stage]
         ? dls_check_fail(c, rank, a, "comes behind a step that was too early") : DLS_OK;
 }
+
+/* follow an action */
 static dls_status follow(dls_check *c, int rank, const dls_action *a, state *now)
 {
     if (a->kind == DLS_DO_UNSHARD || a->kind == DLS_DO_RESHARD)
@@ -84,6 +88,7 @@ static dls_status check_end(dls_check *c, int rank, int stage, const state *now)
         ? dls_check_fail(c, rank, &a, "is missing behind the last use") : DLS_OK;
 }
 
+/* follow a rank */
 static dls_status follow_rank(dls_check *c, int rank, state *now)
 {
     const dls_actions *order = &c->s->order[rank];
@@ -95,6 +100,8 @@ static dls_status follow_rank(dls_check *c, int rank, state *now)
         DLS_TRY(check_end(c, rank, s, now));
     return DLS_OK;
 }
+
+/* see what a schedule promises */
 static state look(const dls_schedule *s)
 {
     state now = {0};
@@ -107,6 +114,7 @@ static state look(const dls_schedule *s)
     return now;
 }
 
+/* check the stages of all ranks */
 dls_status dls_check_stages(dls_check *c)
 {
     size_t stages = (size_t)c->s->stages;

@@ -22,6 +22,7 @@ int64_t dls_action_ticks(const dls_schedule *s, const dls_action *a)
     }
 }
 
+/* time a unit */
 static int64_t unit_ticks(const dls_schedule *s, const dls_action *list, size_t count)
 {
     int64_t sum = 0;
@@ -41,6 +42,7 @@ static dls_status check_cost(const char *what, int64_t value, int64_t most)
                     "got %lld", what, (long long)most, (long long)value);
 }
 
+/* refuse costs one by one */
 static dls_status check_costs(const dls_schedule *s)
 {
     const dls_pipeline_costs *c = &s->options.cost;
@@ -84,6 +86,7 @@ dls_status dls_evaluation_empty(const dls_schedule *s, dls_evaluation *out)
     return DLS_OK;
 }
 
+/* free an evaluation */
 void dls_evaluation_free(dls_evaluation *e)
 {
     if (e->start)
@@ -125,6 +128,7 @@ static size_t slot(const dls_schedule *s, const dls_action *a)
                           a->microbatch);
 }
 
+/* find the earliest start */
 /* The earliest start of an action, and of its rank. */
 static int64_t earliest(const dls_schedule *s, const clocks *c, int rank,
                         const dls_action *a)
@@ -139,6 +143,8 @@ static int64_t earliest(const dls_schedule *s, const clocks *c, int rank,
     }
     return start;
 }
+
+/* run a unit */
 static void run_unit(const dls_schedule *s, dls_evaluation *e, clocks *c,
                      const dls_unit *u)
 {
@@ -167,12 +173,14 @@ int64_t dls_action_takes(const dls_pipeline_memory *m, const dls_action *a)
     return a->kind == DLS_DO_F ? m->hold : 0;
 }
 
+/* say what an action frees */
 int64_t dls_action_frees(const dls_pipeline_memory *m, const dls_action *a)
 {
     return a->kind == DLS_DO_B ? m->hold : a->kind == DLS_DO_I ? m->hold - m->keep
          : a->kind == DLS_DO_W ? m->keep : 0;
 }
 
+/* find the peak */
 static int64_t find_peak(const dls_actions *order, const dls_pipeline_memory *m)
 {
     int64_t held = 0, peak = 0;
@@ -205,6 +213,8 @@ static dls_status run_all(const dls_schedule *s, dls_evaluation *e, clocks *c,
     return DLS_FAIL(DLS_ERR_INPUT, "rank %d never gets past %s, which waits for %s", rank,
                     a, b);
 }
+
+/* add up the work */
 /* The work of a rank without overlap. */
 static int64_t work(const dls_schedule *s, int rank)
 {
@@ -213,6 +223,8 @@ static int64_t work(const dls_schedule *s, int rank)
         sum += dls_action_ticks(s, &s->order[rank].list[i]);
     return sum;
 }
+
+/* evaluate it */
 dls_status dls_evaluate(const dls_schedule *s, dls_evaluation *out)
 {
     dls_walk walk = {0};

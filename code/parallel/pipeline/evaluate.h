@@ -31,6 +31,7 @@ typedef struct dls_evaluation {
 dls_status dls_evaluate(const dls_schedule *s, dls_evaluation *out);
 void dls_evaluation_free(dls_evaluation *e);
 
+/* declare the parts of an evaluation */
 /* One with room for the times of all actions, zero. */
 dls_status dls_evaluation_empty(const dls_schedule *s, dls_evaluation *out);
 

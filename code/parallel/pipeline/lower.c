@@ -7,6 +7,7 @@
 
 #include "parallel/pipeline/walk.h"
 
+/* lower the updates */
 /* copy an action */
 static dls_status copy(const dls_action *a, dls_actions *out)
 {
@@ -15,6 +16,7 @@ static dls_status copy(const dls_action *a, dls_actions *out)
     return DLS_OK;
 }
 
+/* open a schedule like it */
 /* An empty schedule like this one. */
 static dls_status begin(const dls_schedule *in, dls_schedule *out)
 {
@@ -24,6 +26,7 @@ static dls_status begin(const dls_schedule *in, dls_schedule *out)
     return DLS_OK;
 }
 
+/* pass over each rank */
 typedef dls_status rank_pass(const dls_schedule *in, int rank, int most,
                              dls_actions *out);
 
@@ -44,6 +47,7 @@ static int makes_gradient(const dls_action *a)
     return a->kind == DLS_DO_W || a->kind == DLS_DO_B;
 }
 
+/* count the gradients */
 /* How many gradients each stage has on this rank: left[stages]. */
 static void count_gradients(const dls_actions *order, int *left)
 {
@@ -51,6 +55,7 @@ static void count_gradients(const dls_actions *order, int *left)
         left[order->list[i].stage] += makes_gradient(&order->list[i]);
 }
 
+/* close a step */
 static dls_status close_step(const dls_schedule *in, int stage, int done, int left,
                              dls_actions *out)
 {
@@ -60,6 +65,8 @@ static dls_status close_step(const dls_schedule *in, int stage, int done, int le
     DLS_TRY(dls_actions_add(out, DLS_DO_REDUCE, stage, -1));
     return every ? dls_actions_add(out, DLS_DO_STEP, stage, -1) : DLS_OK;
 }
+
+/* update a rank */
 static dls_status update_rank(const dls_schedule *in, int rank, int most,
                               dls_actions *out)
 {
@@ -87,15 +94,18 @@ static dls_status update_rank(const dls_schedule *in, int rank, int most,
     return status;
 }
 
+/* update all ranks */
 dls_status dls_lower_updates(const dls_schedule *in, dls_schedule *out)
 {
     return each_rank(in, update_rank, 0, out);
 }
 
+/* lower the shards */
 /* find the next stages */
 /* Going backwards through a rank's list, the stages in the order of their next use. */
 typedef struct ahead { int16_t *next; int n, most; } ahead;
 
+/* ask for the next stages */
 static int uses(const dls_action *a)
 {
     return dls_action_computes(a) || a->kind == DLS_DO_REDUCE;
@@ -109,6 +119,7 @@ static int is_among(const ahead *a, int stage)
     return 0;
 }
 
+/* move a stage to the front */
 /* The stage of a use moves to the front; the others keep their order. */
 static void use(ahead *a, int stage)
 {
@@ -134,6 +145,7 @@ static dls_status change(const ahead *before, const ahead *after, dls_actions *o
     return DLS_OK;
 }
 
+/* turn a list round */
 static void turn_round(dls_actions *a)
 {
     for (size_t i = 0; i < a->n / 2; i++) {
@@ -142,6 +154,8 @@ static void turn_round(dls_actions *a)
         a->list[a->n - 1 - i] = other;
     }
 }
+
+/* find the unit before */
 static size_t unit_before(const dls_actions *order, size_t end)
 {
     size_t start = end - 1;
@@ -150,6 +164,7 @@ static size_t unit_before(const dls_actions *order, size_t end)
     return start;
 }
 
+/* shard backwards */
 static dls_status shard_backwards(const dls_actions *order, ahead *now, ahead *after,
                                   dls_actions *out)
 {
@@ -167,6 +182,8 @@ static dls_status shard_backwards(const dls_actions *order, ahead *now, ahead *a
     after->n = 0;
     return change(after, now, out);
 }
+
+/* shard a rank */
 static dls_status shard_rank(const dls_schedule *in, int rank, int most,
                              dls_actions *out)
 {
@@ -185,6 +202,7 @@ static dls_status shard_rank(const dls_schedule *in, int rank, int most,
     return status;
 }
 
+/* shard all ranks */
 dls_status dls_lower_shards(const dls_schedule *in, int most, dls_schedule *out)
 {
     *out = (dls_schedule){0};
@@ -194,6 +212,7 @@ dls_status dls_lower_shards(const dls_schedule *in, int most, dls_schedule *out)
     return each_rank(in, shard_rank, most, out);
 }
 
+/* lower the batches */
 /* put in the batches */
 /* The rank at the other end of a message, or -1 for anything else. */
 static int peer(const dls_schedule *s, const dls_action *a)
@@ -205,6 +224,7 @@ static int peer(const dls_schedule *s, const dls_action *a)
         ? dls_schedule_rank(s, stage, a->microbatch) : -1;
 }
 
+/* batch a rank */
 static dls_status batch_rank(const dls_schedule *in, int rank, int most,
                              dls_actions *out)
 {
@@ -219,6 +239,7 @@ static dls_status batch_rank(const dls_schedule *in, int rank, int most,
     return DLS_OK;
 }
 
+/* batch all ranks */
 dls_status dls_lower_batches(const dls_schedule *in, dls_schedule *out)
 {
     return each_rank(in, batch_rank, 0, out);
@@ -233,6 +254,7 @@ static dls_status replace(dls_schedule *s, dls_status status, dls_schedule *made
     return status;
 }
 
+/* run all passes */
 dls_status dls_lower(const dls_schedule *in, int most, dls_schedule *out)
 {
     dls_schedule made;

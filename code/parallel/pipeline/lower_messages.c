@@ -18,6 +18,7 @@ typedef struct event {
     uint32_t at;
 } event;
 
+/* compare two events */
 static int compare(const void *left, const void *right)
 {
     const event *a = left, *b = right;
@@ -31,6 +32,7 @@ static int compare(const void *left, const void *right)
 /* list the events */
 typedef struct events { event *list; size_t n; } events;
 
+/* add the events of a unit */
 static void add_unit(const dls_schedule *s, const dls_evaluation *e, const dls_unit *u,
                      uint32_t turn, events *out)
 {
@@ -44,6 +46,7 @@ static void add_unit(const dls_schedule *s, const dls_evaluation *e, const dls_u
     }
 }
 
+/* list them along a walk */
 static dls_status list_events(const dls_schedule *s, const dls_evaluation *e, events *out)
 {
     dls_walk walk;
@@ -94,6 +97,7 @@ static dls_status refuse_messages(const dls_schedule *s)
     return DLS_OK;
 }
 
+/* write all events in order */
 dls_status dls_lower_messages(const dls_schedule *in, dls_schedule *out)
 {
     dls_evaluation e;

@@ -13,6 +13,7 @@ static int is_mirrored(dls_placement placement, int chunk, int microbatch)
            (placement == DLS_PLACE_BOTH && microbatch % 2 == 1);
 }
 
+/* find a rank and a stage */
 int dls_placement_rank(dls_placement placement, int ranks, int stage, int microbatch)
 {
     int rank = stage % ranks;
@@ -49,6 +50,7 @@ static dls_status check_range(const char *what, int64_t value, int64_t low, int6
                     what, (long long)low, (long long)high, (long long)value);
 }
 
+/* check the options of a schedule */
 /* The limits keep every index in its field and a mistyped number from eating memory. */
 static dls_status check_options(const dls_schedule_options *o)
 {
@@ -80,6 +82,7 @@ dls_status dls_schedule_empty(const dls_schedule_options *o, dls_placement place
     return DLS_OK;
 }
 
+/* free a schedule */
 void dls_schedule_free(dls_schedule *s)
 {
     for (int r = 0; s->order && r < s->options.ranks; r++)
@@ -97,6 +100,8 @@ static dls_status generate(const dls_schedule_entry *e, dls_schedule *s)
         DLS_TRY(e->generate(&s->options, r, &s->order[r]));
     return DLS_OK;
 }
+
+/* look for a backward */
 static int has_backward(const dls_schedule *s)
 {
     for (int r = 0; r < s->options.ranks; r++)
@@ -106,6 +111,8 @@ static int has_backward(const dls_schedule *s)
                 return 1;
     return 0;
 }
+
+/* make it from the table */
 dls_status dls_schedule_make(const dls_schedule_options *o, dls_schedule *out)
 {
     const dls_schedule_entry *e = dls_schedule_find(o->name);

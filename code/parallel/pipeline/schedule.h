@@ -22,6 +22,7 @@
 extern "C" {
 #endif
 
+/* define orders */
 /* define an action */
 typedef enum dls_action_kind {
     DLS_DO_F, DLS_DO_I, DLS_DO_W, DLS_DO_B,                       // what a stage computes
@@ -30,12 +31,15 @@ typedef enum dls_action_kind {
     DLS_DO_KINDS
 } dls_action_kind;
 
+/* lay out an action */
 typedef struct dls_action {
     uint8_t kind;        // a dls_action_kind
     uint8_t paired;      // 1: runs together with the next one of its list
     int16_t stage;       // 0 ... stages - 1
     int32_t microbatch;  // 0 ...; -1 for a stage as a whole
 } dls_action;
+
+/* write and read an action */
 enum { DLS_ACTION_TEXT = 32 };
 
 /* 1 for F, I, W and B. */
@@ -62,6 +66,7 @@ void dls_actions_pair(dls_actions *a);
 
 void dls_actions_free(dls_actions *a);
 
+/* define schedules */
 /* define the costs */
 /* In ticks, whole numbers: whoever reads 1/3 makes three ticks of a unit. */
 typedef struct dls_pipeline_costs {
@@ -72,6 +77,7 @@ typedef struct dls_pipeline_costs {
     int sends_occupy;           // 1: the hop also takes the sender's time
 } dls_pipeline_costs;
 
+/* define the memory */
 /* What a stage's forward keeps until its backward, in whole units of any size. */
 typedef struct dls_pipeline_memory {
     int64_t hold;  // from F on
@@ -85,6 +91,7 @@ typedef enum dls_placement {
     DLS_PLACE_BOTH   // Chimera: s on rank s for even micro-batches, on its mirror for odd
 } dls_placement;
 
+/* define the options */
 typedef struct dls_schedule_options {
     const char *name;
     int ranks, microbatches;
@@ -109,6 +116,7 @@ typedef struct dls_schedule {
     dls_actions *order;            // [ranks]
 } dls_schedule;
 
+/* declare making a schedule */
 /* Looks the name up, checks the options, generates. Not checked for validity: see
  * check.h. Errors: DLS_ERR_INPUT for what can not be, with the reason. */
 dls_status dls_schedule_make(const dls_schedule_options *o, dls_schedule *out);
@@ -121,6 +129,7 @@ dls_status dls_schedule_empty(const dls_schedule_options *o, dls_placement place
 /* Where a stage computes a micro-batch. */
 int dls_schedule_rank(const dls_schedule *s, int stage, int microbatch);
 
+/* declare the placement */
 /* The same before there is a schedule, and its inverse: the stage of a rank's chunk. */
 int dls_placement_rank(dls_placement placement, int ranks, int stage, int microbatch);
 int dls_placement_stage(dls_placement placement, int ranks, int rank, int chunk,
@@ -135,6 +144,7 @@ typedef dls_status dls_schedule_generator(const dls_schedule_options *o, int ran
 /* All ranks' lists at once, for schedules that need the whole picture; out[ranks]. */
 typedef dls_status dls_schedule_planner(const dls_schedule_options *o, dls_actions *out);
 
+/* define an entry */
 typedef struct dls_schedule_entry {
     const char *name;
     const char *summary;               // half a line for a list
@@ -145,6 +155,7 @@ typedef struct dls_schedule_entry {
     int step_every;                    // as in a schedule; -1: o->group
 } dls_schedule_entry;
 
+/* declare the table of schedules */
 /* The i-th of the table, or NULL behind the last; and the one of a name, or NULL. */
 const dls_schedule_entry *dls_schedule_at(int i);
 const dls_schedule_entry *dls_schedule_find(const char *name);

@@ -12,6 +12,7 @@ size_t dls_pass_index(const dls_schedule *s, int pass, int stage, int microbatch
         + (size_t)microbatch;
 }
 
+/* say which pass it is */
 static int pass_of(int kind)
 {
     return kind == DLS_DO_F ? DLS_PASS_F : kind == DLS_DO_W ? DLS_PASS_W : DLS_PASS_I;
@@ -32,6 +33,7 @@ int dls_action_needs(const dls_schedule *s, const dls_action *a, dls_action need
     return n;
 }
 
+/* say whom an action feeds */
 int dls_action_feeds(const dls_schedule *s, const dls_action *a)
 {
     int backward = a->kind == DLS_DO_I || a->kind == DLS_DO_B;
@@ -39,6 +41,7 @@ int dls_action_feeds(const dls_schedule *s, const dls_action *a)
     return to < 0 || to >= s->stages ? -1 : dls_schedule_rank(s, to, a->microbatch);
 }
 
+/* find the end of a unit */
 size_t dls_actions_unit(const dls_actions *a, size_t at)
 {
     size_t n = 1;
@@ -90,6 +93,7 @@ dls_status dls_walk_open(const dls_schedule *s, dls_walk *w)
     return DLS_OK;
 }
 
+/* close a walk */
 void dls_walk_close(dls_walk *w)
 {
     free(w->at);
@@ -120,6 +124,7 @@ int dls_walk_blocked(const dls_walk *w, int rank, dls_action *waits, dls_action 
     return 0;
 }
 
+/* find a stuck rank */
 int dls_walk_stuck(const dls_walk *w)
 {
     for (int r = 0; r < w->s->options.ranks; r++)
@@ -140,6 +145,8 @@ static void finish(dls_walk *w, const dls_action *a)
     w->queued[next] = 1;
     w->queue[(w->head + w->count++) % ranks] = next;
 }
+
+/* go on with the walk */
 int dls_walk_next(dls_walk *w, dls_unit *unit)
 {
     dls_action waits, for_it;

@@ -17,6 +17,7 @@
  * pass, for whoever waits for a gradient; B is also the third. */
 enum { DLS_PASS_F, DLS_PASS_I, DLS_PASS_W, DLS_PASSES };
 
+/* declare what waits for what */
 /* Its place in a table of DLS_PASSES * stages * microbatches. */
 size_t dls_pass_index(const dls_schedule *s, int pass, int stage, int microbatch);
 
@@ -41,6 +42,7 @@ typedef struct dls_walk {
     int head, count;
 } dls_walk;
 
+/* declare a walk */
 /* Errors: DLS_ERR_INPUT for an action whose stage or micro-batch is out of range. */
 dls_status dls_walk_open(const dls_schedule *s, dls_walk *w);
 
