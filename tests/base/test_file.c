@@ -12,23 +12,9 @@
 
 #include "base/file.h"
 #include "expect.h"
+#include "folder.h"
 
-static char dir[] = "/tmp/dls-file-XXXXXX";
-
-/* enter a fresh directory */
-static void enter(void)
-{
-    cr_assert_not_null(mkdtemp(dir));
-    cr_assert_eq(chdir(dir), 0);
-}
-
-static void leave(void)
-{
-    char command[64];
-    snprintf(command, sizeof command, "rm -rf %s", dir);
-    cr_assert_eq(system(command), 0);
-}
-
+/* expect what a reader sees */
 static void expect_content(const char *path, const char *content)
 {
     char *data = NULL;

@@ -165,38 +165,22 @@ Test(layers, linear_is_its_formula)
     end(&f);
 }
 
-Test(layers, layernorm_is_its_formula)
-{
-    fixture f;
-    begin(&f);
-    prepare(&f, dls_layernorm(&f.build, "l", 9), 0);
-    fetch(&f);
-    naive_layernorm(x, values, values + 9, want, 9);
-    assert_close(y, want, N * 9, 1e-12);
-    end(&f);
-}
-
-Test(layers, gelu_is_its_formula)
-{
-    fixture f;
-    begin(&f);
-    prepare(&f, dls_gelu(&f.build, 6), 0);
-    fetch(&f);
-    naive_gelu(x, want, N * 6);
-    assert_close(y, want, N * 6, 1e-12);
-    end(&f);
-}
-
-Test(layers, attention_is_its_formula)
-{
-    fixture f;
-    begin(&f);
-    prepare(&f, dls_attention(&f.build, "a", 2, 2, 4, 0), 0);
-    fetch(&f);
-    naive_attention(x, want, 8, 2);
-    assert_close(y, want, N * 8, 1e-12);
-    end(&f);
-}
+#define FORMULA(name, columns, layer, expect)           \
+    Test(layers, name##_is_its_formula)                 \
+    {                                                   \
+        fixture f;                                      \
+        begin(&f);                                      \
+        prepare(&f, layer, 0);                          \
+        fetch(&f);                                      \
+        expect;                                         \
+        assert_close(y, want, N * (columns), 1e-12);    \
+        end(&f);                                        \
+    }
+FORMULA(layernorm, 9, dls_layernorm(&f.build, "l", 9),
+        naive_layernorm(x, values, values + 9, want, 9))
+FORMULA(gelu, 6, dls_gelu(&f.build, 6), naive_gelu(x, want, N * 6))
+FORMULA(attention, 8, dls_attention(&f.build, "a", 2, 2, 4, 0),
+        naive_attention(x, want, 8, 2))
 
 Test(layers, embedding_and_head_are_their_formulas)
 {
@@ -219,39 +203,11 @@ Test(layers, embedding_and_head_are_their_formulas)
     end(&f);
 }
 
-Test(layers, rmsnorm_is_its_formula)
-{
-    fixture f;
-    begin(&f);
-    prepare(&f, dls_rmsnorm(&f.build, "l", 9, 1e-6), 0);
-    fetch(&f);
-    naive_rmsnorm(x, values, want, 9);
-    assert_close(y, want, N * 9, 1e-12);
-    end(&f);
-}
-
-Test(layers, swiglu_is_its_formula)
-{
-    fixture f;
-    begin(&f);
-    prepare(&f, dls_swiglu(&f.build, 7), 0);
-    fetch(&f);
-    naive_swiglu(x, want, 7);
-    assert_close(y, want, N * 7, 1e-12);
-    end(&f);
-}
-
-Test(layers, gelu_without_the_fit_is_its_formula)
-{
-    fixture f;
-    begin(&f);
-    prepare(&f, dls_gelu_erf(&f.build, 7), 0);
-    fetch(&f);
-    for (int i = 0; i < N * 7; i++)
-        want[i] = x[i] / 2 * erfc(-x[i] / sqrt(2));
-    assert_close(y, want, N * 7, 1e-12);
-    end(&f);
-}
+FORMULA(rmsnorm, 9, dls_rmsnorm(&f.build, "l", 9, 1e-6),
+        naive_rmsnorm(x, values, want, 9))
+FORMULA(swiglu, 7, dls_swiglu(&f.build, 7), naive_swiglu(x, want, 7))
+FORMULA(gelu_without_the_fit, 7, dls_gelu_erf(&f.build, 7),
+        for (int i = 0; i < N * 7; i++) want[i] = x[i] / 2 * erfc(-x[i] / sqrt(2)))
 
 Test(layers, rotated_grouped_attention_is_its_formula)
 {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "../base/expect.h"
+#include "../base/folder.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/rng.h"
@@ -19,22 +20,6 @@
 
 #define OK(expr) \
     cr_assert_eq((expr), DLS_OK, "%s\n%s", dls_status_message(), dls_status_trace())
-
-/* work in a directory */
-static char directory[] = "/tmp/dls-hf-XXXXXX";
-
-static void enter(void)
-{
-    cr_assert_not_null(mkdtemp(directory));
-    cr_assert_eq(chdir(directory), 0);
-}
-
-static void leave(void)
-{
-    char command[64];
-    snprintf(command, sizeof command, "rm -rf %s", directory);
-    cr_assert_eq(system(command), 0);
-}
 
 /* describe a directory */
 typedef struct spec { char name[96]; int ndim; size_t shape[2]; } spec;

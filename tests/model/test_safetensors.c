@@ -9,26 +9,12 @@
 #include <unistd.h>
 
 #include "../base/expect.h"
+#include "../base/folder.h"
 #include "base/file.h"
 #include "base/rng.h"
 #include "model/safetensors.h"
 
 /* write a file by hand */
-static char directory[] = "/tmp/dls-safetensors-XXXXXX";
-
-static void enter(void)
-{
-    cr_assert_not_null(mkdtemp(directory));
-    cr_assert_eq(chdir(directory), 0);
-}
-
-static void leave(void)
-{
-    char command[64];
-    snprintf(command, sizeof command, "rm -rf %s", directory);
-    cr_assert_eq(system(command), 0);
-}
-
 static void put_bytes(const char *bytes, size_t n)
 {
     FILE *out = fopen("m", "wb");
