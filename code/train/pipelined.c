@@ -24,11 +24,11 @@ struct dls_pipelined {
 /* read the pipeline */
 static dls_status read_partition(dls_config *cfg, dls_train_pipeline *p, int layers)
 {
-    const char *key = "pipeline.partition";
+    const char *key = "pipeline.units";
     char item[64];
+    DLS_TRY(dls_config_choice_or(cfg, "pipeline.partition", "count|cost", 1,
+                                 &p->by_cost));
     DLS_TRY(dls_config_count(cfg, key, &p->given));
-    if (p->given == 0)
-        return dls_config_choice_or(cfg, key, "count|cost", 1, &p->by_cost);
     if (p->given > DLS_PIPELINE_UNITS)
         return dls_config_fail(cfg, key, "expected at most %d stages, got %d",
                                DLS_PIPELINE_UNITS, p->given);
@@ -126,15 +126,14 @@ static dls_status plan_partition(const dls_train_config *c, int stages, int *fir
     const dls_train_pipeline *p = &c->pipeline;
     int64_t cost[c->model.layers + 2];
     if (p->given > 0 && p->given != stages)
-        return DLS_FAIL(DLS_ERR_INPUT, "pipeline.partition: expected the units of %d "
-                        "stages, got %d numbers", stages, p->given);
+        return DLS_FAIL(DLS_ERR_INPUT, "pipeline.units: expected %d numbers, got %d",
+                        stages, p->given);
     dls_partition_flops(&c->model, c->model.context, cost);
     dls_status s = p->given
         ? dls_partition_by_hand(p->units, c->model.layers, stages, first)
         : p->by_cost ? dls_partition_by_cost(cost, c->model.layers, stages, first)
                      : dls_partition_by_count(c->model.layers, stages, first);
-    return s == DLS_OK ? DLS_OK : DLS_FAIL(s, "pipeline.partition: %s",
-                                           dls_status_message());
+    return s == DLS_OK ? DLS_OK : DLS_FAIL(s, "pipeline: %s", dls_status_message());
 }
 
 /* make the pipeline */

@@ -1,0 +1,107 @@
+/* tests/train/test_pipelined.c: from chapters/05-pipeline-runtime-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* Whole runs with pipelines: against one rank, and from one layout to another. */
+#include "run.h"
+
+/* compare a pipelined run */
+static int losses_of(const char *directory, double *losses)
+{
+    char path[256], *text;
+    size_t size;
+    int n = 0;
+    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", root, directory);
+    OK(dls_file_read(path, &text, &size));
+    for (char *at = text; (at = strstr(at, "loss\":")) != NULL;)
+        losses[n++] = strtod(at += 6, NULL);
+    free(text);
+    return n;
+}
+
+/* The last losses of two runs, of evaluations, too. */
+static void assert_same_end(const char *a, const char *b, int least)
+{
+    double x[64], y[64];
+    int n = losses_of(a, x), m = losses_of(b, y);
+    cr_assert_geq(m, least, "%s has %d losses", b, m);
+    cr_assert_geq(n, m);
+    for (int i = 1; i <= m; i++)
+        cr_assert(fabs(x[n - i] - y[m - i]) <= 1e-10 * x[n - i],
+                  "%s, the last loss but %d: %.17g, on one rank %.17g", b, i - 1,
+                  y[m - i], x[n - i]);
+}
+
+/* test pipelined runs */
+Test(pipeline_train, pipelines_train_like_one_rank, .init = make_corpus,
+     .fini = remove_root)
+{
+    static const struct { int ranks; run r; } cases[] = {
+        {4, {"1f1b", {"train.dtype=f64", "pipeline.stages=4"}, 0}},
+        {2, {"zb-v", {"train.dtype=f64", "pipeline.stages=2", "pipeline.schedule=zb-v",
+                      "pipeline.partition=count"}, 0}},
+        {4, {"both", {"train.dtype=f64", "pipeline.stages=2", "train.global_batch=12",
+                      "pipeline.schedule=zb-h1", "pipeline.microbatches=4"}, 0}}};
+    run one = {"one", {"train.dtype=f64"}, 0};
+    OK(dls_run_ranks(1, train_rank, &one));
+    for (int i = 0; i < 3; i++) {
+        run r = cases[i].r;
+        OK(dls_run_ranks(cases[i].ranks, train_rank, &r));
+        assert_same_end("one", r.directory, 22);
+    }
+}
+
+Test(pipeline_train, uneven_rows_and_dropout, .init = make_corpus, .fini = remove_root)
+{
+    run one = {"one", {"train.dtype=f64", "train.global_batch=11", "model.dropout=0.2",
+                       "model.family=llama"}, 0};
+    run two = {"two", {"train.dtype=f64", "train.global_batch=11", "model.dropout=0.2",
+                       "model.family=llama", "pipeline.stages=2"}, 0};
+    OK(dls_run_ranks(1, train_rank, &one));
+    OK(dls_run_ranks(4, train_rank, &two));
+    assert_same_end("one", "two", 22);
+}
+
+/* test changes of layout */
+Test(pipeline_train, a_checkpoint_changes_its_layout, .init = make_corpus,
+     .fini = remove_root)
+{
+    run whole = {"whole", {"train.dtype=f64"}, 0};
+    run to = {"to", {"train.dtype=f64"}, 13}, from = {"from", {"train.dtype=f64"}, 13};
+    OK(dls_run_ranks(1, train_rank, &whole));
+    from.changes[1] = "pipeline.stages=4";
+    cr_assert_neq(dls_run_ranks(4, train_rank, &from), DLS_OK);
+    from.changes[1] = NULL;
+    from.die_at = 0;
+    OK(dls_run_ranks(1, train_rank, &from));
+    assert_same_end("whole", "from", 11);
+    cr_assert_neq(dls_run_ranks(2, train_rank, &to), DLS_OK);
+    to.changes[1] = "pipeline.stages=2";
+    to.changes[2] = "pipeline.schedule=zb-v";
+    to.die_at = 0;
+    OK(dls_run_ranks(2, train_rank, &to));
+    assert_same_end("whole", "to", 11);
+}
+
+/* test refused pipelines */
+Test(pipeline_train, bad_pipelines_are_refused_in_one_line, .init = make_corpus,
+     .fini = remove_root)
+{
+    static const char *const cases[][3] = {
+        {"pipeline.stages=3", NULL, "pipeline.stages: expected a divisor of 2 ranks"},
+        {"pipeline.schedule=1f1b", NULL, "pipeline.stages: missing"},
+        {"pipeline.stages=2", "pipeline.schedule=2f2b", "pipeline.schedule: expected"},
+        {"pipeline.stages=2", "pipeline.schedule=forward-only", "does not train"},
+        {"pipeline.stages=2", "pipeline.microbatches=2", "pipeline.microbatches: 2 of 2"},
+        {"pipeline.stages=2", "data_parallel=zero1", "data_parallel: expected ddp"},
+        {"pipeline.stages=2", "ddp.hook=bf16", "ddp.hook: expected none"},
+        {"pipeline.stages=2", "pipeline.partition=even", "pipeline.partition: expected"},
+        {"pipeline.stages=2", "pipeline.schedule=pipedream", "model.tied_head"},
+        {"pipeline.stages=2", "pipeline.chunks=3", "expected 1 chunk, got 3"},
+        {"pipeline.stages=2", "pipeline.stagez=3", "pipeline.stagez"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        run r = {"bad", {cases[i][0], cases[i][1]}, 0};
+        cr_assert_neq(dls_run_ranks(2, train_rank, &r), DLS_OK, "%s %s", cases[i][0],
+                      cases[i][1]);
+        const char *message = dls_status_message();
+        cr_assert_not_null(strstr(message, cases[i][2]), "%s: %s", cases[i][0], message);
+        cr_assert_null(strchr(message, '\n'));
+    }
+}
