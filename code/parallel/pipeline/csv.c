@@ -16,6 +16,7 @@ static size_t append(char *out, size_t n, size_t at, const char *text, size_t le
     return at + length;
 }
 
+/* say what a unit is */
 const char *dls_unit_tail(const dls_action *first)
 {
     return dls_action_computes(first) ? ")OVERLAP_F_B" : ")BATCH";
@@ -53,6 +54,7 @@ static size_t lay_out(const dls_schedule *s, char *out, size_t n)
     return at;
 }
 
+/* write it twice */
 dls_status dls_schedule_to_csv(const dls_schedule *s, char **text, size_t *size)
 {
     *size = lay_out(s, NULL, 0);
@@ -78,6 +80,8 @@ static dls_status add_action(const dls_action *a, dls_actions *out)
 {
     return dls_actions_add(out, (dls_action_kind)a->kind, a->stage, a->microbatch);
 }
+
+/* look into the brackets */
 static int ends_with(const char *text, size_t n, const char *tail)
 {
     size_t length = strlen(tail);
@@ -93,6 +97,8 @@ static size_t inside(const char *text, size_t n)
         return n - 1 - strlen(")OVERLAP_F_B");
     return ends_with(text, n, ")BATCH") ? n - 1 - strlen(")BATCH") : 0;
 }
+
+/* read a unit */
 static dls_status read_unit(const place *p, const char *text, size_t n, size_t length,
                             dls_actions *out)
 {
@@ -112,6 +118,7 @@ static dls_status read_unit(const place *p, const char *text, size_t n, size_t l
     return count > 1 && (count == 2 || !computes) ? DLS_OK : refuse_cell(p, text, n);
 }
 
+/* read any cell */
 static dls_status read_cell(const place *p, const char *text, size_t n, dls_actions *out)
 {
     dls_action a;
@@ -147,6 +154,7 @@ static dls_status read_lines(const char *file, const char *text, size_t size, in
     return DLS_OK;
 }
 
+/* count the lines */
 /* Lines up to the last that has more in it than white space and commas. */
 static int count_lines(const char *text, size_t size)
 {
@@ -174,6 +182,7 @@ static size_t misplaced(const dls_schedule *s, dls_placement placement)
     return count;
 }
 
+/* choose the placement */
 static dls_placement best_placement(const dls_schedule *s)
 {
     dls_placement best = DLS_PLACE_LOOP;
@@ -200,6 +209,7 @@ static void count_what_is_named(const dls_actions *order, int lines,
     o->chunks = (stages + lines - 1) / lines;
 }
 
+/* hand over the lists */
 static dls_status assemble(const char *file, dls_actions *order, int lines,
                            dls_schedule *out)
 {
@@ -214,6 +224,8 @@ static dls_status assemble(const char *file, dls_actions *order, int lines,
     out->placement = best_placement(out);
     return DLS_OK;
 }
+
+/* read a whole file */
 dls_status dls_schedule_from_csv(const char *file, const char *text, size_t size,
                                  dls_schedule *out)
 {

@@ -30,6 +30,7 @@ dls_status dls_schedule_from_csv(const char *file, const char *text, size_t size
  * characters: the length it has, as snprintf. */
 size_t dls_unit_text(const dls_action *list, size_t count, char *out, size_t n);
 
+/* declare the text of a unit */
 /* What closes it: ")OVERLAP_F_B" or ")BATCH". */
 const char *dls_unit_tail(const dls_action *first);
 

@@ -27,6 +27,7 @@ static int read_digits(const char **text, int64_t *value)
     return *text > start && *value <= most_exact;
 }
 
+/* read a whole fraction */
 static int read_fraction(const char **text, dls_fraction *out)
 {
     *out = (dls_fraction){0, 1};

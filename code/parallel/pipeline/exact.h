@@ -25,6 +25,7 @@ dls_status dls_fractions_read(const char *what, const char *text, int least, int
  * is above 10^15. */
 dls_status dls_fractions_align(const char *what, dls_fraction *f, int n, int64_t *unit);
 
+/* declare the text of a fraction */
 /* over / under as a JSON number: an integer, else the whole decimal fraction, else (it
  * has none) the first 17 digits, rounded. Returns the length. */
 int dls_fraction_text(int64_t over, int64_t under, char out[DLS_EXACT_TEXT]);

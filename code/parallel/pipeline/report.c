@@ -14,6 +14,7 @@ static double bubble(int64_t time, int64_t ideal, int64_t of)
     return of ? (double)(time - ideal) / (double)of : NAN;
 }
 
+/* find the most */
 static int64_t most(const int64_t *values, int n)
 {
     int64_t most = 0;
@@ -40,6 +41,8 @@ static dls_status print_ranks(const dls_schedule *s, const dls_evaluation *e, dl
     dls_table_free(t);
     return status;
 }
+
+/* print all as text */
 dls_status dls_report_text(const char *name, const dls_schedule *s,
                            const dls_evaluation *e, dls_units u, int order, FILE *out)
 {
@@ -75,6 +78,7 @@ dls_status dls_report_table(dls_table **out)
     return dls_table_create(out, columns, 11);
 }
 
+/* fill a row */
 void dls_report_row(const char *name, const dls_schedule *s, const dls_evaluation *e,
                     dls_units u, dls_table *t)
 {

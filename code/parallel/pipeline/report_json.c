@@ -14,6 +14,7 @@ static void put_exact(const char *key, int64_t value, int64_t unit, dls_text *ou
     dls_text_add(out, ",\"%s\":%s", key, text);
 }
 
+/* print a list as json */
 static void put_list(const char *key, const int64_t *values, int n, int64_t unit,
                      dls_text *out)
 {
@@ -26,6 +27,7 @@ static void put_list(const char *key, const int64_t *values, int n, int64_t unit
     dls_text_add(out, "]");
 }
 
+/* print a name as json */
 static void put_name(const char *name, dls_text *out)
 {
     dls_text_add(out, "{\"schedule\":\"");

@@ -13,6 +13,7 @@ typedef dls_request request;
 /* read the costs */
 enum { SAME = 5, MOST_COSTS = SAME + 3 * DLS_ARG_LIST_LIMIT };
 
+/* read the costs of a stage */
 /* "2:1,1,1/2", the costs of stage 2. */
 static dls_status read_stage_cost(const char *text, int64_t *stage, dls_fraction f[3])
 {
@@ -25,6 +26,7 @@ static dls_status read_stage_cost(const char *text, int64_t *stage, dls_fraction
     return dls_fractions_read("--stage-cost", end + 1, 3, 3, f, &count);
 }
 
+/* read all costs */
 static dls_status read_costs(request *q)
 {
     dls_fraction f[MOST_COSTS] = {{1, 1}, {1, 1}, {1, 1}, {0, 1}, {0, 1}};
@@ -107,6 +109,7 @@ static dls_status find_entry(const char *name, const dls_schedule_entry **out)
                     near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
+/* refuse numbers out of range */
 static dls_status in_range(const char *option, int64_t value, int64_t least, int64_t most)
 {
     if (value >= least && value <= most)
@@ -123,6 +126,7 @@ dls_status dls_request_costs(dls_request *q, int chunks, int stages)
     return spread_costs(q, stages);
 }
 
+/* make a named schedule */
 dls_status dls_request_make(dls_request *q, const char *name, dls_schedule *out)
 {
     const dls_schedule_entry *e;

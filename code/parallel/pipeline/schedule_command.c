@@ -17,6 +17,7 @@
 
 typedef dls_request request;
 
+/* get a schedule */
 /* load a schedule */
 /* The reader's own: its shape is in the file, costs and memory in the options. */
 static dls_status read_file(request *q, const char *path, dls_schedule *out)
@@ -39,6 +40,8 @@ static int is_file(const char *name)
     return n >= 4 && strcmp(name + n - 4, ".csv") == 0;
 }
 
+
+/* refuse strange names */
 static int is_utf8(const char *name)
 {
     json_t *text = json_string(name);
@@ -55,6 +58,7 @@ static dls_status load(request *q, const char *name, dls_schedule *out)
                          : dls_request_make(q, name, out);
 }
 
+/* lower what was loaded */
 static dls_status lower(request *q, dls_schedule *s)
 {
     dls_schedule lowered;
@@ -97,6 +101,7 @@ static dls_status export_csv(const dls_schedule *s, const char *path)
     return status;
 }
 
+/* draw a schedule */
 static int columns_of_terminal(void)
 {
     const char *columns = getenv("COLUMNS");
@@ -126,6 +131,8 @@ static dls_status draw(request *q, const char *name, const dls_schedule *s,
     dls_draw_free(&d);
     return status;
 }
+
+/* print the answer as json */
 static dls_status print_json(request *q, const char *name, const dls_schedule *s,
                              const dls_evaluation *e)
 {
@@ -137,6 +144,7 @@ static dls_status print_json(request *q, const char *name, const dls_schedule *s
     return status;
 }
 
+/* show it all */
 static dls_status show(request *q, const char *name)
 {
     dls_schedule s;
@@ -169,6 +177,7 @@ static dls_status add_compared(request *q, const char *name, dls_table *t)
     return status;
 }
 
+/* compare them all */
 static dls_status compare(request *q)
 {
     char *names = strdup(q->compare), *rest = names;
@@ -198,6 +207,8 @@ static dls_status list(int json)
     dls_table_free(t);
     return status;
 }
+
+/* dispatch a request */
 static dls_status dispatch(request *q)
 {
     if (q->list)
