@@ -22,7 +22,7 @@ Q := $(if $(V),,@)
 B := build/$(BACKEND)
 
 .PHONY: spills all test help setup tangled check untangle lib tour runs record edition \
-        test-mpi test-hosts bench bench-comm bench-cpu bench-vgpu clean
+        test-mpi test-hosts test-page bench bench-comm bench-cpu bench-vgpu clean
 all: runs
 	@$(MAKE) book
 
@@ -248,6 +248,9 @@ build/bin/page: $(B)/tests/parallel/peer_page.c.o $(B)/page.a
 	@echo "  LINK  $@"
 	$(Q)$(CC) -o $@ $^
 lib: build/bin/page
+# The page itself in a browser without a window, where chromium is installed.
+test-page: html
+	@sh tests/parallel/page_in_browser.sh build/book/html/pipeline-pictures.html
 
 # Registers of the attention kernels: fails when the compiler moves some to memory.
 spills: tangled

@@ -114,7 +114,8 @@ static dls_status run_rank(int rank, void *arg)
             most = plan.peak[i] > most ? plan.peak[i] : most;
         printf("%-15s %8.3f %8.3f %8.3f %6.1f %% %8.1f\n", s->name,
                (double)plan.makespan / 1e6, (double)e.makespan / 1e6,
-               (double)e.span / 1e6, 100.0 * (double)(e.span - plan.ideal) / (double)plan.ideal,
+               (double)e.span / 1e6,
+               100.0 * (double)(e.span - plan.ideal) / (double)plan.ideal,
                (double)most / (double)r.schedule.options.chunks);
         fflush(stdout);
     }

@@ -127,3 +127,17 @@ Test(pipeline_page, and_so_does_the_module)
     cr_assert_eq(o.exit_code, 0, "%s", o.output);
     free(directory);
 }
+
+#define LETTERS "build/bin/dls schedule 1f1b --stages 2 --microbatches 3 --terminal"
+
+Test(pipeline_page, colours_only_where_they_are_wanted)
+{
+    outcome o = run_program("COLUMNS=50 " LETTERS);
+    cr_assert(strstr(o.output, "rank 0 FF..BBFBB.BB  peak 2\n"), "%s", o.output);
+    o = run_program("COLUMNS=80 " LETTERS);
+    cr_assert(strstr(o.output, "rank 0 F0 F1 .. .. B0 == F2"), "%s", o.output);
+    o = run_program("COLUMNS=80 script -qec '" LETTERS "' /dev/null");
+    cr_assert(strstr(o.output, "rank 0 \x1b[97;44mF0 \x1b[0m"), "%s", o.output);
+    o = run_program("NO_COLOR=1 COLUMNS=80 script -qec '" LETTERS "' /dev/null");
+    cr_assert(strstr(o.output, "rank 0 F0 F1 .. .. B0 == F2"), "%s", o.output);
+}

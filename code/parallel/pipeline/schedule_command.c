@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -105,7 +106,10 @@ static dls_status export_csv(const dls_schedule *s, const char *path)
 static int columns_of_terminal(void)
 {
     const char *columns = getenv("COLUMNS");
+    struct winsize size;
     int n = columns ? atoi(columns) : 0;
+    if (n <= 0 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
+        n = size.ws_col;
     return n > 0 && n < 100000 ? n : 100;
 }
 

@@ -58,8 +58,9 @@
   function words() {
     var v = function (key) { return fields[key].value.trim().replace(/\s+/g, ""); };
     var costs = [v("F"), v("I"), v("W")].concat(v("hop") === "0" ? [] : [v("hop")]);
-    var text = v("name") + " --stages " + v("stages");
-    text += " --microbatches " + v("microbatches");
+    var text = v("name");
+    if (text !== "own")
+      text += " --stages " + v("stages") + " --microbatches " + v("microbatches");
     if (v("chunks") && !fields.chunks.disabled) text += " --chunks " + v("chunks");
     if (costs.join() !== "1,1,1") text += " --cost " + costs.join();
     if (v("limit")) text += " --limit " + v("limit");
@@ -103,14 +104,15 @@
   }
 
   /* show the answer */
-  function show(module, yours) {
-    var text = words(), width = Math.max(300, Math.min(1600, drawing.clientWidth || 900));
+  function show(module) {
+    var text = words(), yours = fields.name.value === "own";
+    var width = Math.max(300, Math.min(1600, drawing.clientWidth || 900));
     var sent = yours ? text + "\n" + orders.value : text;
     var good = ask(module, sent, Math.floor(width));
     status.classList.toggle("refused-words", !good);
     drawing.classList.toggle("pale", !good);
-    status.textContent = good ? (yours ? "your orders" : "dls schedule " + text)
-                              : answer(module, MESSAGE);
+    status.textContent = !good ? answer(module, MESSAGE)
+      : "dls schedule " + (yours ? text.replace("own", "your.csv") : text);
     if (good) {
       drawing.innerHTML = answer(module, SVG);
       if (!yours) orders.value = answer(module, CSV);
@@ -121,6 +123,7 @@
   /* bring the figure to life */
   function choose(list) {
     var entry = list.find(function (e) { return e.name === fields.name.value; });
+    fields.stages.disabled = fields.microbatches.disabled = !entry;
     fields.chunks.disabled = !entry || entry.chunks > 0;
     fields.chunks.placeholder = entry && entry.chunks ? entry.chunks : "2";
   }
@@ -128,18 +131,19 @@
     var text = fromAddress();
     if (text !== null || first) fill(text === null ? "zb-h1 --stages 4" : text);
     if (!fields.name.value) fields.name.value = list[0].name;
-    return (text || "").indexOf("\n") >= 0;
+    own.open = own.open || fields.name.value === "own";
   }
   function begin(module) {
     ask(module, "", 0);
-    var list = JSON.parse(answer(module, LIST)), yours = false, waiting = false;
+    var list = JSON.parse(answer(module, LIST)), waiting = false;
     list.forEach(function (e) {
       fields.name.append(make("option", { value: e.name }, [e.name + ": " + e.summary]));
     });
+    fields.name.append(make("option", { value: "own" }, ["your own orders, below"]));
     function draw() {
       waiting = false;
       choose(list);
-      show(module, yours);
+      show(module);
     }
     function later() {
       if (!waiting) requestAnimationFrame(draw);
@@ -147,23 +151,17 @@
     }
     /* listen to the reader */
     form.addEventListener("submit", function (event) { event.preventDefault(); });
-    form.addEventListener("input", function (event) {
-      if (["name", "stages", "microbatches", "chunks"].some(function (key) {
-        return event.target === fields[key];
-      })) yours = false;
-      later();
-    });
-    orders.addEventListener("input", function () { yours = true; later(); });
+    form.addEventListener("input", later);
+    orders.addEventListener("input", function () { fields.name.value = "own"; later(); });
     addEventListener("resize", later);
     addEventListener("hashchange", function () {
-      if (fromAddress() === null) return;
-      yours = fillFromAddress(list, false);
+      fillFromAddress(list, false);
       later();
     });
     place.append(form, status, drawing, own);
     place.hidden = false;
     still.hidden = true;
-    yours = fillFromAddress(list, true);
+    fillFromAddress(list, true);
     if (fromAddress() !== null) place.scrollIntoView();
     draw();
   }
