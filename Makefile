@@ -320,16 +320,14 @@ MPI_PEER := $(if $(MPICC),$(B)/bench/peer_mpi)
 $(B)/bench/peer_mpi: build/src/tests/comm/peer_mpi.c build/src/tests/comm/rounds.h
 	@mkdir -p $(@D)
 	$(Q)$(MPICC) -std=c11 -D_GNU_SOURCE -O2 $(WARN) $< -o $@
-# The exact checks of the comm tests as ranks of mpirun, and as ranks on two hosts.
-$(B)/bench/peer_ranks: $(B)/tests/comm/peer_ranks.c.o $(B)/libdls.a
-	@mkdir -p $(@D)
-	$(Q)$(CC) -o $@ $< $(B)/libdls.a $(LIBS)
-test-mpi: $(B)/bench/peer_ranks $(if $(MPICC),build/bin/dls-mpi.so)
-	@$(if $(MPICC),cp build/bin/dls-mpi.so $(B)/bench/ && \
-	  OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
-	  mpirun --oversubscribe -n 4 $<,echo "mpi: not tried: mpicc is not installed")
-test-hosts: $(B)/bench/peer_ranks
-	@sh tests/comm/two_hosts.sh $<
+# The tests of the collectives as ranks of mpirun, and as ranks on two hosts.
+test-mpi: build/bin/tests $(if $(MPICC),build/bin/dls-mpi.so)
+	@$(if $(MPICC),OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
+	  sh tests/comm/launched.sh mpirun $< mpirun --oversubscribe -n,\
+	  echo "mpi: not tried: mpicc is not installed")
+test-hosts: build/bin/tests
+	@! sh tests/comm/two_hosts.sh try || \
+	  sh tests/comm/launched.sh "two hosts" $< sh tests/comm/two_hosts.sh
 bench-comm: $(B)/bench/comm/bench_local $(MPI_PEER)
 	@$^
 bench-vgpu: $(filter $(B)/bench/vgpu/%,$(BENCH))

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "comm/comm.h"
+#include "launched.h"
 #include "vgpu/gpu.h"
 
 /* make integer valued data */
@@ -19,6 +20,7 @@ typedef struct exact {
 
 #define EXACT(condition, ...)                              \
     do {                                                   \
+        test_checks++;                                     \
         if (!(condition))                                  \
             return DLS_FAIL(DLS_ERR_STATE, __VA_ARGS__);   \
     } while (0)

@@ -21,8 +21,10 @@ static dls_status check_exactly(int rank, void *arg)
     dls_gpu_options options = {.cluster_file = "dgx-h100"};
     exact e = {.private_buffers = s->private_buffers};
     (void)rank;
-    setenv("DLS_COMM", s->comm, 1);
-    setenv("DLS_RENDEZVOUS", s->url, 1);
+    if (s->comm) {
+        setenv("DLS_COMM", s->comm, 1);
+        setenv("DLS_RENDEZVOUS", s->url, 1);
+    }
     DLS_TRY(dls_gpu_init(&options));
     DLS_TRY(dls_comm_create(&e.comm, NULL));
     DLS_TRY(exact_everything(&e));
@@ -35,6 +37,12 @@ static void run_checks(int n, const char *comm, int private_buffers)
     setting s = {.comm = comm, .private_buffers = private_buffers};
     snprintf(s.url, sizeof s.url, "file:///tmp/dls-meet-%d-%d", (int)getpid(), n);
     expect_ranks(n, check_exactly, &s);
+}
+
+Test(comm, transports_of_any_launcher_are_exact)
+{
+    for (int n = 1; n <= 4; n++)
+        run_checks(n, NULL, 0);
 }
 
 Test(comm, transports_shared_memory_is_exact)
