@@ -6,8 +6,8 @@
 
 #include "comm/comm_private.h"
 
-/* After the start is settled: sets op->meeting and shows our card, if the operation goes by
- * a meeting, which is so on all ranks that call the same. */
+/* After the start is settled: sets op->meeting and shows our card, if the operation goes
+ * by a meeting, which is so on all ranks that call the same. */
 void dls_meeting_begin(dls_comm_op *op);
 
 /* 1: complete; 0: waits for op->absent; -1: the calls differ, or another failure. */
