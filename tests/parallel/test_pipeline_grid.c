@@ -82,7 +82,7 @@ static int prove_grid(const dls_schedule_entry *e)
 {
     int made = 0, all = e->plan ? 9 : e->chunks ? 64 : 12;
     for (int p = 1; p <= 16; p++)
-        for (int m = 1; m <= 64; m += m < all ? 1 : 7)
+        for (int m = 1; m <= 64; m += m < all ? 1 : e->plan ? 27 : 7)
             for (int v = 1; v <= (e->chunks ? 1 : 8); v += 1 + v / 4)
                 made += visit(e->name, p, m, e->chunks ? 0 : v, prove);
     return made;
