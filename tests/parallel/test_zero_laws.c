@@ -326,3 +326,27 @@ Test(zero, refuses_what_can_not_be)
     expect_refusal(2, (scale_case){.zero.stage = 3, .passes = 2}, DLS_ERR_COMM,
                    "the ranks cut the model differently: rank 0 is in stage 3");
 }
+
+static dls_status create_shorter(int rank, void *arg)
+{
+    dls_transformer_config config = dls_transformer_gpt2(16, 4, 3, 2, 8);
+    const dls_zero_options stage = {.stage = 3};
+    dls_transformer *model;
+    dls_comm *comm;
+    dls_ctx ctx;
+    dls_zero *zero;
+    (void)arg;
+    config.unplaced = 1;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(dls_ctx_create(&ctx, 0, DLS_F32));
+    DLS_TRY(dls_transformer_create(&model, &ctx, &config, 1, 4));
+    model->params.items[model->params.n - 1].count -= rank == 1;
+    return dls_zero_create(&zero, &ctx, &model->params, comm, &stage);
+}
+
+Test(zero, refuses_a_last_parameter_that_differs)
+{
+    cr_assert_eq(dls_run_ranks(2, create_shorter, NULL), DLS_ERR_COMM);
+    cr_assert(strstr(dls_status_message(), "the ranks cut the model differently"), "%s",
+              dls_status_message());
+}
