@@ -228,7 +228,8 @@ static int is_in_the_way(dls_local *local)
         atomic_store_explicit(ours, core, memory_order_relaxed);
     for (int r = 0; r < local->world && !shared; r++)
         shared = (local->awaited >> r & 1) && r != local->rank &&
-                 atomic_load_explicit(&local->ranks[r].core, memory_order_relaxed) == core;
+                 atomic_load_explicit(&local->ranks[r].core,
+                                      memory_order_relaxed) == core;
     return shared;
 }
 
