@@ -135,6 +135,8 @@ static const fault of_messages[] = {
      "rank 0: 0RECV_F1 has nobody at its other end"},
     {HEAD0 "0SEND_F1,0RECV_B0" TAIL0 HEAD1 "1SEND_F0,1RECV_F1,1SEND_B0" TAIL1, 1,
      "rank 1: 1SEND_F0 has nobody at its other end"},
+    {"0F0,0SEND_F0,3RECV_F0,3F0\n1RECV_F0,1F0,1SEND_F0,2F0,2SEND_F0\n", 1,
+     "rank 1: 1SEND_F0 has nobody at its other end"},
     {"0F0,0F1,0SEND_F1,0SEND_F0,0RECV_B0" TAIL0 HEAD1 "1RECV_F1,1SEND_B0" TAIL1, 0,
      "rank 0: 0SEND_F1 is message 1 from rank 0 to rank 1, but the receive is its "
      "message 2"},

@@ -51,6 +51,12 @@ Test(pipeline_evaluate, one_rank_never_waits)
     cr_assert(e.makespan == 30 && e.ideal == 30 && e.busy[0] == 30 && e.peak[0] == 2);
     dls_evaluation_free(&e);
     dls_schedule_free(&s);
+    s = schedule_of("0F0,0B0\n");
+    s.options.cost = (dls_pipeline_costs){.F = 3, .I = 5, .W = 7};
+    e = evaluate(&s);
+    expect_times(&e, &s, 0, "0-3 3-15");
+    dls_evaluation_free(&e);
+    dls_schedule_free(&s);
 }
 
 /* test hops by hand */
@@ -81,6 +87,10 @@ Test(pipeline_evaluate, a_hop_within_a_rank_is_free)
     expect_times(&e, &s, 1, "11-12 12-13 36-38 38-40");
     cr_assert(e.span == 52);
     dls_evaluation_free(&e);
+    s.options.cost.sends_occupy = 1;  // nothing is sent at the turn
+    e = evaluate(&s);
+    expect_times(&e, &s, 1, "11-12 12-13 36-38 38-40");
+    dls_evaluation_free(&e);
     dls_schedule_free(&s);
 }
 Test(pipeline_evaluate, the_span_is_the_longest_of_a_rank)
@@ -90,6 +100,12 @@ Test(pipeline_evaluate, the_span_is_the_longest_of_a_rank)
     dls_evaluation e = evaluate(&s);
     expect_times(&e, &s, 1, "1-3 3-5");
     cr_assert(e.makespan == 5 && e.span == 4 && e.ideal == 4);
+    dls_evaluation_free(&e);
+    dls_schedule_free(&s);
+    s = schedule_of("0F0\n1STEP\n");  // a rank that computes nothing has no span
+    s.options.cost.F = 0;
+    e = evaluate(&s);
+    cr_assert(e.makespan == 0 && e.span == 0 && e.busy[1] == 0);
     dls_evaluation_free(&e);
     dls_schedule_free(&s);
 }
@@ -138,14 +154,16 @@ Test(pipeline_evaluate, an_overlapped_pair_has_its_own_cost)
 Test(pipeline_evaluate, a_pair_waits_for_all_that_both_need)
 {
     dls_schedule s = schedule_of("0F0,0F1,0B0,0B1\n1F0,(1F1;1B0)OVERLAP_F_B,1B1\n");
-    s.options.cost = (dls_pipeline_costs){.F = 4, .I = 1, .W = 1, .hop = 5};
+    s.options.cost = (dls_pipeline_costs){
+        .hop = 5, .of_stage = (const int64_t[]){4, 1, 1, 1, 1, 1}};
     dls_evaluation e = evaluate(&s);
-    expect_times(&e, &s, 1, "9-13 13-19 13-19 19-21");
-    expect_times(&e, &s, 0, "0-4 4-8 24-26 26-28");
+    expect_times(&e, &s, 1, "9-10 13-16 13-16 16-18");
+    expect_times(&e, &s, 0, "0-4 4-8 21-23 23-25");
     dls_evaluation_free(&e);
     dls_schedule_free(&s);
 }
 
+/* test stages of different cost */
 Test(pipeline_evaluate, stages_of_different_cost)
 {
     dls_schedule s = schedule_of(gpipe);
@@ -155,8 +173,14 @@ Test(pipeline_evaluate, stages_of_different_cost)
     expect_times(&e, &s, 1, "1-4 4-7 7-13 13-19");
     cr_assert(e.ideal == 18 && e.busy[0] == 6 && e.makespan == 21);
     dls_evaluation_free(&e);
+    s.options.cost.of_stage = (const int64_t[]){3, 3, 3, 1, 1, 1};
+    e = evaluate(&s);
+    cr_assert(e.ideal == 18 && e.busy[0] == 18 && e.busy[1] == 6);
+    dls_evaluation_free(&e);
     dls_schedule_free(&s);
 }
+
+/* test what takes no time */
 Test(pipeline_evaluate, what_lowering_puts_in_takes_no_time)
 {
     dls_schedule s = schedule_of(
