@@ -27,7 +27,8 @@ expect() { # ADDRESS, then texts that the page must hold
 
 # expect in the page
 expect "zb-h1+--stages+4+--microbatches+8" ">makespan 27<" \
-    ">dls schedule zb-h1 --stages 4 --microbatches 8<" "zb-h1: 4 ranks, 8 micro-batches" "<title>3F7, "
+    ">dls schedule zb-h1 --stages 4 --microbatches 8<" \
+    "zb-h1: 4 ranks, 8 micro-batches" "<title>3F7, "
 expect "interleaved+--stages+3+--microbatches+5+--chunks+3+--cost+1,1/3,2/3" \
     "--chunks 3 --cost 1,1/3,2/3<" "3 chunks per rank" "<title>8F4, "
 expect "own%0A0F0%2C0B0%0A1F0%2C1B0" ">dls schedule your.csv<" ">makespan 6<"

@@ -80,6 +80,8 @@ static void expect_boxes(picture *p, int pixels)
             cr_assert_eq(b.stage, a->stage);
             cr_assert_eq(b.microbatch, a->microbatch);
             cr_assert_eq(b.kind, (int)a->kind); // F I W B are 0 1 2 3 in both
+            cr_assert_eq(b.shade, p->s.placement == DLS_PLACE_BOTH ? b.microbatch % 2
+                                      : b.stage / p->s.options.ranks);
             cr_assert_eq(b.start, (double)p->e.start[r][i]);
             cr_assert_eq(b.end, (double)p->e.end[r][i]);
             cr_assert_eq(b.x, 6600 + 100 * pixels * p->e.start[r][i]);
@@ -103,6 +105,45 @@ Test(pipeline_pictures, boxes_stand_where_their_times_are)
     close_picture(&p);
     p = picture_of("gpipe", 1, 1, 1, (dls_pipeline_costs){.F = 1, .I = 1, .W = 1});
     expect_boxes(&p, 880 / 3);
+    p.d.until = 30;
+    expect_boxes(&p, 880 / 30);
+    close_picture(&p);
+}
+
+static int count(const char *text, const char *part)
+{
+    int n = 0;
+    for (; (text = strstr(text, part)) != NULL; text += strlen(part))
+        n++;
+    return n;
+}
+
+Test(pipeline_pictures, curves_inks_and_labels)
+{
+    picture p = picture_of("interleaved", 2, 4, 2,
+                           (dls_pipeline_costs){.F = 1, .I = 1, .W = 1});
+    char *svg = svg_of(&p.d);
+    cr_assert_eq(p.d.one, 2 * p.d.hold);
+    cr_assert_eq(count(svg, "class=\"held\""), 2);
+    cr_assert_eq(count(svg, ">peak 2.5</text>"), 2, "of rank 0, and of all");
+    free(svg);
+    close_picture(&p);
+    p = picture_of("gpipe", 1, 1, 1, (dls_pipeline_costs){.F = 1, .I = 1, .W = 1});
+    svg = svg_of(&p.d);
+    cr_assert_eq(count(svg, "<text class=\"n0\""), 1);
+    cr_assert_eq(count(svg, "<text class=\"n1\""), 1);
+    const char *path = strstr(svg, "class=\"held\"");
+    int x, floor, top, end;
+    cr_assert_eq(sscanf(path, "class=\"held\" d=\"M%d %dH6600V%dH94500V%d", &x, &floor,
+                        &top, &end), 4);
+    cr_assert(x == 6600 && floor == end && floor - top == 1400);
+    free(svg);
+    close_picture(&p);
+    p = picture_of("gpipe", 64, 4, 1, (dls_pipeline_costs){.F = 1, .I = 1, .W = 1});
+    svg = svg_of(&p.d);
+    cr_assert_eq(count(svg, ">rank "), 32);
+    cr_assert_eq(count(svg, "class=\"held\""), 0);
+    free(svg);
     close_picture(&p);
 }
 
@@ -133,6 +174,10 @@ Test(pipeline_pictures, steps_shades_and_halves)
     cr_assert(b[1].height == b[0].height / 2 && b[2].height == b[1].height);
     cr_assert(b[1].y == b[0].y && b[2].y == b[1].y + b[1].height);
     free(svg);
+    dls_text letters = {0};
+    cr_assert_eq(dls_draw_terminal(&p.d, 80, 0, &letters), DLS_OK);
+    cr_assert(strstr(letters.data, "rank 0 F0 F1 ===== B1 ==   peak 2\n"));
+    dls_text_free(&letters);
     close_picture(&p);
 }
 
@@ -217,6 +262,11 @@ Test(pipeline_pictures, letters_to_the_tick)
 Test(pipeline_pictures, letters_of_chunks_and_units)
 {
     picture p = picture_of("interleaved", 2, 2, 2, ones);
+    dls_text few = {0};
+    cr_assert_eq(dls_draw_terminal(&p.d, 40, 0, &few), DLS_OK);
+    cr_assert(strstr(few.data, "rank 0 FFff..bb.bbBBBB  peak 2\n"
+                               "rank 1 .FFfbbfbbBBBB..  peak 1.5\n"), "%s", few.data);
+    dls_text_free(&few);
     p.d.one = 0;
     p.d.unit = 2;
     p.d.unit_name = "ms";
@@ -331,6 +381,7 @@ Test(pipeline_pictures, a_measured_run)
                      .hold = 3, .keep = 3, .one = 2};
     char *svg = svg_of(&d);
     cr_assert(strstr(svg, "<title>&lt;a&amp;b&gt;</title>"));
+    cr_assert(strstr(svg, ">&lt;a&amp;b&gt;</text>"));
     cr_assert(strstr(svg, ">makespan 2\xc2\xa0ms<"), "of the passes");
     cr_assert(strstr(svg, ">peak 1.5<"));
     cr_assert(strstr(svg, "<title>0F0, 0 to 2 ms</title>"));
@@ -347,6 +398,26 @@ Test(pipeline_pictures, a_measured_run)
                    "bubble/total 0%\n");
     d.count = 0;
     free(svg_of(&d)); // nothing at all is still a picture
+}
+
+Test(pipeline_pictures, overlaps_and_empty_boxes)
+{
+    dls_draw_totals t;
+    const dls_box both[] = {{.start = 0, .end = 4, .kind = DLS_DO_F},
+                            {.start = 2, .end = 6, .kind = DLS_DO_B}};
+    const dls_box empty[] = {{.start = 5, .end = 5, .kind = DLS_DO_F},
+                             {.start = 5, .end = 5, .kind = DLS_DO_B}};
+    dls_drawing d = {.boxes = both, .count = 2, .ranks = 1, .shades = 1, .hold = 1,
+                     .keep = 1, .one = 1};
+    cr_assert_eq(dls_draw_total(&d, &t), DLS_OK);
+    cr_assert_eq(t.ideal, 6, "what overlaps counts once");
+    d.boxes = empty;
+    int64_t peak = 0;
+    for (dls_draw_walk w = {0}; dls_draw_next(&d, &w);) {
+        cr_assert(w.held >= 0, "freed before it was held");
+        peak = w.held > peak ? w.held : peak;
+    }
+    cr_assert_eq(peak, 1);
 }
 
 /* test the growing text */

@@ -318,7 +318,7 @@ static void draw_columns(const sheet *s, size_t first, size_t last, int y)
 static void draw_memory(const sheet *s, int rank, int y)
 {
     dls_text *out = s->out;
-    int64_t peak = 0, most = s->t.peak ? s->t.peak : 1;
+    int64_t peak = 0, last = 0, most = s->t.peak ? s->t.peak : 1;
     int bottom = y + s->curve, height = s->curve - 2 * PX;
     dls_text_add(out, "<path class=\"held\" d=\"M%d %d", LEFT, bottom);
     dls_draw_walk w = {.rank = rank}, now;
@@ -326,9 +326,11 @@ static void draw_memory(const sheet *s, int rank, int y)
         now = w;
         peak = now.held > peak ? now.held : peak;
         more = dls_draw_next(s->d, &w);
-        if (!more || w.time != now.time)
-            dls_text_add(out, "H%dV%d", x_of(s, now.time),
-                         bottom - (int)(now.held * height / most));
+        if ((more && w.time == now.time) || now.held == last)
+            continue;
+        last = now.held;
+        dls_text_add(out, "H%dV%d", x_of(s, now.time),
+                     bottom - (int)(last * height / most));
     }
     dls_text_add(out, "V%d\"/><text class=\"soft\" text-anchor=\"end\" x=\"%d\" y=\"%d\">"
                  "peak ", bottom, LEFT - 6 * PX, bottom - 2 * PX);
