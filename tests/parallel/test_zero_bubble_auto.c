@@ -93,6 +93,24 @@ Test(pipeline_auto, keeps_its_limit_and_is_no_worse_than_zb_h1)
     cr_assert_eq(dls_schedule_make(&o, &s), DLS_ERR_INPUT);
     cr_assert(strstr(dls_status_message(), "at least one stage activation"));
 }
+Test(pipeline_auto, is_on_the_bound_for_every_limit_from_p_to_two_p)
+{
+    static const int64_t some[][3] = {{1, 1, 1}, {2, 2, 1}, {3, 2, 1}, {2, 3, 1},
+                                      {3, 4, 2}, {5, 4, 3}};
+    for (int i = 0; i < 6; i++)
+        for (int p = 2; p <= 9; p++)
+            for (int m = 2 * p; m <= 4 * p + 1; m += p)
+                for (int x = p; x <= 2 * p; x++) {
+                    int64_t F = some[i][0], I = some[i][1], W = some[i][2];
+                    int64_t bound = (p - 1) * (F + I) - (x - 1) * W;
+                    dls_schedule_options o = dls_schedule_defaults("zb-auto", p, m);
+                    o.cost = (dls_pipeline_costs){.F = F, .I = I, .W = W};
+                    o.limit = x;
+                    cr_assert_eq(span_of(&o),
+                                 m * (F + I + W) + (bound > 0 ? bound : 0),
+                                 "%d p%d m%d x%d", i, p, m, x);
+                }
+}
 
 /* test unequal stages */
 Test(pipeline_auto, sees_which_stage_is_slow)
