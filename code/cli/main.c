@@ -17,6 +17,7 @@
 #include "comm/identity.h"
 #include "kernels/attention_command.h"
 #include "parallel/data/plan_command.h"
+#include "parallel/pipeline/run_command.h"
 #include "parallel/pipeline/schedule_command.h"
 #include "tensor/ladder/command.h"
 
@@ -31,6 +32,7 @@ static const command commands[] = {
     {"memory", "print what each rank's memory went to", command_memory},
     {"plan", "print what data parallelism takes of a device", dls_plan_command},
     {"schedule", "evaluate, draw and compare pipeline schedules", dls_schedule_command},
+    {"pipeline", "time a GPT that is cut into stages", dls_pipeline_command},
     {"ladder", "multiply by the kernels of chapter 2", dls_ladder_command},
     {"attention", "run one attention, and time it", dls_attention_command},
     {"cluster", "print or draw what the clock knows of a cluster", command_cluster},
