@@ -20,6 +20,7 @@ typedef struct tcp_store {
     int fd;
     dls_store_server *server; // rank 0's
     char *value;              // of the last answer
+    char failure[400];        // what went wrong; ""
 } tcp_store;
 
 enum { LATE_SECONDS = 5 };    // what the server may take beyond the caller's limit
@@ -92,8 +93,15 @@ static dls_status ask_tcp(dls_store *store, const dls_store_request *r, double s
     tcp_store *t = (tcp_store *)store;
     dls_store_reply head;
     double until = dls_store_clock() + seconds + LATE_SECONDS;
-    DLS_TRY(send_request(t, r, seconds, until));
-    DLS_TRY(read_reply(t, &head, until));
+    if (t->failure[0])
+        return DLS_FAIL(DLS_ERR_COMM, "%s", t->failure);
+    dls_status status = send_request(t, r, seconds, until);
+    if (status == DLS_OK)
+        status = read_reply(t, &head, until);
+    if (status != DLS_OK) {
+        snprintf(t->failure, sizeof t->failure, "%s", dls_status_message());
+        return status;
+    }
     if (head.status == DLS_STORE_TIMED_OUT)
         return DLS_FAIL(DLS_ERR_COMM, "%s: nobody has set '%s' within %g s", store->url,
                         r->key, seconds);

@@ -6,7 +6,7 @@ set -u
 name=$1 program=$2
 shift 2
 # name the tests
-all='every_algorithm a_group all_to_all_v rows_and communicators_do disagr all_reduce_is
+all='every_algorithm a_group all_to_all_v rows_and communicators disagr all_reduce_is
   broadcast_is messages_and_host mismatched unequal_host a_rank_that_left ring_ a_late
   broadcast_takes two_streams the_shape_of transports_of_any slow_ranks'
 tests="@(collectives|comm)/@($(echo $all | tr ' ' '|'))*"

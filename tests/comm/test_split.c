@@ -218,6 +218,36 @@ Test(collectives, a_deadlock_within_a_part_is_named_in_ranks_of_the_world)
     expect_failure(4, starve, NULL, words);
 }
 
+/* use up the communicators */
+static dls_status split_too_often(int rank, void *arg)
+{
+    dls_comm *all, *part;
+    int *buf;
+    (void)arg;
+    DLS_TRY(test_world(NULL, &all));
+    DLS_TRY(test_buffer(&buf, sizeof *buf));
+    for (int k = 1; k < 32; k++) {
+        DLS_TRY(dls_comm_split(all, 0, -rank, &part));
+        EXPECT(dls_comm_rank(part) == 1 - rank, "rank %d is %d", rank,
+               dls_comm_rank(part));
+        dls_comm_destroy(part);
+    }
+    EXPECT(dls_comm_split(all, 0, 0, &part) == DLS_ERR_STATE && part == NULL, "a 33rd");
+    EXPECT(strstr(dls_status_message(), "a rank has been in 32 communicators: no more"),
+           "it says: %s", dls_status_message());
+    *buf = rank + 1;
+    DLS_TRY(dls_comm_all_reduce(all, buf, 1, DLS_COMM_I32, DLS_SUM, 0));
+    DLS_CUDA(cudaDeviceSynchronize());
+    EXPECT(*buf == 3, "the world's sum is %d", *buf);
+    dls_comm_destroy(all);
+    return DLS_OK;
+}
+
+Test(collectives, communicators_are_counted_and_the_limit_is_named)
+{
+    expect_ranks(2, split_too_often, NULL);
+}
+
 /* disagree on the new collectives */
 static dls_status disagree(int rank, void *arg)
 {
