@@ -19,7 +19,7 @@
 #include "parallel/pipeline/request.h"
 
 /* keep the answers */
-enum { PAGE_PASSES = 1 << 16 }; // the slowest planner takes two seconds for these
+enum { PAGE_PASSES = 1 << 16 }; // the slowest planner takes some seconds for these
 
 static char *words;
 static dls_text texts[PAGE_TEXTS];
