@@ -13,7 +13,7 @@
 
 #include "model/generate.h"
 #include "model/hf.h"
-#include "train/checkpoint.h"
+#include "train/shards.h"
 #include "vgpu/gpu.h"
 
 /* define the sample state */
@@ -40,7 +40,7 @@ static dls_status make_model(sampled *s, const dls_transformer_config *config,
 }
 
 /* open a checkpoint to sample */
-static dls_status find_checkpoint(const char *path, dls_checkpoint *c)
+static dls_status find_checkpoint(const char *path, dls_checkpoint *c, dls_shards *cut)
 {
     struct stat st;
     if (stat(path, &st) != 0)
@@ -48,21 +48,44 @@ static dls_status find_checkpoint(const char *path, dls_checkpoint *c)
     if (!S_ISDIR(st.st_mode))
         return dls_checkpoint_load(path, c);
     DLS_TRY(dls_checkpoint_find(path, c));
-    if (!c->file)
+    DLS_TRY(dls_shards_find(path, INT64_MAX, cut));
+    if (!c->file && cut->files == 0)
         return DLS_FAIL(DLS_ERR_INPUT, "%s: no checkpoint in this directory", path);
     return DLS_OK;
+}
+
+static dls_status put_shards(sampled *s, dls_shards *cut)
+{
+    size_t n = cut->about.elements;
+    size_t bytes = n * dls_dtype_size(dls_dtype_accumulator(cut->about.dtype));
+    const dls_zero_slice all = {0, n, 0};
+    char *host = malloc(3 * bytes);
+    if (!host)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no host memory for a checkpoint");
+    dls_shard_state state = {.slices = &all, .n = 1, .values = host, .m = host + bytes,
+                             .v = host + 2 * bytes};
+    dls_status status = dls_shards_read(cut, &state);
+    if (status == DLS_OK)
+        status = dls_params_put(&s->model->params, host);
+    free(host);
+    return status;
 }
 
 static dls_status open_checkpoint(sampled *s, const char *path)
 {
     dls_checkpoint c = {0};
-    DLS_TRY(find_checkpoint(path, &c));
-    dls_status status = make_model(s, &c.model, c.dtype);
+    dls_shards cut = {.files = 0};
+    DLS_TRY(find_checkpoint(path, &c, &cut));
+    int whole = cut.files == 0 || (c.file && c.step > cut.about.step);
+    const dls_checkpoint *is = whole ? &c : &cut.about;
+    dls_status status = make_model(s, &is->model, is->dtype);
     if (status == DLS_OK)
-        status = dls_checkpoint_check_layout(&c, &s->model->params);
+        status = dls_checkpoint_check_layout(is, &s->model->params);
     if (status == DLS_OK)
-        status = dls_params_put(&s->model->params, c.values);
+        status = whole ? dls_params_put(&s->model->params, c.values)
+                       : put_shards(s, &cut);
     dls_checkpoint_free(&c);
+    dls_shards_close(&cut);
     return status;
 }
 

@@ -48,6 +48,36 @@ Test(train, a_seed_gives_its_text, .init = make_corpus, .fini = remove_root)
     cr_assert_not_null(strstr(dls_status_message(), "no checkpoint in this directory"));
 }
 
+static dls_status speak(int rank, void *arg)
+{
+    const char *const *directories = arg;
+    spoken said[2] = {{.n = 0}, {.n = 0}};
+    (void)rank;
+    for (int i = 0; i < 2; i++) {
+        dls_sample_options o = {.checkpoint = directories[i], .prompt = "the ",
+                                .tokens = 40, .seed = 5, .draw = {0.8, 20, 0.95, 1.1},
+                                .emit = hear, .self = &said[i]};
+        DLS_TRY(dls_sample_run(&o));
+    }
+    if (said[0].n != 40 || memcmp(said[0].text, said[1].text, 40) != 0)
+        return DLS_FAIL(DLS_ERR_STATE, "a whole checkpoint and a sharded one differ");
+    return DLS_OK;
+}
+
+Test(train, a_sharded_run_is_sampled, .init = make_corpus, .fini = remove_root)
+{
+    char paths[2][256];
+    const char *directories[2] = {paths[0], paths[1]};
+    run whole = {"whole", {"train.clip=0"}, 0}, cut = whole;
+    cut.directory = "cut";
+    cut.changes[1] = "data_parallel=zero1";
+    OK(dls_run_ranks(1, train_rank, &whole));
+    OK(dls_run_ranks(1, train_rank, &cut));
+    snprintf(paths[0], sizeof paths[0], "%s/whole", root);
+    snprintf(paths[1], sizeof paths[1], "%s/cut", root);
+    OK(dls_run_ranks(1, speak, directories));
+}
+
 /* test a sampled directory */
 static dls_status keep(void *self, int token)
 {
