@@ -71,10 +71,9 @@ dls_status dls_report_text(const char *name, const dls_schedule *s,
 dls_status dls_report_table(dls_table **out)
 {
     static const dls_column columns[] = {
-        {"schedule", NULL}, {"stages", NULL}, {"microbatches", NULL}, {"chunks", NULL},
-        {"makespan", "%.6g"}, {"span", "%.6g"}, {"ideal", "%.6g"},
-        {"bubble/ideal", "%.4f"}, {"bubble/total", "%.4f"}, {"bubble/span", "%.4f"},
-        {"peak", "%.6g"}};
+        {"schedule", NULL}, {"p", NULL}, {"m", NULL}, {"v", NULL}, {"makespan", "%.6g"},
+        {"span", "%.6g"}, {"ideal", "%.6g"}, {"bubble/ideal", "%.4f"},
+        {"/total", "%.4f"}, {"/span", "%.4f"}, {"peak", "%.6g"}};
     return dls_table_create(out, columns, 11);
 }
 

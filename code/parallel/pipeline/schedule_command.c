@@ -168,13 +168,18 @@ static dls_status show(request *q, const char *name)
 }
 
 /* compare schedules */
-static dls_status add_compared(request *q, const char *name, dls_table *t)
+static dls_status add_compared(request *q, const char *name, dls_table *t,
+                               dls_text *json)
 {
     dls_schedule s;
     dls_evaluation e;
     dls_status status = load_checked(q, name, &s, &e);
-    if (status == DLS_OK)
+    if (status == DLS_OK && q->json) {
+        dls_text_add(json, json->size ? "," : "[");
+        status = dls_report_json(name, &s, &e, q->units, json);
+    } else if (status == DLS_OK) {
         dls_report_row(name, &s, &e, q->units, t);
+    }
     dls_evaluation_free(&e);
     dls_schedule_free(&s);
     dls_request_free(q);
@@ -186,12 +191,16 @@ static dls_status compare(request *q)
 {
     char *names = strdup(q->compare), *rest = names;
     dls_table *t = NULL;
+    dls_text json = {0};
     dls_status status = names ? dls_report_table(&t)
                               : DLS_FAIL(DLS_ERR_MEMORY, "no memory for the names");
     for (char *name; status == DLS_OK && (name = strsep(&rest, ","));)
-        status = add_compared(q, name, t);
-    if (status == DLS_OK)
-        status = dls_table_print(t, stdout, q->json);
+        status = add_compared(q, name, t, &json);
+    if (status == DLS_OK && q->json)
+        printf("%s]\n", json.data);
+    else if (status == DLS_OK)
+        status = dls_table_print(t, stdout, 0);
+    dls_text_free(&json);
     dls_table_free(t);
     free(names);
     return status;
