@@ -124,35 +124,39 @@ int dls_pairwise_all_to_all(const dls_shape *shape, int k, dls_step *step)
 }
 
 /* talk to the root */
+static int blocks_of_the_root(const dls_shape *shape, int gathers, dls_step *step)
+{
+    size_t c = shape->count, own = (size_t)shape->rank * c;
+    dls_step_copy(step, DLS_OUT, gathers ? own : 0, DLS_IN, gathers ? 0 : own, c);
+    for (int d = 1; d < shape->world; d++) {
+        int peer = ahead(shape, d);
+        if (gathers)
+            dls_step_receive(step, peer, DLS_OUT, (size_t)peer * c, c);
+        else
+            dls_step_send(step, peer, DLS_IN, (size_t)peer * c, c);
+    }
+    return 1;
+}
+
 int dls_direct_gather(const dls_shape *shape, int k, dls_step *step)
 {
-    size_t c = shape->count;
     dls_step_clear(step);
     if (k > 0)
         return 0;
-    if (shape->rank != shape->root) {
-        dls_step_send(step, shape->root, DLS_IN, 0, c);
-        return 1;
-    }
-    dls_step_copy(step, DLS_OUT, (size_t)shape->rank * c, DLS_IN, 0, c);
-    for (int d = 1; d < shape->world; d++)
-        dls_step_receive(step, ahead(shape, d), DLS_OUT, (size_t)ahead(shape, d) * c, c);
+    if (shape->rank == shape->root)
+        return blocks_of_the_root(shape, 1, step);
+    dls_step_send(step, shape->root, DLS_IN, 0, shape->count);
     return 1;
 }
 
 int dls_direct_scatter(const dls_shape *shape, int k, dls_step *step)
 {
-    size_t c = shape->count;
     dls_step_clear(step);
     if (k > 0)
         return 0;
-    if (shape->rank != shape->root) {
-        dls_step_receive(step, shape->root, DLS_OUT, 0, c);
-        return 1;
-    }
-    dls_step_copy(step, DLS_OUT, 0, DLS_IN, (size_t)shape->rank * c, c);
-    for (int d = 1; d < shape->world; d++)
-        dls_step_send(step, ahead(shape, d), DLS_IN, (size_t)ahead(shape, d) * c, c);
+    if (shape->rank == shape->root)
+        return blocks_of_the_root(shape, 0, step);
+    dls_step_receive(step, shape->root, DLS_OUT, 0, shape->count);
     return 1;
 }
 

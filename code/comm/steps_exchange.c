@@ -59,25 +59,33 @@ static void give_out(const dls_shape *shape, dls_step *step)
     dls_step_send(step, shape->rank - 1, DLS_OUT, 0, shape->count);
 }
 
+/* go around the exchanges */
+/* Before and after the `own` exchanges: 1: step k is there; -1: no more; 0: it is the
+ * exchange *k, numbered from 0. */
+static int fold_step(const fold *f, const dls_shape *shape, int own, int *k,
+                     dls_step *step)
+{
+    dls_step_clear(step);
+    if (!f->active)
+        return wait_outside(shape, *k, step) ? 1 : -1;
+    if (is_paired(f, shape) && (*k)-- == 0)
+        take_in(shape, step);
+    else if (is_paired(f, shape) && *k == own)
+        give_out(shape, step);
+    else
+        return *k < own ? 0 : -1;
+    return 1;
+}
+
 /* double recursively */
 size_t dls_doubling_scratch(const dls_shape *shape) { return shape->count; }
 
 int dls_doubling_all_reduce(const dls_shape *shape, int k, dls_step *step)
 {
     fold f = fold_of(shape);
-    dls_step_clear(step);
-    if (!f.active)
-        return wait_outside(shape, k, step);
-    if (is_paired(&f, shape) && k-- == 0) {
-        take_in(shape, step);
-        return 1;
-    }
-    if (k == f.levels && is_paired(&f, shape)) {
-        give_out(shape, step);
-        return 1;
-    }
-    if (k >= f.levels)
-        return 0;
+    int around = fold_step(&f, shape, f.levels, &k, step);
+    if (around)
+        return around > 0;
     /* exchange the whole vector */
     int there = (f.levels - k) % 2, partner = f.v ^ 1 << k; // 1: it is in scratch now
     dls_place from = there ? DLS_SCRATCH : DLS_OUT, to = there ? DLS_OUT : DLS_SCRATCH;
@@ -121,19 +129,9 @@ int dls_halving_all_reduce(const dls_shape *shape, int k, dls_step *step)
 {
     fold f = fold_of(shape);
     size_t first, count;
-    dls_step_clear(step);
-    if (!f.active)
-        return wait_outside(shape, k, step);
-    if (is_paired(&f, shape) && k-- == 0) {
-        take_in(shape, step);
-        return 1;
-    }
-    if (k == 2 * f.levels && is_paired(&f, shape)) {
-        give_out(shape, step);
-        return 1;
-    }
-    if (k >= 2 * f.levels)
-        return 0;
+    int around = fold_step(&f, shape, 2 * f.levels, &k, step);
+    if (around)
+        return around > 0;
     /* exchange a half range */
     int gathers = k >= f.levels, level = gathers ? 2 * f.levels - 1 - k : k;
     int partner = f.v ^ 1 << level;

@@ -49,9 +49,7 @@ static dls_status disagree(int rank, void *arg)
     int how = *(int *)arg;
     dls_comm *comm;
     float *buf;
-    DLS_TRY(test_world(NULL, &comm));
-    DLS_TRY(test_buffer(&buf, 4096));
-    memset(buf, 0, 4096);
+    DLS_TRY(test_start(&comm, &buf));
     DLS_TRY(dls_comm_all_reduce(comm, buf, 100, DLS_F32, DLS_SUM, 0));
     if (rank == 1 && how == 0)
         DLS_TRY(dls_comm_all_reduce(comm, buf, 101, DLS_F32, DLS_SUM, 0));
@@ -86,9 +84,7 @@ static dls_status disagree_on_a_message(int rank, void *arg)
     int how = *(int *)arg;
     dls_comm *comm;
     float *buf;
-    DLS_TRY(test_world(NULL, &comm));
-    DLS_TRY(test_buffer(&buf, 4096));
-    memset(buf, 0, 4096);
+    DLS_TRY(test_start(&comm, &buf));
     if (rank == 1)
         DLS_TRY(dls_comm_recv(comm, buf, 8, DLS_F32, 0, 0));
     else if (how == 2)
@@ -133,9 +129,7 @@ static dls_status leave_early(int rank, void *arg)
     int barrier = *(int *)arg;
     dls_comm *comm;
     float *buf;
-    DLS_TRY(test_world(NULL, &comm));
-    DLS_TRY(test_buffer(&buf, 4096));
-    memset(buf, 0, 4096);
+    DLS_TRY(test_start(&comm, &buf));
     if (rank != 1 && barrier)
         DLS_TRY(dls_comm_barrier(comm));
     else if (rank != 1)

@@ -222,9 +222,7 @@ static dls_status call_something_else(int rank, void *arg)
     int type = rank == 1 && how == 1 ? DLS_COMM_I32 : DLS_F32;
     dls_comm *comm;
     float *buf;
-    DLS_TRY(test_world(NULL, &comm));
-    DLS_TRY(test_buffer(&buf, 4096));
-    memset(buf, 0, 4096);
+    DLS_TRY(test_start(&comm, &buf));
     DLS_TRY(dls_comm_all_reduce(comm, buf, 8, DLS_F32, DLS_SUM, 0));
     if (rank == 1 && how == 5)
         comm->all->shortcuts = 0;
@@ -266,9 +264,7 @@ static dls_status stay_away(int rank, void *arg)
     (void)arg;
     dls_comm *comm;
     float *buf;
-    DLS_TRY(test_world(NULL, &comm));
-    DLS_TRY(test_buffer(&buf, 4096));
-    memset(buf, 0, 4096);
+    DLS_TRY(test_start(&comm, &buf));
     DLS_TRY(dls_comm_all_reduce(comm, buf, 2, DLS_F32, DLS_SUM, 0));
     DLS_CUDA(cudaDeviceSynchronize());
     if (rank == 2)

@@ -24,9 +24,7 @@ static dls_status stand_still_somewhere(int rank, void *arg)
     int how = *(int *)arg;
     dls_comm *comm;
     float *buf;
-    DLS_TRY(test_world(NULL, &comm));
-    DLS_TRY(test_buffer(&buf, 4096));
-    memset(buf, 0, 4096);
+    DLS_TRY(test_start(&comm, &buf));
     for (int i = 0; i < 5; i++)
         DLS_TRY(dls_comm_all_reduce(comm, buf, 100, DLS_F32, DLS_SUM, 0));
     DLS_CUDA(cudaDeviceSynchronize());
@@ -96,9 +94,7 @@ static dls_status reduce_in_two_ways(int rank, void *arg)
     float *buf;
     (void)arg;
     setenv("DLS_ALGORITHM", rank == 2 ? "all_reduce:ring" : "all_reduce:tree", 1);
-    DLS_TRY(test_world(NULL, &comm));
-    DLS_TRY(test_buffer(&buf, 4096));
-    memset(buf, 0, 4096);
+    DLS_TRY(test_start(&comm, &buf));
     DLS_TRY(dls_comm_all_reduce(comm, buf, 100, DLS_F32, DLS_SUM, 0));
     DLS_CUDA(cudaDeviceSynchronize());
     return DLS_OK;
@@ -122,9 +118,7 @@ static dls_status disagree_alone(int rank, void *arg)
     (void)arg;
     unsetenv("DLS_RECORDER_FD");
     setenv("DLS_FLIGHT", flight_path, 1);
-    DLS_TRY(test_world(NULL, &comm));
-    DLS_TRY(test_buffer(&buf, 4096));
-    memset(buf, 0, 4096);
+    DLS_TRY(test_start(&comm, &buf));
     DLS_TRY(dls_comm_all_reduce(comm, buf, 7, DLS_F32, DLS_SUM, 0));
     DLS_TRY(dls_comm_all_reduce(comm, buf, rank == 1 ? 8 : 9, DLS_F32, DLS_SUM, 0));
     DLS_CUDA(cudaDeviceSynchronize());
@@ -193,9 +187,7 @@ static dls_status be_slow(int rank, void *arg)
     dls_comm *comm;
     float *buf;
     (void)arg;
-    DLS_TRY(test_world(NULL, &comm));
-    DLS_TRY(test_buffer(&buf, 4096));
-    memset(buf, 0, 4096);
+    DLS_TRY(test_start(&comm, &buf));
     usleep(1200000);
     for (int i = 0; i < 8; i++) {
         usleep(rank == i % 3 ? 200000 : 0);

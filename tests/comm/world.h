@@ -64,6 +64,15 @@ static inline dls_status test_buffer(void *pointer, size_t bytes)
     return DLS_OK;
 }
 
+/* A world of the default cluster, and 1,024 zeros. */
+static inline dls_status test_start(dls_comm **comm, float **buf)
+{
+    DLS_TRY(test_world(NULL, comm));
+    DLS_TRY(test_buffer(buf, 4096));
+    memset(*buf, 0, 4096);
+    return DLS_OK;
+}
+
 /* expect within a rank */
 /* In a rank's function, where Criterion's own assertions would end the wrong process. */
 #define EXPECT(condition, ...)                         \
