@@ -84,7 +84,8 @@ static dls_status open_layout(void **self, const layout *l, dls_transformer *mod
     dls_pipeline_options o = {
         .model = &r->config, .schedule = &r->schedule, .partition = first,
         .make = setup->proof.exact ? exact_model_make : NULL,
-        .max_B = setup->proof.micro, .T = r->config.context, .adamw = *adamw};
+        .max_B = setup->proof.micro, .T = r->config.context, .adamw = *adamw,
+        .validate = setup->validate};
     DLS_TRY(dls_pipeline_create(&r->pipeline, model->ctx, r->pipe, r->data, &o));
     for (int s = 0; s < r->schedule.stages; s++)
         if (r->pipeline->stage[s])
@@ -110,6 +111,8 @@ static dls_status step_layout(void *self, const layout_rows *rows, double lr,
 static dls_status visit_layout(void *self, layout_see *see, void *to)
 {
     pipeline_run *r = self;
+    DLS_TRY(dls_pipeline_settle(r->pipeline));
+    DLS_TRY(dls_ctx_sync(r->whole->ctx));
     for (int s = 0; s < r->schedule.stages; s++) {
         const dls_stage *stage = r->pipeline->stage[s];
         for (int i = 0; stage && i < stage->model->params.n; i++) {

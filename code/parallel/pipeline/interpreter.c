@@ -13,7 +13,7 @@ static int rows_of(const dls_pipeline *p, int microbatch)
     return left <= 0 ? 0 : left < p->batch->micro ? (int)left : p->batch->micro;
 }
 
-static size_t elements_of(const dls_pipeline *p, int microbatch)
+size_t dls_pipeline_count(const dls_pipeline *p, int microbatch)
 {
     return (size_t)rows_of(p, microbatch) * p->o.T * p->model.channels;
 }
@@ -46,7 +46,7 @@ static dls_status send_rows(dls_pipeline *p, const dls_action *a, int way)
     if (!*b || to < 0)
         return DLS_FAIL(DLS_ERR_STATE, "stage %d has nothing to send for micro-batch %d",
                         a->stage, a->microbatch);
-    DLS_TRY(dls_p2p_send(&p->p2p, *b, elements_of(p, a->microbatch), to));
+    DLS_TRY(dls_p2p_send(&p->p2p, *b, dls_pipeline_count(p, a->microbatch), to));
     *b = NULL;
     return DLS_OK;
 }
@@ -54,7 +54,8 @@ static dls_status send_rows(dls_pipeline *p, const dls_action *a, int way)
 static dls_status receive_rows(dls_pipeline *p, const dls_action *a, int way)
 {
     dls_p2p_buffer **b = &p->in[way][place(p, a->stage, a->microbatch)];
-    return dls_p2p_receive(&p->p2p, b, elements_of(p, a->microbatch), sender(p, a, way));
+    return dls_p2p_receive(&p->p2p, b, dls_pipeline_count(p, a->microbatch),
+                           sender(p, a, way));
 }
 
 /* compute an action */
@@ -203,13 +204,14 @@ static dls_status run_action(dls_pipeline *p, const dls_action *a, size_t i)
 static dls_status begin_step(dls_pipeline *p)
 {
     for (int s = 0; s < p->stages; s++)
-        if (p->stage[s])
+        if (p->stage[s] && !p->validation.pending)
             DLS_TRY(dls_params_zero_grads(&p->stage[s]->model->params, p->ctx));
     for (int s = 0; s < p->stages; s++)
         p->update[s].reduced = p->update[s].stepped = 0;
     for (int s = 0; s < p->stages; s++)
         dls_weights_restart(&p->weights[s]);
     p->updating = 0;
+    p->validation.due = p->validation.pending;
     return p->mark ? dls_pipeline_mark_base(p) : DLS_OK;
 }
 
@@ -234,8 +236,13 @@ dls_status dls_pipeline_step(dls_pipeline *p, const dls_pipeline_batch *batch, d
     p->lr = lr;
     p->step = step;
     DLS_TRY(begin_step(p));
-    for (size_t i = 0; i < list->n; i++)
+    for (size_t i = 0; i < list->n; i++) {
+        int again = 0;
+        if (p->validation.due && !dls_pipeline_may_trust(p, i))
+            DLS_TRY(dls_pipeline_verdict(p, &again));
+        i = again ? 0 : i;
         DLS_TRY(run_action(p, &list->list[i], i));
+    }
     return end_step(p);
 }
 

@@ -26,6 +26,7 @@ typedef struct dls_pipeline_options {
     int max_B, T;                   /* of a micro-batch */
     dls_adamw_options adamw;
     int measured;                   /* 1: keep the times of the actions */
+    int validate;                   /* 1: step on trust, see dls_pipeline_settle */
     /* Of an asynchronous schedule: told which version an F or backward uses. Or NULL. */
     void (*observe)(void *observer, const dls_action *a, int version);
     void *observer;
@@ -43,6 +44,19 @@ typedef struct dls_pipeline_batch {
 } dls_pipeline_batch;
 
 /* define a pipeline */
+/* A step on trust that waits for its verdict: update_validate.c. */
+typedef struct dls_validation {
+    int pending, due;       /* 1: a verdict is on its way; on the step before this one */
+    int again;              /* how often it was to begin again */
+    double lr;
+    int64_t step;
+    double *state, *host;   /* the numbers that travel */
+    void **kept;            /* [stages]: what the step changed */
+    dls_comm *comm;
+    cudaStream_t stream;
+    cudaEvent_t arrived;
+} dls_validation;
+
 typedef struct dls_pipeline {
     dls_pipeline_options o;
     dls_transformer_config model;   /* the whole, with split_backward */
@@ -64,6 +78,7 @@ typedef struct dls_pipeline {
     cudaEvent_t computed, reduced;
     int updating;                   /* 1: the step's coefficient is known */
     int evaluating;                 /* 1: forward passes alone, with the newest weights */
+    dls_validation validation;
     cudaEvent_t base, *mark;        /* measured: [2 * actions], around each */
     double base_time;
 } dls_pipeline;
@@ -83,6 +98,10 @@ dls_status dls_pipeline_put(dls_pipeline *p, int stage, const void *values);
  * stages until the next. step counts from 1. Collective. */
 dls_status dls_pipeline_step(dls_pipeline *p, const dls_pipeline_batch *batch, double lr,
                              int64_t step);
+
+/* Of a pipeline that validates: waits for the verdict on the last step, and makes the
+ * weights what they must be. Before anybody else reads them. Collective. */
+dls_status dls_pipeline_settle(dls_pipeline *p);
 
 /* Enqueues the forward passes of a batch alone, for its losses; the schedule's order does
  * not matter. Collective. */

@@ -170,6 +170,7 @@ void dls_pipeline_free(dls_pipeline *p)
         dls_stage_free(p->stage[s]);
     }
     dls_p2p_close(&p->p2p);
+    dls_pipeline_close_validation(p);
     dls_comm_destroy(p->mirror);
     dls_comm_destroy(p->tied);
     cudaFree(p->scalars);
@@ -190,7 +191,8 @@ static dls_status open_pipeline(dls_pipeline *p)
     DLS_TRY(make_device_parts(p));
     DLS_TRY(make_stages(p));
     divide_the_norm(p);
-    return make_groups(p);
+    DLS_TRY(make_groups(p));
+    return dls_pipeline_open_validation(p);
 }
 
 dls_status dls_pipeline_create(dls_pipeline **out, dls_ctx *ctx, dls_comm *pipe,

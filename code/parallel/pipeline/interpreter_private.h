@@ -20,6 +20,17 @@ dls_status dls_pipeline_update(dls_pipeline *p, int stage);
 dls_status dls_pipeline_step_alone(dls_pipeline *p, int stage);
 dls_status dls_pipeline_version(dls_pipeline *p, const dls_action *a, dls_params **out);
 
+/* With validation: hands this rank's square sum on and steps on trust; may action i run
+ * before the verdict; the verdict, after which *again says to begin the list again. */
+dls_status dls_pipeline_open_validation(dls_pipeline *p);
+void dls_pipeline_close_validation(dls_pipeline *p);
+dls_status dls_pipeline_trust(dls_pipeline *p);
+int dls_pipeline_may_trust(const dls_pipeline *p, size_t i);
+dls_status dls_pipeline_verdict(dls_pipeline *p, int *again);
+
+/* Elements of a micro-batch's rows: 0 if the batch has none for it. */
+size_t dls_pipeline_count(const dls_pipeline *p, int microbatch);
+
 /* Marks the compute stream: before (2 i) and behind (2 i + 1) action i; and the start. */
 dls_status dls_pipeline_mark(dls_pipeline *p, size_t i);
 dls_status dls_pipeline_mark_base(dls_pipeline *p);
