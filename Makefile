@@ -38,6 +38,7 @@ help:
 	  'make edition    the same after renewing the corpus' \
 	  'make BACKEND=cuda lib   the same sources for real GPUs' \
 	  'make bench-comm all-reduce of this book beside Open MPI'\''s' \
+	  'make test-page the interactive figure in chromium' \
 	  'make spills     no attention kernel spills registers (needs nvcc)' \
 	  'make clean      remove build/'
 
@@ -248,6 +249,7 @@ build/bin/page: $(B)/tests/parallel/peer_page.c.o $(B)/page.a
 	@echo "  LINK  $@"
 	$(Q)$(CC) -o $@ $^
 lib: build/bin/page
+-include $(B)/tests/parallel/peer_page.c.d
 # The page itself in a browser without a window, where chromium is installed.
 test-page: html
 	@sh tests/parallel/page_in_browser.sh build/book/html/pipeline-pictures.html
