@@ -139,6 +139,36 @@ Test(collectives, no_algorithm_sends_less_than_the_bound)
     unlink(path);
 }
 
+/* test the double tree */
+static void expect_double_tree(int n, int pieces)
+{
+    const dls_algorithm *tree = dls_algorithm_find(DLS_MESSAGE_ALL_REDUCE, "tree", 4);
+    dls_shape shape = {.world = n, .count = COUNT, .block = COUNT / 2 / (size_t)pieces};
+    double busiest = n == 2 ? 1 : n == 3 ? 1.5 : 2, piece = a + b * BYTES / 2 / pieces;
+    int deep = (int)floor(log2(n));
+    dls_cost is;
+    connect(n);
+    cr_assert_eq(dls_cost_of(tree, &shape, links, 4, NULL, &is), DLS_OK);
+    cr_expect_eq(is.all_bytes, 2 * (n - 1) * (uint64_t)BYTES, "%d ranks", n);
+    cr_expect_eq(is.bytes, (uint64_t)(busiest * BYTES), "%d ranks", n);
+    cr_expect(pieces < 2 * deep - 1 || is.steps == (uint64_t)(2 * deep - 1 + pieces),
+              "%d ranks, %d pieces: %d steps", n, pieces, (int)is.steps);
+    double law = (n == 2 ? 2 * pieces : 3 * pieces + 1) * piece;
+    cr_expect(n > 3 || fabs(is.seconds - law) < 1e-12 * law, "%d ranks, %d pieces: %g s, "
+              "not %g", n, pieces, is.seconds, law);
+}
+
+Test(collectives, two_trees_have_the_steps_and_bytes_of_their_law)
+{
+    static const int pieces[] = {1, 2, 3, 4, 7, 16, 30}; // they divide half of COUNT
+    const char *path = test_cluster(1, 64);
+    use(path);
+    for (int n = 2; n <= 33; n++)
+        for (int i = 0; i < 7; i++)
+            expect_double_tree(n, pieces[i]);
+    unlink(path);
+}
+
 /* test that topology matters */
 Test(collectives, the_topology_changes_the_cost)
 {
