@@ -39,6 +39,7 @@ typedef struct dls_param {
     dls_init_kind init;
     double init_scale;          /* standard deviation of DLS_INIT_NORMAL */
     int decay;                  /* 1: weight decay applies */
+    int frozen;                 /* 1: stays as it is: not exchanged, not updated */
     unsigned sharded_axes;      /* bit a: cut along mesh axis a; 0: replicated */
     int uses;                   /* layers that add to its gradient; tied: 2 */
     int overwritten;            /* 1: the first of them is a product */

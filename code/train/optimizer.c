@@ -45,9 +45,29 @@ static dls_status update_all(dls_optimizer *o, double lr, int64_t step,
     const dls_params *set = o->params;
     for (int from = 0, to; from < set->n; from = to) {
         for (to = from + 1; to < set->n; to++)
-            if (set->items[to].decay != set->items[from].decay)
+            if (set->items[to].decay != set->items[from].decay
+                || set->items[to].frozen != set->items[from].frozen)
                 break;
-        DLS_TRY(update_range(o, from, to, lr, step, coefficient));
+        if (!set->items[from].frozen)
+            DLS_TRY(update_range(o, from, to, lr, step, coefficient));
+    }
+    return DLS_OK;
+}
+
+/* add up the squares */
+/* Of all gradients but those of frozen parameters. */
+static dls_status add_squares(dls_optimizer *o, double *square_sum)
+{
+    dls_ctx wide = dls_ctx_accumulator(o->ctx);     // the gradients' type
+    const dls_params *set = o->params;
+    for (int from = 0, to; from < set->n; from = to) {
+        for (to = from + 1; to < set->n; to++)
+            if (set->items[to].frozen != set->items[from].frozen)
+                break;
+        const dls_param *a = &set->items[from], *z = &set->items[to - 1];
+        if (!a->frozen)
+            DLS_TRY(dls_square_sum(&wide, square_sum, a->grad,
+                                   z->offset + z->count - a->offset));
     }
     return DLS_OK;
 }
@@ -56,12 +76,10 @@ static dls_status update_all(dls_optimizer *o, double lr, int64_t step,
 dls_status dls_optimizer_step(dls_optimizer *o, double lr, int64_t step)
 {
     double *square_sum = o->scalars, *norm = o->scalars + 1, *coef = o->scalars + 2;
-    dls_ctx wide = dls_ctx_accumulator(o->ctx);     // the gradients' type
     dls_status s = DLS_OK;
     DLS_CUDA(cudaMemsetAsync(square_sum, 0, sizeof *square_sum, o->ctx->stream));
     dls_trace_range_push("optimizer");
-    DLS_TRY_GOTO(s, dls_square_sum(&wide, square_sum, o->params->grads,
-                                   o->params->elements), done);
+    DLS_TRY_GOTO(s, add_squares(o, square_sum), done);
     DLS_TRY_GOTO(s, dls_clip_coefficient(o->ctx, coef, norm, square_sum,
                                          o->frozen ? 0 : o->options.clip), done);
     DLS_TRY_GOTO(s, update_all(o, lr, step, coef), done);

@@ -17,6 +17,7 @@ typedef struct rig {
     dls_ddp *ddp;
     dls_param params[RIG_PARAMS];
     int rank, world, integers;     // integers: gradients are small whole numbers
+    unsigned frozen;               // bit p: parameter p is
     double *grads, *momentum;      // (RIG_ELEMENTS) device
     double *sum, *delivered;       // of all steps: what was due, and what came
     uint64_t predicted, sent;      // bytes of all steps; by formula, and by this rank
@@ -31,11 +32,12 @@ static inline void rig_param(rig *r, int p, const char *name, size_t rows, size_
     x->shape[1] = columns;
     x->count = rows * (columns ? columns : 1);
     x->offset = p ? x[-1].offset + x[-1].count : 0;
+    x->frozen = (int)(r->frozen >> p & 1);
 }
 
 static inline dls_status rig_open(rig *r, const dls_ddp_options *options)
 {
-    *r = (rig){.integers = r->integers};
+    *r = (rig){.integers = r->integers, .frozen = r->frozen};
     setenv("DLS_ALGORITHM", "all_reduce:ring,all_gather:ring,all_to_all:pairwise", 1);
     DLS_TRY(test_world(NULL, &r->comm));
     DLS_TRY(dls_ctx_create(&r->ctx, 0, DLS_F64));

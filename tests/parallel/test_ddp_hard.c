@@ -134,6 +134,50 @@ Test(ddp, a_gradient_from_an_earlier_micro_batch_is_not_unused)
     expect_ranks(3, used_before_the_last_pass, NULL);
 }
 
+/* test frozen parameters */
+static dls_status freeze_some(int rank, void *arg)
+{
+    rig r = {.integers = 1, .frozen = *(const unsigned *)arg};
+    uint64_t elements = 0;
+    DLS_TRY(rig_open(&r, &small));
+    memset(r.grads, 0, RIG_ELEMENTS * sizeof(double));
+    for (int p = 0; p < RIG_PARAMS; p++)
+        elements += r.params[p].frozen ? 0 : r.params[p].count;
+    EXPECT(dls_hook_wire_bytes(dls_ddp_hook(r.ddp)) == 2 * (uint64_t)(r.world - 1)
+           * elements * sizeof(double), "frozen %x: other bytes", r.frozen);
+    DLS_TRY(add_and_report(&r, 0, 15));
+    DLS_TRY(dls_ddp_finish(r.ddp));
+    DLS_TRY(dls_ctx_sync(&r.ctx));
+    for (int p = 0; p < RIG_PARAMS; p++)
+        for (size_t i = 0; i < r.params[p].count; i++) {
+            int at = (int)(r.params[p].offset + i);
+            double due = rig_gradient(&r, rank, 0, at);
+            for (int k = 0; k < r.world && !r.params[p].frozen; k++)
+                due += k == rank ? 0 : rig_gradient(&r, k, 0, at);
+            EXPECT(r.grads[at] == due, "frozen %x: %s[%zu] is %g, due %g", r.frozen,
+                   r.params[p].name, i, r.grads[at], due);
+        }
+    rig_close(&r);
+    return DLS_OK;
+}
+
+static dls_status freeze_differently(int rank, void *arg)
+{
+    rig r = {.frozen = rank == 1 ? 1 : 2};
+    (void)arg;
+    return rig_open(&r, &small);
+}
+
+Test(ddp, frozen_parameters_are_left_out)
+{
+    unsigned all = 15;
+    for (unsigned frozen = 1; frozen < 15; frozen++)
+        expect_ranks(3, freeze_some, &frozen);
+    cr_assert_eq(dls_run_ranks(1, freeze_some, &all), DLS_ERR_INPUT);
+    cr_assert(strstr(dls_status_message(), "all 4 parameters are frozen"));
+    cr_assert_eq(dls_run_ranks(2, freeze_differently, NULL), DLS_ERR_COMM);
+}
+
 /* test joining */
 static int examples_of(int rank, int step)
 {

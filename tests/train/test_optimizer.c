@@ -105,6 +105,22 @@ Test(train, schedule_warms_up_and_ends_at_the_minimum)
     cr_assert(dls_lr_schedule_at(&s, 1) < 1 && dls_lr_schedule_at(&s, 1) > 0.999);
 }
 
+Test(train, a_frozen_parameter_stays_and_does_not_count)
+{
+    for (int frozen = 0; frozen < 2; frozen++) {
+        double values[4];
+        fixture f;
+        begin(&f, 1);
+        f.params.items[frozen].frozen = 1;
+        const double *g = gradients[0] + 2 * (1 - frozen), *was = start + 2 * frozen;
+        double norm = step(&f, 0, gradients[0], values);
+        cr_assert(fabs(norm - hypot(g[0], g[1])) < 1e-15, "norm %.17g", norm);
+        cr_assert(values[2 * frozen] == was[0] && values[2 * frozen + 1] == was[1]);
+        cr_assert_neq(values[2 - 2 * frozen], start[2 - 2 * frozen]);
+        end(&f);
+    }
+}
+
 /* test the master */
 static void walk(int with_master, double values[5])
 {

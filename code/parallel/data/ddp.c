@@ -170,6 +170,8 @@ dls_status dls_ddp_grad_ready(void *ddp, int param_index)
     if (param_index < 0 || param_index >= d->nparams)
         return DLS_FAIL(DLS_ERR_INPUT, "gradient %d is ready: there are %d parameters",
                         param_index, d->nparams);
+    if (d->params[param_index].frozen)
+        return DLS_OK;
     if (d->held) { // no_sync: more will be added to it
         d->used[param_index] = 1;
         return DLS_OK;
@@ -186,7 +188,7 @@ static dls_status name_the_missing(const dls_ddp *d)
 {
     int missing = 0, first = -1;
     for (int i = 0; i < d->nparams; i++)
-        if (!d->reported[i] && missing++ == 0)
+        if (!d->reported[i] && !d->params[i].frozen && missing++ == 0)
             first = i;
     return DLS_FAIL(DLS_ERR_STATE,
                     "%d of %d gradients were not reported in this step, the "

@@ -16,7 +16,7 @@ void dls_ddp_no_sync(dls_ddp *d, int on)
 dls_status ddp_report_the_rest(dls_ddp *d)
 {
     for (int i = d->nparams - 1; i >= 0; i--)
-        if (!d->reported[i])
+        if (!d->reported[i] && !d->params[i].frozen)
             DLS_TRY(ddp_report(d, i, 0));
     return DLS_OK;
 }

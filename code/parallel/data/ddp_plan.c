@@ -33,7 +33,7 @@ static dls_status make_rows_bucket(dls_ddp *d)
     const dls_param *p = d->params;
     if (d->options.rows_of == 0)
         return DLS_OK;
-    if (d->options.rows_of != 1 || p->ndim != 2 ||
+    if (d->options.rows_of != 1 || p->ndim != 2 || p->frozen ||
         d->options.hook.choice != DLS_HOOK_NONE || d->options.hook.sums_in)
         return DLS_FAIL(DLS_ERR_INPUT, "rows_of: expected the first parameter, a matrix, "
                         "and hook none");

@@ -29,10 +29,15 @@ dls_status dls_bucket_plan(const dls_param *params, int n, size_t element_bytes,
     DLS_TRY(check_order(params, n));
     *count = 0;
     for (int end = n; end > 0;) {
+        if (params[end - 1].frozen) {
+            end--;
+            continue;
+        }
         size_t limit = *count == 0 ? first_bytes : bytes, size = 0;
         size_t stop = params[end - 1].offset + params[end - 1].count;
         int begin = end;
-        while (begin > 0 && (begin == end || size < limit)) {
+        while (begin > 0 && !params[begin - 1].frozen &&
+               (begin == end || size < limit)) {
             begin--;
             size = (stop - params[begin].offset) * element_bytes;
         }
@@ -41,7 +46,8 @@ dls_status dls_bucket_plan(const dls_param *params, int n, size_t element_bytes,
                                            begin, end - begin};
         end = begin;
     }
-    return DLS_OK;
+    return *count > 0 ? DLS_OK
+        : DLS_FAIL(DLS_ERR_INPUT, "all %d parameters are frozen", n);
 }
 
 /* hash the plan */
@@ -51,6 +57,7 @@ uint64_t dls_bucket_hash(const dls_param *params, int n, dls_dtype dtype,
     uint64_t hash = (uint64_t)dtype;
     for (int i = 0; i < n; i++) {
         uint64_t all[] = {hash, params[i].offset, params[i].count,
+                          (uint64_t)params[i].frozen,
                           dls_hash64(params[i].name, strlen(params[i].name))};
         hash = dls_hash64(all, sizeof all);
     }

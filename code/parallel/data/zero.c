@@ -453,6 +453,10 @@ static void point_at_whole(dls_zero *z)
 static dls_status prepare(dls_zero *z)
 {
     DLS_TRY(check_options(&z->o, z->ctx->dtype, dls_comm_size(z->world)));
+    for (int i = 0; i < z->params->n; i++)
+        if (z->params->items[i].frozen)
+            return DLS_FAIL(DLS_ERR_INPUT, "%s is frozen: expected all parameters to "
+                            "learn, or data_parallel: ddp", z->params->items[i].name);
     if (!z->params->unplaced)
         return DLS_FAIL(DLS_ERR_STATE, "the model has taken memory for its parameters; "
                         "ZeRO needs one that is unplaced");
