@@ -18,7 +18,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/dropout.h"
+#include "kernels/attention.h"
+#include "vgpu/gpu.h"
 #include "vgpu/ptx.cuh"
 
 /* reduce over a quad */
@@ -190,4 +191,15 @@ DLS_UNROLL
         lse[h] = sum == 0 ? -INFINITY : rows.max[h] * scale + logf(sum);
     }
 }
+/* announce an attention */
+/* Each product takes two operations per channel of a visible pair. Moved are `arrays`
+ * rows of channels per query, two per key, and `numbers` floats per query. */
+static inline void attention_announce(const char *name, const dls_attention_shape &s,
+                                      int products, int arrays, int numbers)
+{
+    double heads = arrays * s.tokens_q * s.H + 2 * s.tokens_k * s.Hk;
+    dls_gpu_cost_of(DLS_WORK_ATTENTION_BF16, name, 2.0 * products * s.pairs * s.H * s.D,
+                    2 * heads * s.D + 4.0 * numbers * s.tokens_q * s.H);
+}
+
 #endif

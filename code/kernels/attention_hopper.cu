@@ -369,10 +369,7 @@ static dls_status launch(cudaStream_t stream, const hopper_attention &a)
     dim3 grid((unsigned)s.B * s.H, dls_blocks(s.Tq, ROWS));
     DLS_CUDA(cudaFuncSetAttribute(attention_hopper_kernel<D, format, drops>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    double heads = 2 * s.tokens_q * s.H + 2 * s.tokens_k * s.Hk;
-    dls_gpu_cost_of(DLS_WORK_ATTENTION_BF16, "attention on Hopper",
-                    4 * s.pairs * s.H * s.D,
-                    2 * heads * s.D + (a.lse ? 4 * s.tokens_q * s.H : 0));
+    attention_announce("attention on Hopper", s, 2, 2, a.lse ? 1 : 0);
     attention_hopper_kernel<D, format, drops><<<grid, THREADS, bytes, stream>>>(a);
     return dls_launched();
 }

@@ -270,14 +270,6 @@ extern "C" int dls_attention_tensor_backward_applies(
            dls_attention_tensor_applies(s, dout, dq, dk, dv);
 }
 
-static void announce(const char *name, const tensor_backward &a, int products)
-{
-    const dls_attention_shape &s = a.s;
-    double heads = 3 * s.tokens_q * s.H + 2 * s.tokens_k * s.Hk;
-    dls_gpu_cost_of(DLS_WORK_ATTENTION_BF16, name, 2.0 * products * s.pairs * s.H * s.D,
-                    2 * heads * s.D + 8 * s.tokens_q * s.H);
-}
-
 /* Lets a kernel have the shared memory of its tiles, and starts it. */
 static dls_status start(void (*kernel)(tensor_backward), dim3 grid, int bytes,
                         cudaStream_t stream, const tensor_backward &a)
@@ -294,13 +286,13 @@ static dls_status walk_by_key(cudaStream_t stream, const tensor_backward &a)
     const int bytes = backward_tile<D>::BYTES;
     dim3 grid((unsigned)a.s.B * a.s.Hk, dls_blocks(a.s.Tk, ROWS));
     if constexpr (D <= 128) {
-        announce("attention backward by key", a, 4);
+        attention_announce("attention backward by key", a.s, 4, 3, 2);
         return start(tensor_backward_by_key<D, format, drops, 3>, grid, bytes, stream, a);
     } else {
-        announce("attention backward by key, values", a, 2);
+        attention_announce("attention backward by key, values", a.s, 2, 3, 2);
         DLS_TRY(start(tensor_backward_by_key<D, format, drops, 2>, grid, bytes, stream,
                       a));
-        announce("attention backward by key, keys", a, 3);
+        attention_announce("attention backward by key, keys", a.s, 3, 3, 2);
         return start(tensor_backward_by_key<D, format, drops, 1>, grid, bytes, stream, a);
     }
 }
@@ -318,7 +310,7 @@ static dls_status walk(cudaStream_t stream, const tensor_backward &a)
             <<<dls_blocks(rows, 4), THREADS, 0, stream>>>(a, rows);
     if (s.Tk)
         DLS_TRY((walk_by_key<D, format, drops>(stream, a)));
-    announce("attention backward by query", a, 3);
+    attention_announce("attention backward by query", s, 3, 3, 2);
     if (s.Tq)
         DLS_TRY(start(tensor_backward_by_query<D, format, drops>, by_query,
                       backward_tile<D>::BYTES, stream, a));
