@@ -108,9 +108,9 @@ static void write_styles(const sheet *s)
         for (int c = 0; c < s->d->shades; c++)
             dls_text_add(out, ".pipeline .k%d%d{fill:#%06x}", k, c,
                          colour_of(k, c, s->d->shades));
-    dls_text_add(out, "\n.pipeline text.n0{fill:#ffffff}.pipeline text.n1{fill:#101418}"
+    dls_text_add(out, "\n.pipeline text.n0{fill:#ffffff}.pipeline text.n1{fill:#000000}"
                  "\n[data-theme] .pipeline text.n0{fill:#ffffff}"
-                 "[data-theme] .pipeline text.n1{fill:#101418}\n</style>\n");
+                 "[data-theme] .pipeline text.n1{fill:#000000}\n</style>\n");
 }
 
 /* flow items into lines */
