@@ -8,7 +8,8 @@ KERNEL_TEST(accumulators_round_once_and_widen_exactly)
 {
     enum { N = 1003 };
     double *x = kcase_random(k, N, 5, -2, 2), *y = kcase_random(k, N, 6, -2, 2);
-    double odd[] = {0x1p-8, 0x1p-8 + 0x1p-16, 3 * 0x1p-8, -0x1p-8, 0, 0x1p-24, 1e30, 0x1p-9};
+    double odd[] = {0x1p-8, 0x1p-8 + 0x1p-16, 3 * 0x1p-8, -0x1p-8, 0, 0x1p-24, 1e30,
+                    0x1p-9};
     double *sum = kcase_zeros(k, N), *alone = kcase_zeros(k, N);
     for (int i = 0; i < N; i++) {
         x[i] = kcase_round_acc(k, i < 8 ? odd[i] : x[i]);

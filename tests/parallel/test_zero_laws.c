@@ -335,18 +335,21 @@ static dls_status create_shorter(int rank, void *arg)
     dls_comm *comm;
     dls_ctx ctx;
     dls_zero *zero;
-    (void)arg;
     config.unplaced = 1;
     DLS_TRY(test_world(NULL, &comm));
     DLS_TRY(dls_ctx_create(&ctx, 0, DLS_F32));
     DLS_TRY(dls_transformer_create(&model, &ctx, &config, 1, 4));
-    model->params.items[model->params.n - 1].count -= rank == 1;
+    dls_param *last = &model->params.items[model->params.n - 1];
+    last->count -= rank == 1 && !arg;
+    last->frozen = arg != NULL;
     return dls_zero_create(&zero, &ctx, &model->params, comm, &stage);
 }
 
-Test(zero, refuses_a_last_parameter_that_differs)
+Test(zero, refuses_a_last_parameter_that_differs_or_is_frozen)
 {
     cr_assert_eq(dls_run_ranks(2, create_shorter, NULL), DLS_ERR_COMM);
     cr_assert(strstr(dls_status_message(), "the ranks cut the model differently"), "%s",
               dls_status_message());
+    cr_assert_eq(dls_run_ranks(2, create_shorter, "frozen"), DLS_ERR_INPUT);
+    cr_assert(strstr(dls_status_message(), " is frozen: expected all parameters to "));
 }
