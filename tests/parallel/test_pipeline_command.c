@@ -8,6 +8,8 @@
 
 #include "../cli/program.h"
 
+#include "base/file.h"
+
 /* ask dls schedule */
 /* The JSON that the command prints; the caller drops it. */
 static json_t *ask(const char *options)
@@ -170,6 +172,22 @@ Test(pipeline_command, export_and_import)
                              json_object_get(read, same[i])), "%s", same[i]);
     json_decref(made);
     json_decref(read);
+    free(folder);
+}
+
+Test(pipeline_command, two_drawings_at_once)
+{
+    char *folder = fresh_directory("drawings"), path[512];
+    outcome o = run_program("build/bin/dls schedule 1f1b --stages 2 --microbatches 1 "
+                            "--terminal --draw %s/own.svg", folder);
+    cr_assert_eq(o.exit_code, 0, "%s", o.output);
+    cr_assert(strstr(o.output, "rank 1 .. F0 B0 == .. .."), "%s", o.output);
+    snprintf(path, sizeof path, "%s/own.svg", folder);
+    char *svg = NULL;
+    size_t size;
+    cr_assert_eq(dls_file_read(path, &svg, &size), DLS_OK, "%s", dls_status_message());
+    cr_assert(strncmp(svg, "<svg", 4) == 0, "%.60s", svg);
+    free(svg);
     free(folder);
 }
 Test(pipeline_command, a_wrong_file_is_named_with_its_line)

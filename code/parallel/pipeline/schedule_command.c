@@ -113,24 +113,40 @@ static int columns_of_terminal(void)
     return n > 0 && n < 100000 ? n : 100;
 }
 
+static dls_status write_picture(const dls_drawing *d, const char *path)
+{
+    dls_text out = {0};
+    dls_status status = dls_draw_svg(d, &out);
+    if (status == DLS_OK)
+        status = dls_file_write(path, out.data, out.size);
+    dls_text_free(&out);
+    return status;
+}
+
+static dls_status print_letters(const dls_drawing *d)
+{
+    dls_text out = {0};
+    int colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
+    dls_status status = dls_draw_terminal(d, columns_of_terminal(), colour, &out);
+    if (status == DLS_OK)
+        fwrite(out.data, 1, out.size, stdout);
+    dls_text_free(&out);
+    return status;
+}
+
 static dls_status draw(request *q, const char *name, const dls_schedule *s,
                        const dls_evaluation *e)
 {
-    dls_text title = {0}, out = {0};
+    dls_text title = {0};
     dls_drawing d;
     DLS_TRY(dls_draw_schedule(s, e, &d));
     dls_draw_title(name, s, &title);
     d.title = title.data ? title.data : "";
     d.unit = q->units.time;
     d.one = q->units.memory;
-    int colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
-    dls_status status = q->draw ? dls_draw_svg(&d, &out)
-                      : dls_draw_terminal(&d, columns_of_terminal(), colour, &out);
-    if (status == DLS_OK && q->draw)
-        status = dls_file_write(q->draw, out.data, out.size);
-    else if (status == DLS_OK)
-        fwrite(out.data, 1, out.size, stdout);
-    dls_text_free(&out);
+    dls_status status = q->draw ? write_picture(&d, q->draw) : DLS_OK;
+    if (status == DLS_OK && q->terminal)
+        status = print_letters(&d);
     dls_text_free(&title);
     dls_draw_free(&d);
     return status;
