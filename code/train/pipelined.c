@@ -4,11 +4,13 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/dropout.h"
 #include "parallel/pipeline/check.h"
 #include "parallel/pipeline/lower.h"
 #include "parallel/pipeline/partition.h"
+#include "parallel/pipeline/versions.h"
 #include "vgpu/gpu.h"
 
 /* define what is pipelined */
@@ -83,32 +85,32 @@ dls_status dls_pipelined_replicas(dls_trainer *t)
 }
 
 /* plan the pipeline */
-static dls_status check_rows(const dls_trainer *t, int m)
+static dls_status check_rows(const dls_train_config *c, int replicas, int m)
 {
-    const dls_train_config *c = t->config;
-    int most = (c->global_batch + t->replicas - 1) / t->replicas;
+    int most = (c->global_batch + replicas - 1) / replicas;
     const dls_schedule_entry *e = dls_schedule_find(c->pipeline.schedule);
     if ((int64_t)m * c->micro_batch < most)
         return DLS_FAIL(DLS_ERR_INPUT, "pipeline.microbatches: %d of %d sequences do not "
                         "hold the %d of a pipeline", m, c->micro_batch, most);
     if (e->step_every != 0
-        && (int64_t)m * c->micro_batch * t->replicas != c->global_batch)
+        && (int64_t)m * c->micro_batch * replicas != c->global_batch)
         return DLS_FAIL(DLS_ERR_INPUT, "train.global_batch: %s needs full micro-batches: "
                         "expected %lld, got %d", e->name,
-                        (long long)m * c->micro_batch * t->replicas, c->global_batch);
+                        (long long)m * c->micro_batch * replicas, c->global_batch);
     return DLS_OK;
 }
 
-static dls_status plan_schedule(dls_trainer *t, dls_schedule *out)
+static dls_status plan_schedule(const dls_train_config *c, int replicas,
+                                dls_schedule *out)
 {
-    const dls_train_pipeline *p = &t->config->pipeline;
-    int most = (t->config->global_batch + t->replicas - 1) / t->replicas;
+    const dls_train_pipeline *p = &c->pipeline;
+    int most = (c->global_batch + replicas - 1) / replicas;
     int m = p->microbatches ? p->microbatches
-        : (most + t->config->micro_batch - 1) / t->config->micro_batch;
+        : (most + c->micro_batch - 1) / c->micro_batch;
     dls_schedule_options o = dls_schedule_defaults(p->schedule, p->stages, m);
     dls_schedule plain;
     o.chunks = p->chunks;
-    DLS_TRY(check_rows(t, m));
+    DLS_TRY(check_rows(c, replicas, m));
     DLS_TRY(dls_schedule_make(&o, &plain));
     if (!plain.backward) {
         dls_schedule_free(&plain);
@@ -155,7 +157,7 @@ static dls_status make_pipeline(dls_trainer *t, dls_pipelined *p)
 {
     const dls_train_config *c = t->config;
     int stages = c->pipeline.stages, T = c->model.context;
-    DLS_TRY(plan_schedule(t, &p->schedule));
+    DLS_TRY(plan_schedule(c, t->replicas, &p->schedule));
     int first[p->schedule.stages + 1];
     DLS_TRY(plan_partition(c, p->schedule.stages, first));
     DLS_TRY(dls_comm_split(t->comm, t->replica, t->rank, &p->pipe));
@@ -191,6 +193,41 @@ void dls_pipelined_free(dls_pipelined *p)
     dls_comm_destroy(p->data);
     dls_device_free(p->losses);
     free(p);
+}
+
+/* predict the memory of stages */
+static dls_status add_stage(const dls_train_config *c, const dls_schedule *s, int stage,
+                            const int *first, size_t bytes[DLS_MEM_PURPOSES])
+{
+    dls_transformer_config part = c->model;
+    dls_transformer_memory m;
+    int copies = dls_schedule_versions_held(s, stage);
+    part.from_unit = first[stage];
+    part.to_unit = first[stage + 1];
+    DLS_TRY(dls_transformer_predict_memory(&part, 1, 1, c->dtype, &m));
+    size_t elements = m.parameters / dls_dtype_size(c->dtype);
+    bytes[DLS_MEM_PARAMETERS] += m.parameters * copies;
+    bytes[DLS_MEM_GRADIENTS] += m.gradients;
+    bytes[DLS_MEM_OPTIMIZER] += dls_optimizer_predict_memory(elements, c->dtype)
+        - 3 * sizeof(double);
+    return DLS_OK;
+}
+
+dls_status dls_pipelined_predict_memory(const dls_train_config *c, int rank, int world,
+                                        size_t bytes[DLS_MEM_PURPOSES])
+{
+    int ranks = c->pipeline.stages, here = rank % ranks;
+    dls_schedule s;
+    DLS_TRY(plan_schedule(c, world / ranks, &s));
+    int first[s.stages + 1];
+    dls_status status = plan_partition(c, s.stages, first);
+    memset(bytes, 0, DLS_MEM_PURPOSES * sizeof *bytes);
+    bytes[DLS_MEM_OPTIMIZER] = 3 * sizeof(double);
+    for (int i = 0; status == DLS_OK && i < s.stages; i++)
+        if (dls_schedule_rank(&s, i, 0) == here || dls_schedule_rank(&s, i, 1) == here)
+            status = add_stage(c, &s, i, first, bytes);
+    dls_schedule_free(&s);
+    return status;
 }
 
 /* step with the pipeline */

@@ -200,6 +200,8 @@ dls_status dls_train_predict_memory(const dls_train_config *c, int rank, int wor
 {
     dls_transformer_memory m;
     int T = c->model.context;
+    if (c->pipeline.stages)
+        return dls_pipelined_predict_memory(c, rank, world, bytes);
     DLS_TRY(dls_transformer_predict_memory(&c->model, c->micro_batch, T, c->dtype, &m));
     memset(bytes, 0, DLS_MEM_PURPOSES * sizeof *bytes);
     bytes[DLS_MEM_PARAMETERS] = m.parameters;

@@ -59,6 +59,33 @@ Test(pipeline_train, uneven_rows_and_dropout, .init = make_corpus, .fini = remov
     assert_same_end("one", "two", 22);
 }
 
+Test(pipeline_train, memory_is_what_was_predicted, .init = make_corpus,
+     .fini = remove_root)
+{
+    static const char *const purposes[] = {"parameters", "gradients", "optimizer"};
+    static const char *const schedules[] = {"pipeline.schedule=zb-v",
+                                            "pipeline.schedule=pipedream"};
+    for (int i = 0; i < 4; i++) {
+        run r = {"memory", {schedules[i / 2], "pipeline.stages=2",
+                            "model.tied_head=false", "train.steps=2", "resume=never"}, 0};
+        char path[256], key[32], *text;
+        size_t size, want, is;
+        OK(dls_run_ranks(2, train_rank, &r));
+        snprintf(path, sizeof path, "%s/memory/memory-rank-%d.json", root, i % 2);
+        OK(dls_file_read(path, &text, &size));
+        for (int k = 0; k < 3; k++) {
+            snprintf(key, sizeof key, "\"%s\":", purposes[k]);
+            const char *at = strstr(text, key);
+            cr_assert_not_null(at);
+            cr_assert_eq(sscanf(at + strlen(key), "{\"predicted\":%zu,\"current\":%zu",
+                                &want, &is), 2);
+            cr_assert_eq(want, is, "%s, rank %d: %s %zu, predicted %zu",
+                         schedules[i / 2], i % 2, purposes[k], is, want);
+        }
+        free(text);
+    }
+}
+
 /* test changes of layout */
 Test(pipeline_train, a_checkpoint_changes_its_layout, .init = make_corpus,
      .fini = remove_root)
