@@ -45,7 +45,8 @@ int64_t dls_auto_idle(const dls_auto *a);
  * own first start. Errors: DLS_ERR_INPUT for a limit below one forward. */
 dls_status dls_auto_make(const dls_schedule_options *o, dls_actions *out, int64_t *span);
 
-/* F of the first micro-batches, up to I 0 of every rank. */
+/* F of the first micro-batches, up to I 0 of every rank; then a round, does[ranks]. */
 dls_status dls_auto_warm_up(dls_auto *a);
+dls_status dls_auto_round(dls_auto *a, uint8_t *does);
 
 #endif

@@ -22,4 +22,10 @@ typedef struct dls_v_fill {
  * the ranks wait for each other. *status is what adding to order gave. */
 int dls_v_fill_run(dls_v_fill *v, dls_status *status);
 
+/* The pass that a rank takes in this slot, or -1. */
+int dls_v_choose(const dls_v_fill *v, int rank, int slot);
+
+/* Where the end of a pass is noted. */
+int *dls_v_end(const dls_v_fill *v, int rank, int pass, int microbatch);
+
 #endif
