@@ -50,25 +50,24 @@ void *dls_stage_update_values(const dls_stage_update *u)
 }
 
 /* square the gradient */
-static dls_status square_range(const dls_stage_update *u, size_t from, size_t to,
-                               double *sum)
+static int counts(const dls_stage_update *u, int i)
 {
-    const dls_params *set = &u->stage->model->params;
-    dls_ctx wide = dls_ctx_accumulator(u->stage->model->ctx);
-    const char *at = (const char *)set->grads + from * dls_dtype_size(wide.dtype);
-    return from == to ? DLS_OK : dls_square_sum(&wide, sum, at, to - from);
+    return i != u->copy && !u->stage->model->params.items[i].frozen;
 }
 
 dls_status dls_stage_update_square(const dls_stage_update *u, double *sum)
 {
     const dls_params *set = &u->stage->model->params;
-    if (!u->counted)
-        return DLS_OK;
-    if (u->copy < 0)
-        return square_range(u, 0, set->elements, sum);
-    const dls_param *copy = &set->items[u->copy];
-    DLS_TRY(square_range(u, 0, copy->offset, sum));
-    return square_range(u, copy->offset + copy->count, set->elements, sum);
+    dls_ctx wide = dls_ctx_accumulator(u->stage->model->ctx);
+    for (int from = 0, to; u->counted && from < set->n; from = to) {
+        for (to = from + 1; to < set->n && counts(u, to) == counts(u, from); to++)
+            ;
+        const dls_param *a = &set->items[from], *z = &set->items[to - 1];
+        if (counts(u, from))
+            DLS_TRY(dls_square_sum(&wide, sum, a->grad,
+                                   z->offset + z->count - a->offset));
+    }
+    return DLS_OK;
 }
 
 /* apply the update */
@@ -95,9 +94,11 @@ dls_status dls_stage_update_apply(dls_stage_update *u, const dls_adamw_options *
     rates.epsilon = w->epsilon;
     for (int from = 0, to; from < set->n; from = to) {
         for (to = from + 1; to < set->n; to++)
-            if (set->items[to].decay != set->items[from].decay)
+            if (set->items[to].decay != set->items[from].decay
+                || set->items[to].frozen != set->items[from].frozen)
                 break;
-        DLS_TRY(apply_range(u, from, to, &rates, w->weight_decay, coefficient));
+        if (!set->items[from].frozen)
+            DLS_TRY(apply_range(u, from, to, &rates, w->weight_decay, coefficient));
     }
     return DLS_OK;
 }
