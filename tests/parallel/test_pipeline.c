@@ -2,6 +2,8 @@
 /* Pipelines of all kinds against one device. */
 #include "pipeline_layout.h"
 
+#include "exact_model.h"
+
 /* walk the synchronous schedules */
 static int synchronous(const dls_schedule_entry *e, int ranks, int m, int chunks)
 {
@@ -108,6 +110,73 @@ Test(pipeline_runtime, stages_by_hand_down_to_one_unit)
                     {.exact = 1, .rows = 8, .micro = 2, .steps = 1});
     expect_pipeline(1, "gpipe", 2, 0, 3, head, 0,
                     {.rows = 5, .micro = 2, .steps = 2, .clip = 1});
+}
+
+static dls_status look_at_frozen(const dls_pipeline *p, int rank, const float *values)
+{
+    const dls_params *set = &p->stage[rank]->model->params;
+    const dls_param *bias = dls_params_find(set, "ln_f.bias");
+    static float after[1 << 12], grad[EXACT_C];
+    double norm, want = 0;
+    size_t at = bias ? bias->offset : set->elements, end = bias ? at + EXACT_C : at;
+    DLS_TRY(dls_ctx_sync(p->ctx));
+    DLS_CUDA(cudaMemcpy(after, set->values, set->elements * sizeof *after,
+                        cudaMemcpyDeviceToHost));
+    DLS_CUDA(cudaMemcpy(&norm, dls_pipeline_norm(p), sizeof norm,
+                        cudaMemcpyDeviceToHost));
+    for (size_t i = 0; i < set->elements; i++)
+        EXPECT((i >= at && i < end) || after[i] == values[i], "value %zu moved", i);
+    if (!bias)
+        return DLS_OK;
+    DLS_CUDA(cudaMemcpy(grad, bias->grad, sizeof grad, cudaMemcpyDeviceToHost));
+    for (int i = 0; i < EXACT_C; i++)
+        want += grad[i] * grad[i];
+    EXPECT(norm > 0 && norm == sqrt(want), "the norm is %g instead of %g", norm,
+           sqrt(want));
+    EXPECT(memcmp(after + at, values + at, sizeof grad) != 0, "nothing moved");
+    return DLS_OK;
+}
+
+static dls_status freeze_all_but_one(int rank, void *arg)
+{
+    (void)arg;
+    pipeline_setup setup = {.schedule = "1f1b", .ranks = 2, .microbatches = 2,
+                            .proof = {.exact = 1}};
+    dls_transformer_config config = layout_config(&setup.proof);
+    const int first[] = {0, 2, 5}, ids[2 * EXACT_T] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+    static float values[1 << 12];
+    dls_comm *comm, *data;
+    dls_ctx ctx;
+    dls_schedule s;
+    dls_pipeline *p;
+    int *device;
+    void *losses;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(dls_comm_split(comm, rank, 0, &data));
+    DLS_TRY(dls_ctx_create(&ctx, 0, DLS_F32));
+    DLS_TRY(pipeline_schedule(&setup, &s));
+    dls_pipeline_options o = {.model = &config, .schedule = &s, .partition = first,
+                              .make = exact_model_make, .max_B = 1, .T = EXACT_T,
+                              .adamw = {0.875, 0.96875, 1e-8, 0.125, 0}};
+    DLS_TRY(dls_pipeline_create(&p, &ctx, comm, data, &o));
+    dls_params *set = &p->stage[rank]->model->params;
+    const dls_param *bias = dls_params_find(set, "ln_f.bias");
+    for (int i = 0; i < set->n; i++)
+        set->items[i].frozen = &set->items[i] != bias;
+    exact_model_fill(set, values);
+    DLS_TRY(dls_pipeline_put(p, rank, values));
+    DLS_TRY(dls_device_alloc((void **)&device, 2 * EXACT_T, DLS_F32, DLS_MEM_OTHER));
+    DLS_TRY(dls_device_alloc(&losses, 2 * EXACT_T, DLS_F32, DLS_MEM_OTHER));
+    DLS_CUDA(cudaMemcpy(device, ids, sizeof ids, cudaMemcpyHostToDevice));
+    dls_pipeline_batch b = {.tokens = device, .targets = device, .rows = 2, .micro = 1,
+                            .loss_scale = 1, .losses = losses};
+    DLS_TRY(dls_pipeline_step(p, &b, 1.0 / 64, 1));
+    return look_at_frozen(p, rank, values);
+}
+
+Test(pipeline_runtime, frozen_parameters_stay)
+{
+    expect_ranks(2, freeze_all_but_one, NULL);
 }
 
 /* test replicas of pipelines */
