@@ -3,6 +3,7 @@
  * hold what the limit allows are run, and the one with the shortest span is kept.
  * Qi and others 2024, "Pipeline Parallelism with Controllable Memory".
  */
+#include <limits.h>
 #include <stdlib.h>
 
 #include "parallel/pipeline/schedules.h"
@@ -18,6 +19,7 @@ static dls_status try_block(dls_v_fill *v, const dls_v_shape *shape, choice *bes
     for (int way = 0; way < 4 && status == DLS_OK; way++) {
         v->w_last = way & 1;
         v->f1_first = way >> 1;
+        v->bound = best->span;
         int span = dls_v_fill_run(v, &status);
         if (span >= 0 && span < best->span)
             *best = (choice){*shape, v->w_last, v->f1_first, span};
@@ -32,7 +34,7 @@ static dls_status choose(dls_v_fill *v, dls_v_block *block, choice *best)
     int p = v->ranks, m = v->microbatches, least = 2 * ((p + 4) / 3);
     int most = (v->limit > least ? v->limit : least) + 4;
     dls_v_shape shape;
-    v->microbatches = m < 4 * p ? m : 4 * p;
+    v->microbatches = m < 3 * p ? m : 3 * p;
     for (int i = 0; dls_v_shape_at(i, p, &shape); i++) {
         if (!dls_v_block_lay(&shape, p, block))
             continue;
@@ -48,16 +50,17 @@ static dls_status choose(dls_v_fill *v, dls_v_block *block, choice *best)
 static dls_status fill(dls_v_fill *v, dls_v_block *block, const char *name,
                        dls_actions *out)
 {
-    choice best = {.span = INT32_MAX};
+    choice best = {.span = INT_MAX};
     dls_status status = DLS_OK;
     DLS_TRY(choose(v, block, &best));
-    if (best.span == INT32_MAX)
+    if (best.span == INT_MAX)
         return DLS_FAIL(DLS_ERR_INPUT, "%s: expected a limit of at least two chunk "
                         "activations, got %d", name, v->limit);
     dls_v_block_lay(&best.shape, v->ranks, block);
     v->w_last = best.w_last;
     v->f1_first = best.f1_first;
     v->order = out;
+    v->bound = INT_MAX;
     if (dls_v_fill_run(v, &status) < 0 && status == DLS_OK)
         return DLS_FAIL(DLS_ERR_INPUT, "%s: its ranks wait for each other", name);
     return status;

@@ -19,6 +19,16 @@ static dls_status run(dls_v_fill *v, int rank, int pass, int slot)
                            up ? 2 * v->ranks - 1 - rank : rank, i);
 }
 
+/* give a run up */
+/* Has this rank, which has just idled, more to do than the bound has slots for? */
+static int is_hopeless(const dls_v_fill *v, int rank, int slot)
+{
+    int left = DLS_V_PASSES * v->microbatches;
+    for (int pass = 0; pass < DLS_V_PASSES; pass++)
+        left -= v->n[rank][pass];
+    return left > 0 && slot + 1 - rank >= v->bound - left;
+}
+
 /* run slot by slot */
 int dls_v_fill_run(dls_v_fill *v, dls_status *status)
 {
@@ -28,6 +38,8 @@ int dls_v_fill_run(dls_v_fill *v, dls_status *status)
         before = left;
         for (int r = 0; r < v->ranks; r++) {
             int pass = dls_v_choose(v, r, slot);
+            if (pass < 0 && is_hopeless(v, r, slot))
+                return -1;
             if (pass < 0)
                 continue;
             *status = run(v, r, pass, slot);
