@@ -91,6 +91,14 @@ Test(pipeline_partition, by_hand_says_what_is_wrong)
 }
 
 /* test the partition of gpt2 */
+Test(pipeline_partition, the_example_of_the_text)
+{
+    const int64_t cost[] = {1, 2, 2, 2, 7};
+    int first[4];
+    OK(dls_partition_by_cost(cost, 3, 3, first));
+    cr_assert(first[1] == 3 && first[2] == 4 && first[3] == 5);
+}
+
 Test(pipeline_partition, the_head_of_gpt2_is_four_and_a_half_blocks)
 {
     dls_transformer_config c = dls_transformer_gpt2(50257, 1024, 12, 12, 768);
