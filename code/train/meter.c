@@ -45,10 +45,21 @@ dls_status dls_meter_add(dls_meter *m, const void *losses, size_t N)
     return add_losses(m, m->n, losses, N);
 }
 
+static dls_status put_norm(dls_meter *m, int i, const double *norm)
+{
+    DLS_CUDA(cudaMemcpyAsync(m->norms + i, norm, sizeof *norm, cudaMemcpyDeviceToDevice,
+                             m->ctx.stream));
+    return DLS_OK;
+}
+
+dls_status dls_meter_correct(dls_meter *m, const double *norm)
+{
+    return m->n > 0 ? put_norm(m, m->n - 1, norm) : DLS_OK;
+}
+
 dls_status dls_meter_end(dls_meter *m, const double *norm)
 {
-    DLS_CUDA(cudaMemcpyAsync(m->norms + m->n, norm, sizeof *norm,
-                             cudaMemcpyDeviceToDevice, m->ctx.stream));
+    DLS_TRY(put_norm(m, m->n, norm));
     DLS_CUDA(cudaEventRecord(m->end[m->n], m->ctx.stream));
     m->n++;
     return DLS_OK;

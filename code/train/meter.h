@@ -34,6 +34,9 @@ dls_status dls_meter_begin(dls_meter *m);
 dls_status dls_meter_add(dls_meter *m, const void *losses, size_t N);
 dls_status dls_meter_end(dls_meter *m, const double *norm);
 
+/* Another norm for the last step that ended, if it was not read yet. */
+dls_status dls_meter_correct(dls_meter *m, const double *norm);
+
 /* Waits; out[i] is the i-th step since the last reading. Collective. */
 dls_status dls_meter_read(dls_meter *m, dls_comm *comm, dls_step_record *out);
 

@@ -51,6 +51,10 @@ static dls_status check_company(dls_config *cfg, const dls_train_config *c)
         return dls_config_fail(cfg, "pipeline.schedule", "expected a schedule's name "
                                "(dls schedule --help lists them), got %s",
                                c->pipeline.schedule);
+    if (c->pipeline.post_validation
+        && dls_schedule_find(c->pipeline.schedule)->step_every != 0)
+        return dls_config_fail(cfg, "pipeline.post_validation", "expected false: the "
+                               "steps of %s wait for nobody", c->pipeline.schedule);
     return DLS_OK;
 }
 
@@ -66,6 +70,8 @@ dls_status dls_train_read_pipeline(dls_config *cfg, dls_train_config *c)
     DLS_TRY(dls_config_int_or(cfg, "pipeline.microbatches", 1, 1 << 14, 0,
                               &microbatches));
     DLS_TRY(dls_config_int_or(cfg, "pipeline.chunks", 1, 1 << 8, 0, &chunks));
+    DLS_TRY(dls_config_bool_or(cfg, "pipeline.post_validation", 0,
+                               &p->post_validation));
     DLS_TRY(read_partition(cfg, p, c->model.layers));
     p->stages = (int)stages;
     p->microbatches = (int)microbatches;
@@ -164,7 +170,8 @@ static dls_status make_pipeline(dls_trainer *t, dls_pipelined *p)
     DLS_TRY(dls_comm_split(t->comm, t->rank % stages, t->rank, &p->data));
     dls_pipeline_options o = {.model = &c->model, .schedule = &p->schedule,
                               .partition = first, .max_B = c->micro_batch, .T = T,
-                              .adamw = c->adamw};
+                              .adamw = c->adamw,
+                              .validate = c->pipeline.post_validation};
     DLS_TRY(dls_pipeline_create(&p->pipeline, &t->ctx, p->pipe, p->data, &o));
     for (int s = 0; s < p->schedule.stages; s++)
         if (p->pipeline->stage[s])
@@ -210,6 +217,9 @@ static dls_status add_stage(const dls_train_config *c, const dls_schedule *s, in
     bytes[DLS_MEM_GRADIENTS] += m.gradients;
     bytes[DLS_MEM_OPTIMIZER] += dls_optimizer_predict_memory(elements, c->dtype)
         - 3 * sizeof(double);
+    if (c->pipeline.post_validation)
+        bytes[DLS_MEM_OPTIMIZER] += dls_pipeline_validation_bytes(
+            &(dls_params){.elements = elements, .dtype = c->dtype});
     return DLS_OK;
 }
 
@@ -222,7 +232,8 @@ dls_status dls_pipelined_predict_memory(const dls_train_config *c, int rank, int
     int first[s.stages + 1];
     dls_status status = plan_partition(c, s.stages, first);
     memset(bytes, 0, DLS_MEM_PURPOSES * sizeof *bytes);
-    bytes[DLS_MEM_OPTIMIZER] = 3 * sizeof(double);
+    bytes[DLS_MEM_OPTIMIZER] = 3 * sizeof(double)
+        + (c->pipeline.post_validation ? dls_pipeline_validation_state() : 0);
     for (int i = 0; status == DLS_OK && i < s.stages; i++)
         if (dls_schedule_rank(&s, i, 0) == here || dls_schedule_rank(&s, i, 1) == here)
             status = add_stage(c, &s, i, first, bytes);
@@ -258,7 +269,10 @@ dls_status dls_pipelined_step(dls_trainer *t, int64_t step)
     b.seed = dls_dropout_seed(t->config->seed, (uint64_t)step);
     b.first_row = (uint64_t)t->first_row;
     DLS_CUDA(cudaMemsetAsync(p->losses, 0, p->loss_bytes, t->ctx.stream));
+    int pending = p->pipeline->validation.pending;
     DLS_TRY(dls_pipeline_step(p->pipeline, &b, lr, (step - 1) * inside + 1));
+    if (pending)        // the step before this one is settled now
+        DLS_TRY(dls_meter_correct(&t->meter, dls_pipelined_norm(t)));
     size_t count = (size_t)t->rows * t->config->model.context;
     return count ? dls_meter_add(&t->meter, p->losses, count) : DLS_OK;
 }
@@ -268,11 +282,21 @@ const double *dls_pipelined_norm(const dls_trainer *t)
     return dls_pipeline_norm(t->pipelined->pipeline);
 }
 
+dls_status dls_pipelined_settle(dls_trainer *t)
+{
+    dls_pipeline *p = t->pipelined->pipeline;
+    if (!p->validation.pending)
+        return DLS_OK;
+    DLS_TRY(dls_pipeline_settle(p));
+    return dls_meter_correct(&t->meter, dls_pipeline_norm(p));
+}
+
 /* evaluate with the pipeline */
 dls_status dls_pipelined_evaluate(dls_trainer *t, int B)
 {
     dls_pipelined *p = t->pipelined;
     dls_pipeline_batch b = batch_of(t, B);
+    DLS_TRY(dls_pipelined_settle(t));
     DLS_CUDA(cudaMemsetAsync(p->losses, 0, p->loss_bytes, t->ctx.stream));
     DLS_TRY(dls_pipeline_forward(p->pipeline, &b));
     return dls_meter_add_evaluation(&t->meter, p->losses,
@@ -335,6 +359,7 @@ static dls_status move_state(dls_trainer *t, const dls_shard_state *h, int back)
 
 dls_status dls_pipelined_fetch(dls_trainer *t, const dls_shard_state *s)
 {
+    DLS_TRY(dls_pipelined_settle(t));
     return move_state(t, s, 0);
 }
 

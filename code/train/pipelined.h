@@ -17,6 +17,10 @@ void dls_pipelined_free(dls_pipelined *p);
 dls_status dls_pipelined_step(dls_trainer *t, int64_t step);
 const double *dls_pipelined_norm(const dls_trainer *t);
 
+/* With post-validation: waits until the last step is what it must be, norm included.
+ * Before anybody reads the state or the meter. */
+dls_status dls_pipelined_settle(dls_trainer *t);
+
 /* Enters what a rank takes for parameters, gradients and optimizer. What activations and
  * messages take is the schedule's: it is measured, and left 0 here. */
 dls_status dls_pipelined_predict_memory(const dls_train_config *c, int rank, int world,

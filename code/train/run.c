@@ -14,6 +14,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "train/pipelined.h"
 #include "train/trainer.h"
 #include "vgpu/trace.h"
 
@@ -143,6 +144,8 @@ static void print_progress(report *r, const dls_trainer *t, int n)
 static dls_status report_steps(report *r, dls_trainer *t)
 {
     int n = t->meter.n;
+    if (t->pipelined)
+        DLS_TRY(dls_pipelined_settle(t));
     DLS_TRY(dls_meter_read(&t->meter, t->comm, r->records));
     if (n > 0 && !t->pipelined)
         DLS_TRY(t->zero ? dls_zero_timing(t->zero, &r->times)

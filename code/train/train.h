@@ -21,6 +21,7 @@ typedef struct dls_train_pipeline {
     int stages;                 /* ranks of a pipeline; 0: no pipeline */
     int microbatches, chunks;   /* 0: what the batch needs; the schedule's own */
     const char *schedule;
+    int post_validation;        /* 1: steps on trust, undone if it was misplaced */
     int by_cost, given;         /* partition; or units[given], of each stage */
     int64_t units[DLS_PIPELINE_UNITS];
 } dls_train_pipeline;

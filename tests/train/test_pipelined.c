@@ -3,30 +3,36 @@
 #include "run.h"
 
 /* compare a pipelined run */
-static int losses_of(const char *directory, double *losses)
+static int numbers_of(const char *directory, const char *key, double *numbers)
 {
     char path[256], *text;
     size_t size;
     int n = 0;
     snprintf(path, sizeof path, "%s/%s/metrics.jsonl", root, directory);
     OK(dls_file_read(path, &text, &size));
-    for (char *at = text; (at = strstr(at, "loss\":")) != NULL;)
-        losses[n++] = strtod(at += 6, NULL);
+    for (char *at = text; (at = strstr(at, key)) != NULL;)
+        numbers[n++] = strtod(at += strlen(key), NULL);
     free(text);
     return n;
 }
 
-/* The last losses of two runs, of evaluations, too. */
-static void assert_same_end(const char *a, const char *b, int least)
+/* The last numbers of two runs behind a key. */
+static void assert_same(const char *a, const char *b, const char *key, int least)
 {
     double x[64], y[64];
-    int n = losses_of(a, x), m = losses_of(b, y);
-    cr_assert_geq(m, least, "%s has %d losses", b, m);
+    int n = numbers_of(a, key, x), m = numbers_of(b, key, y);
+    cr_assert_geq(m, least, "%s: %d times %s", b, m, key);
     cr_assert_geq(n, m);
     for (int i = 1; i <= m; i++)
         cr_assert(fabs(x[n - i] - y[m - i]) <= 1e-10 * x[n - i],
-                  "%s, the last loss but %d: %.17g, on one rank %.17g", b, i - 1,
+                  "%s, the last %s but %d: %.17g instead of %.17g", b, key, i - 1,
                   y[m - i], x[n - i]);
+}
+
+/* The losses, of evaluations, too. */
+static void assert_same_end(const char *a, const char *b, int least)
+{
+    assert_same(a, b, "loss\":", least);
 }
 
 /* test pipelined runs */
@@ -63,11 +69,14 @@ Test(pipeline_train, memory_is_what_was_predicted, .init = make_corpus,
      .fini = remove_root)
 {
     static const char *const purposes[] = {"parameters", "gradients", "optimizer"};
-    static const char *const schedules[] = {"pipeline.schedule=zb-v",
-                                            "pipeline.schedule=pipedream"};
-    for (int i = 0; i < 4; i++) {
+    static const char *const schedules[] = {
+        "pipeline.schedule=zb-v", "pipeline.schedule=pipedream",
+        "pipeline.schedule=1f1b"};
+    for (int i = 0; i < 6; i++) {
         run r = {"memory", {schedules[i / 2], "pipeline.stages=2",
                             "model.tied_head=false", "train.steps=2", "resume=never"}, 0};
+        if (i >= 4)
+            r.changes[5] = "pipeline.post_validation=true";
         char path[256], key[32], *text;
         size_t size, want, is;
         OK(dls_run_ranks(2, train_rank, &r));
@@ -83,6 +92,37 @@ Test(pipeline_train, memory_is_what_was_predicted, .init = make_corpus,
                          schedules[i / 2], i % 2, purposes[k], is, want);
         }
         free(text);
+    }
+}
+
+/* test steps on trust in runs */
+Test(pipeline_train, steps_on_trust_train_like_steps_that_wait, .init = make_corpus,
+     .fini = remove_root)
+{
+    static const struct { int ranks; const char *schedule, *clip; int most; } cases[] = {
+        {3, "pipeline.schedule=1f1b", "train.clip=0.25", 20},
+        {3, "pipeline.schedule=zb-h1", "train.clip=1.5", 19},
+        {4, "pipeline.schedule=chimera", "train.clip=0.25", 20},
+        {2, "pipeline.schedule=zb-v", "train.clip=0", 0}};
+    for (int i = 0; i < 4; i++) {
+        run waits = {"waits", {"train.dtype=f64", cases[i].schedule, cases[i].clip,
+                               "pipeline.stages=2", "resume=never"}, 0};
+        run trusts = waits;
+        double norms[64], clip = strtod(strchr(cases[i].clip, '=') + 1, NULL);
+        trusts.directory = "trusts";
+        trusts.changes[5] = "pipeline.post_validation=true";
+        if (cases[i].ranks == 3)
+            waits.changes[3] = trusts.changes[3] = "pipeline.stages=3";
+        OK(dls_run_ranks(cases[i].ranks, train_rank, &waits));
+        OK(dls_run_ranks(cases[i].ranks, train_rank, &trusts));
+        assert_same("waits", "trusts", "loss\":", 22);
+        assert_same("waits", "trusts", "gradient_norm\":", 20);
+        int n = numbers_of("trusts", "gradient_norm\":", norms), clipped = 0;
+        for (int k = 0; k < n; k++)
+            clipped += clip > 0 && norms[k] > clip;
+        cr_assert(clipped <= cases[i].most && (clipped > 0) == (clip > 0),
+                  "%s, %s: %d of %d clipped", cases[i].schedule, cases[i].clip, clipped,
+                  n);
     }
 }
 
@@ -111,7 +151,7 @@ Test(pipeline_train, a_checkpoint_changes_its_layout, .init = make_corpus,
 Test(pipeline_train, bad_pipelines_are_refused_in_one_line, .init = make_corpus,
      .fini = remove_root)
 {
-    static const char *const cases[][3] = {
+    static const char *const cases[][4] = {     /* two changes, a message, a change */
         {"pipeline.stages=3", NULL, "pipeline.stages: expected a divisor of 2 ranks"},
         {"pipeline.schedule=1f1b", NULL, "pipeline.stages: missing"},
         {"pipeline.stages=2", "pipeline.schedule=2f2b", "pipeline.schedule: expected"},
@@ -121,10 +161,13 @@ Test(pipeline_train, bad_pipelines_are_refused_in_one_line, .init = make_corpus,
         {"pipeline.stages=2", "ddp.hook=bf16", "ddp.hook: expected none"},
         {"pipeline.stages=2", "pipeline.partition=even", "pipeline.partition: expected"},
         {"pipeline.stages=2", "pipeline.schedule=pipedream", "model.tied_head"},
+        {"pipeline.stages=2", "pipeline.post_validation=2", "pipeline.post_validation"},
+        {"pipeline.schedule=pipedream", "pipeline.post_validation=true",
+         "pipeline.post_validation: expected false", "pipeline.stages=2"},
         {"pipeline.stages=2", "pipeline.chunks=3", "expected 1 chunk, got 3"},
         {"pipeline.stages=2", "pipeline.stagez=3", "pipeline.stagez"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        run r = {"bad", {cases[i][0], cases[i][1]}, 0};
+        run r = {"bad", {cases[i][0], cases[i][1], cases[i][3]}, 0};
         cr_assert_neq(dls_run_ranks(2, train_rank, &r), DLS_OK, "%s %s", cases[i][0],
                       cases[i][1]);
         const char *message = dls_status_message();

@@ -275,11 +275,6 @@ dls_status dls_pipeline_forward(dls_pipeline *p, const dls_pipeline_batch *batch
 }
 
 /* ask a pipeline */
-const double *dls_pipeline_norm(const dls_pipeline *p)
-{
-    return p->scalars + 1;
-}
-
 int dls_pipeline_has_losses(const dls_pipeline *p)
 {
     return p->stage[p->stages - 1] != NULL;

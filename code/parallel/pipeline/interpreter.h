@@ -103,11 +103,18 @@ dls_status dls_pipeline_step(dls_pipeline *p, const dls_pipeline_batch *batch, d
  * weights what they must be. Before anybody else reads them. Collective. */
 dls_status dls_pipeline_settle(dls_pipeline *p);
 
+/* Device bytes of validation: the copy of a stage's values, moments and master; and what
+ * a rank has once. */
+size_t dls_pipeline_validation_bytes(const dls_params *set);
+size_t dls_pipeline_validation_state(void);
+
 /* Enqueues the forward passes of a batch alone, for its losses; the schedule's order does
  * not matter. Collective. */
 dls_status dls_pipeline_forward(dls_pipeline *p, const dls_pipeline_batch *batch);
 
-/* The norm of the whole gradient before clipping: a double on the device. */
+/* The norm of the whole gradient before clipping: a double on the device. Of a pipeline
+ * that validates: of the last step that was settled, by dls_pipeline_settle or in the
+ * step after it. */
 const double *dls_pipeline_norm(const dls_pipeline *p);
 
 /* 1: this rank has the stage whose y are the losses. */

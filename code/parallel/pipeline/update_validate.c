@@ -7,8 +7,9 @@
 #include "parallel/pipeline/interpreter_private.h"
 #include "vgpu/gpu.h"
 
-/* Of two doubles each: the sum of squares so far, and rank 0's coefficient. */
-enum { MINE = 0, BEFORE = 2, WHOLE = 4, NUMBERS = 6 };
+/* Of two doubles each: the sum of squares so far, and rank 0's coefficient; of the last
+ * step that was validated, the norm and the coefficient. */
+enum { MINE = 0, BEFORE = 2, WHOLE = 4, SETTLED = 6, NUMBERS = 8 };
 
 /* hand the state on */
 static dls_status copy_numbers(dls_pipeline *p, double *to, const double *from, int n,
@@ -95,15 +96,12 @@ dls_status dls_pipeline_trust(dls_pipeline *p)
 static dls_status try_again(dls_pipeline *p)
 {
     dls_validation *v = &p->validation;
-    DLS_CUDA(cudaStreamWaitEvent(p->ctx->stream, v->arrived, 0));
-    DLS_TRY(dls_clip_coefficient(p->ctx, p->scalars + 2, p->scalars + 1,
-                                 v->state + WHOLE, p->o.adamw.clip));
     for (int s = 0; s < p->stages; s++) {
         if (!p->stage[s])
             continue;
         DLS_TRY(swap_state(p, s, 1));
         DLS_TRY(dls_stage_update_apply(&p->update[s], &p->o.adamw, v->lr, v->step,
-                                       p->scalars + 2));
+                                       v->state + SETTLED + 1));
     }
     v->again++;
     return DLS_OK;
@@ -201,6 +199,9 @@ dls_status dls_pipeline_validate(dls_pipeline *p, int *again)
     v->pending = v->due = 0;
     DLS_CUDA(cudaEventSynchronize(v->arrived));
     *again = was_wrong(p);
+    DLS_CUDA(cudaStreamWaitEvent(p->ctx->stream, v->arrived, 0));
+    DLS_TRY(dls_clip_coefficient(p->ctx, v->state + SETTLED + 1, v->state + SETTLED,
+                                 v->state + WHOLE, p->o.adamw.clip));
     return *again ? try_again(p) : DLS_OK;
 }
 
@@ -221,7 +222,24 @@ dls_status dls_pipeline_settle(dls_pipeline *p)
     return dls_pipeline_validate(p, &again);
 }
 
+const double *dls_pipeline_norm(const dls_pipeline *p)
+{
+    return p->o.validate ? p->validation.state + SETTLED : p->scalars + 1;
+}
+
 /* open the validation */
+size_t dls_pipeline_validation_bytes(const dls_params *set)
+{
+    dls_dtype wide = dls_dtype_accumulator(set->dtype);
+    size_t state = (wide == set->dtype ? 2 : 3) * dls_dtype_size(wide);
+    return set->elements * (dls_dtype_size(set->dtype) + state);
+}
+
+size_t dls_pipeline_validation_state(void)
+{
+    return NUMBERS * sizeof(double);
+}
+
 dls_status dls_pipeline_open_validation(dls_pipeline *p)
 {
     dls_validation *v = &p->validation;
@@ -234,8 +252,8 @@ dls_status dls_pipeline_open_validation(dls_pipeline *p)
     cudaError_t e = dls_gpu_alloc_shared((void **)&v->state, NUMBERS * sizeof(double));
     for (int s = 0; s < p->stages && e == cudaSuccess; s++) {
         const dls_params *set = p->stage[s] ? &p->stage[s]->model->params : NULL;
-        if (set)    // values of the set's type, and up to three of the wide one
-            e = cudaMalloc(&v->kept[s], set->elements * 4 * sizeof(double));
+        if (set)
+            e = cudaMalloc(&v->kept[s], dls_pipeline_validation_bytes(set));
     }
     dls_gpu_memory_purpose(before);
     DLS_CUDA(e);
