@@ -22,7 +22,7 @@ size_t dls_hook_state_bytes(const dls_hook *h)
     return kept_bytes(h, dls_comm_size(h->comm));
 }
 
-static dls_status copy(const dls_hook *h, char *host, cudaMemcpyKind direction)
+static dls_status copy(const dls_hook *h, char *host, enum cudaMemcpyKind direction)
 {
     dls_hook_kept kept[DLS_HOOK_KEPT];
     int n = h->kind->kept ? h->kind->kept(h, dls_comm_size(h->comm), kept) : 0;
