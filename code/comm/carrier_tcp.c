@@ -230,9 +230,8 @@ static dls_status call_rank(dls_store *store, tcp *t, int to, double seconds)
     space = strchr(text, ' ');
     if (!space || (*space = 0, getaddrinfo(text, space + 1, &wish, &a) != 0))
         return DLS_FAIL(DLS_ERR_COMM, "rank %d gave the address '%s'", to, text);
-    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int failed = fd < 0 || connect(fd, a->ai_addr, a->ai_addrlen) != 0 ||
-                 send(fd, &h, sizeof h, MSG_NOSIGNAL) != (ssize_t)sizeof h;
+    int fd = dls_store_connect(a, dls_store_clock() + seconds);
+    int failed = fd < 0 || send(fd, &h, sizeof h, MSG_NOSIGNAL) != (ssize_t)sizeof h;
     freeaddrinfo(a);
     t->peers[to].fd = fd;
     if (failed)

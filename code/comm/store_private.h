@@ -51,6 +51,10 @@ struct dls_store {
 
 double dls_store_clock(void); // s, monotonic
 
+/* A TCP connection to an address, non-blocking; -1 with errno, ETIMEDOUT at `until`. */
+struct addrinfo;
+int dls_store_connect(const struct addrinfo *a, double until);
+
 /* Parsed parts of a URL. */
 dls_status dls_store_tcp_open(const char *url, const char *host, const char *port,
                               int serve, double seconds, dls_store **out);

@@ -119,7 +119,7 @@ static int milliseconds_until(double time)
     return left > 0 ? (int)(1e3 * left) + 1 : 0; // less than 0: for ever
 }
 
-static int try_address(const struct addrinfo *a, double until)
+int dls_store_connect(const struct addrinfo *a, double until)
 {
     int yes = 1, error = 0;
     socklen_t size = sizeof error;
@@ -154,7 +154,7 @@ static dls_status connect_to(tcp_store *t, const char *host, const char *port,
                         gai_strerror(unknown));
     do {
         for (struct addrinfo *a = found; a && t->fd < 0; a = a->ai_next)
-            if ((t->fd = try_address(a, until)) < 0)
+            if ((t->fd = dls_store_connect(a, until)) < 0)
                 why = errno;
         if (t->fd < 0)
             usleep(20000);
