@@ -22,7 +22,7 @@ Q := $(if $(V),,@)
 B := build/$(BACKEND)
 
 .PHONY: spills all test help setup tangled check untangle lib tour runs record edition \
-        test-mpi test-hosts test-page bench bench-comm bench-cpu bench-vgpu clean
+        test-all test-mpi test-hosts test-page bench bench-comm bench-cpu bench-vgpu clean
 all: runs
 	@$(MAKE) book
 
@@ -38,6 +38,7 @@ help:
 	  'make edition    the same after renewing the corpus' \
 	  'make BACKEND=cuda lib   the same sources for real GPUs' \
 	  'make bench-comm all-reduce of this book beside Open MPI'\''s' \
+	  'make test-all  the same as make test without samples, and under other launchers' \
 	  'make test-page the interactive figure in chromium' \
 	  'make spills     no attention kernel spills registers (needs nvcc)' \
 	  'make clean      remove build/'
@@ -285,6 +286,11 @@ IDS := build/bin/dls.id build/bin/dls.probed.id build/bin/tests.id build/virtual
 # --- test -------------------------------------------------------------------
 test: check lib html
 	@tangle/run-tests.sh build/bin/tests
+# A test that takes a sample for the sake of time takes everything here.
+test-all: export DLS_GRID := full
+test-all: test
+	@$(MAKE) test-mpi
+	@$(MAKE) test-hosts
 
 # Benchmarks are programs of their own, tests/FOLDER/bench_NAME: they print ratios.
 BENCH := $(patsubst build/src/tests/%,$(B)/bench/%,$(basename $(BENCH_C)))

@@ -8,6 +8,10 @@ trap 'rm -f "$log"' EXIT
 export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}
 "$tests" -j"$(nproc)" 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
+# What the walks over a whole grid have counted (DLS_GRID=full).
+awk '/^grid: .* proven, / { proven += $3; refused += $5 }
+     END { if (proven) printf "grid: %d combinations, %d proven, %d refused\n",
+                              proven + refused, proven, refused }' "$log"
 line=$(sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -E 'Synthesis: Tested:' | tail -n 1)
 if [ -z "$line" ]; then
   echo "0 passed, 1 failed"

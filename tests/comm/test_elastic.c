@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "../cli/program.h"
+#include "comm/store.h"
 
 #define DLS "build/bin/dls"
 #define TRAIN_ALONE " train --config tests/cli/small.yaml --output "
@@ -243,5 +244,88 @@ Test(comm, a_training_of_another_launcher_ends_and_loses_nothing, .timeout = 120
         expect_words(&o, "resuming after step ");
         expect_same_losses(calm, dir);
     }
+    free(calm);
+}
+
+/* test a training without its store */
+/* Arguments: the store's port, also in hexadecimal, the folder, a fault, ranks. */
+static const char start[] =
+    "export WORLD_SIZE=3 LOCAL_WORLD_SIZE=3 DLS_RENDEZVOUS=tcp://127.0.0.1:$1\n"
+    "export DLS_FAULT=$4 DLS_WATCHDOG=15; port=$2\n"
+    "sockets() { awk -v s=$1 '$2 ~ /:'$port'$/ && $4 == s { n++ } END { print n + 0 }' "
+    "/proc/net/tcp; }; listening=0A connected=01\n"
+    "for r in $5; do RANK=$r LOCAL_RANK=$r " DLS TRAIN_ALONE "$3 & pids=\"$pids $!\"\n"
+    "done; set -- $pids\n";
+static const char look[] =
+    "until grep -q '^State:.T' /proc/$2/status; do sleep 0.05; done\n"
+    "echo \"store $(sockets $listening) $(sockets $connected)\"; kill -CONT $2\n";
+static const char wait_for_all[] =
+    "for p; do wait $p; ended=\"$ended $?\"; done; echo \"status$ended\"\n";
+static const char kill_the_host[] =
+    "until [ $(sockets $connected) = 2 ]; do sleep 0.05; done\n"
+    "echo \"store $(sockets $listening) $(sockets $connected)\"; kill -KILL $1\n";
+
+/* A port that was free a moment ago. */
+static int place_to_meet(void)
+{
+    dls_store *s;
+    cr_assert_eq(dls_store_open("tcp://127.0.0.1:0", 1, 5, &s), DLS_OK);
+    int port = atoi(strrchr(dls_store_url(s), ':') + 1);
+    dls_store_close(s);
+    return port;
+}
+
+static outcome meet_and_train(const char *fault, const char *ranks, const char *then)
+{
+    char path[512];
+    int port = place_to_meet();
+    snprintf(path, sizeof path, "%s/meet.sh", dir);
+    FILE *f = fopen(path, "w");
+    cr_assert_not_null(f);
+    fprintf(f, "%s%s%s", start, then, wait_for_all);
+    fclose(f);
+    return run_program("timeout 10 sh %s %d %04X %s '%s' '%s' 2>&1", path, port, port,
+                       dir, fault, ranks);
+}
+
+Test(comm, a_training_does_not_need_its_store_after_the_meeting, .timeout = 120)
+{
+    char *calm = calm_run();
+    free(dir);
+    dir = fresh_directory("elastic");
+    outcome o = meet_and_train("stop:1:60", "0 1 2", look);
+    expect_words(&o, "store 0 0\n");
+    expect_words(&o, "status 0 0 0\n");
+    expect_same_losses(calm, dir);
+    free(calm);
+}
+
+static int errors_in(const outcome *o)
+{
+    int n = 0;
+    for (const char *at = o->output; (at = strstr(at, "error: ")) != NULL; at++)
+        n++;
+    return n;
+}
+
+Test(comm, a_training_whose_store_vanishes_ends_and_loses_nothing, .timeout = 120)
+{
+    char *calm = calm_run();
+    free(dir);
+    dir = fresh_directory("elastic");
+    outcome o = meet_and_train("kill:0:60", "0 1 2", "");
+    expect_words(&o, "rank 0 is gone: its connection has ended");
+    expect_words(&o, "status 137 1 1\n");
+    cr_expect_eq(errors_in(&o), 2, "a line of each survivor: %s", o.output);
+    o = meet_and_train("", "0 1", kill_the_host);
+    expect_words(&o, "store 1 2\n");
+    expect_words(&o, "error: ");
+    expect_words(&o, "the store at tcp://127.0.0.1:");
+    expect_words(&o, "is gone: rank 0");
+    expect_words(&o, "status 137 1\n");
+    cr_expect_eq(errors_in(&o), 1, "%s", o.output);
+    o = run_program(DLS " run -n 3 --limit 20" TRAIN "%s", dir);
+    expect_words(&o, "resuming after step ");
+    expect_same_losses(calm, dir);
     free(calm);
 }
