@@ -29,10 +29,10 @@ static dls_status check_box(const dls_drawing *d, size_t i)
     if (b->rank < 0 || b->rank >= d->ranks)
         return DLS_FAIL(DLS_ERR_INPUT, "box %zu: rank %d of a drawing with %d ranks", i,
                         b->rank, d->ranks);
-    const int64_t most = (int64_t)1 << 45;
+    const int64_t most = (int64_t)1 << 43;
     if (b->end < b->start || b->start < -most || b->end > most)
         return DLS_FAIL(DLS_ERR_INPUT, "box %zu: from %lld to %lld; expected times "
-                        "within 2^45, the end not before the start", i,
+                        "within 2^43, the end not before the start", i,
                         (long long)b->start, (long long)b->end);
     if (b->rank < before->rank ||
         (b->rank == before->rank && b->start < before->start))

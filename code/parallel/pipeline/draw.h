@@ -53,7 +53,7 @@ typedef struct dls_draw_totals {
 } dls_draw_totals;
 
 /* DLS_ERR_INPUT for boxes out of order, of no rank, ending before they begin, or with
- * times beyond 2^45 ticks on either side of zero. */
+ * times beyond 2^43 ticks on either side of zero. */
 dls_status dls_draw_total(const dls_drawing *d, dls_draw_totals *out);
 
 /* Walks over one rank's memory: call with *w zeroed but for `rank`; 0 at the end. */
