@@ -43,8 +43,9 @@ static dls_status read_partition(dls_config *cfg, dls_train_pipeline *p, int lay
 
 static dls_status check_company(dls_config *cfg, const dls_train_config *c)
 {
-    if (c->sharded)
-        return dls_config_fail(cfg, "data_parallel", "expected ddp beside a pipeline");
+    if (c->sharded && c->zero.stage != 1)
+        return dls_config_fail(cfg, "data_parallel", "expected ddp or zero1 beside a "
+                               "pipeline");
     if (c->ddp.hook.choice != DLS_HOOK_NONE)
         return dls_config_fail(cfg, "ddp.hook", "expected none beside a pipeline");
     if (!dls_schedule_find(c->pipeline.schedule))
@@ -171,7 +172,8 @@ static dls_status make_pipeline(dls_trainer *t, dls_pipelined *p)
     dls_pipeline_options o = {.model = &c->model, .schedule = &p->schedule,
                               .partition = first, .max_B = c->micro_batch, .T = T,
                               .adamw = c->adamw,
-                              .validate = c->pipeline.post_validation};
+                              .validate = c->pipeline.post_validation,
+                              .zero = c->sharded ? &c->zero : NULL};
     DLS_TRY(dls_pipeline_create(&p->pipeline, &t->ctx, p->pipe, p->data, &o));
     for (int s = 0; s < p->schedule.stages; s++)
         if (p->pipeline->stage[s])
@@ -203,14 +205,37 @@ void dls_pipelined_free(dls_pipelined *p)
 }
 
 /* predict the memory of stages */
+/* Where ZeRO cuts the state of `part` over the replicas. */
+static dls_status add_cut_stage(const dls_train_config *c,
+                                const dls_transformer_config *part, int replicas,
+                                size_t bytes[DLS_MEM_PURPOSES])
+{
+    dls_params set = {0};
+    dls_zero_sizes is = {0};
+    dls_status s = dls_transformer_list(part, &set);
+    dls_stage_count_units(&set, part->from_unit);
+    if (s == DLS_OK)
+        s = dls_zero_predict(set.items, set.n, c->dtype, replicas, &c->zero, &is);
+    dls_params_free(&set);
+    bytes[DLS_MEM_PARAMETERS] += is.parameters;
+    bytes[DLS_MEM_GRADIENTS] += is.gradients;
+    bytes[DLS_MEM_OPTIMIZER] += is.optimizer;
+    return s;
+}
+
+
 static dls_status add_stage(const dls_train_config *c, const dls_schedule *s, int stage,
-                            const int *first, size_t bytes[DLS_MEM_PURPOSES])
+                            int replicas, const int *first,
+                            size_t bytes[DLS_MEM_PURPOSES])
 {
     dls_transformer_config part = c->model;
     dls_transformer_memory m;
     int copies = dls_schedule_versions_held(s, stage);
     part.from_unit = first[stage];
     part.to_unit = first[stage + 1];
+    part.unplaced = 0;
+    if (c->sharded)
+        return add_cut_stage(c, &part, replicas, bytes);
     DLS_TRY(dls_transformer_predict_memory(&part, 1, 1, c->dtype, &m));
     size_t elements = m.parameters / dls_dtype_size(c->dtype);
     bytes[DLS_MEM_PARAMETERS] += m.parameters * copies;
@@ -236,7 +261,7 @@ dls_status dls_pipelined_predict_memory(const dls_train_config *c, int rank, int
         + (c->pipeline.post_validation ? dls_pipeline_validation_state() : 0);
     for (int i = 0; status == DLS_OK && i < s.stages; i++)
         if (dls_schedule_rank(&s, i, 0) == here || dls_schedule_rank(&s, i, 1) == here)
-            status = add_stage(c, &s, i, first, bytes);
+            status = add_stage(c, &s, i, world / ranks, first, bytes);
     dls_schedule_free(&s);
     return status;
 }
@@ -308,8 +333,55 @@ dls_status dls_pipelined_evaluate(dls_trainer *t, int B)
 static int is_saved(const dls_trainer *t, int stage, int i)
 {
     const dls_stage_update *u = &t->pipelined->pipeline->update[stage];
-    return t->replica == 0 && u->counted && i != u->copy;
+    return (t->replica == 0 || u->zero) && u->counted && i != u->copy;
 }
+
+
+/* Of a stage: its slices on this rank, and their elements with padding. */
+static int slices_of(const dls_stage_update *u)
+{
+    return u->zero ? dls_zero_slices(u->zero) : 1;
+}
+
+static size_t elements_of(const dls_stage_update *u)
+{
+    return u->zero ? dls_zero_elements(u->zero) : u->stage->model->params.elements;
+}
+
+
+/* The part of parameter a, of a stage, that is in slice k: in the whole model. */
+static dls_zero_slice part_of(const dls_trainer *t, const dls_stage_update *u, int k,
+                              const dls_param *a)
+{
+    const dls_param *whole = dls_params_find(&t->model->params, a->name);
+    dls_zero_slice s = {0, elements_of(u), 0};
+    if (u->zero)
+        s = dls_zero_slice_at(u->zero, k);
+    size_t from = a->offset > s.first ? a->offset : s.first;
+    size_t to = a->offset + a->count, end = s.first + s.count;
+    to = to < end ? to : end;
+    return (dls_zero_slice){whole->offset + from - a->offset, to > from ? to - from : 0,
+                            s.at + from - s.first};
+}
+
+
+/* Enters the parts of slice k of a stage, whose arrays begin at `at`. */
+static void add_slice(const dls_trainer *t, int stage, int k, int saved, size_t at,
+                      dls_zero_slice *slices, int *n)
+{
+    const dls_stage_update *u = &t->pipelined->pipeline->update[stage];
+    const dls_params *set = &u->stage->model->params;
+    for (int i = 0; i < set->n; i++) {
+        dls_zero_slice part = part_of(t, u, k, &set->items[i]);
+        if (part.count == 0 || (saved && !is_saved(t, stage, i)))
+            continue;
+        part.at += at;
+        if (slices)
+            slices[*n] = part;
+        ++*n;
+    }
+}
+
 
 size_t dls_pipelined_slices(const dls_trainer *t, int saved, dls_zero_slice *slices,
                             int *n)
@@ -318,41 +390,43 @@ size_t dls_pipelined_slices(const dls_trainer *t, int saved, dls_zero_slice *sli
     size_t at = 0;
     *n = 0;
     for (int s = 0; s < p->stages; s++) {
-        const dls_params *set = p->stage[s] ? &p->stage[s]->model->params : NULL;
-        for (int i = 0; set && i < set->n; i++) {
-            const dls_param *a = &set->items[i];
-            const dls_param *whole = dls_params_find(&t->model->params, a->name);
-            if (saved && !is_saved(t, s, i))
-                continue;
-            if (slices)
-                slices[*n] = (dls_zero_slice){whole->offset, a->count, at + a->offset};
-            ++*n;
-        }
-        at += set ? set->elements : 0;
+        const dls_stage_update *u = &p->update[s];
+        for (int k = 0; p->stage[s] && k < slices_of(u); k++)
+            add_slice(t, s, k, saved, at, slices, n);
+        at += p->stage[s] ? elements_of(u) : 0;
     }
     return at;
 }
 
-/* Copies all stages' values and moments to the host's arrays, or back. */
+/* Copies a stage's values and moments to the host's arrays, or back. */
+static dls_status move_stage(dls_pipeline *p, int stage, char *const host[3], int back)
+{
+    const dls_stage_update *u = &p->update[stage];
+    size_t bytes = elements_of(u) * dls_dtype_size(dls_dtype_accumulator(p->ctx->dtype));
+    void *device[] = {dls_stage_update_values(u), u->m, u->v};
+    if (u->zero)
+        return back ? dls_zero_put(u->zero, host[0], host[1], host[2])
+                    : dls_zero_fetch(u->zero, host[0], host[1], host[2]);
+    if (back)
+        DLS_TRY(dls_pipeline_put(p, stage, host[0]));
+    for (int k = back; k < 3; k++)
+        DLS_CUDA(cudaMemcpy(back ? device[k] : host[k], back ? host[k] : device[k], bytes,
+                            cudaMemcpyDefault));
+    return DLS_OK;
+}
+
+
 static dls_status move_state(dls_trainer *t, const dls_shard_state *h, int back)
 {
     dls_pipeline *p = t->pipelined->pipeline;
     size_t size = dls_dtype_size(dls_dtype_accumulator(t->ctx.dtype)), at = 0;
     DLS_TRY(dls_ctx_sync(&t->ctx));
     for (int s = 0; s < p->stages; s++) {
-        const dls_stage_update *u = &p->update[s];
+        char *host[] = {(char *)h->values + at, (char *)h->m + at, (char *)h->v + at};
         if (!p->stage[s])
             continue;
-        size_t bytes = p->stage[s]->model->params.elements * size;
-        void *device[] = {dls_stage_update_values(u), u->m, u->v};
-        void *host[] = {h->values, h->m, h->v};
-        if (back)
-            DLS_TRY(dls_pipeline_put(p, s, (char *)h->values + at));
-        for (int k = back; k < 3; k++)
-            DLS_CUDA(cudaMemcpy(back ? device[k] : (char *)host[k] + at,
-                                back ? (char *)host[k] + at : device[k], bytes,
-                                cudaMemcpyDefault));
-        at += bytes;
+        DLS_TRY(move_stage(p, s, host, back));
+        at += elements_of(&p->update[s]) * size;
     }
     return DLS_OK;
 }

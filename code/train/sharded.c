@@ -139,7 +139,7 @@ static dls_status hold_state(const dls_trainer *t, held_state *h)
     if (t->pipelined)
         elements = dls_pipelined_slices(t, 0, NULL, &n);
     size_t bytes = elements * dls_dtype_size(dls_dtype_accumulator(t->config->dtype));
-    *h = (held_state){.slices = calloc((size_t)n, sizeof *h->slices),
+    *h = (held_state){.slices = calloc((size_t)n + 1, sizeof *h->slices),
                       .memory = calloc(3, bytes + 1)};
     if (!h->slices || !h->memory) {
         free(h->slices);

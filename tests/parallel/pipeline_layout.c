@@ -29,6 +29,8 @@ dls_status pipeline_partition(const pipeline_setup *setup, int layers, int stage
 }
 
 /* open a pipeline for a proof */
+static const dls_zero_options first_stage = {.stage = 1};
+
 typedef struct pipeline_run {
     const pipeline_setup *setup;
     dls_transformer *whole;     /* of the proof: names and offsets */
@@ -85,7 +87,7 @@ static dls_status open_layout(void **self, const layout *l, dls_transformer *mod
         .model = &r->config, .schedule = &r->schedule, .partition = first,
         .make = setup->proof.exact ? exact_model_make : NULL,
         .max_B = setup->proof.micro, .T = r->config.context, .adamw = *adamw,
-        .validate = setup->validate};
+        .validate = setup->validate, .zero = setup->zero ? &first_stage : NULL};
     DLS_TRY(dls_pipeline_create(&r->pipeline, model->ctx, r->pipe, r->data, &o));
     for (int s = 0; s < r->schedule.stages; s++)
         if (r->pipeline->stage[s])
@@ -108,6 +110,29 @@ static dls_status step_layout(void *self, const layout_rows *rows, double lr,
     return dls_pipeline_step(r->pipeline, &b, lr, step);
 }
 
+
+/* This rank's slices of a stage's gradients. */
+static dls_status see_slices(pipeline_run *r, const dls_stage_update *u, layout_see *see,
+                             void *to)
+{
+    const dls_params *set = &u->stage->model->params;
+    dls_dtype dtype;
+    for (int k = 0; k < dls_zero_slices(u->zero); k++)
+        for (int i = 0; i < set->n; i++) {
+            const dls_param *p = &set->items[i];
+            const dls_param *of = dls_params_find(&r->whole->params, p->name);
+            dls_zero_slice s = dls_zero_slice_at(u->zero, k);
+            const char *grads = dls_zero_gradient(u->zero, k, &dtype);
+            size_t from = p->offset > s.first ? p->offset : s.first;
+            size_t last = p->offset + p->count, end = s.first + s.count;
+            end = end < last ? end : last;
+            if (from < end)
+                DLS_TRY(see(to, of->offset + from - p->offset, end - from,
+                            grads + (from - s.first) * dls_dtype_size(dtype), NULL));
+        }
+    return DLS_OK;
+}
+
 static dls_status visit_layout(void *self, layout_see *see, void *to)
 {
     pipeline_run *r = self;
@@ -115,10 +140,16 @@ static dls_status visit_layout(void *self, layout_see *see, void *to)
     DLS_TRY(dls_ctx_sync(r->whole->ctx));
     for (int s = 0; s < r->schedule.stages; s++) {
         const dls_stage *stage = r->pipeline->stage[s];
+        const dls_stage_update *u = &r->pipeline->update[s];
+        if (u->zero) {
+            DLS_TRY(dls_zero_sync(u->zero));
+            DLS_TRY(see_slices(r, u, see, to));
+        }
         for (int i = 0; stage && i < stage->model->params.n; i++) {
             const dls_param *p = &stage->model->params.items[i];
             const dls_param *of = dls_params_find(&r->whole->params, p->name);
-            DLS_TRY(see(to, of->offset, p->count, p->grad, p->value));
+            DLS_TRY(see(to, of->offset, p->count, u->zero ? NULL : p->grad,
+                        p->value));
         }
     }
     return DLS_OK;

@@ -13,15 +13,20 @@ typedef struct pipeline_setup {
     int validate;           /* 1: without a wait for the norm */
     layout_proof proof;     /* tells which model */
     dls_comm *pipe, *data;  /* of the world, where several setups share it; else NULL */
+    int zero;               /* 1: the optimizer's state is cut over the replicas */
 } pipeline_setup;
 
 /* The setup is kept by pointer. */
 layout pipeline_layout(const pipeline_setup *setup);
 
+/* prove a pipeline */
 /* Proves one combination on replicas * ranks processes. */
 #define expect_pipeline(replicas, ...)                                          \
+    expect_pipeline_with(0, replicas, __VA_ARGS__)
+
+#define expect_pipeline_with(zero_, replicas, ...)                              \
     do {                                                                        \
-        pipeline_setup setup_ = {__VA_ARGS__, NULL, NULL};                      \
+        pipeline_setup setup_ = {__VA_ARGS__, NULL, NULL, zero_};               \
         const layout layout_ = pipeline_layout(&setup_);                        \
         setup_.proof.layout = &layout_;                                         \
         setup_.proof.pipeline = setup_.ranks;                                   \

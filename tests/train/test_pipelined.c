@@ -44,10 +44,14 @@ Test(pipeline_train, pipelines_train_like_one_rank, .init = make_corpus,
         {2, {"zb-v", {"train.dtype=f64", "pipeline.stages=2", "pipeline.schedule=zb-v",
                       "pipeline.partition=count"}, 0}},
         {4, {"both", {"train.dtype=f64", "pipeline.stages=2", "train.global_batch=12",
-                      "pipeline.schedule=zb-h1", "pipeline.microbatches=4"}, 0}}};
+                      "pipeline.schedule=zb-h1", "pipeline.microbatches=4"}, 0}},
+        {4, {"cut", {"train.dtype=f64", "pipeline.stages=2", "data_parallel=zero1",
+                     "pipeline.schedule=zb-h1"}, 0}},
+        {6, {"thirds", {"train.dtype=f64", "pipeline.stages=2", "data_parallel=zero1",
+                        "model.tied_head=true"}, 0}}};
     run one = {"one", {"train.dtype=f64"}, 0};
     OK(dls_run_ranks(1, train_rank, &one));
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 5; i++) {
         run r = cases[i].r;
         OK(dls_run_ranks(cases[i].ranks, train_rank, &r));
         assert_same_end("one", r.directory, 22);
@@ -71,15 +75,16 @@ Test(pipeline_train, memory_is_what_was_predicted, .init = make_corpus,
     static const char *const purposes[] = {"parameters", "gradients", "optimizer"};
     static const char *const schedules[] = {
         "pipeline.schedule=zb-v", "pipeline.schedule=pipedream",
-        "pipeline.schedule=1f1b"};
-    for (int i = 0; i < 6; i++) {
+        "pipeline.schedule=1f1b", "pipeline.schedule=zb-h1"};
+    for (int i = 0; i < 8; i++) {
         run r = {"memory", {schedules[i / 2], "pipeline.stages=2",
                             "model.tied_head=false", "train.steps=2", "resume=never"}, 0};
         if (i >= 4)
-            r.changes[5] = "pipeline.post_validation=true";
+            r.changes[5] = i < 6 ? "pipeline.post_validation=true"
+                                 : "data_parallel=zero1";
         char path[256], key[32], *text;
         size_t size, want, is;
-        OK(dls_run_ranks(2, train_rank, &r));
+        OK(dls_run_ranks(i < 6 ? 2 : 6, train_rank, &r));
         snprintf(path, sizeof path, "%s/memory/memory-rank-%d.json", root, i % 2);
         OK(dls_file_read(path, &text, &size));
         for (int k = 0; k < 3; k++) {
@@ -127,6 +132,61 @@ Test(pipeline_train, steps_on_trust_train_like_steps_that_wait, .init = make_cor
 }
 
 /* test changes of layout */
+
+Test(pipeline_train, slices_of_stages_change_their_layout, .init = make_corpus,
+     .fini = remove_root)
+{
+    run whole = {"whole", {"train.dtype=f64"}, 0};
+    double losses[64];
+    run moved = {"moved", {"train.dtype=f64", "data_parallel=zero1",
+                           "pipeline.stages=2"}, 13};
+    OK(dls_run_ranks(1, train_rank, &whole));
+    cr_assert_neq(dls_run_ranks(6, train_rank, &moved), DLS_OK);
+    moved.die_at = 0;
+    moved.changes[3] = "pipeline.schedule=zb-v";
+    OK(dls_run_ranks(4, train_rank, &moved));
+    assert_same_end("whole", "moved", 11);
+    cr_assert_eq(numbers_of("moved", "loss\":", losses), 11);
+    run one = {"one", {"train.dtype=f64", "data_parallel=zero1",
+                       "pipeline.stages=2"}, 13};
+    cr_assert_neq(dls_run_ranks(4, train_rank, &one), DLS_OK);
+    one.changes[1] = NULL;
+    one.die_at = 0;
+    OK(dls_run_ranks(1, train_rank, &one));
+    assert_same_end("whole", "one", 11);
+    cr_assert_eq(numbers_of("one", "loss\":", losses), 11);
+}
+
+/* test refused pipelines */
+Test(pipeline_train, bad_pipelines_are_refused_in_one_line, .init = make_corpus,
+     .fini = remove_root)
+{
+    static const char *const cases[][4] = {     /* two changes, a message, a change */
+        {"pipeline.stages=3", NULL, "pipeline.stages: expected a divisor of 2 ranks"},
+        {"pipeline.schedule=1f1b", NULL, "pipeline.stages: missing"},
+        {"pipeline.stages=2", "pipeline.schedule=2f2b", "pipeline.schedule: expected"},
+        {"pipeline.stages=2", "pipeline.schedule=forward-only", "does not train"},
+        {"pipeline.stages=2", "pipeline.microbatches=2", "pipeline.microbatches: 2 of 2"},
+        {"pipeline.stages=2", "data_parallel=zero2", "data_parallel: expected ddp or"},
+        {"pipeline.stages=2", "ddp.hook=bf16", "ddp.hook: expected none"},
+        {"pipeline.stages=2", "pipeline.partition=even", "pipeline.partition: expected"},
+        {"pipeline.stages=2", "pipeline.schedule=pipedream", "model.tied_head"},
+        {"pipeline.stages=2", "pipeline.post_validation=2", "pipeline.post_validation"},
+        {"pipeline.schedule=pipedream", "pipeline.post_validation=true",
+         "pipeline.post_validation: expected false", "pipeline.stages=2"},
+        {"data_parallel=zero1", "zero.offload=true", "1f1b with ZeRO: expected stage 1",
+         "pipeline.stages=2"},
+        {"pipeline.stages=2", "pipeline.chunks=3", "expected 1 chunk, got 3"},
+        {"pipeline.stages=2", "pipeline.stagez=3", "pipeline.stagez"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        run r = {"bad", {cases[i][0], cases[i][1], cases[i][3]}, 0};
+        cr_assert_neq(dls_run_ranks(2, train_rank, &r), DLS_OK, "%s %s", cases[i][0],
+                      cases[i][1]);
+        const char *message = dls_status_message();
+        cr_assert_not_null(strstr(message, cases[i][2]), "%s: %s", cases[i][0], message);
+        cr_assert_null(strchr(message, '\n'));
+    }
+}
 Test(pipeline_train, a_checkpoint_changes_its_layout, .init = make_corpus,
      .fini = remove_root)
 {
@@ -147,31 +207,3 @@ Test(pipeline_train, a_checkpoint_changes_its_layout, .init = make_corpus,
     assert_same_end("whole", "to", 11);
 }
 
-/* test refused pipelines */
-Test(pipeline_train, bad_pipelines_are_refused_in_one_line, .init = make_corpus,
-     .fini = remove_root)
-{
-    static const char *const cases[][4] = {     /* two changes, a message, a change */
-        {"pipeline.stages=3", NULL, "pipeline.stages: expected a divisor of 2 ranks"},
-        {"pipeline.schedule=1f1b", NULL, "pipeline.stages: missing"},
-        {"pipeline.stages=2", "pipeline.schedule=2f2b", "pipeline.schedule: expected"},
-        {"pipeline.stages=2", "pipeline.schedule=forward-only", "does not train"},
-        {"pipeline.stages=2", "pipeline.microbatches=2", "pipeline.microbatches: 2 of 2"},
-        {"pipeline.stages=2", "data_parallel=zero1", "data_parallel: expected ddp"},
-        {"pipeline.stages=2", "ddp.hook=bf16", "ddp.hook: expected none"},
-        {"pipeline.stages=2", "pipeline.partition=even", "pipeline.partition: expected"},
-        {"pipeline.stages=2", "pipeline.schedule=pipedream", "model.tied_head"},
-        {"pipeline.stages=2", "pipeline.post_validation=2", "pipeline.post_validation"},
-        {"pipeline.schedule=pipedream", "pipeline.post_validation=true",
-         "pipeline.post_validation: expected false", "pipeline.stages=2"},
-        {"pipeline.stages=2", "pipeline.chunks=3", "expected 1 chunk, got 3"},
-        {"pipeline.stages=2", "pipeline.stagez=3", "pipeline.stagez"}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        run r = {"bad", {cases[i][0], cases[i][1], cases[i][3]}, 0};
-        cr_assert_neq(dls_run_ranks(2, train_rank, &r), DLS_OK, "%s %s", cases[i][0],
-                      cases[i][1]);
-        const char *message = dls_status_message();
-        cr_assert_not_null(strstr(message, cases[i][2]), "%s: %s", cases[i][0], message);
-        cr_assert_null(strchr(message, '\n'));
-    }
-}

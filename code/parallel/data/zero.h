@@ -83,6 +83,12 @@ dls_status dls_zero_idle_pass(dls_zero *zero);
  * from 1. DLS_ERR_STATE when a gradient was not reported; the message names it. */
 dls_status dls_zero_step(dls_zero *zero, double lr, int64_t step);
 
+/* A step in two halves, where these parameters are a part of a model: the compute stream
+ * waits for the gradients; an update with the gradient times *coefficient, device. */
+dls_status dls_zero_finish(dls_zero *zero);
+dls_status dls_zero_apply(dls_zero *zero, double lr, int64_t step,
+                          const double *coefficient);
+
 /* The norm of the last step's gradient before clipping: a double on the device. */
 const double *dls_zero_norm(const dls_zero *zero);
 

@@ -110,7 +110,7 @@ dls_status zero_send_values(dls_zero *z, int u)
 }
 
 /* finish a sharded step */
-static dls_status finish_passes(dls_zero *z)
+dls_status dls_zero_finish(dls_zero *z)
 {
     for (int u = 0; u < z->nunits; u++)
         if (z->states[u].missing > 0)
@@ -125,7 +125,6 @@ static dls_status finish_passes(dls_zero *z)
 
 static dls_status update(dls_zero *z, double lr, int64_t step)
 {
-    DLS_TRY(compute_norm(z));
     if (z->off)
         return zero_offload_step(z, lr, step);
     for (int u = 0; u < z->nunits; u++) {
@@ -138,11 +137,21 @@ static dls_status update(dls_zero *z, double lr, int64_t step)
 
 dls_status dls_zero_step(dls_zero *z, double lr, int64_t step)
 {
-    DLS_TRY(finish_passes(z));
+    DLS_TRY(dls_zero_finish(z));
     dls_trace_range_push("optimizer");
-    dls_status s = update(z, lr, step);
+    dls_status s = compute_norm(z);
+    if (s == DLS_OK)
+        s = update(z, lr, step);
     dls_trace_range_pop();
     return s;
+}
+
+
+dls_status dls_zero_apply(dls_zero *z, double lr, int64_t step, const double *coefficient)
+{
+    DLS_CUDA(cudaMemcpyAsync(z->scalars + 2, coefficient, sizeof *coefficient,
+                             cudaMemcpyDeviceToDevice, z->ctx->stream));
+    return update(z, lr, step);
 }
 
 dls_status dls_zero_sync(dls_zero *z)

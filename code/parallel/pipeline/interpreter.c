@@ -207,6 +207,9 @@ static dls_status begin_step(dls_pipeline *p)
         if (p->stage[s] && !p->validation.pending)
             DLS_TRY(dls_params_zero_grads(&p->stage[s]->model->params, p->ctx));
     for (int s = 0; s < p->stages; s++)
+        if (p->update[s].zero)
+            DLS_TRY(dls_stage_shard_begin(&p->update[s]));
+    for (int s = 0; s < p->stages; s++)
         p->update[s].reduced = p->update[s].stepped = 0;
     for (int s = 0; s < p->stages; s++)
         dls_weights_restart(&p->weights[s]);
@@ -267,6 +270,9 @@ dls_status dls_pipeline_forward(dls_pipeline *p, const dls_pipeline_batch *batch
     p->batch = batch;
     p->evaluating = 1;
     dls_status s = DLS_OK;
+    for (int i = 0; s == DLS_OK && i < p->stages; i++)
+        if (p->update[i].zero)
+            s = dls_stage_shard_values(&p->update[i]);
     for (int i = 0; s == DLS_OK && i < p->microbatches && rows_of(p, i) > 0; i++)
         for (int stage = 0; s == DLS_OK && stage < p->stages; stage++)
             s = pass_stage(p, stage, i);

@@ -25,6 +25,8 @@ typedef struct dls_pipeline_options {
     dls_model_maker *make;          /* NULL: dls_transformer_create */
     int max_B, T;                   /* of a micro-batch */
     dls_adamw_options adamw;
+    const dls_zero_options *zero;   /* stage 1: the optimizer's state is cut over the
+                                       replicas, adamw is the one above. NULL: whole */
     int measured;                   /* 1: keep the times of the actions */
     int validate;                   /* 1: step on trust, see dls_pipeline_settle */
     /* Of an asynchronous schedule: told which version an F or backward uses. Or NULL. */

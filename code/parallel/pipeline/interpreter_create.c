@@ -24,6 +24,12 @@ static dls_status check_pieces(const dls_pipeline_options *o, const dls_comm *pi
         return DLS_FAIL(DLS_ERR_INPUT, "%s: expected model.tied_head: false, since the "
                         "copies of a tied table would step at different times",
                         s->options.name);
+    if (o->zero && (o->zero->stage != 1 || o->zero->shard_size || o->zero->offload
+                    || o->zero->narrow_gradients || o->validate || s->step_every != 0
+                    || s->placement == DLS_PLACE_BOTH))
+        return DLS_FAIL(DLS_ERR_INPUT, "%s with ZeRO: expected stage 1, over all "
+                        "replicas, of a schedule with one step, a single copy of each "
+                        "stage and no post-validation", s->options.name);
     if (o->partition[s->stages] != units)
         return DLS_FAIL(DLS_ERR_INPUT, "the stages have %d units, the model %d",
                         o->partition[s->stages], units);
@@ -49,16 +55,20 @@ static int is_here(const dls_pipeline *p, int stage)
 
 static dls_status make_stages(dls_pipeline *p)
 {
+    dls_zero_options zero = p->o.zero ? *p->o.zero : (dls_zero_options){0};
+    zero.adamw = p->o.adamw;
     p->model.split_backward = splits(p->o.schedule);
     for (int s = 0; s < p->stages; s++) {
         dls_transformer_config c = p->model;
         c.from_unit = p->o.partition[s];
         c.to_unit = p->o.partition[s + 1];
+        c.unplaced = p->o.zero != NULL;
         if (!is_here(p, s))
             continue;
         DLS_TRY(dls_stage_create(&p->stage[s], p->ctx, &c, p->o.make, p->o.max_B, p->o.T,
                                  p->microbatches));
-        DLS_TRY(dls_stage_update_open(&p->update[s], p->stage[s]));
+        DLS_TRY(dls_stage_update_open(&p->update[s], p->stage[s], p->data,
+                                      p->o.zero ? &zero : NULL));
         DLS_TRY(dls_weights_open(&p->weights[s], p->stage[s],
                                  dls_schedule_versions_held(p->o.schedule, s)));
     }

@@ -14,11 +14,16 @@ static size_t state_bytes(const dls_stage_update *u)
     return set->elements * dls_dtype_size(dls_dtype_accumulator(set->dtype));
 }
 
-dls_status dls_stage_update_open(dls_stage_update *u, dls_stage *stage)
+dls_status dls_stage_update_open(dls_stage_update *u, dls_stage *stage, dls_comm *data,
+                                 const dls_zero_options *zero)
 {
-    const dls_params *set = &stage->model->params;
+    dls_params *set = &stage->model->params;
     dls_dtype wide = dls_dtype_accumulator(set->dtype);
     *u = (dls_stage_update){.stage = stage, .copy = -1};
+    if (zero) {
+        dls_stage_count_units(set, stage->model->config.from_unit);
+        return dls_zero_create(&u->zero, stage->model->ctx, set, data, zero);
+    }
     if (wide != set->dtype)
         DLS_TRY(dls_device_alloc(&u->master, set->elements, wide, DLS_MEM_OPTIMIZER));
     DLS_TRY(dls_device_alloc(&u->m, set->elements, wide, DLS_MEM_OPTIMIZER));
@@ -30,6 +35,7 @@ dls_status dls_stage_update_open(dls_stage_update *u, dls_stage *stage)
 
 void dls_stage_update_close(dls_stage_update *u)
 {
+    dls_zero_destroy(u->zero);
     dls_device_free(u->master);
     dls_device_free(u->m);
     dls_device_free(u->v);
@@ -38,6 +44,8 @@ void dls_stage_update_close(dls_stage_update *u)
 
 dls_status dls_stage_update_put(dls_stage_update *u, const void *values)
 {
+    if (u->zero)
+        return dls_zero_start(u->zero, values);
     DLS_TRY(dls_params_put(&u->stage->model->params, values));
     if (u->master)
         DLS_CUDA(cudaMemcpy(u->master, values, state_bytes(u), cudaMemcpyHostToDevice));
@@ -50,6 +58,32 @@ void *dls_stage_update_values(const dls_stage_update *u)
 }
 
 /* square the gradient */
+/* The part of parameter i in slice k that this rank has. */
+static dls_status square_part(const dls_stage_update *u, int k, int i, double *sum)
+{
+    dls_dtype dtype;
+    dls_zero_slice s = dls_zero_slice_at(u->zero, k);
+    dls_ctx wide = dls_ctx_accumulator(u->stage->model->ctx);
+    const dls_param *p = &u->stage->model->params.items[i];
+    const char *grads = dls_zero_gradient(u->zero, k, &dtype);
+    size_t from = p->offset > s.first ? p->offset : s.first;
+    size_t to = p->offset + p->count, end = s.first + s.count;
+    to = to < end ? to : end;
+    return from >= to ? DLS_OK
+        : dls_square_sum(&wide, sum, grads + (from - s.first) * dls_dtype_size(dtype),
+                         to - from);
+}
+
+static dls_status square_slices(const dls_stage_update *u, double *sum)
+{
+    for (int k = 0; k < dls_zero_slices(u->zero); k++)
+        for (int i = 0; i < u->stage->model->params.n; i++)
+            if (i != u->copy)
+                DLS_TRY(square_part(u, k, i, sum));
+    return DLS_OK;
+}
+
+
 static int counts(const dls_stage_update *u, int i)
 {
     return i != u->copy && !u->stage->model->params.items[i].frozen;
@@ -59,6 +93,8 @@ dls_status dls_stage_update_square(const dls_stage_update *u, double *sum)
 {
     const dls_params *set = &u->stage->model->params;
     dls_ctx wide = dls_ctx_accumulator(u->stage->model->ctx);
+    if (u->zero)
+        return u->counted ? square_slices(u, sum) : DLS_OK;
     for (int from = 0, to; u->counted && from < set->n; from = to) {
         for (to = from + 1; to < set->n && counts(u, to) == counts(u, from); to++)
             ;
@@ -89,6 +125,8 @@ dls_status dls_stage_update_apply(dls_stage_update *u, const dls_adamw_options *
                                   double lr, int64_t step, const double *coefficient)
 {
     const dls_params *set = &u->stage->model->params;
+    if (u->zero)
+        return dls_zero_apply(u->zero, lr, step, coefficient);
     dls_adamw_rates rates = dls_adamw_rates_at(w->beta1, w->beta2, step);
     rates.lr = lr;
     rates.epsilon = w->epsilon;
@@ -104,12 +142,22 @@ dls_status dls_stage_update_apply(dls_stage_update *u, const dls_adamw_options *
 }
 
 /* reduce a stage */
+/* 1: the stage has a copy of a tied table. */
+static int has_copy(const dls_pipeline *p, int stage)
+{
+    return p->model.tied_head && p->stages > 1
+        && (stage == 0 || stage == p->stages - 1);
+}
+
 dls_status dls_pipeline_reduce(dls_pipeline *p, int stage)
 {
     dls_params *set = &p->stage[stage]->model->params;
-    if (p->update[stage].reduced)
+    dls_stage_update *u = &p->update[stage];
+    if (u->reduced || (u->zero && has_copy(p, stage) && !p->updating))
         return DLS_OK;
-    p->update[stage].reduced = 1;
+    u->reduced = 1;
+    if (u->zero)
+        return dls_stage_shard_reduce(u);
     if (dls_comm_size(p->data) == 1)
         return DLS_OK;
     DLS_CUDA(cudaEventRecord(p->computed, p->ctx->stream));
@@ -135,6 +183,9 @@ static dls_status reduce_all(dls_pipeline *p)
     }
     DLS_CUDA(cudaEventRecord(p->reduced, p->reduction));
     DLS_CUDA(cudaStreamWaitEvent(p->ctx->stream, p->reduced, 0));
+    for (int s = 0; s < p->stages; s++)
+        if (p->update[s].zero)
+            DLS_TRY(dls_zero_finish(p->update[s].zero));
     return DLS_OK;
 }
 
@@ -167,6 +218,8 @@ static dls_status find_coefficient(dls_pipeline *p)
             DLS_TRY(dls_stage_update_square(&p->update[s], sum));
     if (p->o.validate)
         return dls_pipeline_trust(p);
+    if (p->o.zero)      // every replica has squared its slices
+        DLS_TRY(dls_comm_all_reduce(p->data, sum, 1, DLS_F64, DLS_SUM, p->ctx->stream));
     DLS_TRY(dls_comm_all_reduce(p->pipe, sum, 1, DLS_F64, DLS_SUM, p->ctx->stream));
     return dls_clip_coefficient(p->ctx, coefficient, norm, sum, p->o.adamw.clip);
 }
@@ -178,8 +231,8 @@ dls_status dls_pipeline_update(dls_pipeline *p, int stage)
         return dls_pipeline_step_alone(p, stage);
     if (!p->updating) {
         p->updating = 1;
-        DLS_TRY(reduce_all(p));
-        DLS_TRY(add_tied(p));
+        DLS_TRY((p->o.zero ? add_tied : reduce_all)(p));
+        DLS_TRY((p->o.zero ? reduce_all : add_tied)(p));
         DLS_TRY(find_coefficient(p));
     }
     p->update[stage].stepped = 1;
