@@ -69,6 +69,42 @@ Test(pipeline_train, uneven_rows_and_dropout, .init = make_corpus, .fini = remov
     assert_same_end("one", "two", 22);
 }
 
+static size_t activations_of(const char *directory)
+{
+    static const char key[] = "\"activations\":";
+    char path[256], *text, *at;
+    size_t size, peak = 0;
+    snprintf(path, sizeof path, "%s/%s/memory-rank-0.json", root, directory);
+    OK(dls_file_read(path, &text, &size));
+    cr_assert_not_null(at = strstr(text, key));
+    cr_assert_eq(sscanf(at + strlen(key), "{\"predicted\":%*u,\"current\":%*u,"
+                        "\"peak\":%zu", &peak), 1, "%.120s", at);
+    free(text);
+    return peak;
+}
+
+Test(pipeline_train, recomputing_stages_hold_less, .init = make_corpus,
+     .fini = remove_root)
+{
+    static const char *const ways[] = {"model.recompute=none",
+                                       "model.recompute=selective",
+                                       "model.recompute=full"};
+    static const char *const schedules[] = {"pipeline.schedule=1f1b",
+                                            "pipeline.schedule=zb-h1"};
+    run one = {"one", {"train.dtype=f64"}, 0};
+    OK(dls_run_ranks(1, train_rank, &one));
+    for (int k = 0; k < 2; k++)
+        for (size_t i = 0, before = SIZE_MAX, now; i < 3; i++, before = now) {
+            run r = {"two", {"train.dtype=f64", "pipeline.stages=2", "resume=never",
+                             schedules[k], ways[i]}, 0};
+            OK(dls_run_ranks(2, train_rank, &r));
+            assert_same_end("one", "two", 22);
+            now = activations_of("two");
+            cr_assert(now > 0 && now < before, "%s, %s: %zu after %zu", schedules[k],
+                      ways[i], now, before);
+        }
+}
+
 Test(pipeline_train, memory_is_what_was_predicted, .init = make_corpus,
      .fini = remove_root)
 {
