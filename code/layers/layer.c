@@ -76,6 +76,11 @@ void dls_plan_release(dls_plan *plan, dls_plan_mark mark)
         plan->scratch_now = mark.scratch;
 }
 
+int dls_plan_rows(const dls_layer *l, const dls_plan *plan)
+{
+    return plan->max_B * plan->max_T / (l->slices > 1 ? l->slices : 1);
+}
+
 void dls_plan_temporary(dls_plan *plan, size_t bytes)
 {
     bytes = (bytes + 127) / 128 * 128;
@@ -108,6 +113,16 @@ void *dls_pass_stash(const dls_pass *p, size_t slot)
 void *dls_pass_gradient(const dls_pass *p, size_t slot)
 {
     return slot & in_scratch ? dls_pass_stash(p, slot) : (char *)p->gradients + slot;
+}
+
+int dls_pass_rows(const dls_layer *l, const dls_pass *p)
+{
+    return p->B * p->T / (l->slices > 1 ? l->slices : 1);
+}
+
+int dls_pass_first_row(const dls_layer *l, const dls_pass *p)
+{
+    return l->slice * dls_pass_rows(l, p);
 }
 
 void *dls_pass_value(const dls_pass *p, int index)
@@ -167,6 +182,10 @@ dls_layer *dls_layer_make(dls_build *b, const dls_layer_kind *kind, int in, int 
     }
     *l = (dls_layer){.kind = kind, .in = in, .out = out, .weight = -1, .bias = -1,
                      .unit = b->unit, .next = b->all};
+    if (b->sliced) {
+        l->slices = b->sharding.tensor;
+        l->slice = b->sharding.tensor_rank;
+    }
     b->all = l;
     return l;
 }

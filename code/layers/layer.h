@@ -12,10 +12,13 @@
 #ifndef DLS_LAYERS_LAYER_H
 #define DLS_LAYERS_LAYER_H
 #include "layers/param.h"
+#include "layers/sharding.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
 /* define the plan */
+typedef struct dls_layer dls_layer;
+
 /* What a model's activations need; filled by the layers before the run. */
 typedef struct dls_plan {
     int max_B, max_T;           /* the largest micro-batch */
@@ -45,6 +48,9 @@ void dls_plan_release(dls_plan *plan, dls_plan_mark mark);
 /* Room for the inside of one operation; all operations share it. */
 void dls_plan_temporary(dls_plan *plan, size_t bytes);
 
+/* Rows that a layer works on: B * T, or its slice of them. */
+int dls_plan_rows(const dls_layer *l, const dls_plan *plan);
+
 /* The whole buffer: stash, early stash, gradients, scratch, temporary, in this order. */
 size_t dls_plan_bytes(const dls_plan *plan);
 
@@ -65,10 +71,12 @@ typedef struct dls_cache {
 typedef struct dls_pass {
     dls_ctx *ctx;
     dls_params *params;
+    const dls_axes *axes;       /* who has the other parts; NULL: nobody */
     int B, T;                   /* at most the plan's */
     const int *tokens;          /* (B, T) device */
     const int *targets;         /* (B, T) device; NULL: logits only */
     const int *positions;       /* (B, T) device; NULL: 0 .. T-1 in each sequence */
+    int T_whole;                /* tokens of a sequence on all ranks together; 0: T */
     const dls_cache *cache;     /* NULL: a sequence attends to itself */
     double loss_scale;          /* multiplies the sum of the tokens' losses */
     int drops;                  /* 1: dropout, with masks keyed by the next two */
@@ -92,6 +100,10 @@ void *dls_pass_gradient(const dls_pass *p, size_t slot);
 void *dls_pass_value(const dls_pass *p, int index);
 void *dls_pass_grad(const dls_pass *p, int index);
 
+/* Rows that a layer works on, and the number of the first of them in the pass. */
+int dls_pass_rows(const dls_layer *l, const dls_pass *p);
+int dls_pass_first_row(const dls_layer *l, const dls_pass *p);
+
 /* What a product is to keep of a gradient: 0 if it counts as zero, 1 otherwise. After the
  * call it counts as written. */
 double dls_pass_keep(const dls_pass *p, int index);
@@ -100,8 +112,6 @@ double dls_pass_keep(const dls_pass *p, int index);
 dls_status dls_pass_added(dls_pass *p, int index);
 
 /* define a layer kind */
-typedef struct dls_layer dls_layer;
-
 /* x (N, in), y (N, out), dx like x, dy like y; N = B * T. */
 typedef struct dls_layer_kind {
     const char *name;
@@ -126,6 +136,7 @@ struct dls_layer {
     int vocabulary;             /* embedding, head */
     int weight, bias;           /* parameter indices; -1: none */
     int unit;                   /* that of the builder when it was made */
+    int slices, slice;          /* works on part `slice` of the rows; slices 0: on all */
     double epsilon;             /* norms */
     double dropout;             /* probability, and the stream of its masks */
     uint64_t stream;
@@ -156,6 +167,8 @@ typedef struct dls_build {
     dls_layer *all;             /* every layer made */
     int attentions;             /* how many of them */
     int unit;                   /* of layers and parameters to come; -1: the whole */
+    dls_sharding sharding;      /* how they are cut */
+    int sliced;                 /* 1: layers to come work on a slice of the rows */
     dls_status status;
 } dls_build;
 

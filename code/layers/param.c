@@ -23,6 +23,16 @@ const dls_param *dls_params_find(const dls_params *set, const char *name)
     return NULL;
 }
 
+static size_t local_elements(const dls_param *p)
+{
+    size_t count = 1, cut = 0;
+    for (int i = 0; i < p->pieces; i++)
+        cut += p->piece[i].count;
+    for (int i = 0; i < p->ndim; i++)
+        count *= p->pieces > 0 && i == p->cut ? cut : p->shape[i];
+    return count;
+}
+
 dls_status dls_params_add(dls_params *set, const dls_param *story, int *index)
 {
     /* refuse a name twice */
@@ -33,10 +43,8 @@ dls_status dls_params_add(dls_params *set, const dls_param *story, int *index)
                         story->name);
     /* count and place the parameter */
     dls_param p = *story;
-    p.count = 1;
-    for (int i = 0; i < p.ndim; i++)
-        p.count *= p.shape[i];
-    if (p.ndim < 1 || p.ndim > 4 || p.count == 0)
+    p.count = p.ndim > 0 && p.ndim <= 4 ? local_elements(&p) : 0;
+    if (p.count == 0)
         return DLS_FAIL(DLS_ERR_INPUT, "parameter %s has an empty shape", p.name);
     p.offset = set->elements;
     p.uses = 1;
@@ -54,6 +62,41 @@ dls_status dls_params_add(dls_params *set, const dls_param *story, int *index)
     set->elements += p.count;
     *index = set->n++;
     return DLS_OK;
+}
+
+/* find the place in the whole */
+size_t dls_param_whole(const dls_param *p)
+{
+    size_t count = 1;
+    for (int i = 0; i < p->ndim; i++)
+        count *= p->shape[i];
+    return count;
+}
+/* The whole tensor is (outer, shape[cut], inner), this rank's part (outer, width, inner)
+ * with the pieces side by side. */
+size_t dls_param_global(const dls_param *p, size_t local, size_t *run, int *piece)
+{
+    size_t inner = 1, width = 0;
+    int k = 0;
+    if (p->pieces == 0) {
+        if (run)
+            *run = p->count - local;
+        if (piece)
+            *piece = -1;
+        return local;
+    }
+    for (int i = p->cut + 1; i < p->ndim; i++)
+        inner *= p->shape[i];
+    for (int i = 0; i < p->pieces; i++)
+        width += p->piece[i].count;
+    size_t outer = local / (width * inner), along = local / inner % width;
+    while (along >= p->piece[k].count)
+        along -= p->piece[k++].count;
+    if (run)
+        *run = (p->piece[k].count - along) * inner - local % inner;
+    if (piece)
+        *piece = k;
+    return (outer * p->shape[p->cut] + p->piece[k].begin + along) * inner + local % inner;
 }
 
 /* allocate a flat buffer */
@@ -163,12 +206,15 @@ static double initial_value(const dls_param *p, uint64_t seed, uint64_t stream,
 static void fill_parameter(const dls_param *p, dls_dtype dtype, uint64_t seed, void *to)
 {
     uint64_t stream = dls_hash64(p->name, strlen(p->name));
-    for (size_t i = 0; i < p->count; i++) {
-        double x = initial_value(p, seed, stream, i);
-        if (dtype == DLS_F64)
-            ((double *)to)[i] = x;
-        else
-            ((float *)to)[i] = (float)x;
+    for (size_t at = 0, run; at < p->count; at += run) {
+        size_t global = dls_param_global(p, at, &run, NULL);
+        for (size_t i = 0; i < run; i++) {
+            double x = initial_value(p, seed, stream, global + i);
+            if (dtype == DLS_F64)
+                ((double *)to)[at + i] = x;
+            else
+                ((float *)to)[at + i] = (float)x;
+        }
     }
 }
 

@@ -29,18 +29,27 @@ typedef enum dls_init_kind {
 } dls_init_kind;
 
 /* define a parameter */
+/* A part along the cut dimension: places begin ... begin + count - 1 of the whole.
+ * `sharers` ranks have it, and this is number `sharer` of them; sharers 0 counts as 1. */
+typedef struct dls_piece {
+    size_t begin, count;
+    int sharer, sharers;
+} dls_piece;
+
 /* One learned tensor: what it is, how it starts, and where it lies. */
 typedef struct dls_param {
     char name[DLS_PARAM_NAME];  /* "block.3.mlp.fc.weight": unique in a model */
     int ndim;
     size_t shape[4];            /* the whole tensor's shape, never a shard's */
-    size_t count;               /* product of shape[0 .. ndim-1] */
+    int cut, pieces;            /* this rank has `pieces` parts along dimension `cut`; */
+    dls_piece piece[3];         /*   pieces 0: the whole */
+    size_t count;               /* elements of this rank's part */
     size_t offset;              /* first element in the flat buffers */
     dls_init_kind init;
     double init_scale;          /* standard deviation of DLS_INIT_NORMAL */
     int decay;                  /* 1: weight decay applies */
     int frozen;                 /* 1: stays as it is: not exchanged, not updated */
-    unsigned sharded_axes;      /* bit a: cut along mesh axis a; 0: replicated */
+    int partial;                /* 1: the gradient is a rank's share of a sum */
     int uses;                   /* layers that add to its gradient; tied: 2 */
     int overwritten;            /* 1: the first of them is a product */
     int unwritten;              /* 1: the gradient counts as zero, whatever lies there */
@@ -86,7 +95,7 @@ dls_status dls_params_add(dls_params *set, const dls_param *story, int *index);
    not unplaced. */
 dls_status dls_params_allocate(dls_params *set, dls_ctx *ctx);
 
-/* Fills the values: a function of (seed, name, index) alone. */
+/* Fills the values: a function of (seed, name, index in the whole tensor) alone. */
 dls_status dls_params_initialise(dls_params *set, uint64_t seed);
 
 /* The same in two steps. host (elements) has the accumulator type; put rounds it to the
@@ -109,6 +118,14 @@ dls_status dls_flat_buffer(void **p, size_t bytes, dls_memory_purpose purpose);
 
 /* The parameter of that name, or NULL. */
 const dls_param *dls_params_find(const dls_params *set, const char *name);
+
+/* Elements of the whole tensor. */
+size_t dls_param_whole(const dls_param *p);
+
+/* The index in the whole tensor of element `local` of this rank's part. *run: how many
+ * elements from there on lie side by side in both (may be NULL). piece, if not NULL: the
+ * piece it belongs to; -1: not cut. */
+size_t dls_param_global(const dls_param *p, size_t local, size_t *run, int *piece);
 
 void dls_params_free(dls_params *set);
 #ifdef __cplusplus

@@ -98,6 +98,7 @@ static dls_status make_rotation(dls_transformer *t)
 static dls_status plan_model(dls_transformer *t, int max_B, int max_T, dls_dtype dtype)
 {
     t->build.params = &t->params;
+    t->build.sharding = t->config.sharding;
     t->params.frozen = t->config.frozen;
     t->params.unplaced = t->config.unplaced;
     if (t->config.frozen)       // what nobody goes back to is scratch
@@ -134,6 +135,7 @@ dls_status dls_transformer_list(const dls_transformer_config *c, dls_params *out
 {
     dls_transformer t = {.config = *c};
     t.build.params = &t.params;
+    t.build.sharding = c->sharding;
     build_model(&t);
     dls_status s = t.build.status;
     dls_build_free(&t.build);
@@ -214,6 +216,11 @@ void dls_transformer_drop(dls_transformer *t, uint64_t seed, int64_t step,
     t->pass.drops = 1;
     t->pass.seed = dls_dropout_seed(seed, (uint64_t)step);
     t->pass.first_sequence = (uint64_t)first_sequence;
+}
+
+void dls_transformer_connect(dls_transformer *t, const dls_axes *axes)
+{
+    t->pass.axes = axes;
 }
 
 void dls_transformer_announce(dls_transformer *t, const dls_unit_hook *hook)

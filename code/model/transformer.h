@@ -48,6 +48,10 @@ dls_status dls_transformer_create(dls_transformer **out, dls_ctx *ctx,
                                   int max_B, int max_T);
 void dls_transformer_free(dls_transformer *t);
 
+/* Of a model that is cut (config.sharding): the communicators of its axes, kept by
+   pointer. Before the first pass. */
+void dls_transformer_connect(dls_transformer *t, const dls_axes *axes);
+
 /* Dropout in the passes to come: on, with masks keyed by seed, step, and the number of
    the micro-batch's first sequence in the batch of the step; or off, as at the start. */
 void dls_transformer_drop(dls_transformer *t, uint64_t seed, int64_t step,

@@ -205,3 +205,36 @@ Test(layers, initial_values_depend_on_the_name_alone)
         cr_assert_eq(narrow[i], (float)wide[0][i]);
     cr_assert_neq(wide[0][0], wide[0][1]);
 }
+/* (6, 4) whole against a part of it: the number of runs, all values compared. */
+static int compare_part(dls_param story)
+{
+    dls_params whole = {.dtype = DLS_F64}, part = {.dtype = DLS_F64};
+    double all[24], mine[24];
+    int index, runs = 0;
+    story.name[0] = 'w';
+    story.ndim = 2, story.shape[0] = 6, story.shape[1] = 4;
+    story.init = DLS_INIT_NORMAL, story.init_scale = 1;
+    OK(dls_params_add(&part, &story, &index));
+    story.pieces = 0;
+    OK(dls_params_add(&whole, &story, &index));
+    dls_params_fill(&whole, 7, all);
+    dls_params_fill(&part, 7, mine);
+    cr_assert_eq(dls_param_whole(part.items), 24);
+    for (size_t i = 0, run; i < part.items[0].count; i += run, runs++)
+        for (size_t k = dls_param_global(part.items, i, &run, NULL), j = 0; j < run; j++)
+            cr_assert_eq(mine[i + j], all[k + j]);
+    dls_params_free(&whole);
+    dls_params_free(&part);
+    return runs;
+}
+
+Test(layers, a_part_starts_with_the_values_of_the_whole)
+{
+    dls_param rows = {.cut = 0, .pieces = 3, .piece = {{1, 1}, {3, 1}, {4, 2}}};
+    dls_param columns = {.cut = 1, .pieces = 2, .piece = {{0, 1}, {2, 2}}};
+    cr_assert_eq(compare_part(rows), 3);
+    cr_assert_eq(compare_part(columns), 12);
+    cr_assert_eq(dls_param_global(&(dls_param){.ndim = 2, .shape = {6, 4}, .cut = 1,
+        .pieces = 1, .piece = {{2, 2}}, .count = 12}, 5, NULL, NULL), 11);
+    cr_assert_eq(compare_part((dls_param){0}), 1);
+}

@@ -1,0 +1,51 @@
+/* code/layers/sharding.h: from chapters/06-tensor-parallelism.md. Edit the chapter, or edit here and run "make untangle". */
+/* How a model is cut over ranks, and the communicators between its parts. */
+#ifndef DLS_LAYERS_SHARDING_H
+#define DLS_LAYERS_SHARDING_H
+#include "comm/comm.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+/* define a sharding */
+/* How ranks of the context axis get at each other's keys and values. */
+typedef enum dls_context_way {
+    DLS_CONTEXT_RING, DLS_CONTEXT_ULYSSES, DLS_CONTEXT_GATHER
+} dls_context_way;
+
+/* Which tokens of a sequence a rank of the context axis has. */
+typedef enum dls_token_order {
+    DLS_TOKENS_ZIGZAG, DLS_TOKENS_CONTIGUOUS, DLS_TOKENS_STRIPED
+} dls_token_order;
+
+/* How a model's layers are cut over the ranks of two axes. Zeroed: one device. */
+typedef struct dls_sharding {
+    int tensor, tensor_rank;    /* ranks of the tensor axis, 0: 1; this one's number */
+    int sequence;               /* 1: rows between the cut products are cut as well */
+    int chunks;                 /* in which communication and product overlap; 0: 1 */
+    int context, context_rank;  /* ranks that share the tokens of each sequence, 0: 1 */
+    dls_context_way way;
+    dls_token_order order;
+    int ulysses;                /* ranks of an all-to-all group within the ring; 0: 1 */
+} dls_sharding;
+
+/* define the axes */
+/* The communicators of a cut model; NULL: a group of one, whose collectives vanish. */
+typedef struct dls_axes {
+    dls_sharding sharding;
+    dls_comm *tensor, *context; /* the caller's */
+    dls_comm *kv;               /* of tensor: who has the same keys and values */
+    dls_comm *ring, *ulysses;   /* of context */
+    cudaStream_t stream;        /* for communication beside the products */
+    cudaEvent_t ready, arrived; /* between it and the context's stream */
+} dls_axes;
+
+/* declare the axes */
+/* Splits what the axes need from the groups of tensor and context (NULL: a group of one).
+ * kv_heads: those of the whole model. Collective over both. */
+dls_status dls_axes_open(dls_axes *out, const dls_sharding *sharding, int kv_heads,
+                         dls_comm *tensor, dls_comm *context);
+void dls_axes_close(dls_axes *axes);    /* after the streams are synchronised */
+#ifdef __cplusplus
+}
+#endif
+#endif
