@@ -5,6 +5,7 @@
 #include <limits.h>
 
 #include "parallel/pipeline/draw_internal.h"
+#include "parallel/pipeline/exact.h"
 
 /* tell what is drawn */
 int dls_draw_kind(const dls_box *b)
@@ -39,17 +40,6 @@ static dls_status check_box(const dls_drawing *d, size_t i)
         return DLS_FAIL(DLS_ERR_INPUT, "box %zu of rank %d at %lld: expected rank after "
                         "rank, each by start", i, b->rank, (long long)b->start);
     return DLS_OK;
-}
-
-/* find the common step */
-static int64_t common(int64_t a, int64_t b)
-{
-    while (b) {
-        int64_t rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a;
 }
 
 /* read off the totals */
@@ -92,8 +82,9 @@ dls_status dls_draw_total(const dls_drawing *d, dls_draw_totals *out)
     t.makespan = t.last > t.first ? t.last - t.first : 0;
     for (size_t i = 0; i < d->count; i++)
         if (dls_draw_kind(&d->boxes[i]) >= 0)
-            t.step = common(common(t.step, d->boxes[i].start - t.from),
-                            d->boxes[i].end - t.from);
+            t.step = dls_common_divisor(
+                dls_common_divisor(t.step, d->boxes[i].start - t.from),
+                d->boxes[i].end - t.from);
     t.step = t.step ? t.step : 1;
     for (int r = 0; r < d->ranks && d->one; r++)
         for (dls_draw_walk w = {.rank = r}; dls_draw_next(d, &w);)

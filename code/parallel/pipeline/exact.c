@@ -7,7 +7,7 @@
 
 static const int64_t most_exact = 1000000000000000;  // 10^15
 
-static int64_t gcd(int64_t a, int64_t b)
+int64_t dls_common_divisor(int64_t a, int64_t b)
 {
     while (b) {
         int64_t rest = a % b;
@@ -47,7 +47,7 @@ static int read_fraction(const char **text, dls_fraction *out)
         if (!read_digits(text, &out->under) || !out->under)
             return 0;
     }
-    int64_t common = gcd(out->over, out->under);
+    int64_t common = dls_common_divisor(out->over, out->under);
     out->over /= common;
     out->under /= common;
     return 1;
@@ -78,7 +78,7 @@ dls_status dls_fractions_align(const char *what, dls_fraction *f, int n, int64_t
 {
     int64_t common = 1;
     for (int i = 0; i < n; i++) {
-        int64_t more = f[i].under / gcd(common, f[i].under);
+        int64_t more = f[i].under / dls_common_divisor(common, f[i].under);
         if (common > most_exact / more)
             return DLS_FAIL(DLS_ERR_INPUT, "%s: expected a common denominator up to "
                             "10^15", what);
@@ -131,7 +131,7 @@ static int endless_text(int64_t over, int64_t under, char out[DLS_EXACT_TEXT])
 
 int dls_fraction_text(int64_t over, int64_t under, char out[DLS_EXACT_TEXT])
 {
-    int64_t common = gcd(over < 0 ? -over : over, under);
+    int64_t common = dls_common_divisor(over < 0 ? -over : over, under);
     over /= common;
     under /= common;
     if (!has_an_end(under) || under > INT64_MAX / 10)

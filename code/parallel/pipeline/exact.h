@@ -21,6 +21,9 @@ enum { DLS_EXACT_TEXT = 96 };
 dls_status dls_fractions_read(const char *what, const char *text, int least, int most,
                               dls_fraction *out, int *count);
 
+/* The greatest common divisor; of a and 0 it is a. */
+int64_t dls_common_divisor(int64_t a, int64_t b);
+
 /* Gives all n the same denominator, *unit. Errors: DLS_ERR_INPUT when it or a numerator
  * is above 10^15. */
 dls_status dls_fractions_align(const char *what, dls_fraction *f, int n, int64_t *unit);
