@@ -95,7 +95,8 @@ static dls_status make_rotation(dls_transformer *t)
 }
 
 /* predict the memory */
-static dls_status plan_model(dls_transformer *t, int max_B, int max_T, dls_dtype dtype)
+static dls_status plan_model(dls_transformer *t, int max_B, int max_T, dls_dtype dtype,
+                             dls_transformer_change *change)
 {
     t->build.params = &t->params;
     t->build.sharding = t->config.sharding;
@@ -105,6 +106,8 @@ static dls_status plan_model(dls_transformer *t, int max_B, int max_T, dls_dtype
         t->config.recompute = DLS_RECOMPUTE_FULL;
     build_model(t);
     DLS_TRY(t->build.status);
+    if (change)
+        DLS_TRY(change(t));
     t->plan = (dls_plan){.max_B = max_B, .max_T = max_T, .dtype = dtype,
                          .frozen = t->config.frozen,
                          .deferred = t->config.split_backward};
@@ -119,7 +122,7 @@ dls_status dls_transformer_predict_memory(const dls_transformer_config *c, int m
                                           dls_transformer_memory *out)
 {
     dls_transformer t = {.config = *c};
-    dls_status s = plan_model(&t, max_B, max_T, dtype);
+    dls_status s = plan_model(&t, max_B, max_T, dtype, NULL);
     out->parameters = c->unplaced ? 0 : t.params.elements * dls_dtype_size(dtype);
     out->gradients = c->frozen || c->unplaced
         ? 0 : t.params.elements * dls_dtype_size(dls_dtype_accumulator(dtype));
@@ -159,9 +162,9 @@ static dls_status allocate_model(dls_transformer *t)
     return make_rotation(t);
 }
 
-dls_status dls_transformer_create(dls_transformer **out, dls_ctx *ctx,
-                                  const dls_transformer_config *config,
-                                  int max_B, int max_T)
+dls_status dls_transformer_create_with(dls_transformer **out, dls_ctx *ctx,
+                                       const dls_transformer_config *config, int max_B,
+                                       int max_T, dls_transformer_change *change)
 {
     dls_status s;
     DLS_TRY(dls_transformer_config_check(config));
@@ -173,13 +176,20 @@ dls_status dls_transformer_create(dls_transformer **out, dls_ctx *ctx,
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a model");
     t->config = *config;
     t->ctx = ctx;
-    DLS_TRY_GOTO(s, plan_model(t, max_B, max_T, ctx->dtype), fail);
+    DLS_TRY_GOTO(s, plan_model(t, max_B, max_T, ctx->dtype, change), fail);
     DLS_TRY_GOTO(s, allocate_model(t), fail);
     *out = t;
     return DLS_OK;
 fail:
     dls_transformer_free(t);
     return s;
+}
+
+dls_status dls_transformer_create(dls_transformer **out, dls_ctx *ctx,
+                                  const dls_transformer_config *config,
+                                  int max_B, int max_T)
+{
+    return dls_transformer_create_with(out, ctx, config, max_B, max_T, NULL);
 }
 
 void dls_transformer_free(dls_transformer *t)

@@ -46,6 +46,13 @@ dls_status dls_transformer_list(const dls_transformer_config *c, dls_params *out
 dls_status dls_transformer_create(dls_transformer **out, dls_ctx *ctx,
                                   const dls_transformer_config *config,
                                   int max_B, int max_T);
+
+/* The same, of layers that `change` may alter when they are built and nothing is planned
+   yet. For tests that need other operations in the same structure. */
+typedef dls_status dls_transformer_change(dls_transformer *t);
+dls_status dls_transformer_create_with(dls_transformer **out, dls_ctx *ctx,
+                                       const dls_transformer_config *config, int max_B,
+                                       int max_T, dls_transformer_change *change);
 void dls_transformer_free(dls_transformer *t);
 
 /* Of a model that is cut (config.sharding): the communicators of its axes, kept by
