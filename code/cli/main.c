@@ -19,6 +19,7 @@
 #include "parallel/data/plan_command.h"
 #include "parallel/pipeline/run_command.h"
 #include "parallel/pipeline/schedule_command.h"
+#include "parallel/tensor/activations_command.h"
 #include "tensor/ladder/command.h"
 
 /* list the commands */
@@ -31,6 +32,7 @@ static const command commands[] = {
     {"bench", "measure collectives on the virtual clock", dls_bench_command},
     {"memory", "print what each rank's memory went to", command_memory},
     {"plan", "print what data parallelism takes of a device", dls_plan_command},
+    {"activations", "print what a block keeps of its inputs", dls_activations_command},
     {"schedule", "evaluate, draw and compare pipeline schedules", dls_schedule_command},
     {"pipeline", "time a GPT that is cut into stages", dls_pipeline_command},
     {"ladder", "multiply by the kernels of chapter 2", dls_ladder_command},
