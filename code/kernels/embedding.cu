@@ -4,6 +4,8 @@
  * result is reproducible. */
 #include "kernels/embedding.h"
 
+#include <limits.h>
+
 #include "kernels/launch.cuh"
 
 #define DLS_HOST_HEADER "kernels/embedding_host.h"
@@ -13,24 +15,27 @@
 template <typename real, typename acc = dls_acc<real>>
 __global__ void embedding_forward_kernel(real *out, const int *tokens, const real *wte,
                                          const int *positions, const real *wpe, int T,
-                                         int C, size_t count)
+                                         int C, size_t count, int first, int V)
 {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count)
         return;
     size_t n = i / C, c = i % C, t = positions ? (size_t)positions[n] : n % T;
+    unsigned row = (unsigned)tokens[n] - (unsigned)first;
+    acc token = row < (unsigned)V ? acc(wte[(size_t)row * C + c]) : acc(0);
     acc position = wpe ? acc(wpe[t * C + c]) : acc(0);
-    out[i] = real(acc(wte[(size_t)tokens[n] * C + c]) + position);
+    out[i] = real(token + position);
 }
 
 /* gather the table gradient on the device */
 template <typename real, typename acc = dls_acc<real>>
 __global__ void embedding_backward_table_kernel(acc *dwte, const real *dout,
-                                                const int *tokens, int C, int N)
+                                                const int *tokens, int C, int N,
+                                                int first)
 {
-    int lane = threadIdx.x % 32, token = blockIdx.x;
+    int lane = threadIdx.x % 32, token = first + (int)blockIdx.x;
     int c = (blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32) * 32 + lane;
-    size_t at = (size_t)token * C + c;
+    size_t at = (size_t)blockIdx.x * C + c;
     acc sum = 0;
     bool found = false;
     for (int base = 0; base < N; base += 32) {
@@ -68,7 +73,8 @@ __global__ void embedding_backward_position_kernel(acc *dwpe, const real *dout, 
 template <typename real, typename acc = dls_acc<real>>
 static dls_status embedding_forward(dls_ctx *ctx, real *out, const int *tokens,
                                     const int *positions, const real *wte,
-                                    const real *wpe, int B, int T, int C)
+                                    const real *wpe, int B, int T, int C, int first,
+                                    int V)
 {
     size_t count = (size_t)B * T * C;
     if (count == 0)
@@ -76,16 +82,16 @@ static dls_status embedding_forward(dls_ctx *ctx, real *out, const int *tokens,
     dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "embedding forward", (double)count,
                     (wpe ? 3.0 : 2.0) * count * sizeof(real) + 4.0 * B * T);
     DLS_RUN_ON_HOST(ctx, dls_embedding_forward, out, tokens, positions, wte, wpe, B, T,
-                    C);
+                    C, first, V);
     embedding_forward_kernel<real><<<dls_blocks(count, 256), 256, 0, ctx->stream>>>(
-        out, tokens, wte, positions, wpe, T, C, count);
+        out, tokens, wte, positions, wpe, T, C, count, first, V);
     return dls_launched();
 }
 
 template <typename real, typename acc = dls_acc<real>>
 static dls_status embedding_backward(dls_ctx *ctx, acc *dwte, acc *dwpe,
                                      const real *dout, const int *tokens, int B, int T,
-                                     int C, int V)
+                                     int C, int first, int V)
 {
     size_t N = (size_t)B * T, plane = (size_t)T * C, rows = N < (size_t)V ? N : (size_t)V;
     if (N * C == 0)
@@ -98,12 +104,13 @@ static dls_status embedding_backward(dls_ctx *ctx, acc *dwte, acc *dwpe,
     DLS_CHARGE_ON_HOST(ctx);
     dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "embedding backward position", (double)N * C,
                     position_bytes);
-    DLS_RUN_ON_HOST(ctx, dls_embedding_backward, dwte, dwpe, dout, tokens, B, T, C);
+    DLS_RUN_ON_HOST(ctx, dls_embedding_backward, dwte, dwpe, dout, tokens, B, T, C, first,
+                    V);
     dls_gpu_cost_of(DLS_WORK_REDUCTION, "embedding backward table", (double)N * C,
                     table_bytes);
     embedding_backward_table_kernel<real>
         <<<dim3((unsigned)V, dls_blocks(C, 128)), 128, 0, ctx->stream>>>(
-            dwte, dout, tokens, C, (int)N);
+            dwte, dout, tokens, C, (int)N, first);
     DLS_TRY(dls_launched());
     if (!dwpe)
         return DLS_OK;
@@ -115,19 +122,36 @@ static dls_status embedding_backward(dls_ctx *ctx, acc *dwte, acc *dwpe,
 }
 
 /* expose the embedding */
+extern "C" dls_status dls_embedding_part_forward(dls_ctx *ctx, void *out,
+                                                 const int *tokens, const int *positions,
+                                                 const void *wte, const void *wpe, int B,
+                                                 int T, int C, int first, int V)
+{
+    return DLS_BY_TYPE(ctx, embedding_forward(ctx, (real *)out, tokens, positions,
+                                              (const real *)wte, (const real *)wpe, B, T,
+                                              C, first, V));
+}
+
+extern "C" dls_status dls_embedding_part_backward(dls_ctx *ctx, void *dwte, void *dwpe,
+                                                  const void *dout, const int *tokens,
+                                                  int B, int T, int C, int first, int V)
+{
+    return DLS_BY_TYPE(ctx, embedding_backward(ctx, (acc *)dwte, (acc *)dwpe,
+                                               (const real *)dout, tokens, B, T, C, first,
+                                               V));
+}
+
 extern "C" dls_status dls_embedding_forward(dls_ctx *ctx, void *out, const int *tokens,
                                             const int *positions, const void *wte,
                                             const void *wpe, int B, int T, int C)
 {
-    return DLS_BY_TYPE(ctx, embedding_forward(ctx, (real *)out, tokens, positions,
-                                              (const real *)wte, (const real *)wpe, B, T,
-                                              C));
+    return dls_embedding_part_forward(ctx, out, tokens, positions, wte, wpe, B, T, C, 0,
+                                      INT_MAX);
 }
 
 extern "C" dls_status dls_embedding_backward(dls_ctx *ctx, void *dwte, void *dwpe,
                                              const void *dout, const int *tokens, int B,
                                              int T, int C, int V)
 {
-    return DLS_BY_TYPE(ctx, embedding_backward(ctx, (acc *)dwte, (acc *)dwpe,
-                                               (const real *)dout, tokens, B, T, C, V));
+    return dls_embedding_part_backward(ctx, dwte, dwpe, dout, tokens, B, T, C, 0, V);
 }
