@@ -15,7 +15,7 @@ enum { N1, H, N2, BRANCH, DN1, DN2, DH, DF1, DF2, BLOCK_SLOTS };
 
 static void plan_block_gradients(dls_layer *l, dls_plan *plan)
 {
-    size_t *at = l->places, count = (size_t)plan->max_B * plan->max_T * l->in;
+    size_t *at = l->places, count = (size_t)dls_plan_rows(l, plan) * l->in;
     int dropped = l->inner[1]->dropout > 0;
     at[DN1] = at[DN2] = dls_plan_passing(plan, count);
     at[DH] = dls_plan_gradient(plan, count);
@@ -26,7 +26,7 @@ static void plan_block_gradients(dls_layer *l, dls_plan *plan)
 static void block_plan(dls_layer *l, dls_plan *plan)
 {
     dls_plan_mark mark = dls_plan_begin(plan);
-    size_t *at = l->places, count = (size_t)plan->max_B * plan->max_T * l->in;
+    size_t *at = l->places, count = (size_t)dls_plan_rows(l, plan) * l->in;
     at[N1] = dls_layer_value(l->inner[0], NULL, plan);
     at[H] = (l->inner[2]->discarded ? dls_plan_stash : dls_plan_early)(plan, count,
                                                                        plan->dtype);
@@ -55,7 +55,7 @@ static void *gradient(const dls_layer *l, const dls_pass *p, int slot)
 static dls_residual_norm norm_shape(const dls_layer *norm, const dls_pass *p,
                                     const dls_dropout *dropout)
 {
-    return (dls_residual_norm){.N = p->B * p->T, .C = norm->in,
+    return (dls_residual_norm){.N = dls_pass_rows(norm, p), .C = norm->in,
                                .centred = norm->bias >= 0, .epsilon = norm->epsilon,
                                .dropout = dropout};
 }
@@ -93,7 +93,7 @@ static dls_status block_forward(const dls_layer *l, dls_pass *p, void *y, const 
         return DLS_OK;
     if (p->drops && f->dropout > 0)
         DLS_TRY(dls_layer_drop(f, p, y, y));
-    return dls_add(p->ctx, y, y, value(l, p, H), (size_t)p->B * p->T * l->out);
+    return dls_add(p->ctx, y, y, value(l, p, H), (size_t)dls_pass_rows(l, p) * l->out);
 }
 
 /* run a half backward */

@@ -14,9 +14,10 @@
 #include "layers/internal.h"
 
 /* plan a value */
-static size_t rows(const dls_plan *plan)
+/* Elements of a layer's output. */
+static size_t elements(const dls_layer *l, const dls_plan *plan)
 {
-    return (size_t)plan->max_B * plan->max_T;
+    return (size_t)dls_plan_rows(l, plan) * l->out;
 }
 
 int dls_layer_spares_x(const dls_layer *l)
@@ -27,7 +28,7 @@ int dls_layer_spares_x(const dls_layer *l)
 
 size_t dls_layer_value(const dls_layer *inner, const dls_layer *next, dls_plan *plan)
 {
-    size_t count = rows(plan) * inner->out;
+    size_t count = elements(inner, plan);
     int early = next && dls_layer_spares_x(next);
     return inner->discarded ? dls_plan_scratch(plan, count, plan->dtype)
          : early            ? dls_plan_early(plan, count, plan->dtype)
@@ -48,14 +49,14 @@ static void sequence_plan(dls_layer *l, dls_plan *plan)
     size_t *value = l->slots, *grad = l->slots + l->ninner, shared[2];
     dls_plan_mark mark = dls_plan_begin(plan);
     /* find the widest places */
-    size_t width[2] = {0, 0};
+    size_t most[2] = {0, 0};
     for (int i = 0, parity = 1; i + 1 < l->ninner; i++) {
         parity = i > 0 && l->inner[i]->kind->in_place ? parity : !parity;
-        if ((size_t)l->inner[i]->out > width[parity])
-            width[parity] = l->inner[i]->out;
+        if (elements(l->inner[i], plan) > most[parity])
+            most[parity] = elements(l->inner[i], plan);
     }
     for (int k = 0; k < 2; k++)
-        shared[k] = plan->deferred ? 0 : dls_plan_gradient(plan, rows(plan) * width[k]);
+        shared[k] = plan->deferred ? 0 : dls_plan_gradient(plan, most[k]);
     for (int i = 0, parity = 1; i + 1 < l->ninner; i++) {
         /* share the place of a layer that works in place */
         if (i > 0 && l->inner[i]->kind->in_place) {
@@ -67,8 +68,7 @@ static void sequence_plan(dls_layer *l, dls_plan *plan)
         value[i] = dls_layer_value(l->inner[i], reader_behind(l, i), plan);
         grad[i] = !plan->deferred ? shared[parity]
             : (l->inner[i]->kind->backward_weight == dls_layer_no_weights
-               ? dls_plan_passing : dls_plan_gradient)(plan, rows(plan)
-                                                       * l->inner[i]->out);
+               ? dls_plan_passing : dls_plan_gradient)(plan, elements(l->inner[i], plan));
     }
     /* plan the inner layers */
     for (int i = 0; i < l->ninner; i++) {
@@ -244,7 +244,7 @@ static dls_status residual_forward(const dls_layer *l, dls_pass *p, void *y,
 {
     const dls_layer *f = l->inner[0];
     DLS_TRY(f->kind->forward(f, p, y, x));
-    return !y ? DLS_OK : dls_add(p->ctx, y, y, x, (size_t)p->B * p->T * l->out);
+    return !y ? DLS_OK : dls_add(p->ctx, y, y, x, (size_t)dls_pass_rows(l, p) * l->out);
 }
 
 static dls_status residual_backward(const dls_layer *l, dls_pass *p, void *dx,
@@ -252,7 +252,7 @@ static dls_status residual_backward(const dls_layer *l, dls_pass *p, void *dx,
 {
     (void)y;
     DLS_TRY(dls_layer_backward(l->inner[0], p, dx, dy, x, NULL));
-    return dls_add(p->ctx, dx, dx, dy, (size_t)p->B * p->T * l->in);
+    return dls_add(p->ctx, dx, dx, dy, (size_t)dls_pass_rows(l, p) * l->in);
 }
 
 static dls_status residual_backward_input(const dls_layer *l, dls_pass *p, void *dx,
@@ -261,7 +261,7 @@ static dls_status residual_backward_input(const dls_layer *l, dls_pass *p, void 
     const dls_layer *f = l->inner[0];
     (void)y;
     DLS_TRY(f->kind->backward_input(f, p, dx, dy, x, NULL));
-    return dls_add(p->ctx, dx, dx, dy, (size_t)p->B * p->T * l->in);
+    return dls_add(p->ctx, dx, dx, dy, (size_t)dls_pass_rows(l, p) * l->in);
 }
 
 static dls_status residual_backward_weight(const dls_layer *l, dls_pass *p,

@@ -12,7 +12,7 @@
 /* rmsnorm layer */
 static void rmsnorm_plan(dls_layer *l, dls_plan *plan)
 {
-    l->slot[0] = dls_plan_stash(plan, (size_t)plan->max_B * plan->max_T,
+    l->slot[0] = dls_plan_stash(plan, dls_plan_rows(l, plan),
                                 dls_dtype_accumulator(plan->dtype));    // rstd (N)
 }
 
@@ -20,7 +20,7 @@ static dls_status rmsnorm_forward(const dls_layer *l, dls_pass *p, void *y,
                                   const void *x)
 {
     return dls_rmsnorm_forward(p->ctx, y, dls_pass_stash(p, l->slot[0]), x,
-                               dls_pass_value(p, l->weight), p->B * p->T, l->in,
+                               dls_pass_value(p, l->weight), dls_pass_rows(l, p), l->in,
                                l->epsilon);
 }
 
@@ -29,15 +29,16 @@ static dls_status rmsnorm_backward_input(const dls_layer *l, dls_pass *p, void *
 {
     (void)y;
     return dls_rmsnorm_backward_input(p->ctx, dx, dy, x, dls_pass_value(p, l->weight),
-                                      dls_pass_stash(p, l->slot[0]), p->B * p->T, l->in);
+                                      dls_pass_stash(p, l->slot[0]), dls_pass_rows(l, p),
+                                      l->in);
 }
 
 static dls_status rmsnorm_backward_weight(const dls_layer *l, dls_pass *p,
                                           const void *dy, const void *x)
 {
     DLS_TRY(dls_rmsnorm_backward_weight(p->ctx, dls_pass_grad(p, l->weight), dy, x,
-                                        dls_pass_stash(p, l->slot[0]), p->B * p->T,
-                                        l->in));
+                                        dls_pass_stash(p, l->slot[0]),
+                                        dls_pass_rows(l, p), l->in));
     return dls_pass_added(p, l->weight);
 }
 
@@ -63,14 +64,14 @@ dls_layer *dls_rmsnorm(dls_build *b, const char *name, int channels, double epsi
 /* swiglu layer */
 static dls_status swiglu_forward(const dls_layer *l, dls_pass *p, void *y, const void *x)
 {
-    return !y ? DLS_OK : dls_swiglu_forward(p->ctx, y, x, p->B * p->T, l->out);
+    return !y ? DLS_OK : dls_swiglu_forward(p->ctx, y, x, dls_pass_rows(l, p), l->out);
 }
 
 static dls_status swiglu_backward_input(const dls_layer *l, dls_pass *p, void *dx,
                                         const void *dy, const void *x, void *y)
 {
     (void)y;
-    return dls_swiglu_backward(p->ctx, dx, dy, x, p->B * p->T, l->out);
+    return dls_swiglu_backward(p->ctx, dx, dy, x, dls_pass_rows(l, p), l->out);
 }
 
 static const dls_layer_kind swiglu_kind = {
@@ -88,7 +89,7 @@ dls_layer *dls_swiglu(dls_build *b, int hidden)
 /* rotary layer */
 static dls_rope_shape rope_shape(const dls_layer *l, const dls_pass *p)
 {
-    return (dls_rope_shape){.N = p->B * p->T, .heads = l->heads + l->kv_heads,
+    return (dls_rope_shape){.N = dls_pass_rows(l, p), .heads = l->heads + l->kv_heads,
                             .D = l->head_size, .R = l->rotated, .row = l->in,
                             .length = p->rotation_length, .T = p->T,
                             .positions = p->positions};
@@ -96,7 +97,7 @@ static dls_rope_shape rope_shape(const dls_layer *l, const dls_pass *p)
 
 static dls_status move(const dls_layer *l, const dls_pass *p, void *to, const void *from)
 {
-    size_t bytes = (size_t)p->B * p->T * l->in * dls_dtype_size(p->ctx->dtype);
+    size_t bytes = (size_t)dls_pass_rows(l, p) * l->in * dls_dtype_size(p->ctx->dtype);
     if (to != from)
         DLS_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice,
                                  p->ctx->stream));
@@ -145,13 +146,14 @@ dls_layer *dls_rotary(dls_build *b, int heads, int kv_heads, int head_size, int 
 dls_dropout dls_layer_mask(const dls_layer *l, const dls_pass *p)
 {
     return (dls_dropout){.p = l->dropout, .seed = p->seed, .stream = l->stream,
-                         .first = p->first_sequence * p->T * l->out};
+                         .first = (p->first_sequence * p->T + dls_pass_first_row(l, p))
+                                  * l->out};
 }
 
 dls_status dls_layer_drop(const dls_layer *l, const dls_pass *p, void *out, const void *x)
 {
     dls_dropout d = dls_layer_mask(l, p);
-    return dls_dropout_apply(p->ctx, out, x, p->B * p->T, l->out, &d);
+    return dls_dropout_apply(p->ctx, out, x, dls_pass_rows(l, p), l->out, &d);
 }
 
 static dls_status dropout_forward(const dls_layer *l, dls_pass *p, void *y,

@@ -12,7 +12,7 @@ static void mlp_plan(dls_layer *l, dls_plan *plan)
     dls_plan_mark mark = dls_plan_begin(plan);
     l->slot[0] = dls_layer_value(l->inner[0], l->inner[1], plan);   // before GELU (N, F)
     l->slot[1] = dls_layer_value(l->inner[1], NULL, plan);          // behind it
-    l->places[0] = dls_plan_gradient(plan, (size_t)plan->max_B * plan->max_T
+    l->places[0] = dls_plan_gradient(plan, (size_t)dls_plan_rows(l->inner[0], plan)
                                      * l->inner[0]->out);
     for (int i = 0; i < 3; i++)
         dls_layer_plan(l->inner[i], plan);
@@ -36,7 +36,7 @@ static dls_status mlp_backward_input(const dls_layer *l, dls_pass *p, void *dx,
     (void)y;
     DLS_TRY(dls_linear_gelu_backward_input(
         p->ctx, da, dy, dls_pass_value(p, down->weight), dls_pass_stash(p, l->slot[0]),
-        p->B * p->T, down->in, down->out));
+        dls_pass_rows(up, p), down->in, down->out));
     return up->kind->backward_input(up, p, dx, da, x, NULL);
 }
 

@@ -16,7 +16,7 @@
 static dls_status linear_forward(const dls_layer *l, dls_pass *p, void *y,
                                  const void *x)
 {
-    int N = p->B * p->T;
+    int N = dls_pass_rows(l, p);
     if (!y)
         return DLS_OK;          // nothing is stashed, so nothing is wanted
     return dls_linear_forward(p->ctx, y, x, dls_pass_value(p, l->weight),
@@ -29,7 +29,7 @@ static dls_status linear_backward_input(const dls_layer *l, dls_pass *p, void *d
 {
     (void)x, (void)y;
     return dls_linear_backward_input(p->ctx, dx, dy, dls_pass_value(p, l->weight),
-                                     p->B * p->T, l->in, l->out);
+                                     dls_pass_rows(l, p), l->in, l->out);
 }
 
 /* linear backward weight */
@@ -39,7 +39,7 @@ static dls_status linear_backward_weight(const dls_layer *l, dls_pass *p,
     void *dbias = l->bias < 0 ? NULL : dls_pass_grad(p, l->bias);
     DLS_TRY(dls_linear_backward_weight(p->ctx, dls_pass_keep(p, l->weight),
                                        dls_pass_grad(p, l->weight), dbias, dy, x,
-                                       p->B * p->T, l->in, l->out));
+                                       dls_pass_rows(l, p), l->in, l->out));
     DLS_TRY(dls_pass_added(p, l->weight));
     return dbias ? dls_pass_added(p, l->bias) : DLS_OK;
 }
@@ -71,7 +71,7 @@ dls_layer *dls_linear(dls_build *b, const char *name, int in, int out, int bias,
 /* layernorm layer forward */
 static void layernorm_plan(dls_layer *l, dls_plan *plan)
 {
-    size_t N = (size_t)plan->max_B * plan->max_T;
+    size_t N = (size_t)dls_plan_rows(l, plan);
     dls_dtype wide = dls_dtype_accumulator(plan->dtype);
     l->slot[0] = dls_plan_stash(plan, N, wide);     // mean (N)
     l->slot[1] = dls_plan_stash(plan, N, wide);     // rstd (N)
@@ -82,7 +82,8 @@ static dls_status layernorm_forward(const dls_layer *l, dls_pass *p, void *y,
 {
     return dls_layernorm_forward(
         p->ctx, y, dls_pass_stash(p, l->slot[0]), dls_pass_stash(p, l->slot[1]), x,
-        dls_pass_value(p, l->weight), dls_pass_value(p, l->bias), p->B * p->T, l->in);
+        dls_pass_value(p, l->weight), dls_pass_value(p, l->bias), dls_pass_rows(l, p),
+        l->in);
 }
 
 /* layernorm layer backward */
@@ -93,7 +94,7 @@ static dls_status layernorm_backward_input(const dls_layer *l, dls_pass *p, void
     return dls_layernorm_backward_input(
         p->ctx, dx, dy, x, dls_pass_value(p, l->weight),
         dls_pass_stash(p, l->slot[0]), dls_pass_stash(p, l->slot[1]),
-        p->B * p->T, l->in);
+        dls_pass_rows(l, p), l->in);
 }
 
 static dls_status layernorm_backward_weight(const dls_layer *l, dls_pass *p,
@@ -102,7 +103,7 @@ static dls_status layernorm_backward_weight(const dls_layer *l, dls_pass *p,
     DLS_TRY(dls_layernorm_backward_weight(
         p->ctx, dls_pass_grad(p, l->weight), dls_pass_grad(p, l->bias), dy, x,
         dls_pass_stash(p, l->slot[0]), dls_pass_stash(p, l->slot[1]),
-        p->B * p->T, l->in));
+        dls_pass_rows(l, p), l->in));
     DLS_TRY(dls_pass_added(p, l->weight));
     return dls_pass_added(p, l->bias);
 }
@@ -132,14 +133,15 @@ dls_layer *dls_layernorm(dls_build *b, const char *name, int channels)
 /* gelu layer */
 static dls_status gelu_forward(const dls_layer *l, dls_pass *p, void *y, const void *x)
 {
-    return !y ? DLS_OK : dls_gelu_forward(p->ctx, y, x, (size_t)p->B * p->T * l->in);
+    size_t n = (size_t)dls_pass_rows(l, p) * l->in;
+    return !y ? DLS_OK : dls_gelu_forward(p->ctx, y, x, n);
 }
 
 static dls_status gelu_backward_input(const dls_layer *l, dls_pass *p, void *dx,
                                       const void *dy, const void *x, void *y)
 {
     (void)y;
-    return dls_gelu_backward(p->ctx, dx, dy, x, (size_t)p->B * p->T * l->in);
+    return dls_gelu_backward(p->ctx, dx, dy, x, (size_t)dls_pass_rows(l, p) * l->in);
 }
 
 dls_status dls_layer_no_weights(const dls_layer *l, dls_pass *p, const void *dy,
@@ -163,15 +165,15 @@ dls_layer *dls_gelu(dls_build *b, int channels)
 
 static dls_status erf_forward(const dls_layer *l, dls_pass *p, void *y, const void *x)
 {
-    return !y ? DLS_OK
-              : dls_gelu_erf_forward(p->ctx, y, x, (size_t)p->B * p->T * l->in);
+    size_t n = (size_t)dls_pass_rows(l, p) * l->in;
+    return !y ? DLS_OK : dls_gelu_erf_forward(p->ctx, y, x, n);
 }
 
 static dls_status erf_backward_input(const dls_layer *l, dls_pass *p, void *dx,
                                      const void *dy, const void *x, void *y)
 {
     (void)y;
-    return dls_gelu_erf_backward(p->ctx, dx, dy, x, (size_t)p->B * p->T * l->in);
+    return dls_gelu_erf_backward(p->ctx, dx, dy, x, (size_t)dls_pass_rows(l, p) * l->in);
 }
 
 static const dls_layer_kind erf_kind = {
