@@ -197,6 +197,7 @@ int dls_layer_param(dls_build *b, const char *layer, const char *suffix,
     int index = -1;
     int n = snprintf(story.name, sizeof story.name, "%s.%s", layer, suffix);
     story.unit = b->unit;
+    story.partial = b->sliced && story.pieces == 0; // used on this rank's rows alone
     if (b->status != DLS_OK)
         return -1;
     if (n >= (int)sizeof story.name)

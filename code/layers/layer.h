@@ -48,7 +48,7 @@ void dls_plan_release(dls_plan *plan, dls_plan_mark mark);
 /* Room for the inside of one operation; all operations share it. */
 void dls_plan_temporary(dls_plan *plan, size_t bytes);
 
-/* Rows that a layer works on: B * T, or its slice of them. */
+/* Rows of a layer's output: B * T, or its slice of them. */
 int dls_plan_rows(const dls_layer *l, const dls_plan *plan);
 
 /* The whole buffer: stash, early stash, gradients, scratch, temporary, in this order. */
@@ -100,7 +100,7 @@ void *dls_pass_gradient(const dls_pass *p, size_t slot);
 void *dls_pass_value(const dls_pass *p, int index);
 void *dls_pass_grad(const dls_pass *p, int index);
 
-/* Rows that a layer works on, and the number of the first of them in the pass. */
+/* Rows of a layer's output, and the number of the first of them in the pass. */
 int dls_pass_rows(const dls_layer *l, const dls_pass *p);
 int dls_pass_first_row(const dls_layer *l, const dls_pass *p);
 
@@ -136,7 +136,7 @@ struct dls_layer {
     int vocabulary;             /* embedding, head */
     int weight, bias;           /* parameter indices; -1: none */
     int unit;                   /* that of the builder when it was made */
-    int slices, slice;          /* works on part `slice` of the rows; slices 0: on all */
+    int slices, slice;          /* y has part `slice` of the rows; slices 0: has all */
     double epsilon;             /* norms */
     double dropout;             /* probability, and the stream of its masks */
     uint64_t stream;
@@ -168,7 +168,7 @@ typedef struct dls_build {
     int attentions;             /* how many of them */
     int unit;                   /* of layers and parameters to come; -1: the whole */
     dls_sharding sharding;      /* how they are cut */
-    int sliced;                 /* 1: layers to come work on a slice of the rows */
+    int sliced;                 /* 1: the outputs of layers to come are slices of rows */
     dls_status status;
 } dls_build;
 

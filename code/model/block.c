@@ -32,14 +32,16 @@ static dls_layer *self_attention(dls_build *b, const char *name,
                                  const dls_transformer_config *c, double std,
                                  double out_std)
 {
-    int H = c->heads, Hk = c->kv_heads, D = c->head_size, n = 0;
+    int H = c->heads, Hk = c->kv_heads, D = c->head_size, n = 0, sliced = b->sliced;
     dls_layer *inner[4];
+    b->sliced = 0;              // a token attends to all the others
     inner[n++] = dls_linear(b, part(b, name, "qkv").text, c->channels, (H + 2 * Hk) * D,
                             c->qkv_bias, std);
     if (c->positions == DLS_POSITIONS_ROTARY)
         inner[n++] = dls_rotary(b, H, Hk, D, dls_transformer_rope(c).dim);
     inner[n++] = dls_attention(b, part(b, name, "core").text, H, Hk, D,
                                c->attention_dropout);
+    b->sliced = sliced;
     inner[n++] = dls_linear(b, part(b, name, "proj").text, H * D, c->channels,
                             c->proj_bias, out_std);
     return dls_sequence(b, inner, n);
@@ -49,11 +51,14 @@ static dls_layer *mlp(dls_build *b, const char *name, const dls_transformer_conf
                       double std, double out_std)
 {
     int C = c->channels, F = c->hidden, gated = c->mlp == DLS_MLP_SWIGLU;
+    int sliced = b->sliced;
     dls_layer *inner[3];
+    b->sliced = 0;              // columns are cut here
     inner[0] = dls_linear(b, part(b, name, "fc").text, C, gated ? 2 * F : F, c->mlp_bias,
                           std);
     inner[1] = gated ? dls_swiglu(b, F)
              : c->mlp == DLS_MLP_GELU ? dls_gelu(b, F) : dls_gelu_erf(b, F);
+    b->sliced = sliced;
     inner[2] = dls_linear(b, part(b, name, "proj").text, F, C, c->mlp_bias, out_std);
     if (inner[1] && c->recompute == DLS_RECOMPUTE_SELECTIVE)
         inner[1]->discarded = 1;

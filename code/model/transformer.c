@@ -48,6 +48,7 @@ static int build_head(dls_transformer *t, dls_layer **list, const dls_layer *emb
     if (!has_unit(c, b->unit))
         return 0;
     list[0] = dls_block_norm(b, "ln_f", c);
+    b->sliced = 0;              // every rank has all losses
     t->head = list[1] = c->tied_head && embedding ? dls_tied_head(b, embedding)
         : dls_head(b, c->tied_head ? "wte" : "head", c->channels, c->vocabulary,
                    initial_std);
@@ -59,6 +60,7 @@ static void build_model(dls_transformer *t)
     const dls_transformer_config *c = &t->config;
     dls_build *b = &t->build;
     dls_layer *list[c->layers + 4];
+    b->sliced = c->sharding.sequence && c->sharding.tensor > 1;
     int n = build_embedding(t, list);
     const dls_layer *embedding = n ? list[0] : NULL;
     for (int i = 0; i < c->layers; i++) {
