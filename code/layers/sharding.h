@@ -28,6 +28,12 @@ typedef struct dls_sharding {
     int ulysses;                /* ranks of an all-to-all group within the ring; 0: 1 */
 } dls_sharding;
 
+/* Into how many slices the rows between cut products are cut. */
+static inline int dls_sharding_slices(const dls_sharding *s)
+{
+    return s->sequence && s->tensor > 1 ? s->tensor : 1;
+}
+
 /* define the axes */
 /* The communicators of a cut model; NULL: a group of one, whose collectives vanish. */
 typedef struct dls_axes {

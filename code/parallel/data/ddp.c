@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "parallel/data/ddp_private.h"
+#include "parallel/tensor/gradients.h"
 #include "vgpu/gpu.h"
 
 /* agree on the plan */
@@ -138,6 +139,8 @@ static dls_status send_bucket(dls_ddp *d, int b)
     DLS_CUDA(cudaEventRecord(state->ready, d->ctx->stream));
     DLS_CUDA(cudaStreamWaitEvent(d->wire.stream, state->ready, 0));
     DLS_CUDA(cudaEventRecord(state->begin, d->wire.stream));
+    DLS_TRY(dls_tensor_finish(d->options.axes, d->params + d->buckets[b].param,
+                              d->buckets[b].params, d->dtype, d->wire.stream));
     if (d->rows && d->buckets[b].first == 0)
         DLS_TRY(dls_rows_sum(d->rows));
     else

@@ -12,6 +12,7 @@
 
 #include "comm/comm.h"
 #include "layers/param.h"
+#include "layers/sharding.h"
 #include "parallel/data/hooks.h"
 #include "tensor/tensor.h"
 
@@ -36,6 +37,7 @@ typedef struct dls_ddp_options {
     int reorder;           // 1: from step 2 on, buckets leave as rank 0 completed them
     int count_examples;    // 1: divide by the examples that the ranks report
     int rows_of;           // 1: parameter 0 is summed in two parts (dls_ddp_touch)
+    const dls_axes *axes;  // of a model that is cut: gradients are finished over them
 } dls_ddp_options;
 
 /* Collective. params (n) in registration order; flat_grads holds their gradients, of

@@ -4,6 +4,7 @@
 
 #include "comm/scratch.h"
 #include "parallel/data/ddp_private.h"
+#include "parallel/tensor/gradients.h"
 
 /* cut off the rows */
 /* Makes a bucket of its own out of the first parameter of the last bucket. */
@@ -89,13 +90,47 @@ static void tell_bucket(dls_ddp *d, int b)
                                    bucket->first, bucket->count, grads};
 }
 
-dls_status ddp_make_plan(dls_ddp *d)
+/* The parameters as large as on the rank of the tensor axis that has most of each. */
+static dls_status level_params(const dls_ddp *d, dls_param **out)
+{
+    const dls_axes *axes = d->options.axes;
+    dls_param *p = malloc(((size_t)d->nparams + 1) * sizeof *p);
+    if (!p)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a bucket plan");
+    for (int i = 0; i < d->nparams; i++) {
+        p[i] = d->params[i];
+        if (axes)
+            p[i].count = dls_tensor_most(&p[i], axes->sharding.tensor);
+        if (axes)
+            p[i].offset = i ? p[i - 1].offset + p[i - 1].count : 0;
+    }
+    *out = p;
+    return DLS_OK;
+}
+
+/* The same parameters in the same buckets, on all ranks of the tensor axis. */
+static dls_status plan_buckets(dls_ddp *d)
 {
     const dls_ddp_options *o = &d->options;
+    dls_param *level;
+    DLS_TRY(level_params(d, &level));
+    dls_status s = dls_bucket_plan(level, d->nparams, dls_dtype_size(d->dtype),
+                                   o->first_bucket_bytes, o->bucket_bytes, d->buckets,
+                                   &d->nbuckets);
+    free(level);
+    for (int i = 0; s == DLS_OK && i < d->nbuckets; i++) {
+        dls_bucket *b = &d->buckets[i];
+        const dls_param *last = &d->params[b->param + b->params - 1];
+        b->first = d->params[b->param].offset;
+        b->count = last->offset + last->count - b->first;
+    }
+    return s;
+}
+
+dls_status ddp_make_plan(dls_ddp *d)
+{
     DLS_TRY(make_room(d));
-    DLS_TRY(dls_bucket_plan(d->params, d->nparams, dls_dtype_size(d->dtype),
-                            o->first_bucket_bytes, o->bucket_bytes, d->buckets,
-                            &d->nbuckets));
+    DLS_TRY(plan_buckets(d));
     DLS_TRY(make_rows_bucket(d));
     for (int b = 0; b < d->nbuckets; b++) {
         tell_bucket(d, b);

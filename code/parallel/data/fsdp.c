@@ -6,6 +6,7 @@
 #include "kernels/convert.h"
 #include "kernels/elementwise.h"
 #include "parallel/data/zero_private.h"
+#include "parallel/tensor/gradients.h"
 #include "vgpu/gpu.h"
 
 /* point a unit */
@@ -236,7 +237,11 @@ static dls_status sum_copies(dls_zero *z, int u)
 static dls_status complete(dls_zero *z, int u)
 {
     zero_unit_state *s = &z->states[u];
+    const dls_shard_unit *unit = &z->units[u];
     DLS_TRY(zero_let(z, z->stream, z->ctx->stream));
+    if (!z->direct || z->last)
+        DLS_TRY(dls_tensor_finish(z->o.axes, z->params->items + unit->param,
+                                  unit->params, z->wide, z->stream));
     DLS_TRY(z->o.stage >= 2 ? add_slice(z, u) : keep_whole(z, u));
     if (s->grads >= 0)
         DLS_CUDA(cudaEventRecord(z->grad_pool.items[s->grads].free, z->stream));

@@ -15,6 +15,7 @@
 #include "comm/comm.h"
 #include "kernels/adamw.h"
 #include "layers/param.h"
+#include "layers/sharding.h"
 #include "parallel/data/ddp.h"
 #include "parallel/data/shards.h"
 
@@ -33,6 +34,7 @@ typedef struct dls_zero_options {
     int prefetch;         // stage 3: units that are fetched ahead, 0 or more
     int keep_forward;     // stage 3: 1: units stay from the forward pass to the backward
     dls_adamw_options adamw;
+    const dls_axes *axes; // of a model that is cut: gradients are finished over them
 } dls_zero_options;
 
 /* declare the memory of zero */

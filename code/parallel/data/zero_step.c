@@ -4,6 +4,7 @@
 #include "kernels/convert.h"
 #include "kernels/reduce.h"
 #include "parallel/data/zero_private.h"
+#include "parallel/tensor/gradients.h"
 #include "vgpu/gpu.h"
 #include "vgpu/trace.h"
 
@@ -18,6 +19,26 @@ dls_status dls_zero_begin(dls_zero *z)
 }
 
 /* compute the norm */
+/* Of a cut model only what this rank counts; else the whole slice, padding (zeros) too. */
+static dls_status square_slice(dls_zero *z, int u, dls_ctx *c, double *square_sum)
+{
+    dls_zero_slice at = dls_zero_slice_at(z, u);
+    char *grads = zero_grad_slice(z, u);
+    if (!z->o.axes || !z->o.axes->tensor)
+        return dls_square_sum(c, square_sum, grads, z->units[u].slice);
+    for (dls_stretch s = {0}; dls_counted_next(z->params->items, z->params->n,
+                                               z->o.axes->sharding.tensor_rank, NULL, 1,
+                                               &s);) {
+        size_t from = s.first > at.first ? s.first : at.first;
+        size_t to = s.first + s.count, end = at.first + at.count;
+        to = to < end ? to : end;
+        if (from < to)
+            DLS_TRY(dls_square_sum(c, square_sum, grads + (from - at.first)
+                                   * dls_dtype_size(c->dtype), to - from));
+    }
+    return DLS_OK;
+}
+
 static dls_status compute_norm(dls_zero *z)
 {
     dls_ctx c = *z->ctx;
@@ -25,10 +46,12 @@ static dls_status compute_norm(dls_zero *z)
     c.dtype = z->kept;
     DLS_CUDA(cudaMemsetAsync(square_sum, 0, sizeof *square_sum, c.stream));
     for (int u = 0; u < z->nunits; u++)
-        DLS_TRY(dls_square_sum(&c, square_sum, zero_grad_slice(z, u),
-                               z->units[u].slice));
+        DLS_TRY(square_slice(z, u, &c, square_sum));
     if (z->ways > 1)
         DLS_TRY(dls_comm_all_reduce(z->shard, square_sum, 1, DLS_F64, DLS_SUM, c.stream));
+    if (z->o.axes && z->o.axes->tensor)
+        DLS_TRY(dls_comm_all_reduce(z->o.axes->tensor, square_sum, 1, DLS_F64, DLS_SUM,
+                                    c.stream));
     return dls_clip_coefficient(&c, coefficient, norm, square_sum, z->o.adamw.clip);
 }
 

@@ -15,7 +15,8 @@ static int rows_of(const dls_pipeline *p, int microbatch)
 
 size_t dls_pipeline_count(const dls_pipeline *p, int microbatch)
 {
-    return (size_t)rows_of(p, microbatch) * p->o.T * p->model.channels;
+    size_t rows = (size_t)rows_of(p, microbatch) * p->o.T;
+    return rows / dls_sharding_slices(&p->model.sharding) * p->model.channels;
 }
 
 static size_t place(const dls_pipeline *p, int stage, int microbatch)

@@ -23,7 +23,11 @@ typedef struct dls_pipeline_options {
     const dls_schedule *schedule;   /* lowered; kept by pointer */
     const int *partition;           /* [stages + 1], partition.h */
     dls_model_maker *make;          /* NULL: dls_transformer_create */
-    int max_B, T;                   /* of a micro-batch */
+    int max_B, T;                   /* of a micro-batch; T: this rank's tokens */
+    const dls_axes *axes;           /* of model->sharding; NULL: not cut */
+    const int *positions;           /* (max_B, T) device: of these tokens in their
+                                       sequences of T_whole; NULL: 0 ... T-1 */
+    int T_whole;
     dls_adamw_options adamw;
     const dls_zero_options *zero;   /* stage 1: the optimizer's state is cut over the
                                        replicas, adamw is the one above. NULL: whole */

@@ -67,6 +67,9 @@ static dls_status make_stages(dls_pipeline *p)
             continue;
         DLS_TRY(dls_stage_create(&p->stage[s], p->ctx, &c, p->o.make, p->o.max_B, p->o.T,
                                  p->microbatches));
+        dls_transformer_connect(p->stage[s]->model, p->o.axes);
+        p->stage[s]->model->pass.positions = p->o.positions;
+        p->stage[s]->model->pass.T_whole = p->o.T_whole;
         DLS_TRY(dls_stage_update_open(&p->update[s], p->stage[s], p->data,
                                       p->o.zero ? &zero : NULL));
         DLS_TRY(dls_weights_open(&p->weights[s], p->stage[s],
@@ -140,7 +143,7 @@ static dls_status make_marks(dls_pipeline *p)
 
 static dls_status make_device_parts(dls_pipeline *p)
 {
-    size_t rows = (size_t)p->o.max_B * p->o.T;
+    size_t rows = (size_t)p->o.max_B * p->o.T / dls_sharding_slices(&p->model.sharding);
     dls_memory_purpose before = dls_gpu_memory_purpose(DLS_MEM_OPTIMIZER);
     cudaError_t e = dls_gpu_alloc_shared((void **)&p->scalars, 3 * sizeof(double));
     dls_gpu_memory_purpose(before);

@@ -20,6 +20,9 @@ dls_status dls_pipeline_update(dls_pipeline *p, int stage);
 dls_status dls_pipeline_step_alone(dls_pipeline *p, int stage);
 dls_status dls_pipeline_version(dls_pipeline *p, const dls_action *a, dls_params **out);
 
+/* *sum (device) over the tensor axis: the squares of a stage whose parameters are cut. */
+dls_status dls_pipeline_sum_parts(dls_pipeline *p, double *sum);
+
 /* With validation: hands this rank's square sum on and steps on trust; may action i run
  * before the verdict; the verdict, after which *again says to begin the list again. */
 dls_status dls_pipeline_open_validation(dls_pipeline *p);

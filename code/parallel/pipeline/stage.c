@@ -55,6 +55,7 @@ static dls_status expect(const dls_stage *s, int slot, int taken)
 /* run a stage forward */
 static size_t row_bytes(const dls_stage *s, int rows)
 {
+    rows /= dls_sharding_slices(&s->model->config.sharding);
     size_t size = dls_dtype_size(s->model->ctx->dtype);
     return (size_t)rows * s->model->config.channels * size;
 }

@@ -4,6 +4,7 @@
 
 #include "kernels/kernels.h"
 #include "parallel/pipeline/interpreter_private.h"
+#include "parallel/tensor/gradients.h"
 #include "tensor/memory.h"
 #include "vgpu/gpu.h"
 
@@ -58,51 +59,48 @@ void *dls_stage_update_values(const dls_stage_update *u)
 }
 
 /* square the gradient */
-/* The part of parameter i in slice k that this rank has. */
-static dls_status square_part(const dls_stage_update *u, int k, int i, double *sum)
+/* The stretch s of the flat gradients, as far as slice k has it. */
+static dls_status square_part(const dls_stage_update *u, int k, const dls_stretch *s,
+                              double *sum)
 {
     dls_dtype dtype;
-    dls_zero_slice s = dls_zero_slice_at(u->zero, k);
+    dls_zero_slice at = dls_zero_slice_at(u->zero, k);
     dls_ctx wide = dls_ctx_accumulator(u->stage->model->ctx);
-    const dls_param *p = &u->stage->model->params.items[i];
     const char *grads = dls_zero_gradient(u->zero, k, &dtype);
-    size_t from = p->offset > s.first ? p->offset : s.first;
-    size_t to = p->offset + p->count, end = s.first + s.count;
+    size_t from = s->first > at.first ? s->first : at.first;
+    size_t to = s->first + s->count, end = at.first + at.count;
     to = to < end ? to : end;
     return from >= to ? DLS_OK
-        : dls_square_sum(&wide, sum, grads + (from - s.first) * dls_dtype_size(dtype),
+        : dls_square_sum(&wide, sum, grads + (from - at.first) * dls_dtype_size(dtype),
                          to - from);
 }
 
-static dls_status square_slices(const dls_stage_update *u, double *sum)
+static dls_status square_slices(const dls_stage_update *u, const dls_stretch *s,
+                                double *sum)
 {
     for (int k = 0; k < dls_zero_slices(u->zero); k++)
-        for (int i = 0; i < u->stage->model->params.n; i++)
-            if (i != u->copy)
-                DLS_TRY(square_part(u, k, i, sum));
+        DLS_TRY(square_part(u, k, s, sum));
     return DLS_OK;
 }
 
-
-static int counts(const dls_stage_update *u, int i)
+static dls_status square_whole(const dls_stage_update *u, const dls_stretch *s,
+                               double *sum)
 {
-    return i != u->copy && !u->stage->model->params.items[i].frozen;
+    dls_ctx wide = dls_ctx_accumulator(u->stage->model->ctx);
+    const char *grads = u->stage->model->params.grads;
+    return dls_square_sum(&wide, sum, grads + s->first * dls_dtype_size(wide.dtype),
+                          s->count);
 }
 
 dls_status dls_stage_update_square(const dls_stage_update *u, double *sum)
 {
     const dls_params *set = &u->stage->model->params;
-    dls_ctx wide = dls_ctx_accumulator(u->stage->model->ctx);
-    if (u->zero)
-        return u->counted ? square_slices(u, sum) : DLS_OK;
-    for (int from = 0, to; u->counted && from < set->n; from = to) {
-        for (to = from + 1; to < set->n && counts(u, to) == counts(u, from); to++)
-            ;
-        const dls_param *a = &set->items[from], *z = &set->items[to - 1];
-        if (counts(u, from))
-            DLS_TRY(dls_square_sum(&wide, sum, a->grad,
-                                   z->offset + z->count - a->offset));
-    }
+    const dls_param *copy = u->copy < 0 ? NULL : &set->items[u->copy];
+    int rank = u->stage->model->config.sharding.tensor_rank;
+    if (!u->counted)
+        return DLS_OK;
+    for (dls_stretch s = {0}; dls_counted_next(set->items, set->n, rank, copy, 1, &s);)
+        DLS_TRY((u->zero ? square_slices : square_whole)(u, &s, sum));
     return DLS_OK;
 }
 
@@ -158,10 +156,12 @@ dls_status dls_pipeline_reduce(dls_pipeline *p, int stage)
     u->reduced = 1;
     if (u->zero)
         return dls_stage_shard_reduce(u);
-    if (dls_comm_size(p->data) == 1)
+    if (dls_comm_size(p->data) == 1 && !p->o.axes)
         return DLS_OK;
     DLS_CUDA(cudaEventRecord(p->computed, p->ctx->stream));
     DLS_CUDA(cudaStreamWaitEvent(p->reduction, p->computed, 0));
+    DLS_TRY(dls_tensor_finish(p->o.axes, set->items, set->n,
+                              dls_dtype_accumulator(set->dtype), p->reduction));
     return dls_comm_all_reduce(p->data, set->grads, set->elements,
                                dls_dtype_accumulator(set->dtype), DLS_SUM, p->reduction);
 }
@@ -209,6 +209,13 @@ static dls_status add_tied(dls_pipeline *p)
     return DLS_OK;
 }
 
+dls_status dls_pipeline_sum_parts(dls_pipeline *p, double *sum)
+{
+    return p->o.axes && p->o.axes->tensor
+        ? dls_comm_all_reduce(p->o.axes->tensor, sum, 1, DLS_F64, DLS_SUM, p->ctx->stream)
+        : DLS_OK;
+}
+
 static dls_status find_coefficient(dls_pipeline *p)
 {
     double *sum = p->scalars, *norm = sum + 1, *coefficient = sum + 2;
@@ -216,6 +223,7 @@ static dls_status find_coefficient(dls_pipeline *p)
     for (int s = 0; s < p->stages; s++)
         if (p->stage[s])
             DLS_TRY(dls_stage_update_square(&p->update[s], sum));
+    DLS_TRY(dls_pipeline_sum_parts(p, sum));
     if (p->o.validate)
         return dls_pipeline_trust(p);
     if (p->o.zero)      // every replica has squared its slices

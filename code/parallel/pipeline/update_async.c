@@ -23,6 +23,7 @@ static dls_status own_coefficient(dls_pipeline *p, int stage)
     double *sum = p->scalars, *norm = sum + 1, *coefficient = sum + 2;
     DLS_CUDA(cudaMemsetAsync(sum, 0, sizeof *sum, p->ctx->stream));
     DLS_TRY(dls_stage_update_square(&p->update[stage], sum));
+    DLS_TRY(dls_pipeline_sum_parts(p, sum));
     return dls_clip_coefficient(p->ctx, coefficient, norm, sum, p->o.adamw.clip);
 }
 
