@@ -13,6 +13,7 @@
 /* describe the options of train */
 typedef struct train_options {
     const char *config, *corpus, *output;
+    const char *axes[5];        // dp, pp, tp, cp, ep
     dls_arg_list set;
 } train_options;
 
@@ -23,6 +24,11 @@ static dls_status parse_train(int argc, char **argv, train_options *o, int *help
         {"--corpus", DLS_ARG_STRING, &o->corpus, "FILE", "train on this text instead"},
         {"--output", DLS_ARG_STRING, &o->output, "DIR", "where to write"},
         {"--set", DLS_ARG_LIST, &o->set, "KEY=VALUE", "change a setting; repeatable"},
+        {"--dp", DLS_ARG_STRING, &o->axes[0], "N", "replicas of the model"},
+        {"--pp", DLS_ARG_STRING, &o->axes[1], "N", "stages of a pipeline"},
+        {"--tp", DLS_ARG_STRING, &o->axes[2], "N", "ranks that share each layer"},
+        {"--cp", DLS_ARG_STRING, &o->axes[3], "N", "ranks that share each sequence"},
+        {"--ep", DLS_ARG_STRING, &o->axes[4], "N", "ranks that share the experts"},
     };
     const dls_args spec = {"dls train", "Trains a GPT.",
                            "dls run -n 4 -- train --config code/cli/tour.yaml"
@@ -49,11 +55,15 @@ static dls_status override_string(dls_config *cfg, const char *key, const char *
 static dls_status load_run(const train_options *o, dls_config **cfg,
                            dls_train_config *run)
 {
+    static const char *const axes[] = {"parallel.dp", "parallel.pp", "parallel.tp",
+                                       "parallel.cp", "parallel.ep"};
     DLS_TRY(dls_config_load(o->config, cfg));
     for (int i = 0; i < o->set.count; i++)
         DLS_TRY(dls_config_override(*cfg, o->set.values[i]));
     DLS_TRY(override_string(*cfg, "data.corpus", o->corpus));
     DLS_TRY(override_string(*cfg, "output", o->output));
+    for (int i = 0; i < 5; i++)
+        DLS_TRY(override_string(*cfg, axes[i], o->axes[i]));
     DLS_TRY(dls_train_config_load(*cfg, run));
     /* resume after a restart */
     const char *restart = getenv("DLS_RESTART");

@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "train/layout.h"
 #include "train/pipelined.h"
 
 /* read the batch settings */
@@ -195,6 +196,7 @@ dls_status dls_train_config_load(dls_config *cfg, dls_train_config *c)
     DLS_TRY(read_optimizer(cfg, c));
     DLS_TRY(read_intervals(cfg, c));
     DLS_TRY(read_parallel(cfg, c));
+    DLS_TRY(dls_train_read_layout(cfg, c));
     DLS_TRY(dls_train_read_sharding(cfg, c));
     DLS_TRY(dls_train_read_pipeline(cfg, c));
     return dls_config_check_unused(cfg);

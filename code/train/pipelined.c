@@ -62,11 +62,9 @@ static dls_status check_company(dls_config *cfg, const dls_train_config *c)
 dls_status dls_train_read_pipeline(dls_config *cfg, dls_train_config *c)
 {
     dls_train_pipeline *p = &c->pipeline;
-    int64_t stages, microbatches, chunks;
-    if (!dls_config_has(cfg, "pipeline.stages")
-        && !dls_config_has(cfg, "pipeline.schedule"))
+    int64_t microbatches, chunks;
+    if (c->mesh.size[DLS_AXIS_PP] == 1 && !dls_config_has(cfg, "pipeline.schedule"))
         return DLS_OK;
-    DLS_TRY(dls_config_int(cfg, "pipeline.stages", 1, 1 << 12, &stages));
     DLS_TRY(dls_config_string_or(cfg, "pipeline.schedule", "1f1b", &p->schedule));
     DLS_TRY(dls_config_int_or(cfg, "pipeline.microbatches", 1, 1 << 14, 0,
                               &microbatches));
@@ -74,7 +72,6 @@ dls_status dls_train_read_pipeline(dls_config *cfg, dls_train_config *c)
     DLS_TRY(dls_config_bool_or(cfg, "pipeline.post_validation", 0,
                                &p->post_validation));
     DLS_TRY(read_partition(cfg, p, c->model.layers));
-    p->stages = (int)stages;
     p->microbatches = (int)microbatches;
     p->chunks = (int)chunks;
     return check_company(cfg, c);
@@ -82,12 +79,12 @@ dls_status dls_train_read_pipeline(dls_config *cfg, dls_train_config *c)
 
 dls_status dls_pipelined_replicas(dls_trainer *t)
 {
-    int stages = t->config->pipeline.stages ? t->config->pipeline.stages : 1;
-    if (t->world % stages != 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "pipeline.stages: expected a divisor of %d ranks, "
-                        "got %d", t->world, stages);
-    t->replica = t->rank / stages;
-    t->replicas = t->world / stages;
+    dls_mesh mesh = t->config->mesh;
+    DLS_TRY(dls_mesh_fit(&mesh, t->world));
+    if (dls_mesh_group_size(&mesh, DLS_BIT(DLS_AXIS_TP) | DLS_BIT(DLS_AXIS_CP)) > 1)
+        return DLS_FAIL(DLS_ERR_INPUT, "parallel: expected tp and cp of 1");
+    t->replica = dls_mesh_coordinate(&mesh, t->rank, DLS_AXIS_DP);
+    t->replicas = mesh.size[DLS_AXIS_DP];
     return DLS_OK;
 }
 
@@ -114,7 +111,8 @@ static dls_status plan_schedule(const dls_train_config *c, int replicas,
     int most = (c->global_batch + replicas - 1) / replicas;
     int m = p->microbatches ? p->microbatches
         : (most + c->micro_batch - 1) / c->micro_batch;
-    dls_schedule_options o = dls_schedule_defaults(p->schedule, p->stages, m);
+    dls_schedule_options o = dls_schedule_defaults(p->schedule,
+                                                   c->mesh.size[DLS_AXIS_PP], m);
     dls_schedule plain;
     o.chunks = p->chunks;
     DLS_TRY(check_rows(c, replicas, m));
@@ -163,12 +161,15 @@ static dls_status fill_stage(const dls_trainer *t, dls_pipeline *p, int stage)
 static dls_status make_pipeline(dls_trainer *t, dls_pipelined *p)
 {
     const dls_train_config *c = t->config;
-    int stages = c->pipeline.stages, T = c->model.context;
+    int T = c->model.context;
+    dls_mesh mesh = c->mesh;
+    DLS_TRY(dls_mesh_fit(&mesh, t->world));
+    int stage = dls_mesh_coordinate(&mesh, t->rank, DLS_AXIS_PP);
     DLS_TRY(plan_schedule(c, t->replicas, &p->schedule));
     int first[p->schedule.stages + 1];
     DLS_TRY(plan_partition(c, p->schedule.stages, first));
     DLS_TRY(dls_comm_split(t->comm, t->replica, t->rank, &p->pipe));
-    DLS_TRY(dls_comm_split(t->comm, t->rank % stages, t->rank, &p->data));
+    DLS_TRY(dls_comm_split(t->comm, stage, t->rank, &p->data));
     dls_pipeline_options o = {.model = &c->model, .schedule = &p->schedule,
                               .partition = first, .max_B = c->micro_batch, .T = T,
                               .adamw = c->adamw,
@@ -251,9 +252,12 @@ static dls_status add_stage(const dls_train_config *c, const dls_schedule *s, in
 dls_status dls_pipelined_predict_memory(const dls_train_config *c, int rank, int world,
                                         size_t bytes[DLS_MEM_PURPOSES])
 {
-    int ranks = c->pipeline.stages, here = rank % ranks;
+    dls_mesh mesh = c->mesh;
     dls_schedule s;
-    DLS_TRY(plan_schedule(c, world / ranks, &s));
+    DLS_TRY(dls_mesh_fit(&mesh, world));
+    int here = dls_mesh_coordinate(&mesh, rank, DLS_AXIS_PP);
+    int replicas = mesh.size[DLS_AXIS_DP];
+    DLS_TRY(plan_schedule(c, replicas, &s));
     int first[s.stages + 1];
     dls_status status = plan_partition(c, s.stages, first);
     memset(bytes, 0, DLS_MEM_PURPOSES * sizeof *bytes);
@@ -261,7 +265,7 @@ dls_status dls_pipelined_predict_memory(const dls_train_config *c, int rank, int
         + (c->pipeline.post_validation ? dls_pipeline_validation_state() : 0);
     for (int i = 0; status == DLS_OK && i < s.stages; i++)
         if (dls_schedule_rank(&s, i, 0) == here || dls_schedule_rank(&s, i, 1) == here)
-            status = add_stage(c, &s, i, world / ranks, first, bytes);
+            status = add_stage(c, &s, i, replicas, first, bytes);
     dls_schedule_free(&s);
     return status;
 }

@@ -9,6 +9,7 @@
 #include "model/transformer.h"
 #include "parallel/data/ddp.h"
 #include "parallel/data/zero.h"
+#include "parallel/mesh.h"
 #include "train/optimizer.h"
 #ifdef __cplusplus
 extern "C" {
@@ -18,9 +19,8 @@ enum { DLS_PIPELINE_UNITS = 256 };
 
 /* The section `pipeline`: see chapters/05-pipeline-runtime-trainer.md. */
 typedef struct dls_train_pipeline {
-    int stages;                 /* ranks of a pipeline; 0: no pipeline */
+    const char *schedule;       /* NULL: no pipeline; its ranks: the mesh's pp */
     int microbatches, chunks;   /* 0: what the batch needs; the schedule's own */
-    const char *schedule;
     int post_validation;        /* 1: steps on trust, undone if it was misplaced */
     int by_cost, given;         /* partition; or units[given], of each stage */
     int64_t units[DLS_PIPELINE_UNITS];
@@ -47,6 +47,8 @@ typedef struct dls_train_config {
     int overlap;                /* 0: all-reduce after the backward pass */
     int sharded, hybrid;        /* 1: zero instead of ddp; in groups of a node */
     dls_zero_options zero;
+    dls_mesh mesh;              /* dp 0: what the world leaves; see dls_mesh_fit */
+    dls_sharding sharding;      /* without the numbers of a rank */
     dls_train_pipeline pipeline;
     const char *cluster;        /* NULL: the default */
     const char *output;         /* directory */

@@ -200,7 +200,7 @@ dls_status dls_train_predict_memory(const dls_train_config *c, int rank, int wor
 {
     dls_transformer_memory m;
     int T = c->model.context;
-    if (c->pipeline.stages)
+    if (c->pipeline.schedule)
         return dls_pipelined_predict_memory(c, rank, world, bytes);
     DLS_TRY(dls_transformer_predict_memory(&c->model, c->micro_batch, T, c->dtype, &m));
     memset(bytes, 0, DLS_MEM_PURPOSES * sizeof *bytes);
@@ -248,7 +248,7 @@ static dls_status make_model(dls_trainer *t)
 {
     const dls_train_config *c = t->config;
     dls_transformer_config m = c->model;
-    if (c->pipeline.stages > 0) {
+    if (c->pipeline.schedule) {
         m.unplaced = 1;
         m.to_unit = m.layers + 2;
     }
@@ -272,7 +272,7 @@ static dls_status make_parts(dls_trainer *t)
     t->layout = dls_checkpoint_layout(&t->model->params);
     if (!t->offsets || !t->layout)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the training loop");
-    return c->pipeline.stages ? dls_pipelined_create(t)
+    return c->pipeline.schedule ? dls_pipelined_create(t)
         : c->sharded ? dls_sharded_create(t) : make_replicated(t);
 }
 

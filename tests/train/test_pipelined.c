@@ -40,14 +40,14 @@ Test(pipeline_train, pipelines_train_like_one_rank, .init = make_corpus,
      .fini = remove_root)
 {
     static const struct { int ranks; run r; } cases[] = {
-        {4, {"1f1b", {"train.dtype=f64", "pipeline.stages=4"}, 0}},
-        {2, {"zb-v", {"train.dtype=f64", "pipeline.stages=2", "pipeline.schedule=zb-v",
+        {4, {"1f1b", {"train.dtype=f64", "parallel.pp=4"}, 0}},
+        {2, {"zb-v", {"train.dtype=f64", "parallel.pp=2", "pipeline.schedule=zb-v",
                       "pipeline.partition=count"}, 0}},
-        {4, {"both", {"train.dtype=f64", "pipeline.stages=2", "train.global_batch=12",
+        {4, {"both", {"train.dtype=f64", "parallel.pp=2", "train.global_batch=12",
                       "pipeline.schedule=zb-h1", "pipeline.microbatches=4"}, 0}},
-        {4, {"cut", {"train.dtype=f64", "pipeline.stages=2", "data_parallel=zero1",
+        {4, {"cut", {"train.dtype=f64", "parallel.pp=2", "data_parallel=zero1",
                      "pipeline.schedule=zb-h1"}, 0}},
-        {6, {"thirds", {"train.dtype=f64", "pipeline.stages=2", "data_parallel=zero1",
+        {6, {"thirds", {"train.dtype=f64", "parallel.pp=2", "data_parallel=zero1",
                         "model.tied_head=true"}, 0}}};
     run one = {"one", {"train.dtype=f64"}, 0};
     OK(dls_run_ranks(1, train_rank, &one));
@@ -63,7 +63,7 @@ Test(pipeline_train, uneven_rows_and_dropout, .init = make_corpus, .fini = remov
     run one = {"one", {"train.dtype=f64", "train.global_batch=11", "model.dropout=0.2",
                        "model.family=llama"}, 0};
     run two = {"two", {"train.dtype=f64", "train.global_batch=11", "model.dropout=0.2",
-                       "model.family=llama", "pipeline.stages=2"}, 0};
+                       "model.family=llama", "parallel.pp=2"}, 0};
     OK(dls_run_ranks(1, train_rank, &one));
     OK(dls_run_ranks(4, train_rank, &two));
     assert_same_end("one", "two", 22);
@@ -95,7 +95,7 @@ Test(pipeline_train, recomputing_stages_hold_less, .init = make_corpus,
     OK(dls_run_ranks(1, train_rank, &one));
     for (int k = 0; k < 2; k++)
         for (size_t i = 0, before = SIZE_MAX, now; i < 3; i++, before = now) {
-            run r = {"two", {"train.dtype=f64", "pipeline.stages=2", "resume=never",
+            run r = {"two", {"train.dtype=f64", "parallel.pp=2", "resume=never",
                              schedules[k], ways[i]}, 0};
             OK(dls_run_ranks(2, train_rank, &r));
             assert_same_end("one", "two", 22);
@@ -113,7 +113,7 @@ Test(pipeline_train, memory_is_what_was_predicted, .init = make_corpus,
         "pipeline.schedule=zb-v", "pipeline.schedule=pipedream",
         "pipeline.schedule=1f1b", "pipeline.schedule=zb-h1"};
     for (int i = 0; i < 8; i++) {
-        run r = {"memory", {schedules[i / 2], "pipeline.stages=2",
+        run r = {"memory", {schedules[i / 2], "parallel.pp=2",
                             "model.tied_head=false", "train.steps=2", "resume=never"}, 0};
         if (i >= 4)
             r.changes[5] = i < 6 ? "pipeline.post_validation=true"
@@ -147,13 +147,13 @@ Test(pipeline_train, steps_on_trust_train_like_steps_that_wait, .init = make_cor
         {2, "pipeline.schedule=zb-v", "train.clip=0", 0}};
     for (int i = 0; i < 4; i++) {
         run waits = {"waits", {"train.dtype=f64", cases[i].schedule, cases[i].clip,
-                               "pipeline.stages=2", "resume=never"}, 0};
+                               "parallel.pp=2", "resume=never"}, 0};
         run trusts = waits;
         double norms[64], clip = strtod(strchr(cases[i].clip, '=') + 1, NULL);
         trusts.directory = "trusts";
         trusts.changes[5] = "pipeline.post_validation=true";
         if (cases[i].ranks == 3)
-            waits.changes[3] = trusts.changes[3] = "pipeline.stages=3";
+            waits.changes[3] = trusts.changes[3] = "parallel.pp=3";
         OK(dls_run_ranks(cases[i].ranks, train_rank, &waits));
         OK(dls_run_ranks(cases[i].ranks, train_rank, &trusts));
         assert_same("waits", "trusts", "loss\":", 22);
@@ -175,7 +175,7 @@ Test(pipeline_train, slices_of_stages_change_their_layout, .init = make_corpus,
     run whole = {"whole", {"train.dtype=f64"}, 0};
     double losses[64];
     run moved = {"moved", {"train.dtype=f64", "data_parallel=zero1",
-                           "pipeline.stages=2"}, 13};
+                           "parallel.pp=2"}, 13};
     OK(dls_run_ranks(1, train_rank, &whole));
     cr_assert_neq(dls_run_ranks(6, train_rank, &moved), DLS_OK);
     moved.die_at = 0;
@@ -184,7 +184,7 @@ Test(pipeline_train, slices_of_stages_change_their_layout, .init = make_corpus,
     assert_same_end("whole", "moved", 11);
     cr_assert_eq(numbers_of("moved", "loss\":", losses), 11);
     run one = {"one", {"train.dtype=f64", "data_parallel=zero1",
-                       "pipeline.stages=2"}, 13};
+                       "parallel.pp=2"}, 13};
     cr_assert_neq(dls_run_ranks(4, train_rank, &one), DLS_OK);
     one.changes[1] = NULL;
     one.die_at = 0;
@@ -198,22 +198,21 @@ Test(pipeline_train, bad_pipelines_are_refused_in_one_line, .init = make_corpus,
      .fini = remove_root)
 {
     static const char *const cases[][4] = {     /* two changes, a message, a change */
-        {"pipeline.stages=3", NULL, "pipeline.stages: expected a divisor of 2 ranks"},
-        {"pipeline.schedule=1f1b", NULL, "pipeline.stages: missing"},
-        {"pipeline.stages=2", "pipeline.schedule=2f2b", "pipeline.schedule: expected"},
-        {"pipeline.stages=2", "pipeline.schedule=forward-only", "does not train"},
-        {"pipeline.stages=2", "pipeline.microbatches=2", "pipeline.microbatches: 2 of 2"},
-        {"pipeline.stages=2", "data_parallel=zero2", "data_parallel: expected ddp or"},
-        {"pipeline.stages=2", "ddp.hook=bf16", "ddp.hook: expected none"},
-        {"pipeline.stages=2", "pipeline.partition=even", "pipeline.partition: expected"},
-        {"pipeline.stages=2", "pipeline.schedule=pipedream", "model.tied_head"},
-        {"pipeline.stages=2", "pipeline.post_validation=2", "pipeline.post_validation"},
+        {"parallel.pp=3", NULL, "world size: expected a multiple of tp 1"},
+        {"parallel.pp=2", "pipeline.schedule=2f2b", "pipeline.schedule: expected"},
+        {"parallel.pp=2", "pipeline.schedule=forward-only", "does not train"},
+        {"parallel.pp=2", "pipeline.microbatches=2", "pipeline.microbatches: 2 of 2"},
+        {"parallel.pp=2", "data_parallel=zero2", "data_parallel: expected ddp or"},
+        {"parallel.pp=2", "ddp.hook=bf16", "ddp.hook: expected none"},
+        {"parallel.pp=2", "pipeline.partition=even", "pipeline.partition: expected"},
+        {"parallel.pp=2", "pipeline.schedule=pipedream", "model.tied_head"},
+        {"parallel.pp=2", "pipeline.post_validation=2", "pipeline.post_validation"},
         {"pipeline.schedule=pipedream", "pipeline.post_validation=true",
-         "pipeline.post_validation: expected false", "pipeline.stages=2"},
+         "pipeline.post_validation: expected false", "parallel.pp=2"},
         {"data_parallel=zero1", "zero.offload=true", "1f1b with ZeRO: expected stage 1",
-         "pipeline.stages=2"},
-        {"pipeline.stages=2", "pipeline.chunks=3", "expected 1 chunk, got 3"},
-        {"pipeline.stages=2", "pipeline.stagez=3", "pipeline.stagez"}};
+         "parallel.pp=2"},
+        {"parallel.pp=2", "pipeline.chunks=3", "expected 1 chunk, got 3"},
+        {"parallel.pp=2", "parallel.ppp=3", "parallel.ppp"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         run r = {"bad", {cases[i][0], cases[i][1], cases[i][3]}, 0};
         cr_assert_neq(dls_run_ranks(2, train_rank, &r), DLS_OK, "%s %s", cases[i][0],
@@ -229,14 +228,14 @@ Test(pipeline_train, a_checkpoint_changes_its_layout, .init = make_corpus,
     run whole = {"whole", {"train.dtype=f64"}, 0};
     run to = {"to", {"train.dtype=f64"}, 13}, from = {"from", {"train.dtype=f64"}, 13};
     OK(dls_run_ranks(1, train_rank, &whole));
-    from.changes[1] = "pipeline.stages=4";
+    from.changes[1] = "parallel.pp=4";
     cr_assert_neq(dls_run_ranks(4, train_rank, &from), DLS_OK);
     from.changes[1] = NULL;
     from.die_at = 0;
     OK(dls_run_ranks(1, train_rank, &from));
     assert_same_end("whole", "from", 11);
     cr_assert_neq(dls_run_ranks(2, train_rank, &to), DLS_OK);
-    to.changes[1] = "pipeline.stages=2";
+    to.changes[1] = "parallel.pp=2";
     to.changes[2] = "pipeline.schedule=zb-v";
     to.die_at = 0;
     OK(dls_run_ranks(2, train_rank, &to));
