@@ -43,9 +43,9 @@ static dls_status read_partition(dls_config *cfg, dls_train_pipeline *p, int lay
 
 static dls_status check_company(dls_config *cfg, const dls_train_config *c)
 {
-    if (c->sharded && c->zero.stage != 1)
-        return dls_config_fail(cfg, "data_parallel", "expected ddp or zero1 beside a "
-                               "pipeline");
+    if (c->hybrid)
+        return dls_config_fail(cfg, "data_parallel", "expected ddp or zero1 to zero3 "
+                               "beside a pipeline");
     if (c->ddp.hook.choice != DLS_HOOK_NONE)
         return dls_config_fail(cfg, "ddp.hook", "expected none beside a pipeline");
     if (!dls_schedule_find(c->pipeline.schedule))
@@ -104,6 +104,14 @@ static dls_status check_rows(const dls_train_config *c, int replicas, int m)
     return DLS_OK;
 }
 
+/* How many stages of a rank may be whole at the same time; 0: all, always. */
+static int gathered_stages(const dls_train_config *c, const dls_schedule *s)
+{
+    if (!c->sharded || c->zero.stage < 2)
+        return 0;
+    return c->zero.keep_forward ? s->stages : c->zero.prefetch + 1;
+}
+
 static dls_status plan_schedule(const dls_train_config *c, int replicas,
                                 dls_schedule *out)
 {
@@ -122,7 +130,7 @@ static dls_status plan_schedule(const dls_train_config *c, int replicas,
         return DLS_FAIL(DLS_ERR_INPUT, "pipeline.schedule: %s does not train",
                         p->schedule);
     }
-    dls_status s = dls_lower(&plain, 0, out);
+    dls_status s = dls_lower(&plain, gathered_stages(c, &plain), out);
     dls_schedule_free(&plain);
     DLS_TRY(s);
     return dls_schedule_check(out, NULL);
@@ -206,27 +214,46 @@ void dls_pipelined_free(dls_pipelined *p)
 }
 
 /* predict the memory of stages */
-/* Where ZeRO cuts the state of `part` over the replicas. */
+/* Where ZeRO cuts the state of `part` over the replicas. *most: elements of the largest
+ * part of the rank, whole. */
 static dls_status add_cut_stage(const dls_train_config *c,
                                 const dls_transformer_config *part, int replicas,
-                                size_t bytes[DLS_MEM_PURPOSES])
+                                size_t *most, size_t bytes[DLS_MEM_PURPOSES])
 {
     dls_params set = {0};
-    dls_zero_sizes is = {0};
+    dls_zero_sizes is = {0}, whole = {0};
+    dls_zero_options o = c->zero, first = {.stage = 1};
+    o.lent = 1;
     dls_status s = dls_transformer_list(part, &set);
-    dls_stage_count_units(&set, part->from_unit);
+    dls_stage_count_units(&set, part);
     if (s == DLS_OK)
-        s = dls_zero_predict(set.items, set.n, c->dtype, replicas, &c->zero, &is);
+        s = dls_zero_predict(set.items, set.n, c->dtype, replicas, &o, &is);
+    if (s == DLS_OK)
+        s = dls_zero_predict(set.items, set.n, c->dtype, replicas, &first, &whole);
     dls_params_free(&set);
     bytes[DLS_MEM_PARAMETERS] += is.parameters;
     bytes[DLS_MEM_GRADIENTS] += is.gradients;
     bytes[DLS_MEM_OPTIMIZER] += is.optimizer;
+    size_t elements = whole.parameters / dls_dtype_size(c->dtype);
+    *most = elements > *most ? elements : *most;
     return s;
 }
 
+/* The stages of `rank` that are whole for a while. */
+static void add_whole(const dls_train_config *c, const dls_schedule *s, int rank,
+                      int replicas, size_t most, size_t bytes[DLS_MEM_PURPOSES])
+{
+    size_t n = (size_t)dls_schedule_gathered(s, rank) * most;
+    if (!c->sharded || replicas == 1)
+        return;
+    if (c->zero.stage == 3)
+        bytes[DLS_MEM_PARAMETERS] += n * dls_dtype_size(c->dtype);
+    if (c->zero.stage >= 2)
+        bytes[DLS_MEM_GRADIENTS] += n * dls_dtype_size(dls_dtype_accumulator(c->dtype));
+}
 
 static dls_status add_stage(const dls_train_config *c, const dls_schedule *s, int stage,
-                            int replicas, const int *first,
+                            int replicas, const int *first, size_t *most,
                             size_t bytes[DLS_MEM_PURPOSES])
 {
     dls_transformer_config part = c->model;
@@ -236,7 +263,7 @@ static dls_status add_stage(const dls_train_config *c, const dls_schedule *s, in
     part.to_unit = first[stage + 1];
     part.unplaced = 0;
     if (c->sharded)
-        return add_cut_stage(c, &part, replicas, bytes);
+        return add_cut_stage(c, &part, replicas, most, bytes);
     DLS_TRY(dls_transformer_predict_memory(&part, 1, 1, c->dtype, &m));
     size_t elements = m.parameters / dls_dtype_size(c->dtype);
     bytes[DLS_MEM_PARAMETERS] += m.parameters * copies;
@@ -259,13 +286,15 @@ dls_status dls_pipelined_predict_memory(const dls_train_config *c, int rank, int
     int replicas = mesh.size[DLS_AXIS_DP];
     DLS_TRY(plan_schedule(c, replicas, &s));
     int first[s.stages + 1];
+    size_t most = 0;
     dls_status status = plan_partition(c, s.stages, first);
     memset(bytes, 0, DLS_MEM_PURPOSES * sizeof *bytes);
     bytes[DLS_MEM_OPTIMIZER] = 3 * sizeof(double)
         + (c->pipeline.post_validation ? dls_pipeline_validation_state() : 0);
     for (int i = 0; status == DLS_OK && i < s.stages; i++)
         if (dls_schedule_rank(&s, i, 0) == here || dls_schedule_rank(&s, i, 1) == here)
-            status = add_stage(c, &s, i, replicas, first, bytes);
+            status = add_stage(c, &s, i, replicas, first, &most, bytes);
+    add_whole(c, &s, here, replicas, most, bytes);
     dls_schedule_free(&s);
     return status;
 }
@@ -328,8 +357,8 @@ dls_status dls_pipelined_evaluate(dls_trainer *t, int B)
     DLS_TRY(dls_pipelined_settle(t));
     DLS_CUDA(cudaMemsetAsync(p->losses, 0, p->loss_bytes, t->ctx.stream));
     DLS_TRY(dls_pipeline_forward(p->pipeline, &b));
-    return dls_meter_add_evaluation(&t->meter, p->losses,
-                                    (size_t)B * t->config->model.context);
+    size_t count = (size_t)B * t->config->model.context;
+    return count ? dls_meter_add_evaluation(&t->meter, p->losses, count) : DLS_OK;
 }
 
 /* cut the state by stages */

@@ -99,9 +99,13 @@ dls_status dls_trainer_step(dls_trainer *t)
 }
 
 /* evaluate the model */
+/* B 0: in step with ranks that have rows, since parameters may be gathered. */
 static dls_status evaluate_pass(dls_trainer *t, int first, int B)
 {
     int T = t->model->config.context;
+    if (B == 0)
+        return t->pipelined ? dls_pipelined_evaluate(t, 0)
+            : t->zero ? dls_zero_idle_forward(t->zero) : DLS_OK;
     dls_transformer_keep(t->model);
     DLS_TRY(dls_sampler_windows(&t->validation, 0, first, B, t->offsets));
     DLS_TRY(dls_batch_load(&t->batch, dls_corpus_bytes(t->corpus), t->offsets, B));
@@ -116,11 +120,12 @@ static dls_status evaluate_pass(dls_trainer *t, int first, int B)
 dls_status dls_trainer_evaluate(dls_trainer *t, double *loss)
 {
     int first, n, b = t->config->micro_batch;
+    int most = (t->config->evaluate_windows + t->replicas - 1) / t->replicas;
     double sum;
     dls_sampler_share(&t->validation, t->replica, t->replicas, &first, &n);
     DLS_TRY(dls_meter_begin_evaluation(&t->meter));
-    for (int i = 0; i < n; i += b)
-        DLS_TRY(evaluate_pass(t, first + i, n - i < b ? n - i : b));
+    for (int i = 0; i < most; i += b)
+        DLS_TRY(evaluate_pass(t, first + i, n < i ? 0 : n - i < b ? n - i : b));
     DLS_TRY(dls_meter_read_evaluation(&t->meter, t->comm, &sum));
     *loss = sum / ((double)t->config->evaluate_windows * t->model->config.context);
     return DLS_OK;

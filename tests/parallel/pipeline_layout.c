@@ -15,7 +15,7 @@ dls_status pipeline_schedule(const pipeline_setup *setup, dls_schedule *out)
     dls_schedule plain;
     o.chunks = setup->chunks;
     DLS_TRY(dls_schedule_make(&o, &plain));
-    dls_status s = dls_lower(&plain, 0, out);
+    dls_status s = dls_lower(&plain, setup->gathered, out);
     dls_schedule_free(&plain);
     DLS_TRY(s);
     return dls_schedule_check(out, NULL);
@@ -29,7 +29,8 @@ dls_status pipeline_partition(const pipeline_setup *setup, int layers, int stage
 }
 
 /* open a pipeline for a proof */
-static const dls_zero_options first_stage = {.stage = 1};
+static const dls_zero_options zero_stages[4] = {{0}, {.stage = 1}, {.stage = 2},
+                                                {.stage = 3}};
 
 typedef struct pipeline_run {
     const pipeline_setup *setup;
@@ -87,7 +88,8 @@ static dls_status open_layout(void **self, const layout *l, dls_transformer *mod
         .model = &r->config, .schedule = &r->schedule, .partition = first,
         .make = setup->proof.exact ? exact_model_make : NULL,
         .max_B = setup->proof.micro, .T = r->config.context, .adamw = *adamw,
-        .validate = setup->validate, .zero = setup->zero ? &first_stage : NULL};
+        .validate = setup->validate,
+        .zero = setup->zero ? &zero_stages[setup->zero] : NULL};
     DLS_TRY(dls_pipeline_create(&r->pipeline, model->ctx, r->pipe, r->data, &o));
     for (int s = 0; s < r->schedule.stages; s++)
         if (r->pipeline->stage[s])
@@ -111,9 +113,9 @@ static dls_status step_layout(void *self, const layout_rows *rows, double lr,
 }
 
 
-/* This rank's slices of a stage's gradients. */
-static dls_status see_slices(pipeline_run *r, const dls_stage_update *u, layout_see *see,
-                             void *to)
+/* This rank's slices of a stage's gradients and, if they are all that it has, values. */
+static dls_status see_slices(pipeline_run *r, const dls_stage_update *u,
+                             const char *values, layout_see *see, void *to)
 {
     const dls_params *set = &u->stage->model->params;
     dls_dtype dtype;
@@ -126,11 +128,28 @@ static dls_status see_slices(pipeline_run *r, const dls_stage_update *u, layout_
             size_t from = p->offset > s.first ? p->offset : s.first;
             size_t last = p->offset + p->count, end = s.first + s.count;
             end = end < last ? end : last;
+            size_t size = dls_dtype_size(set->dtype);
             if (from < end)
                 DLS_TRY(see(to, of->offset + from - p->offset, end - from,
-                            grads + (from - s.first) * dls_dtype_size(dtype), NULL));
+                            grads + (from - s.first) * size,
+                            values ? values + (s.at + from - s.first) * size : NULL));
         }
     return DLS_OK;
+}
+
+static dls_status see_cut(pipeline_run *r, const dls_stage_update *u, layout_see *see,
+                          void *to)
+{
+    DLS_TRY(dls_zero_sync(u->zero));
+    if (dls_zero_cuts(u->zero) < 3)
+        return see_slices(r, u, NULL, see, to);
+    char *values = calloc(dls_zero_elements(u->zero) + 1, sizeof(double));
+    EXPECT(values, "no memory");
+    dls_status s = dls_zero_fetch(u->zero, values, NULL, NULL);
+    if (s == DLS_OK)
+        s = see_slices(r, u, values, see, to);
+    free(values);
+    return s;
 }
 
 static dls_status visit_layout(void *self, layout_see *see, void *to)
@@ -141,11 +160,10 @@ static dls_status visit_layout(void *self, layout_see *see, void *to)
     for (int s = 0; s < r->schedule.stages; s++) {
         const dls_stage *stage = r->pipeline->stage[s];
         const dls_stage_update *u = &r->pipeline->update[s];
-        if (u->zero) {
-            DLS_TRY(dls_zero_sync(u->zero));
-            DLS_TRY(see_slices(r, u, see, to));
-        }
-        for (int i = 0; stage && i < stage->model->params.n; i++) {
+        if (u->zero)
+            DLS_TRY(see_cut(r, u, see, to));
+        int whole = stage && !(u->zero && dls_zero_cuts(u->zero) == 3);
+        for (int i = 0; whole && i < stage->model->params.n; i++) {
             const dls_param *p = &stage->model->params.items[i];
             const dls_param *of = dls_params_find(&r->whole->params, p->name);
             DLS_TRY(see(to, of->offset, p->count, u->zero ? NULL : p->grad,

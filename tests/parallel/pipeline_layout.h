@@ -13,7 +13,8 @@ typedef struct pipeline_setup {
     int validate;           /* 1: without a wait for the norm */
     layout_proof proof;     /* tells which model */
     dls_comm *pipe, *data;  /* of the world, where several setups share it; else NULL */
-    int zero;               /* 1: the optimizer's state is cut over the replicas */
+    int zero;               /* ZeRO's stage: cut over the replicas */
+    int gathered;           /* stages of a rank that are whole at once; 0: not said */
 } pipeline_setup;
 
 /* The setup is kept by pointer. */
@@ -25,8 +26,11 @@ layout pipeline_layout(const pipeline_setup *setup);
     expect_pipeline_with(0, replicas, __VA_ARGS__)
 
 #define expect_pipeline_with(zero_, replicas, ...)                              \
+    expect_pipeline_cut(zero_, 0, replicas, __VA_ARGS__)
+
+#define expect_pipeline_cut(zero_, gathered_, replicas, ...)                    \
     do {                                                                        \
-        pipeline_setup setup_ = {__VA_ARGS__, NULL, NULL, zero_};               \
+        pipeline_setup setup_ = {__VA_ARGS__, NULL, NULL, zero_, gathered_};    \
         const layout layout_ = pipeline_layout(&setup_);                        \
         setup_.proof.layout = &layout_;                                         \
         setup_.proof.pipeline = setup_.ranks;                                   \

@@ -1,24 +1,47 @@
 /* tests/parallel/test_pipeline_sharded.c: from chapters/05-pipeline-runtime-sharded.md. Edit the chapter, or edit here and run "make untangle". */
-/* Pipelines whose optimizer is cut over their replicas: values, bytes and the wire. */
+/* Pipelines whose state is cut over their replicas: values, bytes and the wire. */
 #include "pipeline_layout.h"
 
+#include "parallel/pipeline/check.h"
+#include "parallel/pipeline/lower.h"
+
 /* test a cut optimizer */
-static void prove(int replicas, const char *schedule, int chunks, int m)
+static void prove(int zero, int gathered, int replicas, const char *schedule, int chunks,
+                  int m)
 {
-    expect_pipeline_with(1, replicas, schedule, 2, chunks, m, NULL, 0,
-                         {.exact = 1, .rows = 7, .micro = 1, .steps = 1, .clip = 8});
-    expect_pipeline_with(1, replicas, schedule, 2, chunks, m, NULL, 0,
-                         {.rows = 11, .micro = 2, .steps = 3, .clip = 1});
-    expect_pipeline_with(1, replicas, schedule, 2, chunks, m, NULL, 0,
-                         {.rows = 11, .micro = 2, .steps = 3, .clip = 1, .untied = 1});
+    int layers = chunks > 2 ? 7 : 3;
+    expect_pipeline_cut(zero, gathered, replicas, schedule, 2, chunks, m, NULL, 0,
+                        {.exact = 1, .rows = 7, .micro = 1, .steps = 1, .clip = 8,
+                         .layers = layers});
+    expect_pipeline_cut(zero, gathered, replicas, schedule, 2, chunks, m, NULL, 0,
+                        {.rows = 11, .micro = 2, .steps = 3, .clip = 1,
+                         .layers = layers});
+    expect_pipeline_cut(zero, gathered, replicas, schedule, 2, chunks, m, NULL, 0,
+                        {.rows = 11, .micro = 2, .steps = 3, .clip = 1, .untied = 1,
+                         .layers = layers});
 }
 
-Test(pipeline_sharded, two_replicas_of_1f1b) { prove(2, "1f1b", 0, 4); }
-Test(pipeline_sharded, three_replicas_of_1f1b) { prove(3, "1f1b", 0, 4); }
-Test(pipeline_sharded, two_replicas_of_zb_h1) { prove(2, "zb-h1", 0, 4); }
-Test(pipeline_sharded, three_replicas_of_zb_h1) { prove(3, "zb-h1", 0, 4); }
-Test(pipeline_sharded, both_ends_on_one_rank) { prove(2, "zb-v", 0, 4); }
-Test(pipeline_sharded, a_single_replica) { prove(1, "interleaved", 2, 8); }
+Test(pipeline_sharded, two_replicas_of_1f1b) { prove(1, 0, 2, "1f1b", 0, 4); }
+Test(pipeline_sharded, three_replicas_of_1f1b) { prove(1, 0, 3, "1f1b", 0, 4); }
+Test(pipeline_sharded, two_replicas_of_zb_h1) { prove(1, 0, 2, "zb-h1", 0, 4); }
+Test(pipeline_sharded, three_replicas_of_zb_h1) { prove(1, 0, 3, "zb-h1", 0, 4); }
+Test(pipeline_sharded, both_ends_on_one_rank) { prove(1, 0, 2, "zb-v", 0, 4); }
+Test(pipeline_sharded, both_directions) { prove(1, 0, 2, "chimera", 0, 4); }
+Test(pipeline_sharded, a_single_replica) { prove(1, 0, 1, "interleaved", 2, 8); }
+
+Test(pipeline_sharded, gradients_of_1f1b) { prove(2, 1, 2, "1f1b", 0, 4); }
+Test(pipeline_sharded, gradients_of_three) { prove(2, 1, 3, "zb-h1", 0, 4); }
+Test(pipeline_sharded, gradients_of_chunks) { prove(2, 1, 2, "interleaved", 2, 8); }
+Test(pipeline_sharded, gradients_of_chimera) { prove(2, 2, 3, "chimera", 0, 4); }
+Test(pipeline_sharded, parameters_of_1f1b) { prove(3, 1, 2, "1f1b", 0, 4); }
+Test(pipeline_sharded, parameters_of_three) { prove(3, 2, 3, "1f1b", 0, 4); }
+Test(pipeline_sharded, parameters_of_zb_h1) { prove(3, 1, 2, "zb-h1", 0, 4); }
+Test(pipeline_sharded, parameters_of_zb_v) { prove(3, 1, 3, "zb-v", 0, 4); }
+Test(pipeline_sharded, parameters_of_chunks) { prove(3, 1, 2, "interleaved", 2, 8); }
+Test(pipeline_sharded, chunks_ahead_of_use) { prove(3, 2, 2, "interleaved", 4, 8); }
+Test(pipeline_sharded, chunks_breadth_first) { prove(3, 2, 3, "bfs", 4, 8); }
+Test(pipeline_sharded, parameters_of_chimera) { prove(3, 1, 2, "chimera", 0, 4); }
+Test(pipeline_sharded, nothing_to_cut) { prove(3, 2, 1, "interleaved", 2, 8); }
 
 /* weigh a cut optimizer */
 typedef struct scale_case { dls_dtype dtype; const char *schedule; } scale_case;
@@ -105,9 +128,10 @@ Test(pipeline_sharded, twelve_bytes_over_n_and_two_psi)
 static dls_status refuse(int rank, void *arg)
 {
     const struct { const char *schedule; dls_zero_options zero; int validate; } cases[] =
-        {{"1f1b", {.stage = 2}, 0}, {"1f1b", {.stage = 1, .offload = 1}, 0},
+        {{"1f1b", {.stage = 2}, 0}, {"zb-h1", {.stage = 3}, 0},
+         {"1f1b", {.stage = 1, .offload = 1}, 0},
          {"1f1b", {.stage = 1, .shard_size = 1}, 0}, {"1f1b", {.stage = 1}, 1},
-         {"1f1b", {.stage = 1, .narrow_gradients = 1}, 0}, {"chimera", {.stage = 1}, 0},
+         {"1f1b", {.stage = 1, .narrow_gradients = 1}, 0},
          {"pipedream", {.stage = 1}, 0}};
     const int first[] = {0, 2, 5};
     pipeline_setup setup = {.ranks = 2, .microbatches = 4, .proof = {.untied = 1}};
@@ -124,8 +148,8 @@ static dls_status refuse(int rank, void *arg)
                                   .max_B = 1, .T = 6, .zero = &cases[i].zero,
                                   .validate = cases[i].validate};
         EXPECT(dls_pipeline_create(&p, NULL, comm, comm, &o) == DLS_ERR_INPUT
-               && strstr(dls_status_message(), "expected stage 1"), "case %zu: %s", i,
-               dls_status_message());
+               && strstr(dls_status_message(), i < 2 ? "are gathered" : "on the device"),
+               "case %zu: %s", i, dls_status_message());
         dls_schedule_free(&s);
     }
     return DLS_OK;

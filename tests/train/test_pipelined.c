@@ -48,10 +48,16 @@ Test(pipeline_train, pipelines_train_like_one_rank, .init = make_corpus,
         {4, {"cut", {"train.dtype=f64", "parallel.pp=2", "data_parallel=zero1",
                      "pipeline.schedule=zb-h1"}, 0}},
         {6, {"thirds", {"train.dtype=f64", "parallel.pp=2", "data_parallel=zero1",
-                        "model.tied_head=true"}, 0}}};
+                        "model.tied_head=true"}, 0}},
+        {4, {"halves", {"train.dtype=f64", "parallel.pp=2", "data_parallel=zero2",
+                        "pipeline.schedule=interleaved", "pipeline.chunks=2",
+                        "zero.prefetch=0"}, 0}},
+        {6, {"full", {"train.dtype=f64", "parallel.pp=2", "data_parallel=zero3",
+                      "pipeline.schedule=bfs", "pipeline.chunks=2",
+                      "zero.prefetch=0"}, 0}}};
     run one = {"one", {"train.dtype=f64"}, 0};
     OK(dls_run_ranks(1, train_rank, &one));
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 7; i++) {
         run r = cases[i].r;
         OK(dls_run_ranks(cases[i].ranks, train_rank, &r));
         assert_same_end("one", r.directory, 22);
@@ -111,13 +117,15 @@ Test(pipeline_train, memory_is_what_was_predicted, .init = make_corpus,
     static const char *const purposes[] = {"parameters", "gradients", "optimizer"};
     static const char *const schedules[] = {
         "pipeline.schedule=zb-v", "pipeline.schedule=pipedream",
-        "pipeline.schedule=1f1b", "pipeline.schedule=zb-h1"};
-    for (int i = 0; i < 8; i++) {
+        "pipeline.schedule=1f1b", "pipeline.schedule=zb-h1",
+        "pipeline.schedule=zb-v", "pipeline.schedule=chimera"};
+    static const char *const more[] = {NULL, NULL, "pipeline.post_validation=true",
+                                       "data_parallel=zero1", "data_parallel=zero2",
+                                       "data_parallel=zero3"};
+    for (int i = 0; i < 12; i++) {
         run r = {"memory", {schedules[i / 2], "parallel.pp=2",
-                            "model.tied_head=false", "train.steps=2", "resume=never"}, 0};
-        if (i >= 4)
-            r.changes[5] = i < 6 ? "pipeline.post_validation=true"
-                                 : "data_parallel=zero1";
+                            "model.tied_head=false", "train.steps=2", "resume=never",
+                            more[i / 2], i < 6 ? NULL : "zero.prefetch=0"}, 0};
         char path[256], key[32], *text;
         size_t size, want, is;
         OK(dls_run_ranks(i < 6 ? 2 : 6, train_rank, &r));
@@ -174,7 +182,7 @@ Test(pipeline_train, slices_of_stages_change_their_layout, .init = make_corpus,
 {
     run whole = {"whole", {"train.dtype=f64"}, 0};
     double losses[64];
-    run moved = {"moved", {"train.dtype=f64", "data_parallel=zero1",
+    run moved = {"moved", {"train.dtype=f64", "data_parallel=zero3",
                            "parallel.pp=2"}, 13};
     OK(dls_run_ranks(1, train_rank, &whole));
     cr_assert_neq(dls_run_ranks(6, train_rank, &moved), DLS_OK);
@@ -202,14 +210,14 @@ Test(pipeline_train, bad_pipelines_are_refused_in_one_line, .init = make_corpus,
         {"parallel.pp=2", "pipeline.schedule=2f2b", "pipeline.schedule: expected"},
         {"parallel.pp=2", "pipeline.schedule=forward-only", "does not train"},
         {"parallel.pp=2", "pipeline.microbatches=2", "pipeline.microbatches: 2 of 2"},
-        {"parallel.pp=2", "data_parallel=zero2", "data_parallel: expected ddp or"},
+        {"parallel.pp=2", "data_parallel=hybrid", "data_parallel: expected ddp or"},
         {"parallel.pp=2", "ddp.hook=bf16", "ddp.hook: expected none"},
         {"parallel.pp=2", "pipeline.partition=even", "pipeline.partition: expected"},
         {"parallel.pp=2", "pipeline.schedule=pipedream", "model.tied_head"},
         {"parallel.pp=2", "pipeline.post_validation=2", "pipeline.post_validation"},
         {"pipeline.schedule=pipedream", "pipeline.post_validation=true",
          "pipeline.post_validation: expected false", "parallel.pp=2"},
-        {"data_parallel=zero1", "zero.offload=true", "1f1b with ZeRO: expected stage 1",
+        {"data_parallel=zero1", "zero.offload=true", "1f1b with ZeRO: expected slices",
          "parallel.pp=2"},
         {"parallel.pp=2", "pipeline.chunks=3", "expected 1 chunk, got 3"},
         {"parallel.pp=2", "parallel.ppp=3", "parallel.ppp"}};

@@ -258,6 +258,8 @@ static const struct { int n; run run; } modes[] = {
     {4, {"zero2", {"data_parallel=zero2", NULL}, 0}},
     {5, {"zero3", {"data_parallel=zero3", "zero.prefetch=2", NULL}, 0}},
     {3, {"keep", {"data_parallel=zero3", "zero.keep_forward=true", NULL}, 0}},
+    {2, {"uneven", {"data_parallel=zero3", "train.evaluate_windows=5",
+                    "train.micro_batch=1", NULL}, 0}},
     {4, {"copies", {"data_parallel=hybrid", "zero.shard_size=2", NULL}, 0}},
     {2, {"offload", {"data_parallel=zero2", "zero.offload=true", NULL}, 0}},
 };

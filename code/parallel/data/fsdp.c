@@ -311,12 +311,18 @@ dls_status dls_zero_begin_pass(dls_zero *z, int last)
 }
 
 /* run a pass without rows */
-dls_status dls_zero_idle_pass(dls_zero *z)
+dls_status dls_zero_idle_forward(dls_zero *z)
 {
     for (int u = 0; u < z->nunits; u++) {
         DLS_TRY(before(z, u, 0));
         DLS_TRY(after(z, u, 0));
     }
+    return DLS_OK;
+}
+
+dls_status dls_zero_idle_pass(dls_zero *z)
+{
+    DLS_TRY(dls_zero_idle_forward(z));
     for (int u = z->nunits - 1; u >= 0; u--) {
         DLS_TRY(before(z, u, 1));
         for (int i = 0; i < z->units[u].params; i++)

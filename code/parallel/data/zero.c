@@ -30,6 +30,10 @@ static dls_status check_options(dls_zero_options *o, dls_dtype dtype, int world)
                         "%s", dls_dtype_name(dtype));
     if (o->shard_size == 1)
         o->stage = 0;
+    if (o->lent && o->stage >= 2 && (o->offload || o->narrow_gradients
+                                     || o->shard_size != world))
+        return DLS_FAIL(DLS_ERR_INPUT, "lent memory: expected one copy of the state, on "
+                        "the device, with wide gradients");
     return DLS_OK;
 }
 
@@ -66,7 +70,7 @@ static pool_shape shape_of(const dls_shard_unit *units, int n, int ways, int all
 static pool_shape value_pool(const dls_zero_options *o, const dls_shard_unit *units,
                              int n)
 {
-    return o->stage < 3 ? (pool_shape){0}
+    return o->stage < 3 || o->lent ? (pool_shape){0}
         : shape_of(units, n, o->shard_size, o->keep_forward, o->prefetch + 1);
 }
 
@@ -78,7 +82,8 @@ static int is_direct(const dls_zero_options *o)
 static pool_shape grad_pool(const dls_zero_options *o, const dls_shard_unit *units,
                             int n)
 {
-    return is_direct(o) ? (pool_shape){0} : shape_of(units, n, o->shard_size, 0, 2);
+    return is_direct(o) || o->lent ? (pool_shape){0}
+        : shape_of(units, n, o->shard_size, 0, 2);
 }
 
 /* predict the memory of zero */

@@ -33,6 +33,7 @@ typedef struct dls_zero_options {
     int offload;          // 1: the optimizer's state and its work are the host's
     int prefetch;         // stage 3: units that are fetched ahead, 0 or more
     int keep_forward;     // stage 3: 1: units stay from the forward pass to the backward
+    int lent;             // 1: stages 2, 3 make nothing whole by themselves: zero_lent.h
     dls_adamw_options adamw;
     const dls_axes *axes; // of a model that is cut: gradients are finished over them
 } dls_zero_options;
@@ -80,6 +81,9 @@ dls_status dls_zero_begin_pass(dls_zero *zero, int last);
 /* In place of forward and backward, for a rank that has no rows left: it takes part in
  * every collective of the pass with what it has. */
 dls_status dls_zero_idle_pass(dls_zero *zero);
+
+/* The same where the others only evaluate. */
+dls_status dls_zero_idle_forward(dls_zero *zero);
 
 /* Clips by the norm over all ranks, updates, and sends the new parameters. step counts
  * from 1. DLS_ERR_STATE when a gradient was not reported; the message names it. */

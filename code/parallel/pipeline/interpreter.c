@@ -157,6 +157,8 @@ static dls_status compute(dls_pipeline *p, const dls_action *a)
     case DLS_DO_SEND_B: return send_rows(p, a, BACKWARD);
     case DLS_DO_RECV_F: return receive_rows(p, a, FORWARD);
     case DLS_DO_RECV_B: return receive_rows(p, a, BACKWARD);
+    case DLS_DO_UNSHARD: return dls_stage_unshard(&p->update[a->stage], &p->values);
+    case DLS_DO_RESHARD: return dls_stage_reshard(&p->update[a->stage]);
     case DLS_DO_REDUCE: return dls_pipeline_reduce(p, a->stage);
     case DLS_DO_STEP: return dls_pipeline_update(p, a->stage);
     default: return DLS_OK;
@@ -183,12 +185,14 @@ static const char *const range_names[DLS_DO_KINDS] = {
 
 static dls_status run_action(dls_pipeline *p, const dls_action *a, size_t i)
 {
-    if (a->microbatch >= 0 && rows_of(p, a->microbatch) == 0)
-        return DLS_OK;
     if (a->stage < 0 || a->stage >= p->stages || !p->stage[a->stage]
         || a->microbatch >= p->microbatches)
         return DLS_FAIL(DLS_ERR_INPUT, "rank %d has no stage %d or no micro-batch %d",
                         p->rank, a->stage, a->microbatch);
+    if (dls_action_computes(a))     // with rows or without: the replicas do it together
+        DLS_TRY(dls_stage_use(&p->update[a->stage], &p->grads, a->kind != DLS_DO_F));
+    if (a->microbatch >= 0 && rows_of(p, a->microbatch) == 0)
+        return DLS_OK;
     dls_trace_range_push(range_names[a->kind]);
     dls_status s = wait_for_input(p, a);
     if (s == DLS_OK && p->mark)
@@ -251,11 +255,31 @@ dls_status dls_pipeline_step(dls_pipeline *p, const dls_pipeline_batch *batch, d
 }
 
 /* run a pipeline forward */
+/* Every rank asks for the same gathers, whether it has rows for a micro-batch or not. */
+static dls_status bring(dls_pipeline *p, int stage)
+{
+    dls_stage_update *u = &p->update[stage];
+    int taken = 0;
+    for (int i = 0; i < p->values.n; i++)
+        taken += p->values.loans[i].taken;
+    for (int s = 0; s < p->stages; s++)
+        if (s != stage && p->update[s].values && taken == p->values.n && !u->values) {
+            DLS_TRY(dls_stage_reshard(&p->update[s]));
+            taken--;
+        }
+    if (!u->values)
+        DLS_TRY(dls_stage_unshard(u, &p->values));
+    return dls_stage_use(u, &p->grads, 0);
+}
+
 static dls_status pass_stage(dls_pipeline *p, int stage, int microbatch)
 {
     const dls_schedule *s = p->o.schedule;
     dls_action a = {DLS_DO_F, 0, (int16_t)stage, microbatch};
     if (dls_schedule_rank(s, stage, microbatch) != p->rank)
+        return DLS_OK;
+    DLS_TRY(bring(p, stage));
+    if (rows_of(p, microbatch) == 0)
         return DLS_OK;
     if (stage > 0 && sender(p, &a, FORWARD) != p->rank)
         DLS_TRY(receive_rows(p, &a, FORWARD));
@@ -274,9 +298,11 @@ dls_status dls_pipeline_forward(dls_pipeline *p, const dls_pipeline_batch *batch
     for (int i = 0; s == DLS_OK && i < p->stages; i++)
         if (p->update[i].zero)
             s = dls_stage_shard_values(&p->update[i]);
-    for (int i = 0; s == DLS_OK && i < p->microbatches && rows_of(p, i) > 0; i++)
+    for (int i = 0; s == DLS_OK && i < p->microbatches; i++)
         for (int stage = 0; s == DLS_OK && stage < p->stages; stage++)
             s = pass_stage(p, stage, i);
+    for (int i = 0; s == DLS_OK && i < p->stages; i++)
+        s = dls_stage_reshard(&p->update[i]);
     p->evaluating = 0;
     return s;
 }

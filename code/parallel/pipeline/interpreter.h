@@ -29,8 +29,9 @@ typedef struct dls_pipeline_options {
                                        sequences of T_whole; NULL: 0 ... T-1 */
     int T_whole;
     dls_adamw_options adamw;
-    const dls_zero_options *zero;   /* stage 1: the optimizer's state is cut over the
-                                       replicas, adamw is the one above. NULL: whole */
+    const dls_zero_options *zero;   /* cut over the replicas, adamw is the one above;
+                                       stages 2 and 3: the schedule says when a stage is
+                                       gathered. NULL: whole */
     int measured;                   /* 1: keep the times of the actions */
     int validate;                   /* 1: step on trust, see dls_pipeline_settle */
     /* Of an asynchronous schedule: told which version an F or backward uses. Or NULL. */
@@ -74,6 +75,7 @@ typedef struct dls_pipeline {
     dls_stage **stage;              /* [stages]; NULL: not on this rank */
     dls_stage_update *update;       /* [stages] */
     dls_weights *weights;           /* [stages]: of asynchronous schedules */
+    dls_stage_pool values, grads;   /* whole ones of ZeRO's stages 2 and 3 */
     dls_p2p p2p;
     dls_p2p_buffer **in[2], **out[2];   /* [stages * microbatches]: forward, backward */
     const dls_pipeline_batch *batch;    /* of the step that is being enqueued */

@@ -3,12 +3,30 @@
 #include "parallel/pipeline/interpreter_private.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+#include "parallel/pipeline/lower.h"
 #include "parallel/pipeline/versions.h"
 #include "tensor/memory.h"
 #include "vgpu/gpu.h"
 
 /* check the pieces */
+static dls_status check_cut(const dls_pipeline_options *o, const dls_comm *pipe)
+{
+    const dls_schedule *s = o->schedule;
+    const dls_zero_options *z = o->zero;
+    if (z->shard_size || z->offload || z->narrow_gradients || o->validate
+        || s->step_every != 0)
+        return DLS_FAIL(DLS_ERR_INPUT, "%s with ZeRO: expected slices over all replicas, "
+                        "on the device, of a schedule with one step and no "
+                        "post-validation", s->options.name);
+    if (z->stage >= 2 && dls_schedule_gathered(s, dls_comm_rank(pipe)) == 0)
+        return DLS_FAIL(DLS_ERR_INPUT, "%s with ZeRO's stage %d: expected a schedule "
+                        "that says when its stages are gathered", s->options.name,
+                        z->stage);
+    return DLS_OK;
+}
+
 static dls_status check_pieces(const dls_pipeline_options *o, const dls_comm *pipe)
 {
     const dls_schedule *s = o->schedule;
@@ -24,12 +42,7 @@ static dls_status check_pieces(const dls_pipeline_options *o, const dls_comm *pi
         return DLS_FAIL(DLS_ERR_INPUT, "%s: expected model.tied_head: false, since the "
                         "copies of a tied table would step at different times",
                         s->options.name);
-    if (o->zero && (o->zero->stage != 1 || o->zero->shard_size || o->zero->offload
-                    || o->zero->narrow_gradients || o->validate || s->step_every != 0
-                    || s->placement == DLS_PLACE_BOTH))
-        return DLS_FAIL(DLS_ERR_INPUT, "%s with ZeRO: expected stage 1, over all "
-                        "replicas, of a schedule with one step, a single copy of each "
-                        "stage and no post-validation", s->options.name);
+    DLS_TRY(o->zero ? check_cut(o, pipe) : DLS_OK);
     if (o->partition[s->stages] != units)
         return DLS_FAIL(DLS_ERR_INPUT, "the stages have %d units, the model %d",
                         o->partition[s->stages], units);
@@ -57,6 +70,7 @@ static dls_status make_stages(dls_pipeline *p)
 {
     dls_zero_options zero = p->o.zero ? *p->o.zero : (dls_zero_options){0};
     zero.adamw = p->o.adamw;
+    zero.lent = 1;
     p->model.split_backward = splits(p->o.schedule);
     for (int s = 0; s < p->stages; s++) {
         dls_transformer_config c = p->model;
@@ -98,17 +112,36 @@ static dls_status make_groups(dls_pipeline *p)
     return DLS_OK;
 }
 
-/* A parameter that somebody else counts: this stage's place in the norm. */
+/* Which parameters somebody else counts: this stage's place in the norm. */
 static void divide_the_norm(dls_pipeline *p)
 {
-    dls_stage *last = p->stage[p->stages - 1];
+    dls_stage *first = p->stage[0], *last = p->stage[p->stages - 1];
     for (int s = 0; s < p->stages; s++)
         p->update[s].counted = dls_schedule_rank(p->o.schedule, s, 0) == p->rank;
-    if (!last || !is_tied(p))
-        return;
-    for (int i = 0; i < last->model->params.n; i++)
-        if (i == last->model->head->weight)
-            p->update[p->stages - 1].copy = i;
+    for (int i = 0; is_tied(p) && first && i < first->model->params.n; i++)
+        if (strcmp(first->model->params.items[i].name, "wte.weight") == 0)
+            p->update[0].table = i;
+    if (is_tied(p) && last)
+        p->update[p->stages - 1].copy = p->update[p->stages - 1].table
+            = last->model->head->weight;
+}
+
+/* make the pools */
+/* Room for the stages of this rank that are whole at the same time. */
+static dls_status make_pools(dls_pipeline *p)
+{
+    size_t most = 0, narrow = dls_dtype_size(p->ctx->dtype);
+    size_t wide = dls_dtype_size(dls_dtype_accumulator(p->ctx->dtype));
+    int n = dls_schedule_gathered(p->o.schedule, p->rank), cuts = 0;
+    for (int s = 0; s < p->stages; s++) {
+        const dls_zero *z = p->update[s].zero;
+        cuts = z ? dls_zero_cuts(z) : cuts;
+        most = z && dls_zero_whole(z) > most ? dls_zero_whole(z) : most;
+    }
+    DLS_TRY(dls_stage_pool_open(&p->values, cuts == 3 ? n : 0, most * narrow,
+                                DLS_MEM_PARAMETERS));
+    return dls_stage_pool_open(&p->grads, cuts >= 2 ? n : 0, most * wide,
+                               DLS_MEM_GRADIENTS);
 }
 
 /* make the tables */
@@ -182,6 +215,8 @@ void dls_pipeline_free(dls_pipeline *p)
         dls_stage_update_close(&p->update[s]);
         dls_stage_free(p->stage[s]);
     }
+    dls_stage_pool_close(&p->values);
+    dls_stage_pool_close(&p->grads);
     dls_p2p_close(&p->p2p);
     dls_pipeline_close_validation(p);
     dls_comm_destroy(p->mirror);
@@ -204,6 +239,7 @@ static dls_status open_pipeline(dls_pipeline *p)
     DLS_TRY(make_device_parts(p));
     DLS_TRY(make_stages(p));
     divide_the_norm(p);
+    DLS_TRY(make_pools(p));
     DLS_TRY(make_groups(p));
     return dls_pipeline_open_validation(p);
 }

@@ -212,6 +212,18 @@ dls_status dls_lower_shards(const dls_schedule *in, int most, dls_schedule *out)
     return each_rank(in, shard_rank, most, out);
 }
 
+/* count the gathered stages */
+int dls_schedule_gathered(const dls_schedule *s, int rank)
+{
+    int now = 0, most = 0;
+    for (size_t i = 0; i < s->order[rank].n; i++) {
+        int kind = s->order[rank].list[i].kind;
+        now += (kind == DLS_DO_UNSHARD) - (kind == DLS_DO_RESHARD);
+        most = now > most ? now : most;
+    }
+    return most;
+}
+
 /* lower the batches */
 /* put in the batches */
 /* The rank at the other end of a message, or -1 for anything else. */

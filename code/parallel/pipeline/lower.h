@@ -27,6 +27,9 @@ dls_status dls_lower_updates(const dls_schedule *in, dls_schedule *out);
  * whose parameters are sharded between uses. */
 dls_status dls_lower_shards(const dls_schedule *in, int most, dls_schedule *out);
 
+/* How many stages of a rank are gathered at the same time, at most. */
+int dls_schedule_gathered(const dls_schedule *s, int rank);
+
 /* A SEND behind every result that another rank waits for, and a RECV there, in an order
  * in which even sends that wait for their receiver never form a cycle. The places of the
  * receives follow the costs of in->options. */

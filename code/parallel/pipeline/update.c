@@ -20,9 +20,9 @@ dls_status dls_stage_update_open(dls_stage_update *u, dls_stage *stage, dls_comm
 {
     dls_params *set = &stage->model->params;
     dls_dtype wide = dls_dtype_accumulator(set->dtype);
-    *u = (dls_stage_update){.stage = stage, .copy = -1};
+    *u = (dls_stage_update){.stage = stage, .copy = -1, .table = -1};
     if (zero) {
-        dls_stage_count_units(set, stage->model->config.from_unit);
+        dls_stage_count_units(set, &stage->model->config);
         return dls_zero_create(&u->zero, stage->model->ctx, set, data, zero);
     }
     if (wide != set->dtype)
@@ -140,18 +140,11 @@ dls_status dls_stage_update_apply(dls_stage_update *u, const dls_adamw_options *
 }
 
 /* reduce a stage */
-/* 1: the stage has a copy of a tied table. */
-static int has_copy(const dls_pipeline *p, int stage)
-{
-    return p->model.tied_head && p->stages > 1
-        && (stage == 0 || stage == p->stages - 1);
-}
-
 dls_status dls_pipeline_reduce(dls_pipeline *p, int stage)
 {
     dls_params *set = &p->stage[stage]->model->params;
     dls_stage_update *u = &p->update[stage];
-    if (u->reduced || (u->zero && has_copy(p, stage) && !p->updating))
+    if (u->reduced)
         return DLS_OK;
     u->reduced = 1;
     if (u->zero)
@@ -167,44 +160,59 @@ dls_status dls_pipeline_reduce(dls_pipeline *p, int stage)
 }
 
 /* bring the gradients together */
+/* Chimera: this rank's part of a stage and the mirror's are the same elements. */
+static dls_status add_mirror(dls_pipeline *p, int stage)
+{
+    dls_params *set = &p->stage[stage]->model->params;
+    const dls_zero *zero = p->update[stage].zero;
+    dls_dtype dtype = dls_dtype_accumulator(set->dtype);
+    if (!zero)
+        return dls_comm_all_reduce(p->mirror, set->grads, set->elements, dtype, DLS_SUM,
+                                   p->reduction);
+    for (int k = 0; k < dls_zero_slices(zero); k++) {
+        size_t count = dls_zero_slice_at(zero, k).count;
+        void *slice = (void *)dls_zero_gradient(zero, k, &dtype);
+        if (count > 0)
+            DLS_TRY(dls_comm_all_reduce(p->mirror, slice, count, dtype, DLS_SUM,
+                                        p->reduction));
+    }
+    return DLS_OK;
+}
+
 static dls_status reduce_all(dls_pipeline *p)
 {
     for (int s = 0; s < p->stages; s++)
         if (p->stage[s])
             DLS_TRY(dls_pipeline_reduce(p, s));
-    DLS_CUDA(cudaEventRecord(p->computed, p->ctx->stream));
-    DLS_CUDA(cudaStreamWaitEvent(p->reduction, p->computed, 0));
-    for (int s = 0; p->mirror && s < p->stages; s++) {
-        dls_params *set = p->stage[s] ? &p->stage[s]->model->params : NULL;
-        if (set)
-            DLS_TRY(dls_comm_all_reduce(p->mirror, set->grads, set->elements,
-                                        dls_dtype_accumulator(set->dtype), DLS_SUM,
-                                        p->reduction));
-    }
-    DLS_CUDA(cudaEventRecord(p->reduced, p->reduction));
-    DLS_CUDA(cudaStreamWaitEvent(p->ctx->stream, p->reduced, 0));
     for (int s = 0; s < p->stages; s++)
         if (p->update[s].zero)
             DLS_TRY(dls_zero_finish(p->update[s].zero));
+    DLS_CUDA(cudaEventRecord(p->computed, p->ctx->stream));
+    DLS_CUDA(cudaStreamWaitEvent(p->reduction, p->computed, 0));
+    for (int s = 0; p->mirror && s < p->stages; s++)
+        if (p->stage[s])
+            DLS_TRY(add_mirror(p, s));
+    DLS_CUDA(cudaEventRecord(p->reduced, p->reduction));
+    DLS_CUDA(cudaStreamWaitEvent(p->ctx->stream, p->reduced, 0));
     return DLS_OK;
 }
 
 static dls_status add_tied(dls_pipeline *p)
 {
-    dls_stage *first = p->stage[0], *last = p->stage[p->stages - 1];
-    if (!p->model.tied_head || p->stages == 1 || (!first && !last))
+    const dls_stage_update *first = &p->update[0], *last = &p->update[p->stages - 1];
+    if (!p->model.tied_head || p->stages == 1 || (!first->stage && !last->stage))
         return DLS_OK;
-    const dls_param *a = !first ? NULL
-        : dls_params_find(&first->model->params, "wte.weight");
-    const dls_param *b = !last ? NULL
-        : &last->model->params.items[last->model->head->weight];
+    size_t n = 0;
+    void *a = first->stage ? dls_stage_table(first, &n) : NULL;
+    void *b = last->stage ? dls_stage_table(last, &n) : NULL;
     dls_ctx wide = dls_ctx_accumulator(p->ctx);
+    if (n == 0)
+        return DLS_OK;
     if (p->tied)
-        return dls_comm_all_reduce(p->tied, a ? a->grad : b->grad,
-                                   a ? a->count : b->count, wide.dtype, DLS_SUM,
+        return dls_comm_all_reduce(p->tied, a ? a : b, n, wide.dtype, DLS_SUM,
                                    p->ctx->stream);
-    DLS_TRY(dls_add(&wide, a->grad, a->grad, b->grad, a->count));
-    DLS_CUDA(cudaMemcpyAsync(b->grad, a->grad, a->count * dls_dtype_size(wide.dtype),
+    DLS_TRY(dls_add(&wide, a, a, b, n));
+    DLS_CUDA(cudaMemcpyAsync(b, a, n * dls_dtype_size(wide.dtype),
                              cudaMemcpyDeviceToDevice, p->ctx->stream));
     return DLS_OK;
 }
@@ -239,8 +247,8 @@ dls_status dls_pipeline_update(dls_pipeline *p, int stage)
         return dls_pipeline_step_alone(p, stage);
     if (!p->updating) {
         p->updating = 1;
-        DLS_TRY((p->o.zero ? add_tied : reduce_all)(p));
-        DLS_TRY((p->o.zero ? reduce_all : add_tied)(p));
+        DLS_TRY(reduce_all(p));
+        DLS_TRY(add_tied(p));
         DLS_TRY(find_coefficient(p));
     }
     p->update[stage].stepped = 1;
