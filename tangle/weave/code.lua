@@ -300,6 +300,27 @@ local function joined(list)
   return table.concat(list, ", ", 1, #list - 1) .. " and " .. list[#list]
 end
 
+-- A third of the code is tests. The pages have it; on paper it would be a third of the paper, so
+-- there a test is a name, a number of lines and the file where it stands.
+local function test_file(dep, name, seen)
+  local chunk = dep.chunks[name]
+  local file = nil
+  if not chunk or seen[name] then return nil end
+  seen[name] = true
+  for _, use in ipairs(chunk.uses) do
+    local path = use.file or test_file(dep, use.chunk, seen)
+    if not path or not path:match("^tests/") then return nil end
+    file = file or path
+  end
+  return file
+end
+
+local function tex_test(b, anchor, title, path)
+  local _, lines = b.text:gsub("\n", "")
+  return string.format("\\begin{dlslisting}\\dlshead{%s}{%s}\n\\dlsfoot{%d lines of \\dlscode{%s}.}\\end{dlslisting}",
+    anchor, title, lines + 1, M.breakable(path))
+end
+
 local function chunk_block(W, b)
   local name, dep = b.identifier, W.dep
   local chunk = dep.chunks[name]
@@ -312,6 +333,8 @@ local function chunk_block(W, b)
   local uses = chunk and chunk.uses or {}
   local title = lib.chunk_title(name)
   local relation = k == 1 and "≡" or "+≡"
+  local test = W.latex and test_file(dep, name, {})
+  if test then return tex_test(b, anchor, "\\dlschunk{" .. lib.tex(title) .. "}", test) end
   if W.latex then
     local foot = {}
     if k == 1 and #uses > 0 then
@@ -365,6 +388,9 @@ end
 local function root_block(W, b)
   local path = b.attributes.file
   local anchor = lib.file_anchor(path)
+  if W.latex and path:match("^tests/") then
+    return tex_test(b, anchor, "\\dlsfile{" .. M.breakable(path) .. "}", path)
+  end
   if W.latex then
     return string.format("\\begin{dlslisting}\\dlshead{%s}{\\dlsfile{%s}}\n%s\n\\dlsfoot{}\\end{dlslisting}",
       anchor, M.breakable(path), tex_code(W, language_of(b), b.text))
