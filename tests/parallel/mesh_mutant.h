@@ -1,0 +1,26 @@
+/* tests/parallel/mesh_mutant.h: from chapters/07-proof-mutants.md. Edit the chapter, or edit here and run "make untangle". */
+/* Faults that a proof must find. */
+#ifndef DLS_TESTS_PARALLEL_MESH_MUTANT_H
+#define DLS_TESTS_PARALLEL_MESH_MUTANT_H
+
+#include "model/transformer.h"
+
+/* name the faults */
+typedef enum mesh_mutant {
+    MUTANT_NONE,
+    MUTANT_BIAS,            // added by every rank, before the sum
+    MUTANT_SLICED_NORMS,    // their gradients are not summed over the slices of rows
+    MUTANT_KV_APART,        // shared key heads are not summed
+    MUTANT_SCALE,           // the loss is a mean over a rank's own tokens
+    MUTANT_NORM_TWICE,      // every rank of the tensor axis counts what all have
+    MUTANT_POSITIONS,       // a rank has its neighbour's
+    MUTANT_VOCABULARY,      // a band begins one token later
+    MUTANT_DATA_WITHOUT_CP, // gradients are summed over replicas alone
+    MUTANT_TABLE_APART,     // first and last stage keep their own gradients
+    MUTANTS
+} mesh_mutant;
+
+/* Puts the fault, if it is one of a model, into a model that is made. */
+dls_status mesh_mutant_spoil(mesh_mutant m, dls_transformer *t);
+
+#endif

@@ -1,0 +1,112 @@
+/* tests/parallel/mesh_pairs.c: from chapters/07-proof-cases.md. Edit the chapter, or edit here and run "make untangle". */
+/* All layouts, with choices such that every pair of them occurs. */
+#include "mesh_case.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* list the features */
+const char *const mesh_feature_names[MESH_FEATURES] = {
+    "family", "dp", "pp", "tp", "cp", "schedule", "zero", "rows sliced", "overlap",
+    "keys", "tokens", "recompute", "tied", "dropout"};
+
+static int schedule_number(const char *name)
+{
+    for (int i = 0; dls_schedule_at(i); i++)
+        if (strcmp(dls_schedule_at(i)->name, name) == 0)
+            return i;
+    return -1;
+}
+
+void mesh_case_features(const mesh_case *c, int of[MESH_FEATURES])
+{
+    const int *size = c->mesh.size;
+    int tp = size[DLS_AXIS_TP] > 1, cp = size[DLS_AXIS_CP] > 1;
+    const int all[MESH_FEATURES] = {
+        c->llama, size[DLS_AXIS_DP] > 1, size[DLS_AXIS_PP] > 1, tp, cp,
+        c->schedule ? schedule_number(c->schedule) : -1, c->zero,
+        tp ? c->split_rows : -1, tp ? c->overlap : -1,
+        cp ? (c->ulysses ? 3 : (int)c->way) : -1, cp ? (int)c->order : -1,
+        (int)c->recompute, !c->untied, c->drops};
+    memcpy(of, all, sizeof all);
+}
+
+/* count pairs */
+enum { SIDE = MESH_FEATURES * MESH_VALUES };
+
+typedef struct pair_table { char has[SIDE * SIDE]; } pair_table;
+
+/* How many pairs of c the table lacks; enter: 1: it has them from now on. */
+static int lacks(pair_table *t, const mesh_case *c, int enter)
+{
+    int of[MESH_FEATURES], n = 0;
+    mesh_case_features(c, of);
+    for (int a = 0; a < MESH_FEATURES; a++)
+        for (int b = a + 1; b < MESH_FEATURES; b++) {
+            int at = (a * MESH_VALUES + of[a]) * SIDE + b * MESH_VALUES + of[b];
+            if (of[a] < 0 || of[b] < 0 || t->has[at])
+                continue;
+            n++;
+            t->has[at] = (char)enter;
+        }
+    return n;
+}
+
+/* draw the best of several */
+enum { DRAWS = 16, ATTEMPTS = 100 };
+
+typedef struct tables { pair_table taken, reachable; } tables;
+
+static int draw_best(mesh_cases *out, tables *t, const int size[DLS_AXES], int llama)
+{
+    int most = -1;
+    for (int i = 0, legal = 0; i < ATTEMPTS && legal < DRAWS; i++) {
+        mesh_case c;
+        mesh_case_draw(&c, size, llama, i);
+        if (mesh_case_check(&c) != DLS_OK) {
+            out->refused++;
+            continue;
+        }
+        legal++;
+        out->reachable += lacks(&t->reachable, &c, 1);
+        int new = lacks(&t->taken, &c, 0);
+        if (new > most)
+            out->list[out->n] = c;
+        most = new > most ? new : most;
+    }
+    return most >= 0;
+}
+
+/* make all cases */
+/* Calls for every quadruple with a product of at most `most`. */
+static int for_all_sizes(mesh_cases *out, tables *t, int most)
+{
+    int size[DLS_AXES], ok = 1;
+    for (size[0] = 1; size[0] <= most; size[0]++)
+        for (size[1] = 1; size[0] * size[1] <= most; size[1]++)
+            for (size[2] = 1; size[0] * size[1] * size[2] <= most; size[2]++)
+                for (size[3] = 1; size[0] * size[1] * size[2] * size[3] <= most;
+                     size[3]++)
+                    for (int llama = 0; llama < 2 && ok; llama++) {
+                        ok = draw_best(out, t, size, llama);
+                        out->pairs += lacks(&t->taken, &out->list[out->n], 1);
+                        out->n += ok;
+                    }
+    return ok;
+}
+
+dls_status mesh_cases_make(mesh_cases *out, int most)
+{
+    tables *t = calloc(1, sizeof *t);
+    *out = (mesh_cases){.list = calloc(1024, sizeof *out->list)};
+    int ok = t && out->list && for_all_sizes(out, t, most);
+    free(t);
+    dls_status_clear();
+    return ok ? DLS_OK : DLS_FAIL(DLS_ERR_STATE, "a layout is refused whatever else is "
+                                  "chosen");
+}
+
+void mesh_cases_free(mesh_cases *cases)
+{
+    free(cases->list);
+}

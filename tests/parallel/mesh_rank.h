@@ -1,0 +1,58 @@
+/* tests/parallel/mesh_rank.h: from chapters/07-proof-layouts.md. Edit the chapter, or edit here and run "make untangle". */
+/* What a rank has in a case: its place, its groups, its tokens; and three ways to step. */
+#ifndef DLS_TESTS_PARALLEL_MESH_RANK_H
+#define DLS_TESTS_PARALLEL_MESH_RANK_H
+
+#include "data/sampler.h"
+#include "kernels/dropout.h"
+#include "mesh_layout.h"
+#include "parallel/data/ddp.h"
+#include "parallel/data/zero.h"
+#include "parallel/pipeline/interpreter.h"
+#include "train/optimizer.h"
+
+/* define a rank of a case */
+typedef struct mesh_rank {
+    const mesh_proof *p;
+    dls_comm *world, *tensor, *context, *pipe, *data;   // tensor, context: NULL if alone
+    dls_sharding sharding;
+    dls_axes axes;
+    dls_ctx ctx;
+    dls_transformer_config config;  // of this rank
+    dls_params whole;               // names and places in the whole model
+    int row, rows, most;            // first, how many; of the replica with most
+    int T, *where;                  // tokens of a sequence here, (T) and which
+    int *ids, *positions;           // tokens, targets; (micro, T): device
+    char *losses;                   // (rows, T) device, accumulator type
+    int step;                       // of now
+    dls_transformer *model;         // of one stage
+    dls_optimizer *optimizer;
+    dls_ddp *ddp;
+    dls_zero *zero;
+    dls_schedule schedule;          // of several
+    dls_pipeline *pipeline;
+} mesh_rank;
+
+/* declare a rank of a case */
+/* One stage: a model with DDP or ZeRO. */
+dls_status mesh_single_open(mesh_rank *r);
+dls_status mesh_single_step(mesh_rank *r);
+dls_status mesh_single_visit(mesh_rank *r);
+void mesh_single_close(mesh_rank *r);
+
+/* Several: a pipeline. */
+dls_status mesh_stages_open(mesh_rank *r);
+dls_status mesh_stages_step(mesh_rank *r);
+dls_status mesh_stages_visit(mesh_rank *r);
+void mesh_stages_close(mesh_rank *r);
+
+/* Makes models of a proof, with its fault in them. */
+dls_status mesh_rank_make(dls_transformer **out, dls_ctx *ctx,
+                          const dls_transformer_config *config, int max_B, int max_T);
+extern const mesh_rank *mesh_rank_now;
+
+/* The values that a part of the model begins with; free them. */
+void *mesh_rank_fill(const mesh_rank *r, const dls_params *part);
+double mesh_rank_scale(const mesh_rank *r);
+
+#endif

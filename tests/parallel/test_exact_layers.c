@@ -1,0 +1,64 @@
+/* tests/parallel/test_exact_layers.c: from chapters/07-proof-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* The exact model is exact: within its bounds, the same in f32 and in f64, and alive. */
+#include "exact_layers.h"
+#include "mesh_layout.h"
+
+/* test the bounds of the exact model */
+Test(exact_layers, all_cases_are_within_the_bounds)
+{
+    mesh_cases cases;
+    cr_assert_eq(mesh_cases_make(&cases, MESH_MOST), DLS_OK, "%s", dls_status_message());
+    for (int i = 0; i < cases.n; i++) {
+        const mesh_case *c = &cases.list[i];
+        dls_transformer_config m = mesh_case_config(c, 1);
+        cr_assert_leq(c->rows * c->T, EXACT_MOST_TOKENS, "case %d: %d %d", i, c->rows, c->T);
+        cr_assert_leq(c->T, EXACT_MOST_T, "case %d: %d", i, c->T);
+        cr_assert_leq(c->layers, EXACT_MOST_BLOCKS, "case %d", i);
+        cr_assert_leq(m.hidden, EXACT_MOST_HIDDEN, "case %d: %d", i, m.hidden);
+        cr_assert_leq(m.heads * m.head_size, EXACT_MOST_HEADS, "case %d", i);
+    }
+    cr_assert_eq(cases.n, 408);
+    mesh_cases_free(&cases);
+}
+
+/* test that whole numbers are exact */
+typedef struct findings { double most; size_t n, zeros, odd; } findings;
+
+static void look(findings *f, const double *narrow, const double *wide, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        cr_assert_eq(narrow[i], wide[i], "number %zu: %.17g and %.17g", i, narrow[i],
+                     wide[i]);
+        cr_assert_eq(2 * narrow[i], floor(2 * narrow[i])); // losses are halves
+        f->most = fmax(f->most, fabs(narrow[i]));
+        f->zeros += narrow[i] == 0;
+        f->n++;
+    }
+}
+
+/* One step of a case on one device, in both types. */
+static void look_at_case(findings *f, const mesh_case *c)
+{
+    mesh_proof both[] = {{.c = *c, .form = MESH_EXACT}, {.c = *c, .form = MESH_WIDE}};
+    mesh_proofs proofs = {both, 2, NULL};
+    const mesh_truth *narrow = &both[0].truth, *wide = &both[1].truth;
+    cr_assert_eq(mesh_proofs_open(&proofs), DLS_OK, "%s", dls_status_message());
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(mesh_truth_compute(&both[i]), DLS_OK, "%s", dls_status_message());
+    look(f, narrow->grads, wide->grads, narrow->elements);
+    look(f, narrow->losses, wide->losses, narrow->tokens);
+    cr_assert_eq(*narrow->norm, *wide->norm);
+    mesh_proofs_close(&proofs);
+}
+
+Test(exact_layers, whole_numbers_are_exact_and_alive)
+{
+    mesh_cases cases;
+    findings f = {0};
+    cr_assert_eq(mesh_cases_make(&cases, MESH_MOST), DLS_OK, "%s", dls_status_message());
+    for (int i = 0; i < cases.n; i += 8)
+        look_at_case(&f, &cases.list[i]);
+    cr_expect_lt(f.zeros, f.n / 2, "%zu of %zu numbers are zero", f.zeros, f.n);
+    cr_expect_lt(f.most, 1 << 20, "the largest number is %g", f.most);
+    mesh_cases_free(&cases);
+}
