@@ -76,7 +76,10 @@ static dls_status step_once(dls_pipeline *p, int T)
     dls_pipeline_batch b = {.tokens = device, .targets = device + 4 * T, .rows = 4,
                             .micro = 1, .loss_scale = 1.0 / (4 * T), .losses = losses};
     DLS_TRY(dls_pipeline_step(p, &b, 1.0 / 64, 1));
-    return dls_zero_sync(p->update[p->rank].zero);
+    for (int s = 0; s < p->stages; s++)
+        if (p->update[s].zero)
+            DLS_TRY(dls_zero_sync(p->update[s].zero));
+    return DLS_OK;
 }
 
 
@@ -122,6 +125,149 @@ Test(pipeline_sharded, twelve_bytes_over_n_and_two_psi)
         scale_case c = {i % 2 ? DLS_BF16 : DLS_F32, i / 2 ? "zb-h1" : "1f1b"};
         expect_ranks(i < 2 ? 6 : 4, weigh, &c);
     }
+}
+
+/* weigh the stretches */
+typedef struct stretch_case {
+    const char *schedule;
+    int zero, chunks, gathered, cut;    /* cut: behind every B */
+    int all, backward;          /* stretches of stage 0; -1: whatever the list says */
+    dls_dtype dtype;
+} stretch_case;
+
+static void count_stretches(const dls_actions *list, int stage, int *all, int *backward)
+{
+    int open = 0;
+    *all = *backward = 0;
+    for (size_t i = 0; i < list->n; i++) {
+        const dls_action *a = &list->list[i];
+        if (a->stage != stage)
+            continue;
+        *all += a->kind == DLS_DO_UNSHARD;
+        open = a->kind == DLS_DO_UNSHARD ? 1 : open;
+        if (dls_action_computes(a) && a->kind != DLS_DO_F && open) {
+            open = 0;
+            ++*backward;
+        }
+    }
+}
+
+static dls_status cut_rank(const dls_actions *in, dls_actions *out)
+{
+    int open = 0;
+    for (size_t i = 0; i < in->n; i++) {
+        const dls_action *a = &in->list[i];
+        if (dls_action_computes(a) && !open)
+            DLS_TRY(dls_actions_add(out, DLS_DO_UNSHARD, a->stage, -1));
+        open |= dls_action_computes(a);
+        DLS_TRY(dls_actions_add(out, (dls_action_kind)a->kind, a->stage, a->microbatch));
+        if (a->kind == DLS_DO_B)
+            DLS_TRY(dls_actions_add(out, DLS_DO_RESHARD, a->stage, -1));
+        open = a->kind == DLS_DO_B ? 0 : open;
+    }
+    return DLS_OK;
+}
+
+static dls_status make_case(const stretch_case *c, dls_schedule *out)
+{
+    pipeline_setup setup = {.schedule = c->schedule, .ranks = 2, .microbatches = 4,
+                            .chunks = c->chunks, .gathered = c->gathered};
+    dls_schedule_options o = dls_schedule_defaults(c->schedule, 2, 4);
+    dls_schedule plain, updated, cut;
+    if (!c->cut)
+        return pipeline_schedule(&setup, out);
+    DLS_TRY(dls_schedule_make(&o, &plain));
+    DLS_TRY(dls_lower_updates(&plain, &updated));
+    DLS_TRY(dls_schedule_empty(&updated.options, updated.placement, &cut));
+    cut.backward = 1;
+    for (int r = 0; r < 2; r++)
+        DLS_TRY(cut_rank(&updated.order[r], &cut.order[r]));
+    DLS_TRY(dls_lower_messages(&cut, out));
+    return dls_schedule_check(out, NULL);
+}
+
+static dls_status compare_stretches(const dls_pipeline *p, const stretch_case *c,
+                                    const size_t held[2], uint64_t sent)
+{
+    size_t N = (size_t)dls_comm_size(p->data), slices = 0, largest = 0;
+    size_t value = dls_dtype_size(c->dtype), room, whole = 0;
+    uint64_t law = 2 * (N - 1) * 8, all[N], sum = 0;
+    for (int s = 0; s < p->stages; s++) {
+        int stretches, backward;
+        size_t part = p->stage[s] ? dls_zero_elements(p->update[s].zero) : 0;
+        count_stretches(&p->o.schedule->order[p->rank], s, &stretches, &backward);
+        EXPECT(s > 0 || !p->stage[0] || c->all < 0
+               || (stretches == c->all && backward == c->backward),
+               "%s: %d stretches, %d backward", c->schedule, stretches, backward);
+        law += (N - 1) * N * part * (4 * (uint64_t)backward
+                                     + value * (c->zero == 3 ? (uint64_t)stretches : 1));
+        slices += part;
+        whole += N * part;
+        largest = N * part > largest ? N * part : largest;
+    }
+    room = largest * (size_t)dls_schedule_gathered(p->o.schedule, p->rank);
+    DLS_TRY(dls_comm_all_gather_host(p->data, &sent, sizeof sent, all));
+    for (size_t i = 0; i < N; i++)
+        sum += all[i];
+    EXPECT(sum == law, "%s, stage %d: %zu bytes sent, the law says %zu", c->schedule,
+           c->zero, (size_t)sum, (size_t)law);
+    size_t values = (c->zero == 3 ? slices + room : whole) * value;
+    size_t grads = (slices + room) * 4;
+    EXPECT(held[0] == values && held[1] == grads, "%s, stage %d: %zu bytes of parameters "
+           "and %zu of gradients, not %zu and %zu", c->schedule, c->zero, held[0],
+           held[1], values, grads);
+    return DLS_OK;
+}
+
+static dls_status weigh_stretches(int rank, void *arg)
+{
+    const stretch_case *c = arg;
+    const dls_zero_options zero = {.stage = c->zero};
+    dls_transformer_config config = layout_config(&(layout_proof){.layers = 7});
+    pipeline_setup setup = {0};
+    dls_comm *comm, *pipe, *data;
+    dls_gpu_memory before, is;
+    dls_schedule s;
+    dls_pipeline *p;
+    dls_ctx ctx;
+    (void)rank;
+    setenv("DLS_ALGORITHM", "all_reduce:ring", 1);
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(pipeline_groups(comm, 2, &pipe, &data));
+    DLS_TRY(dls_ctx_create(&ctx, 0, c->dtype));
+    DLS_TRY(make_case(c, &s));
+    int first[s.stages + 1];
+    DLS_TRY(pipeline_partition(&setup, config.layers, s.stages, first));
+    dls_pipeline_options o = {.model = &config, .schedule = &s, .partition = first,
+                              .max_B = 1, .T = config.context, .zero = &zero,
+                              .adamw = {0.875, 0.96875, 1e-8, 0.125, 1}};
+    DLS_TRY(dls_gpu_memory_stats(0, &before));
+    DLS_TRY(dls_pipeline_create(&p, &ctx, pipe, data, &o));
+    uint64_t sent = dls_comm_stats(data).wire_bytes;
+    DLS_TRY(step_once(p, config.context));
+    sent = dls_comm_stats(data).wire_bytes - sent;
+    DLS_TRY(dls_gpu_memory_stats(0, &is));
+    size_t held[2] = {is.peak[DLS_MEM_PARAMETERS] - before.current[DLS_MEM_PARAMETERS],
+                      is.peak[DLS_MEM_GRADIENTS] - before.current[DLS_MEM_GRADIENTS]};
+    DLS_TRY(compare_stretches(p, c, held, sent));
+    dls_pipeline_free(p);
+    dls_schedule_free(&s);
+    return DLS_OK;
+}
+
+Test(pipeline_sharded, a_stretch_costs_a_gather_and_a_scatter)
+{
+    stretch_case cases[] = {{"1f1b", 2, 0, 1, 0, 1, 1, DLS_F32},
+                            {"1f1b", 2, 0, 0, 1, 4, 4, DLS_F32},
+                            {"1f1b", 3, 0, 0, 1, 4, 4, DLS_BF16},
+                            {"zb-h1", 3, 0, 1, 0, 1, 1, DLS_F32},
+                            {"bfs", 2, 4, 1, 0, 2, 1, DLS_F32},
+                            {"bfs", 3, 4, 2, 0, 2, 1, DLS_BF16},
+                            {"interleaved", 2, 4, 1, 0, -1, -1, DLS_F32},
+                            {"interleaved", 3, 4, 2, 0, -1, -1, DLS_F32},
+                            {"chimera", 3, 0, 1, 0, -1, -1, DLS_F32}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        expect_ranks(i % 2 ? 6 : 4, weigh_stretches, &cases[i]);
 }
 
 /* refuse what can not be cut */
