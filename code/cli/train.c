@@ -7,7 +7,7 @@
 
 #include "base/args.h"
 #include "cli/command.h"
-#include "train/train.h"
+#include "train/layout.h"
 #include "vgpu/gpu.h"
 
 /* describe the options of train */
@@ -115,6 +115,8 @@ dls_status command_train(int argc, char **argv, int *exit_code)
     status = load_run(&o, &cfg, &run);
     if (status == DLS_OK)
         status = use_the_cluster(&run);
+    if (status == DLS_OK)
+        status = dls_train_check_layout(&run, dls_gpu_world());
     status = status == DLS_OK ? train_with(&run, exit_code)
                               : say_it_once(status, exit_code);
     dls_config_free(cfg);

@@ -178,7 +178,8 @@ static dls_status check_sizes(const dls_mesh *m)
 static dls_status check_world(const dls_mesh *m, int world)
 {
     const int *s = m->size;
-    int tp = s[DLS_AXIS_TP], cp = s[DLS_AXIS_CP], pp = s[DLS_AXIS_PP], dp = s[DLS_AXIS_DP];
+    int tp = s[DLS_AXIS_TP], cp = s[DLS_AXIS_CP];
+    int pp = s[DLS_AXIS_PP], dp = s[DLS_AXIS_DP];
     int64_t replica = (int64_t)tp * cp * pp;
     if (dp >= 1 && replica <= DLS_MESH_MOST && replica * dp == world)
         return DLS_OK;
@@ -195,8 +196,8 @@ static dls_status check_experts(const dls_mesh *m)
     int stage = dls_mesh_world(m) / m->size[DLS_AXIS_PP], left = stage / m->etp;
     const int *s = m->size;
     if (stage % m->etp != 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "parallel.etp: expected a divisor of tp %d * cp %d "
-                        "* dp %d = %d, got %d; the nearest is %d", s[DLS_AXIS_TP],
+        return DLS_FAIL(DLS_ERR_INPUT, "parallel.etp: expected a divisor of tp %d * cp "
+                        "%d * dp %d = %d, got %d; the nearest is %d", s[DLS_AXIS_TP],
                         s[DLS_AXIS_CP], s[DLS_AXIS_DP], stage, m->etp,
                         (int)dls_divisor_near(stage, m->etp));
     if (left % m->ep != 0)

@@ -11,6 +11,21 @@ extern "C" {
 /* Reads the section `parallel` into c->mesh and c->sharding; after the model. */
 dls_status dls_train_read_layout(dls_config *cfg, dls_train_config *c);
 
+/* Micro-batches of a step, when the batch is dealt out to so many replicas. */
+int dls_train_microbatches(const dls_train_config *c, int replicas);
+
+/* Whether `world` ranks can train so, found before anything is made: the mesh, what it
+ * cuts, the batch, the schedule. DLS_ERR_INPUT: "parallel.tp: expected a divisor of
+ * model.heads 12, got 8; the nearest that works is 6". */
+dls_status dls_train_check_shape(const dls_train_config *c, int world);
+
+/* Whether the predicted bytes of every rank fit into `capacity`. DLS_ERR_INPUT with the
+ * largest micro-batch that does. */
+dls_status dls_train_check_memory(const dls_train_config *c, int world, double capacity);
+
+/* Both, on the devices of this process's cluster. */
+dls_status dls_train_check_layout(const dls_train_config *c, int world);
+
 #ifdef __cplusplus
 }
 #endif

@@ -11,6 +11,7 @@
 #include "parallel/pipeline/lower.h"
 #include "parallel/pipeline/partition.h"
 #include "parallel/pipeline/versions.h"
+#include "train/layout.h"
 #include "vgpu/gpu.h"
 
 /* define what is pipelined */
@@ -89,21 +90,6 @@ dls_status dls_pipelined_replicas(dls_trainer *t)
 }
 
 /* plan the pipeline */
-static dls_status check_rows(const dls_train_config *c, int replicas, int m)
-{
-    int most = (c->global_batch + replicas - 1) / replicas;
-    const dls_schedule_entry *e = dls_schedule_find(c->pipeline.schedule);
-    if ((int64_t)m * c->micro_batch < most)
-        return DLS_FAIL(DLS_ERR_INPUT, "pipeline.microbatches: %d of %d sequences do not "
-                        "hold the %d of a pipeline", m, c->micro_batch, most);
-    if (e->step_every != 0
-        && (int64_t)m * c->micro_batch * replicas != c->global_batch)
-        return DLS_FAIL(DLS_ERR_INPUT, "train.global_batch: %s needs full micro-batches: "
-                        "expected %lld, got %d", e->name,
-                        (long long)m * c->micro_batch * replicas, c->global_batch);
-    return DLS_OK;
-}
-
 /* How many stages of a rank may be whole at the same time; 0: all, always. */
 static int gathered_stages(const dls_train_config *c, const dls_schedule *s)
 {
@@ -116,20 +102,12 @@ static dls_status plan_schedule(const dls_train_config *c, int replicas,
                                 dls_schedule *out)
 {
     const dls_train_pipeline *p = &c->pipeline;
-    int most = (c->global_batch + replicas - 1) / replicas;
-    int m = p->microbatches ? p->microbatches
-        : (most + c->micro_batch - 1) / c->micro_batch;
     dls_schedule_options o = dls_schedule_defaults(p->schedule,
-                                                   c->mesh.size[DLS_AXIS_PP], m);
+                                                   c->mesh.size[DLS_AXIS_PP],
+                                                   dls_train_microbatches(c, replicas));
     dls_schedule plain;
     o.chunks = p->chunks;
-    DLS_TRY(check_rows(c, replicas, m));
     DLS_TRY(dls_schedule_make(&o, &plain));
-    if (!plain.backward) {
-        dls_schedule_free(&plain);
-        return DLS_FAIL(DLS_ERR_INPUT, "pipeline.schedule: %s does not train",
-                        p->schedule);
-    }
     dls_status s = dls_lower(&plain, gathered_stages(c, &plain), out);
     dls_schedule_free(&plain);
     DLS_TRY(s);
@@ -140,9 +118,6 @@ static dls_status plan_partition(const dls_train_config *c, int stages, int *fir
 {
     const dls_train_pipeline *p = &c->pipeline;
     int64_t cost[c->model.layers + 2];
-    if (p->given > 0 && p->given != stages)
-        return DLS_FAIL(DLS_ERR_INPUT, "pipeline.units: expected %d numbers, got %d",
-                        stages, p->given);
     dls_partition_flops(&c->model, c->model.context, cost);
     dls_status s = p->given
         ? dls_partition_by_hand(p->units, c->model.layers, stages, first)

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "comm/scratch.h"
 #include "train/checkpoint.h"
+#include "train/layout.h"
 #include "train/pipelined.h"
 #include "train/replicated.h"
 #include "train/sharded.h"
@@ -439,6 +440,7 @@ dls_status dls_trainer_create(dls_trainer **out, const dls_train_config *config,
     t->comm = comm;
     t->rank = dls_comm_rank(comm);
     t->world = dls_comm_size(comm);
+    DLS_TRY_GOTO(s, dls_train_check_layout(config, t->world), fail);
     DLS_TRY_GOTO(s, check_batch(config, t->world), fail);
     DLS_TRY_GOTO(s, dls_pipelined_replicas(t), fail);
     t->rows = dls_train_rows_of(config, t->replica, t->replicas);

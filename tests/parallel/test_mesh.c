@@ -51,7 +51,7 @@ static unsigned group_bits(const dls_mesh *m, int rank, unsigned axes)
     return bits;
 }
 
-/* `n` coordinates of each rank; bit i of `axes` is axis first + i. */
+
 static void check_groups(const dls_mesh *m, int world, int at[][DLS_AXES],
                          const dls_axis *names)
 {
@@ -261,14 +261,14 @@ static void refuse(dls_mesh m, int world, const char *message)
 Test(mesh, says_what_would_have_worked)
 {
     refuse((dls_mesh){.size = {2, 1, 2, 0}}, 6,
-           "world size: expected a multiple of tp 2 * cp 1 * pp 2 = 4, got 6; the nearest "
-           "is 4");
+           "world size: expected a multiple of tp 2 * cp 1 * pp 2 = 4, got 6; the "
+           "nearest is 4");
     refuse((dls_mesh){.size = {2, 1, 2, 0}}, 7,
-           "world size: expected a multiple of tp 2 * cp 1 * pp 2 = 4, got 7; the nearest "
-           "is 8");
+           "world size: expected a multiple of tp 2 * cp 1 * pp 2 = 4, got 7; the "
+           "nearest is 8");
     refuse((dls_mesh){.size = {8, 1, 1, 0}}, 1,
-           "world size: expected a multiple of tp 8 * cp 1 * pp 1 = 8, got 1; the nearest "
-           "is 8");
+           "world size: expected a multiple of tp 8 * cp 1 * pp 1 = 8, got 1; the "
+           "nearest is 8");
     refuse((dls_mesh){.size = {2, 1, 2, 2}}, 12,
            "parallel.dp: expected 3, as 12 ranks / (tp 2 * cp 1 * pp 2), got 2");
     refuse((dls_mesh){.size = {2, 1, 2, 2}}, 6,
@@ -280,8 +280,8 @@ Test(mesh, says_what_would_have_worked)
 Test(mesh, says_which_fold_would_have_worked)
 {
     refuse((dls_mesh){.size = {2, 1, 2, 2}, .ep = 3}, 8,
-           "parallel.ep: expected a divisor of tp 2 * cp 1 * dp 2 / etp 1 = 4, got 3; the "
-           "nearest is 2");
+           "parallel.ep: expected a divisor of tp 2 * cp 1 * dp 2 / etp 1 = 4, got 3; "
+           "the nearest is 2");
     refuse((dls_mesh){.size = {2, 1, 1, 6}, .etp = 2, .ep = 5}, 12,
            "parallel.ep: expected a divisor of tp 2 * cp 1 * dp 6 / etp 2 = 6, got 5; "
            "the nearest is 6");
