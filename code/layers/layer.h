@@ -133,10 +133,13 @@ struct dls_layer {
     int heads, kv_heads, head_size;     /* attention, rotary: H, Hk, D */
     int rotated;                /* rotary: columns of a head that are turned */
     int ordinal;                /* attention: how many came before it */
-    int vocabulary;             /* embedding, head */
+    int vocabulary;             /* embedding, head: rows of the token table, */
+    int whole, first;           /*   of how many, from which on; attention: first head */
+    int cut;                    /* 1: other ranks have the rest of it */
     int weight, bias;           /* parameter indices; -1: none */
     int unit;                   /* that of the builder when it was made */
     int slices, slice;          /* y has part `slice` of the rows; slices 0: has all */
+    int gathers;                /* 1: y has all rows, x a slice of them */
     double epsilon;             /* norms */
     double dropout;             /* probability, and the stream of its masks */
     uint64_t stream;

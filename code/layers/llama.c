@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "kernels/kernels.h"
 #include "layers/internal.h"
+#include "layers/tensor.h"
 
 /* rmsnorm layer */
 static void rmsnorm_plan(dls_layer *l, dls_plan *plan)
@@ -130,12 +131,14 @@ static const dls_layer_kind rotary_kind = {
 
 dls_layer *dls_rotary(dls_build *b, int heads, int kv_heads, int head_size, int dim)
 {
-    int row = (heads + 2 * kv_heads) * head_size;
+    int H = (int)dls_tensor_units(&b->sharding, heads).count;
+    int Hk = (int)dls_tensor_units(&b->sharding, kv_heads).count;
+    int row = (H + 2 * Hk) * head_size;
     dls_layer *l = dls_layer_make(b, &rotary_kind, row, row);
     if (!l)
         return NULL;
-    l->heads = heads;
-    l->kv_heads = kv_heads;
+    l->heads = H;
+    l->kv_heads = Hk;
     l->head_size = head_size;
     l->rotated = dim;
     l->ignores_x = 1;

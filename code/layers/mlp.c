@@ -5,6 +5,7 @@
  */
 #include "kernels/kernels.h"
 #include "layers/internal.h"
+#include "layers/tensor.h"
 
 /* mlp layer */
 static void mlp_plan(dls_layer *l, dls_plan *plan)
@@ -34,6 +35,7 @@ static dls_status mlp_backward_input(const dls_layer *l, dls_pass *p, void *dx,
     const dls_layer *up = l->inner[0], *down = l->inner[2];
     void *da = dls_pass_gradient(p, l->places[0]);
     (void)y;
+    DLS_TRY(dls_tensor_gather(p, down->slices > 1, down->out, &dy, dy));
     DLS_TRY(dls_linear_gelu_backward_input(
         p->ctx, da, dy, dls_pass_value(p, down->weight), dls_pass_stash(p, l->slot[0]),
         dls_pass_rows(up, p), down->in, down->out));

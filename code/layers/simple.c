@@ -10,6 +10,7 @@
 #include "kernels/attention_decode.h"
 #include "kernels/kernels.h"
 #include "layers/internal.h"
+#include "layers/vocabulary.h"
 #include "tensor/gemm.h"
 
 /* linear forward */
@@ -205,6 +206,7 @@ static dls_attention_shape shape_of_pass(const dls_layer *l, const dls_pass *p)
         s.seed = p->seed;
         s.stream = l->stream;
         s.first_sequence = (int)p->first_sequence;
+        s.first_head = l->first;
     }
     return s;
 }
@@ -298,12 +300,15 @@ static const dls_layer_kind attention_kind = {
 dls_layer *dls_attention(dls_build *b, const char *name, int heads, int kv_heads,
                          int head_size, double dropout)
 {
-    dls_layer *l = dls_layer_make(b, &attention_kind, (heads + 2 * kv_heads) * head_size,
-                                  heads * head_size);
+    dls_piece q = dls_tensor_units(&b->sharding, heads);
+    int H = (int)q.count, Hk = (int)dls_tensor_units(&b->sharding, kv_heads).count;
+    dls_layer *l = dls_layer_make(b, &attention_kind, (H + 2 * Hk) * head_size,
+                                  H * head_size);
     if (!l)
         return NULL;
-    l->heads = heads;
-    l->kv_heads = kv_heads;
+    l->heads = H;
+    l->kv_heads = Hk;
+    l->first = (int)q.begin;
     l->head_size = head_size;
     l->dropout = dropout;
     l->stream = dls_hash64(name, strlen(name));
@@ -312,13 +317,21 @@ dls_layer *dls_attention(dls_build *b, const char *name, int heads, int kv_heads
 }
 
 /* embedding layer */
+static void embedding_plan(dls_layer *l, dls_plan *plan)
+{
+    dls_tensor_room(plan, l->slices > 1, l->out);
+}
+
 static dls_status embedding_forward(const dls_layer *l, dls_pass *p, void *y,
                                     const void *x)
 {
+    void *share = dls_tensor_share(p, l->slices > 1, y);
+    const void *wpe = l->bias < 0 || l->first > 0 ? NULL : dls_pass_value(p, l->bias);
     (void)x;
-    const void *wpe = l->bias < 0 ? NULL : dls_pass_value(p, l->bias);
-    return dls_embedding_forward(p->ctx, y, p->tokens, p->positions,
-                                 dls_pass_value(p, l->weight), wpe, p->B, p->T, l->out);
+    DLS_TRY(dls_embedding_part_forward(p->ctx, share, p->tokens, p->positions,
+                                       dls_pass_value(p, l->weight), wpe, p->B, p->T,
+                                       l->out, l->first, l->vocabulary));
+    return l->cut ? dls_tensor_sum(p, l->slices > 1, l->out, y, share) : DLS_OK;
 }
 
 static dls_status embedding_backward_input(const dls_layer *l, dls_pass *p, void *dx,
@@ -333,8 +346,10 @@ static dls_status embedding_backward_weight(const dls_layer *l, dls_pass *p,
 {
     (void)x;
     void *dwpe = l->bias < 0 ? NULL : dls_pass_grad(p, l->bias);
-    DLS_TRY(dls_embedding_backward(p->ctx, dls_pass_grad(p, l->weight), dwpe, dy,
-                                   p->tokens, p->B, p->T, l->out, l->vocabulary));
+    DLS_TRY(dls_tensor_gather(p, l->slices > 1, l->out, &dy, dy));
+    DLS_TRY(dls_embedding_part_backward(p->ctx, dls_pass_grad(p, l->weight), dwpe, dy,
+                                        p->tokens, p->B, p->T, l->out, l->first,
+                                        l->vocabulary));
     if (dwpe)
         DLS_TRY(dls_pass_added(p, l->bias));
     return dls_pass_added(p, l->weight);
@@ -343,6 +358,7 @@ static dls_status embedding_backward_weight(const dls_layer *l, dls_pass *p,
 /* make an embedding layer */
 static const dls_layer_kind embedding_kind = {
     .name = "embedding",
+    .plan = embedding_plan,
     .forward = embedding_forward,
     .backward_input = embedding_backward_input,
     .backward_weight = embedding_backward_weight,
@@ -354,13 +370,16 @@ dls_layer *dls_embedding(dls_build *b, int vocabulary, int context, int channels
     dls_layer *l = dls_layer_make(b, &embedding_kind, 1, channels);
     if (!l)
         return NULL;
-    l->vocabulary = vocabulary;
     dls_param story = {.ndim = 2, .shape = {vocabulary, channels},
                        .init = DLS_INIT_NORMAL, .init_scale = std, .decay = 1};
+    dls_vocabulary_cut(b, l, &story);
     l->weight = dls_layer_param(b, "wte", "weight", story);
     story.shape[0] = context;
+    story.pieces = 0;
     if (context > 0)
         l->bias = dls_layer_param(b, "wpe", "weight", story);
+    if (l->bias >= 0)
+        b->params->items[l->bias].partial = 0;  // every rank sees all rows of dy
     return l;
 }
 
@@ -369,6 +388,9 @@ static void head_plan(dls_layer *l, dls_plan *plan)
 {
     size_t N = (size_t)plan->max_B * plan->max_T;
     l->slot[0] = dls_plan_stash(plan, N * l->vocabulary, plan->dtype);  // logits, dlogits
+    dls_tensor_room(plan, l->gathers, l->in);
+    if (l->cut)
+        dls_plan_temporary(plan, dls_vocabulary_room(N, plan->dtype));
 }
 
 /* find the last row */
@@ -382,6 +404,7 @@ static dls_status head_forward(const dls_layer *l, dls_pass *p, void *y, const v
 {
     int N = p->B * p->T, V = l->vocabulary;
     void *logits = dls_pass_stash(p, l->slot[0]);
+    DLS_TRY(dls_tensor_gather(p, l->gathers, l->in, &x, x));
     if (p->cache)
         x = last_row(l, p, x, &N);
     if (N == 0)
@@ -390,24 +413,29 @@ static dls_status head_forward(const dls_layer *l, dls_pass *p, void *y, const v
                      0, logits));
     if (!p->targets)
         return DLS_OK;
-    return dls_cross_entropy(p->ctx, y, logits, p->targets, 1, N, V, V);
+    return l->cut ? dls_vocabulary_losses(l, p, y, logits)
+                  : dls_cross_entropy(p->ctx, y, logits, p->targets, 1, N, V, V);
 }
 
 /* head layer backward */
 static dls_status head_backward_input(const dls_layer *l, dls_pass *p, void *dx,
                                       const void *dy, const void *x, void *y)
 {
+    void *share = dls_tensor_share(p, l->gathers, dx);
     (void)dy, (void)x, (void)y;
     if (!p->targets)
         return DLS_FAIL(DLS_ERR_STATE, "backward after a forward without targets");
-    return dls_gemm(p->ctx, 0, 0, p->B * p->T, l->in, l->vocabulary, p->loss_scale,
-                    dls_pass_stash(p, l->slot[0]), dls_pass_value(p, l->weight), 0, dx);
+    DLS_TRY(dls_gemm(p->ctx, 0, 0, p->B * p->T, l->in, l->vocabulary, p->loss_scale,
+                     dls_pass_stash(p, l->slot[0]), dls_pass_value(p, l->weight), 0,
+                     share));
+    return l->cut ? dls_tensor_sum(p, l->gathers, l->in, dx, share) : DLS_OK;
 }
 
 static dls_status head_backward_weight(const dls_layer *l, dls_pass *p,
                                        const void *dy, const void *x)
 {
     (void)dy;
+    DLS_TRY(dls_tensor_gather(p, l->gathers, l->in, &x, x));
     DLS_TRY(dls_gemm_into(p->ctx, 1, 0, l->vocabulary, l->in, p->B * p->T,
                           p->loss_scale, dls_pass_stash(p, l->slot[0]), x,
                           dls_pass_keep(p, l->weight), dls_pass_grad(p, l->weight),
@@ -433,6 +461,10 @@ dls_layer *dls_tied_head(dls_build *b, const dls_layer *embedding)
         return NULL;
     l->weight = embedding->weight;
     l->vocabulary = embedding->vocabulary;
+    l->whole = embedding->whole;
+    l->first = embedding->first;
+    l->cut = embedding->cut;
+    l->gathers = l->cut && b->sharding.sequence;
     b->params->items[l->weight].uses++;
     b->params->items[l->weight].overwritten = 1; // the head comes first on the way back
     return l;
@@ -444,9 +476,11 @@ dls_layer *dls_head(dls_build *b, const char *name, int channels, int vocabulary
     dls_layer *l = dls_layer_make(b, &head_kind, channels, 1);
     if (!l)
         return NULL;
-    l->vocabulary = vocabulary;
-    l->weight = dls_layer_param(b, name, "weight", (dls_param){
-        .ndim = 2, .shape = {vocabulary, channels}, .init = DLS_INIT_NORMAL,
-        .init_scale = std, .decay = 1, .overwritten = 1});
+    dls_param story = {.ndim = 2, .shape = {vocabulary, channels},
+                       .init = DLS_INIT_NORMAL, .init_scale = std, .decay = 1,
+                       .overwritten = 1};
+    dls_vocabulary_cut(b, l, &story);
+    l->gathers = l->cut && b->sharding.sequence;
+    l->weight = dls_layer_param(b, name, "weight", story);
     return l;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "layers/tensor.h"
 
 /* name a part */
 typedef struct part_name { char text[DLS_PARAM_NAME]; } part_name;
@@ -33,33 +34,36 @@ static dls_layer *self_attention(dls_build *b, const char *name,
                                  double out_std)
 {
     int H = c->heads, Hk = c->kv_heads, D = c->head_size, n = 0, sliced = b->sliced;
+    const dls_section qkv[] = {{H, D}, {Hk, D}, {Hk, D}};
     dls_layer *inner[4];
     b->sliced = 0;              // a token attends to all the others
-    inner[n++] = dls_linear(b, part(b, name, "qkv").text, c->channels, (H + 2 * Hk) * D,
-                            c->qkv_bias, std);
+    inner[n++] = dls_column_linear(b, part(b, name, "qkv").text, c->channels, qkv, 3,
+                                   c->qkv_bias, std);
     if (c->positions == DLS_POSITIONS_ROTARY)
         inner[n++] = dls_rotary(b, H, Hk, D, dls_transformer_rope(c).dim);
     inner[n++] = dls_attention(b, part(b, name, "core").text, H, Hk, D,
                                c->attention_dropout);
     b->sliced = sliced;
-    inner[n++] = dls_linear(b, part(b, name, "proj").text, H * D, c->channels,
-                            c->proj_bias, out_std);
+    inner[n++] = dls_row_linear(b, part(b, name, "proj").text, qkv[0], c->channels,
+                                c->proj_bias, out_std);
     return dls_sequence(b, inner, n);
 }
 
 static dls_layer *mlp(dls_build *b, const char *name, const dls_transformer_config *c,
                       double std, double out_std)
 {
-    int C = c->channels, F = c->hidden, gated = c->mlp == DLS_MLP_SWIGLU;
-    int sliced = b->sliced;
+    int C = c->channels, gated = c->mlp == DLS_MLP_SWIGLU, sliced = b->sliced;
+    int F = (int)dls_tensor_units(&b->sharding, c->hidden).count;
+    const dls_section hidden[] = {{c->hidden, 1}, {c->hidden, 1}};
     dls_layer *inner[3];
     b->sliced = 0;              // columns are cut here
-    inner[0] = dls_linear(b, part(b, name, "fc").text, C, gated ? 2 * F : F, c->mlp_bias,
-                          std);
+    inner[0] = dls_column_linear(b, part(b, name, "fc").text, C, hidden, 1 + gated,
+                                 c->mlp_bias, std);
     inner[1] = gated ? dls_swiglu(b, F)
              : c->mlp == DLS_MLP_GELU ? dls_gelu(b, F) : dls_gelu_erf(b, F);
     b->sliced = sliced;
-    inner[2] = dls_linear(b, part(b, name, "proj").text, F, C, c->mlp_bias, out_std);
+    inner[2] = dls_row_linear(b, part(b, name, "proj").text, hidden[0], C, c->mlp_bias,
+                              out_std);
     if (inner[1] && c->recompute == DLS_RECOMPUTE_SELECTIVE)
         inner[1]->discarded = 1;
     return c->mlp == DLS_MLP_GELU ? dls_gelu_mlp(b, inner) : dls_sequence(b, inner, 3);

@@ -152,7 +152,10 @@ dls_status dls_transformer_list(const dls_transformer_config *c, dls_params *out
 static dls_status allocate_model(dls_transformer *t)
 {
     DLS_TRY(dls_params_allocate(&t->params, t->ctx));
-    if (t->config.to_unit == 0)
+    if (t->config.to_unit == 0 && t->config.sharding.tensor > 1)
+        DLS_TRY(dls_flat_buffer(&t->activations, dls_plan_bytes(&t->plan),
+                                DLS_MEM_ACTIVATIONS));
+    else if (t->config.to_unit == 0)
         DLS_TRY(dls_device_alloc(&t->activations, dls_plan_bytes(&t->plan) / 4, DLS_F32,
                                  DLS_MEM_ACTIVATIONS));
     int *pending = calloc((size_t)t->params.n, sizeof *pending);
