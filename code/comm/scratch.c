@@ -8,18 +8,29 @@
 #include "comm/comm_private.h"
 
 /* imagine a communicator */
-dls_status dls_comm_imagine(dls_comm **out, int rank, int first, int stride, int n)
+static dls_status refuse_number(int rank, int n)
 {
-    dls_world all = {.rank = first + rank * stride};
-    int member[DLS_COMM_RANKS];
-    if (n < 1 || n > DLS_COMM_RANKS || rank < 0 || rank >= n || stride < 1)
-        return DLS_FAIL(DLS_ERR_INPUT, "rank %d of %d: expected up to %d ranks", rank, n,
-                        DLS_COMM_RANKS);
-    for (int r = 0; r < n; r++)
-        member[r] = first + r * stride;
+    return rank >= 0 && rank < n && n <= DLS_COMM_RANKS ? DLS_OK
+        : DLS_FAIL(DLS_ERR_INPUT, "rank %d of %d: expected up to %d ranks", rank, n,
+                   DLS_COMM_RANKS);
+}
+
+dls_status dls_comm_imagine_ranks(dls_comm **out, int rank, const int *member, int n)
+{
+    DLS_TRY(refuse_number(rank, n));
+    dls_world all = {.rank = member[rank]};
     DLS_TRY(dls_comm_form(&all, member, n, 0, out));
     (*out)->all = NULL;
     return dls_comm_want(*out, NULL);
+}
+
+dls_status dls_comm_imagine(dls_comm **out, int rank, int first, int stride, int n)
+{
+    int member[DLS_COMM_RANKS];
+    DLS_TRY(refuse_number(stride < 1 ? -1 : rank, n));
+    for (int r = 0; r < n; r++)
+        member[r] = first + r * stride;
+    return dls_comm_imagine_ranks(out, rank, member, n);
 }
 
 /* tell the scratch memory */

@@ -27,6 +27,9 @@ dls_status dls_comm_reserve(dls_comm *comm, size_t bytes, cudaStream_t stream);
  * is described: for the questions above, and for nothing else. */
 dls_status dls_comm_imagine(dls_comm **out, int rank, int first, int stride, int n);
 
+/* The same of any n ranks, ascending. */
+dls_status dls_comm_imagine_ranks(dls_comm **out, int rank, const int *member, int n);
+
 #ifdef __cplusplus
 }
 #endif

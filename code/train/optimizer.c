@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "kernels/kernels.h"
+#include "parallel/tensor/gradients.h"
 #include "vgpu/gpu.h"
 #include "vgpu/trace.h"
 
@@ -55,21 +56,19 @@ static dls_status update_all(dls_optimizer *o, double lr, int64_t step,
 }
 
 /* add up the squares */
-/* Of all gradients but those of frozen parameters. */
+/* Of all gradients but those of frozen parameters; where they are cut, each element on one
+ * rank, and then the sum over all. */
 static dls_status add_squares(dls_optimizer *o, double *square_sum)
 {
     dls_ctx wide = dls_ctx_accumulator(o->ctx);     // the gradients' type
     const dls_params *set = o->params;
-    for (int from = 0, to; from < set->n; from = to) {
-        for (to = from + 1; to < set->n; to++)
-            if (set->items[to].frozen != set->items[from].frozen)
-                break;
-        const dls_param *a = &set->items[from], *z = &set->items[to - 1];
-        if (!a->frozen)
-            DLS_TRY(dls_square_sum(&wide, square_sum, a->grad,
-                                   z->offset + z->count - a->offset));
-    }
-    return DLS_OK;
+    int rank = o->axes ? o->axes->sharding.tensor_rank : 0;
+    for (dls_stretch s = {0}; dls_counted_next(set->items, set->n, rank, NULL, 1, &s);)
+        DLS_TRY(dls_square_sum(&wide, square_sum, (char *)set->grads
+                               + s.first * dls_dtype_size(wide.dtype), s.count));
+    return o->axes && o->axes->tensor
+        ? dls_comm_all_reduce(o->axes->tensor, square_sum, 1, DLS_F64, DLS_SUM,
+                              o->ctx->stream) : DLS_OK;
 }
 
 /* clip and step */
@@ -141,7 +140,7 @@ static dls_status allocate_state(dls_optimizer *o)
                                 DLS_MEM_OPTIMIZER));
     DLS_TRY(dls_device_alloc(&o->m, n, wide, DLS_MEM_OPTIMIZER));
     DLS_TRY(dls_device_alloc(&o->v, n, wide, DLS_MEM_OPTIMIZER));
-    return dls_device_alloc((void **)&o->scalars, 3, DLS_F64, DLS_MEM_OPTIMIZER);
+    return dls_flat_buffer((void **)&o->scalars, 3 * sizeof(double), DLS_MEM_OPTIMIZER);
 }
 
 dls_status dls_optimizer_create(dls_optimizer **out, dls_ctx *ctx, dls_params *params,

@@ -7,6 +7,7 @@
 #define DLS_TRAIN_OPTIMIZER_H
 #include "kernels/adamw.h"
 #include "layers/param.h"
+#include "layers/sharding.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -19,6 +20,7 @@ typedef struct dls_optimizer {
     void *master;              /* (elements) device: unrounded values; NULL: not needed */
     void *m, *v;               /* (elements) device, of the accumulator type */
     double *scalars;           /* device: square sum, norm, coefficient */
+    const dls_axes *axes;      /* of parameters that are cut; NULL: they are not */
     int64_t frozen;            /* 1-bit Adam: v stays as after this step; 0: no */
 } dls_optimizer;
 

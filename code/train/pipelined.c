@@ -16,7 +16,6 @@
 
 /* define what is pipelined */
 struct dls_pipelined {
-    dls_comm *pipe, *data;
     dls_schedule schedule;
     dls_pipeline *pipeline;
     void *losses;               /* (rows, T) device, accumulator type */
@@ -78,17 +77,6 @@ dls_status dls_train_read_pipeline(dls_config *cfg, dls_train_config *c)
     return check_company(cfg, c);
 }
 
-dls_status dls_pipelined_replicas(dls_trainer *t)
-{
-    dls_mesh mesh = t->config->mesh;
-    DLS_TRY(dls_mesh_fit(&mesh, t->world));
-    if (dls_mesh_group_size(&mesh, DLS_BIT(DLS_AXIS_TP) | DLS_BIT(DLS_AXIS_CP)) > 1)
-        return DLS_FAIL(DLS_ERR_INPUT, "parallel: expected tp and cp of 1");
-    t->replica = dls_mesh_coordinate(&mesh, t->rank, DLS_AXIS_DP);
-    t->replicas = mesh.size[DLS_AXIS_DP];
-    return DLS_OK;
-}
-
 /* plan the pipeline */
 /* How many stages of a rank may be whole at the same time; 0: all, always. */
 static int gathered_stages(const dls_train_config *c, const dls_schedule *s)
@@ -141,29 +129,32 @@ static dls_status fill_stage(const dls_trainer *t, dls_pipeline *p, int stage)
     return s;
 }
 
+static dls_status fill_stages(const dls_trainer *t, dls_pipeline *p)
+{
+    for (int s = 0; s < p->stages; s++)
+        if (p->stage[s])
+            DLS_TRY(fill_stage(t, p, s));
+    return DLS_OK;
+}
+
 static dls_status make_pipeline(dls_trainer *t, dls_pipelined *p)
 {
     const dls_train_config *c = t->config;
-    int T = c->model.context;
-    dls_mesh mesh = c->mesh;
-    DLS_TRY(dls_mesh_fit(&mesh, t->world));
-    int stage = dls_mesh_coordinate(&mesh, t->rank, DLS_AXIS_PP);
-    DLS_TRY(plan_schedule(c, t->replicas, &p->schedule));
+    DLS_TRY(plan_schedule(c, t->place.replicas, &p->schedule));
     int first[p->schedule.stages + 1];
     DLS_TRY(plan_partition(c, p->schedule.stages, first));
-    DLS_TRY(dls_comm_split(t->comm, t->replica, t->rank, &p->pipe));
-    DLS_TRY(dls_comm_split(t->comm, stage, t->rank, &p->data));
-    dls_pipeline_options o = {.model = &c->model, .schedule = &p->schedule,
-                              .partition = first, .max_B = c->micro_batch, .T = T,
-                              .adamw = c->adamw,
+    dls_pipeline_options o = {.model = &t->place.model, .schedule = &p->schedule,
+                              .partition = first, .max_B = c->micro_batch,
+                              .T = t->place.T, .axes = t->groups.cut,
+                              .positions = t->batch.positions,
+                              .T_whole = c->model.context, .adamw = c->adamw,
                               .validate = c->pipeline.post_validation,
                               .zero = c->sharded ? &c->zero : NULL};
-    DLS_TRY(dls_pipeline_create(&p->pipeline, &t->ctx, p->pipe, p->data, &o));
-    for (int s = 0; s < p->schedule.stages; s++)
-        if (p->pipeline->stage[s])
-            DLS_TRY(fill_stage(t, p->pipeline, s));
+    DLS_TRY(dls_pipeline_create(&p->pipeline, &t->ctx, t->groups.pipe, t->groups.data,
+                                &o));
+    DLS_TRY(fill_stages(t, p->pipeline));
     p->rows = t->rows > c->micro_batch ? t->rows : c->micro_batch;
-    size_t count = (size_t)p->rows * T;
+    size_t count = (size_t)p->rows * t->place.T;
     p->loss_bytes = count * dls_dtype_size(dls_dtype_accumulator(c->dtype));
     return dls_device_alloc(&p->losses, count, dls_dtype_accumulator(c->dtype),
                             DLS_MEM_ACTIVATIONS);
@@ -182,8 +173,6 @@ void dls_pipelined_free(dls_pipelined *p)
         return;
     dls_pipeline_free(p->pipeline);
     dls_schedule_free(&p->schedule);
-    dls_comm_destroy(p->pipe);
-    dls_comm_destroy(p->data);
     dls_device_free(p->losses);
     free(p);
 }
@@ -282,7 +271,7 @@ static dls_pipeline_batch batch_of(dls_trainer *t, int rows)
         .tokens = dls_batch_tokens(&t->batch, 0),
         .targets = dls_batch_targets(&t->batch, 0), .rows = rows,
         .micro = c->micro_batch, .losses = t->pipelined->losses,
-        .loss_scale = 1.0 / ((double)c->global_batch * c->model.context)};
+        .loss_scale = dls_trainer_loss_scale(t)};
 }
 
 /* Optimizer steps in one step of the trainer. */
@@ -306,8 +295,8 @@ dls_status dls_pipelined_step(dls_trainer *t, int64_t step)
     DLS_TRY(dls_pipeline_step(p->pipeline, &b, lr, (step - 1) * inside + 1));
     if (pending)        // the step before this one is settled now
         DLS_TRY(dls_meter_correct(&t->meter, dls_pipelined_norm(t)));
-    size_t count = (size_t)t->rows * t->config->model.context;
-    return count ? dls_meter_add(&t->meter, p->losses, count) : DLS_OK;
+    size_t count = (size_t)t->rows * t->place.T;
+    return count ? dls_trainer_count(t, p->losses, count) : DLS_OK;
 }
 
 const double *dls_pipelined_norm(const dls_trainer *t)
@@ -332,78 +321,42 @@ dls_status dls_pipelined_evaluate(dls_trainer *t, int B)
     DLS_TRY(dls_pipelined_settle(t));
     DLS_CUDA(cudaMemsetAsync(p->losses, 0, p->loss_bytes, t->ctx.stream));
     DLS_TRY(dls_pipeline_forward(p->pipeline, &b));
-    size_t count = (size_t)B * t->config->model.context;
-    return count ? dls_meter_add_evaluation(&t->meter, p->losses, count) : DLS_OK;
+    size_t count = (size_t)B * t->place.T;
+    return count ? dls_trainer_count_evaluation(t, p->losses, count) : DLS_OK;
 }
 
 /* cut the state by stages */
-/* 1: parameter i of the stage belongs to what this rank saves. */
-static int is_saved(const dls_trainer *t, int stage, int i)
-{
-    const dls_stage_update *u = &t->pipelined->pipeline->update[stage];
-    return (t->replica == 0 || u->zero) && u->counted && i != u->copy;
-}
-
-
-/* Of a stage: its slices on this rank, and their elements with padding. */
-static int slices_of(const dls_stage_update *u)
-{
-    return u->zero ? dls_zero_slices(u->zero) : 1;
-}
-
+/* Elements of a stage in this rank's arrays, padding included. */
 static size_t elements_of(const dls_stage_update *u)
 {
     return u->zero ? dls_zero_elements(u->zero) : u->stage->model->params.elements;
 }
 
-
-/* The part of parameter a, of a stage, that is in slice k: in the whole model. */
-static dls_zero_slice part_of(const dls_trainer *t, const dls_stage_update *u, int k,
-                              const dls_param *a)
+/* What is saved once: by the rank that counts the stage, and not the second copy of a
+ * tied table. */
+static int is_saved(const dls_trainer *t, const dls_stage_update *u)
 {
-    const dls_param *whole = dls_params_find(&t->model->params, a->name);
-    dls_zero_slice s = {0, elements_of(u), 0};
-    if (u->zero)
-        s = dls_zero_slice_at(u->zero, k);
-    size_t from = a->offset > s.first ? a->offset : s.first;
-    size_t to = a->offset + a->count, end = s.first + s.count;
-    to = to < end ? to : end;
-    return (dls_zero_slice){whole->offset + from - a->offset, to > from ? to - from : 0,
-                            s.at + from - s.first};
+    return u->counted && (u->zero ? dls_zero_copy(u->zero) : t->place.holder) == 0;
 }
 
-
-/* Enters the parts of slice k of a stage, whose arrays begin at `at`. */
-static void add_slice(const dls_trainer *t, int stage, int k, int saved, size_t at,
-                      dls_zero_slice *slices, int *n)
-{
-    const dls_stage_update *u = &t->pipelined->pipeline->update[stage];
-    const dls_params *set = &u->stage->model->params;
-    for (int i = 0; i < set->n; i++) {
-        dls_zero_slice part = part_of(t, u, k, &set->items[i]);
-        if (part.count == 0 || (saved && !is_saved(t, stage, i)))
-            continue;
-        part.at += at;
-        if (slices)
-            slices[*n] = part;
-        ++*n;
-    }
-}
-
-
-size_t dls_pipelined_slices(const dls_trainer *t, int saved, dls_zero_slice *slices,
-                            int *n)
+dls_status dls_pipelined_slices(const dls_trainer *t, int saved, dls_slices *out,
+                                size_t *elements)
 {
     const dls_pipeline *p = t->pipelined->pipeline;
-    size_t at = 0;
-    *n = 0;
+    *elements = 0;
     for (int s = 0; s < p->stages; s++) {
         const dls_stage_update *u = &p->update[s];
-        for (int k = 0; p->stage[s] && k < slices_of(u); k++)
-            add_slice(t, s, k, saved, at, slices, n);
-        at += p->stage[s] ? elements_of(u) : 0;
+        if (!p->stage[s])
+            continue;
+        const dls_params *set = &p->stage[s]->model->params;
+        dls_holding h = {.set = set, .zero = u->zero, .at = *elements, .saved = saved,
+                         .tensor_rank = t->place.tensor_rank,
+                         .skip = u->copy < 0 ? NULL : &set->items[u->copy]};
+        if (!saved || is_saved(t, u))
+            DLS_TRY(dls_slices_add(out, &t->whole, &h));
+        *elements += elements_of(u);
     }
-    return at;
+    return DLS_OK;
 }
 
 /* Copies a stage's values and moments to the host's arrays, or back. */

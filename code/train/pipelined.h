@@ -4,12 +4,10 @@
 #define DLS_TRAIN_PIPELINED_H
 #include "parallel/pipeline/interpreter.h"
 #include "train/sharded.h"
+#include "train/slices.h"
 
 /* Reads the section `pipeline`. */
 dls_status dls_train_read_pipeline(dls_config *cfg, dls_train_config *c);
-
-/* Sets t->replica and t->replicas. DLS_ERR_INPUT: stages that do not divide the world. */
-dls_status dls_pipelined_replicas(dls_trainer *t);
 
 /* The same steps as the trainer's own, for t->pipelined. Collective. */
 dls_status dls_pipelined_create(dls_trainer *t);
@@ -29,10 +27,9 @@ dls_status dls_pipelined_predict_memory(const dls_train_config *c, int rank, int
 /* The losses of the B rows that are loaded, for the meter. */
 dls_status dls_pipelined_evaluate(dls_trainer *t, int B);
 
-/* This rank's slices of the flat model: how many elements, and, with room for them, where
- * (slices may be NULL; *n counts). saved: 1: each parameter on one rank only. */
-size_t dls_pipelined_slices(const dls_trainer *t, int saved, dls_zero_slice *slices,
-                            int *n);
+/* As dls_trainer_slices. */
+dls_status dls_pipelined_slices(const dls_trainer *t, int saved, dls_slices *out,
+                                size_t *elements);
 
 /* The slices' values, first and second moments, to or from the host. */
 dls_status dls_pipelined_fetch(dls_trainer *t, const dls_shard_state *s);

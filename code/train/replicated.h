@@ -5,12 +5,15 @@
 #include "train/shards.h"
 #include "train/trainer.h"
 
-/* The options for a rank of `world`: what only the trainer knows is filled in. */
-dls_ddp_options dls_replicated_options(const dls_train_config *c, int rank, int world);
+/* The options for a rank: what only the trainer knows is filled in. */
+dls_ddp_options dls_replicated_options(const dls_train_config *c,
+                                       const dls_train_place *p);
 
-/* Device bytes for communication. comm may be imagined. */
-dls_status dls_replicated_predict_communication(const dls_train_config *c, dls_comm *comm,
-                                                size_t *bytes);
+/* Device bytes for communication over the data axis: buffers; and scratch memory on its
+ * own stream and on the compute stream. data may be imagined. */
+dls_status dls_replicated_predict_communication(const dls_train_config *c,
+                                                const dls_train_place *p, dls_comm *data,
+                                                dls_hook_memory *out);
 
 /* Before the passes of a step: which rows of a tied embedding the last will touch. */
 dls_status dls_replicated_announce(dls_trainer *t);

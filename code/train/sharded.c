@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "train/pipelined.h"
 #include "train/replicated.h"
+#include "train/slices.h"
 #include "vgpu/gpu.h"
 
 /* read the sharding */
@@ -35,25 +36,26 @@ dls_status dls_train_read_sharding(dls_config *cfg, dls_train_config *c)
     return DLS_OK;
 }
 
-dls_zero_options dls_train_zero_options(const dls_train_config *c, int world)
+dls_zero_options dls_train_zero_options(const dls_train_config *c, int ranks)
 {
     dls_zero_options o = c->zero;
     int node = dls_gpu_cluster()->gpus_per_node;
     if (c->hybrid && o.shard_size == 0)
-        o.shard_size = world % node == 0 ? node : world;
+        o.shard_size = ranks % node == 0 ? node : ranks;
     return o;
 }
 
 /* make the sharded parts */
-dls_status dls_sharded_predict_memory(const dls_train_config *c, int world,
+dls_status dls_sharded_predict_memory(const dls_train_config *c,
+                                      const dls_train_place *p,
                                       size_t bytes[DLS_MEM_PURPOSES])
 {
-    dls_zero_options o = dls_train_zero_options(c, world);
+    dls_zero_options o = dls_train_zero_options(c, p->holders);
     dls_params set = {0};
     dls_zero_sizes is = {0};
-    dls_status s = dls_transformer_list(&c->model, &set);
+    dls_status s = dls_transformer_list(&p->model, &set);
     if (s == DLS_OK)
-        s = dls_zero_predict(set.items, set.n, c->dtype, world, &o, &is);
+        s = dls_zero_predict(set.items, set.n, c->dtype, p->holders, &o, &is);
     dls_params_free(&set);
     bytes[DLS_MEM_PARAMETERS] = is.parameters;
     bytes[DLS_MEM_GRADIENTS] = is.gradients;
@@ -62,30 +64,26 @@ dls_status dls_sharded_predict_memory(const dls_train_config *c, int world,
     return s;
 }
 
-dls_status dls_sharded_predict_communication(const dls_train_config *c, dls_comm *comm,
-                                             size_t *bytes)
+dls_status dls_sharded_predict_communication(const dls_train_config *c,
+                                             const dls_train_place *p, dls_comm *data,
+                                             dls_zero_scratch *out)
 {
-    int rank = dls_comm_rank(comm), world = dls_comm_size(comm);
-    dls_zero_options o = dls_train_zero_options(c, world);
-    dls_zero_scratch is = {0};
+    dls_zero_options o = dls_train_zero_options(c, p->holders);
     dls_params set = {0};
-    size_t meter;
-    DLS_TRY(dls_meter_scratch(comm, (int)c->log_every, c->dtype, &meter));
-    dls_status s = dls_transformer_list(&c->model, &set);
+    dls_status s = dls_transformer_list(&p->model, &set);
     if (s == DLS_OK)
-        s = dls_zero_predict_scratch(set.items, set.n, c->dtype, rank, world, &o, &is);
+        s = dls_zero_predict_scratch(set.items, set.n, c->dtype, data, &o, out);
     dls_params_free(&set);
-    *bytes += is.shard + is.copies + meter
-        + (is.whole && is.norm <= meter ? 0 : is.norm);
     return s;
 }
 
 dls_status dls_sharded_create(dls_trainer *t)
 {
     dls_params *set = &t->model->params;
-    dls_zero_options o = dls_train_zero_options(t->config, t->world);
+    dls_zero_options o = dls_train_zero_options(t->config, t->place.holders);
     size_t size = dls_dtype_size(dls_dtype_accumulator(t->config->dtype));
-    DLS_TRY(dls_zero_create(&t->zero, &t->ctx, set, t->comm, &o));
+    o.axes = t->groups.cut;
+    DLS_TRY(dls_zero_create(&t->zero, &t->ctx, set, t->groups.data, &o));
     dls_transformer_announce(t->model, dls_zero_units(t->zero));
     void *host = malloc(set->elements * size);
     if (!host)
@@ -101,22 +99,22 @@ dls_status dls_sharded_create(dls_trainer *t)
 static dls_status pass_over(dls_trainer *t, int row)
 {
     const dls_train_config *c = t->config;
-    int T = t->model->config.context, left = t->rows - row;
+    int T = t->place.T, left = t->rows - row;
     int B = left < c->micro_batch ? left : c->micro_batch;
     if (B <= 0)
         return dls_zero_idle_pass(t->zero);
     dls_transformer_drop(t->model, c->seed, t->step + 1, t->first_row + row);
     DLS_TRY(dls_transformer_forward(t->model, dls_batch_tokens(&t->batch, row),
                                     dls_batch_targets(&t->batch, row), B, T));
-    DLS_TRY(dls_meter_add(&t->meter, dls_transformer_losses(t->model), (size_t)B * T));
-    return dls_transformer_backward(t->model, 1.0 / ((double)c->global_batch * T),
+    DLS_TRY(dls_trainer_count(t, dls_transformer_losses(t->model), (size_t)B * T));
+    return dls_transformer_backward(t->model, dls_trainer_loss_scale(t),
                                     dls_zero_hook(t->zero));
 }
 
 dls_status dls_sharded_step(dls_trainer *t, int64_t step)
 {
     const dls_train_config *c = t->config;
-    int most = (c->global_batch + t->world - 1) / t->world;
+    int most = (c->global_batch + t->place.replicas - 1) / t->place.replicas;
     DLS_TRY(dls_zero_begin(t->zero));
     for (int row = 0; row < most; row += c->micro_batch) {
         DLS_TRY(dls_zero_begin_pass(t->zero, row + c->micro_batch >= most));
@@ -128,55 +126,63 @@ dls_status dls_sharded_step(dls_trainer *t, int64_t step)
 /* hold the state of a rank */
 typedef struct held_state {
     dls_shard_state state;
-    dls_zero_slice *slices;
+    dls_slices slices;
     char *memory;
 } held_state;
 
-static dls_status hold_state(const dls_trainer *t, held_state *h)
+/* Room for a rank's state, and where it lies in the whole; saved: as much as it saves. */
+static dls_status hold_state(const dls_trainer *t, held_state *h, int saved)
 {
-    int n = t->zero ? dls_zero_slices(t->zero) : 1;
-    size_t elements = t->zero ? dls_zero_elements(t->zero) : t->model->params.elements;
-    if (t->pipelined)
-        elements = dls_pipelined_slices(t, 0, NULL, &n);
+    size_t elements;
+    *h = (held_state){0};
+    dls_status s = dls_trainer_slices(t, saved, &h->slices, &elements);
     size_t bytes = elements * dls_dtype_size(dls_dtype_accumulator(t->config->dtype));
-    *h = (held_state){.slices = calloc((size_t)n + 1, sizeof *h->slices),
-                      .memory = calloc(3, bytes + 1)};
-    if (!h->slices || !h->memory) {
-        free(h->slices);
-        free(h->memory);
-        return DLS_FAIL(DLS_ERR_MEMORY, "no host memory for a state of %zu bytes",
-                        3 * bytes);
+    h->memory = s == DLS_OK ? calloc(3, bytes + 1) : NULL;
+    if (s == DLS_OK && !h->memory)
+        s = DLS_FAIL(DLS_ERR_MEMORY, "no host memory for a state of %zu bytes",
+                     3 * bytes);
+    if (s != DLS_OK) {
+        dls_slices_free(&h->slices);
+        return s;
     }
-    h->slices[0] = (dls_zero_slice){0, elements, 0};
-    for (int i = 0; t->zero && i < n; i++)
-        h->slices[i] = dls_zero_slice_at(t->zero, i);
-    if (t->pipelined)
-        dls_pipelined_slices(t, 0, h->slices, &n);
-    h->state = (dls_shard_state){.slices = h->slices, .n = n, .values = h->memory,
-                                 .m = h->memory + bytes, .v = h->memory + 2 * bytes};
+    h->state = (dls_shard_state){.slices = h->slices.items, .n = h->slices.n,
+                                 .values = h->memory, .m = h->memory + bytes,
+                                 .v = h->memory + 2 * bytes};
     return DLS_OK;
 }
 
 static void drop_state(held_state *h)
 {
-    free(h->slices);
+    dls_slices_free(&h->slices);
     free(h->memory);
 }
 
 /* save and restore a rank */
+static dls_status fetch_state(dls_trainer *t, const dls_shard_state *s)
+{
+    const dls_optimizer *o = t->optimizer;
+    size_t bytes = t->model->params.elements
+        * dls_dtype_size(dls_dtype_accumulator(t->config->dtype));
+    if (t->pipelined)
+        return dls_pipelined_fetch(t, s);
+    if (t->zero)
+        return dls_zero_fetch(t->zero, s->values, s->m, s->v);
+    const void *from[] = {dls_optimizer_values(o), o->m, o->v};
+    void *to[] = {s->values, s->m, s->v};
+    DLS_TRY(dls_ctx_sync(&t->ctx));
+    for (int i = 0; i < 3; i++)
+        DLS_CUDA(cudaMemcpy(to[i], from[i], bytes, cudaMemcpyDeviceToHost));
+    return DLS_OK;
+}
+
 dls_status dls_sharded_save(dls_trainer *t)
 {
     held_state h;
     dls_checkpoint about = {
         .step = t->step, .dtype = t->config->dtype, .settings = t->settings,
-        .elements = t->model->params.elements, .layout = t->layout};
-    DLS_TRY(hold_state(t, &h));
-    dls_status s = t->pipelined ? dls_pipelined_fetch(t, &h.state)
-        : dls_zero_fetch(t->zero, h.state.values, h.state.m, h.state.v);
-    if (t->pipelined)
-        dls_pipelined_slices(t, 1, h.slices, &h.state.n);
-    else if (dls_zero_copy(t->zero) > 0)
-        h.state.n = 0;          // the first copy is enough
+        .elements = t->whole.elements, .layout = t->layout};
+    DLS_TRY(hold_state(t, &h, 1));
+    dls_status s = fetch_state(t, &h.state);
     if (s == DLS_OK)
         s = dls_shards_save(t->config->output, t->comm, &about, &h.state);
     drop_state(&h);
@@ -200,7 +206,7 @@ static dls_status put_state(dls_trainer *t, const dls_shard_state *s)
 static dls_status check_state(const dls_trainer *t, const dls_checkpoint *c)
 {
     DLS_TRY(dls_checkpoint_same("setting", c->settings, t->settings));
-    return dls_checkpoint_check_layout(c, &t->model->params);
+    return dls_checkpoint_check_layout(c, &t->whole);
 }
 
 /* *damaged := 1 on all ranks when this one or another met damage; the log says what. */
@@ -234,11 +240,16 @@ dls_status dls_sharded_restore(dls_trainer *t, dls_shards *s, int *damaged)
     held_state h;
     *damaged = 0;
     DLS_TRY(check_state(t, &s->about));
-    DLS_TRY(hold_state(t, &h));
+    DLS_TRY(hold_state(t, &h, 0));
     dls_status status = restore_parts(t, s, &h, damaged);
     drop_state(&h);
     t->step = s->about.step;
     return status;
+}
+
+static void copy_slice(char *to, const char *from, const dls_zero_slice *s, size_t size)
+{
+    memcpy(to + s->at * size, from + s->first * size, s->count * size);
 }
 
 dls_status dls_sharded_restore_whole(dls_trainer *t, const dls_checkpoint *c)
@@ -247,13 +258,11 @@ dls_status dls_sharded_restore_whole(dls_trainer *t, const dls_checkpoint *c)
     const void *from[] = {c->values, c->m, c->v};
     held_state h;
     DLS_TRY(check_state(t, c));
-    DLS_TRY(hold_state(t, &h));
+    DLS_TRY(hold_state(t, &h, 0));
     void *to[] = {h.state.values, h.state.m, h.state.v};
     for (int k = 0; k < 3; k++)
         for (int i = 0; i < h.state.n; i++)
-            memcpy((char *)to[k] + h.slices[i].at * size,
-                   (const char *)from[k] + h.slices[i].first * size,
-                   h.slices[i].count * size);
+            copy_slice(to[k], from[k], &h.state.slices[i], size);
     dls_status s = put_state(t, &h.state);
     drop_state(&h);
     t->step = c->step;

@@ -8,16 +8,18 @@
 /* Reads `data_parallel` and the section `zero`. */
 dls_status dls_train_read_sharding(dls_config *cfg, dls_train_config *c);
 
-/* The options as they are for a world of this size: hybrid's groups are the nodes. */
-dls_zero_options dls_train_zero_options(const dls_train_config *c, int world);
+/* The options as they are for so many ranks: hybrid's groups are the nodes. */
+dls_zero_options dls_train_zero_options(const dls_train_config *c, int ranks);
 
 /* Enters what a rank takes for parameters, gradients, optimizer and buffers. */
-dls_status dls_sharded_predict_memory(const dls_train_config *c, int world,
+dls_status dls_sharded_predict_memory(const dls_train_config *c,
+                                      const dls_train_place *p,
                                       size_t bytes[DLS_MEM_PURPOSES]);
 
-/* Its buffers, and the scratch memory of all collectives. comm may be imagined. */
-dls_status dls_sharded_predict_communication(const dls_train_config *c, dls_comm *comm,
-                                             size_t *bytes);
+/* The scratch memory of its collectives. data may be imagined. */
+dls_status dls_sharded_predict_communication(const dls_train_config *c,
+                                             const dls_train_place *p, dls_comm *data,
+                                             dls_zero_scratch *out);
 
 /* The same steps as the trainer's own, for t->zero. Collective. */
 dls_status dls_sharded_create(dls_trainer *t);

@@ -28,20 +28,30 @@ static dls_status report_all_grads(dls_trainer *t)
 }
 
 /* run one micro batch */
+double dls_trainer_loss_scale(const dls_trainer *t)
+{
+    const dls_train_config *c = t->config;
+    return 1.0 / ((double)c->global_batch * c->model.context);
+}
+
+dls_status dls_trainer_count(dls_trainer *t, const void *losses, size_t N)
+{
+    return t->place.tensor_rank == 0 ? dls_meter_add(&t->meter, losses, N) : DLS_OK;
+}
+
 static dls_status one_pass(dls_trainer *t, int row)
 {
-    int T = t->model->config.context, left = t->rows - row;
+    int T = t->place.T, left = t->rows - row;
     int B = left < t->config->micro_batch ? left : t->config->micro_batch;
     int last = B == left;
-    double scale = 1.0 / ((double)t->config->global_batch * T);
     dls_grad_hook hook = {t->ddp, dls_ddp_grad_ready};
     dls_grad_hook partial = {t->ddp, dls_ddp_grad_partial};
     dls_transformer_drop(t->model, t->config->seed, t->step + 1, t->first_row + row);
     DLS_TRY(dls_transformer_forward(t->model, dls_batch_tokens(&t->batch, row),
                                     dls_batch_targets(&t->batch, row), B, T));
-    DLS_TRY(dls_meter_add(&t->meter, dls_transformer_losses(t->model), (size_t)B * T));
+    DLS_TRY(dls_trainer_count(t, dls_transformer_losses(t->model), (size_t)B * T));
     t->model->pass.partial = last ? &partial : NULL;
-    DLS_TRY(dls_transformer_backward(t->model, scale,
+    DLS_TRY(dls_transformer_backward(t->model, dls_trainer_loss_scale(t),
                                      last && t->config->overlap ? &hook : NULL));
     t->model->pass.partial = NULL;
     return last && !t->config->overlap ? report_all_grads(t) : DLS_OK;
@@ -51,7 +61,7 @@ static dls_status one_pass(dls_trainer *t, int row)
 static dls_status load_step_windows(dls_trainer *t)
 {
     int first, n;
-    dls_sampler_share(&t->training, t->replica, t->replicas, &first, &n);
+    dls_sampler_share(&t->training, t->place.replica, t->place.replicas, &first, &n);
     DLS_TRY(dls_sampler_windows(&t->training, t->step, first, n, t->offsets));
     t->first_row = first;
     return dls_batch_load(&t->batch, dls_corpus_bytes(t->corpus), t->offsets, n);
@@ -100,10 +110,16 @@ dls_status dls_trainer_step(dls_trainer *t)
 }
 
 /* evaluate the model */
+dls_status dls_trainer_count_evaluation(dls_trainer *t, const void *losses, size_t N)
+{
+    return t->place.tensor_rank == 0 ? dls_meter_add_evaluation(&t->meter, losses, N)
+                                     : DLS_OK;
+}
+
 /* B 0: in step with ranks that have rows, since parameters may be gathered. */
 static dls_status evaluate_pass(dls_trainer *t, int first, int B)
 {
-    int T = t->model->config.context;
+    int T = t->place.T;
     if (B == 0)
         return t->pipelined ? dls_pipelined_evaluate(t, 0)
             : t->zero ? dls_zero_idle_forward(t->zero) : DLS_OK;
@@ -114,21 +130,22 @@ static dls_status evaluate_pass(dls_trainer *t, int first, int B)
         return dls_pipelined_evaluate(t, B);
     DLS_TRY(dls_transformer_forward(t->model, dls_batch_tokens(&t->batch, 0),
                                     dls_batch_targets(&t->batch, 0), B, T));
-    return dls_meter_add_evaluation(&t->meter, dls_transformer_losses(t->model),
-                                    (size_t)B * T);
+    return dls_trainer_count_evaluation(t, dls_transformer_losses(t->model),
+                                        (size_t)B * T);
 }
 
 dls_status dls_trainer_evaluate(dls_trainer *t, double *loss)
 {
     int first, n, b = t->config->micro_batch;
-    int most = (t->config->evaluate_windows + t->replicas - 1) / t->replicas;
+    int most = (t->config->evaluate_windows + t->place.replicas - 1)
+        / t->place.replicas;
     double sum;
-    dls_sampler_share(&t->validation, t->replica, t->replicas, &first, &n);
+    dls_sampler_share(&t->validation, t->place.replica, t->place.replicas, &first, &n);
     DLS_TRY(dls_meter_begin_evaluation(&t->meter));
     for (int i = 0; i < most; i += b)
         DLS_TRY(evaluate_pass(t, first + i, n < i ? 0 : n - i < b ? n - i : b));
     DLS_TRY(dls_meter_read_evaluation(&t->meter, t->comm, &sum));
-    *loss = sum / ((double)t->config->evaluate_windows * t->model->config.context);
+    *loss = sum / ((double)t->config->evaluate_windows * t->config->model.context);
     return DLS_OK;
 }
 
@@ -185,41 +202,9 @@ static dls_status check_batch(const dls_train_config *c, int world)
 }
 
 /* predict the memory of a rank */
-static dls_status predict_communication(const dls_train_config *c, int rank, int world,
-                                        size_t *bytes)
-{
-    dls_comm *comm;
-    DLS_TRY(dls_comm_imagine(&comm, rank, 0, 1, world));
-    dls_status s = c->sharded ? dls_sharded_predict_communication(c, comm, bytes)
-                              : dls_replicated_predict_communication(c, comm, bytes);
-    dls_comm_destroy(comm);
-    return s;
-}
-
 static int batch_rows(const dls_train_config *c, int rows)
 {
     return rows > c->micro_batch ? rows : c->micro_batch;
-}
-
-dls_status dls_train_predict_memory(const dls_train_config *c, int rank, int world,
-                                    size_t bytes[DLS_MEM_PURPOSES])
-{
-    dls_transformer_memory m;
-    int T = c->model.context;
-    if (c->pipeline.schedule)
-        return dls_pipelined_predict_memory(c, rank, world, bytes);
-    DLS_TRY(dls_transformer_predict_memory(&c->model, c->micro_batch, T, c->dtype, &m));
-    memset(bytes, 0, DLS_MEM_PURPOSES * sizeof *bytes);
-    bytes[DLS_MEM_PARAMETERS] = m.parameters;
-    bytes[DLS_MEM_GRADIENTS] = m.gradients;
-    bytes[DLS_MEM_OPTIMIZER] = dls_optimizer_predict_memory(
-        dls_transformer_parameter_count(&c->model), c->dtype);
-    bytes[DLS_MEM_ACTIVATIONS] = m.activations
-        + dls_batch_predict_memory(batch_rows(c, dls_train_rows_of(c, rank, world)), T)
-        + dls_meter_predict_memory((int)c->log_every, c->dtype);
-    if (c->sharded)
-        DLS_TRY(dls_sharded_predict_memory(c, world, bytes));
-    return predict_communication(c, rank, world, &bytes[DLS_MEM_COMMUNICATION]);
 }
 
 /* make the parts */
@@ -242,40 +227,58 @@ static dls_status make_replicated(dls_trainer *t)
     const dls_train_config *c = t->config;
     DLS_TRY(dls_optimizer_create(&t->optimizer, &t->ctx, &t->model->params, &c->adamw));
     DLS_TRY(set_initial_values(t));
-    dls_ddp_options ddp = dls_replicated_options(c, t->rank, t->world);
+    dls_ddp_options ddp = dls_replicated_options(c, &t->place);
     ddp.hook.momentum = t->optimizer->m;
     ddp.hook.variance = t->optimizer->v;
+    ddp.axes = t->optimizer->axes = t->groups.cut;
     return dls_ddp_create(&t->ddp, &t->ctx, t->model->params.items, t->model->params.n,
-                          t->model->params.grads, t->comm, &ddp);
+                          t->model->params.grads, t->groups.data, &ddp);
 }
 
 /* In a pipeline the whole model is a list of names: its parts have the memory. */
 static dls_status make_model(dls_trainer *t)
 {
     const dls_train_config *c = t->config;
-    dls_transformer_config m = c->model;
+    dls_transformer_config m = t->place.model;
+    DLS_TRY(dls_transformer_list(&c->model, &t->whole));
     if (c->pipeline.schedule) {
         m.unplaced = 1;
         m.to_unit = m.layers + 2;
     }
-    return dls_transformer_create(&t->model, &t->ctx, &m, c->micro_batch, m.context);
+    DLS_TRY(dls_transformer_create(&t->model, &t->ctx, &m, c->micro_batch, t->place.T));
+    dls_transformer_connect(t->model, t->groups.cut);
+    return DLS_OK;
+}
+
+static dls_status make_batch(dls_trainer *t, int rows)
+{
+    int where[t->place.T];
+    DLS_TRY(dls_batch_create(&t->batch, &t->ctx, rows, t->place.T));
+    if (t->place.model.sharding.context == 1)
+        return DLS_OK;
+    DLS_TRY(dls_train_positions(&t->place, where));
+    DLS_TRY(dls_batch_place(&t->batch, where, t->config->micro_batch));
+    t->model->pass.positions = t->batch.positions;
+    t->model->pass.T_whole = t->config->model.context;
+    return DLS_OK;
 }
 
 static dls_status make_parts(dls_trainer *t)
 {
     const dls_train_config *c = t->config;
-    int T = c->model.context, rows = batch_rows(c, t->rows), device;
+    int rows = batch_rows(c, t->rows), device;
     size_t scratch;
     DLS_CUDA(cudaGetDevice(&device));
     DLS_TRY(dls_ctx_create(&t->ctx, device, c->dtype));
     DLS_CUDA(dls_gpu_name_stream(t->ctx.stream, "compute"));
+    DLS_TRY(dls_train_groups_open(&t->groups, &t->place, t->comm));
     DLS_TRY(make_model(t));
-    DLS_TRY(dls_batch_create(&t->batch, &t->ctx, rows, T));
+    DLS_TRY(make_batch(t, rows));
     DLS_TRY(dls_meter_create(&t->meter, &t->ctx, (int)c->log_every));
     DLS_TRY(dls_meter_scratch(t->comm, (int)c->log_every, c->dtype, &scratch));
     DLS_TRY(dls_comm_reserve(t->comm, scratch, t->ctx.stream));
     t->offsets = calloc((size_t)rows, sizeof *t->offsets);
-    t->layout = dls_checkpoint_layout(&t->model->params);
+    t->layout = dls_checkpoint_layout(&t->whole);
     if (!t->offsets || !t->layout)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the training loop");
     return c->pipeline.schedule ? dls_pipelined_create(t)
@@ -356,7 +359,7 @@ dls_status dls_trainer_save(dls_trainer *t)
 {
     dls_dtype wide = dls_dtype_accumulator(t->config->dtype);
     size_t bytes = t->model->params.elements * dls_dtype_size(wide);
-    if (t->zero || t->pipelined)
+    if (t->zero || t->pipelined || t->groups.cut)
         return dls_sharded_save(t);
     if (dls_hook_state_bytes(dls_ddp_hook(t->ddp)) > 0)
         return dls_replicated_save(t);
@@ -404,6 +407,8 @@ void dls_trainer_free(dls_trainer *t)
     dls_batch_destroy(&t->batch);
     dls_optimizer_free(t->optimizer);
     dls_transformer_free(t->model);
+    dls_params_free(&t->whole);
+    dls_train_groups_close(&t->groups);
     dls_ctx_destroy(&t->ctx);
     dls_corpus_close(t->corpus);
     free(t->offsets);
@@ -442,8 +447,8 @@ dls_status dls_trainer_create(dls_trainer **out, const dls_train_config *config,
     t->world = dls_comm_size(comm);
     DLS_TRY_GOTO(s, dls_train_check_layout(config, t->world), fail);
     DLS_TRY_GOTO(s, check_batch(config, t->world), fail);
-    DLS_TRY_GOTO(s, dls_pipelined_replicas(t), fail);
-    t->rows = dls_train_rows_of(config, t->replica, t->replicas);
+    DLS_TRY_GOTO(s, dls_train_place_of(config, t->rank, t->world, &t->place), fail);
+    t->rows = dls_train_rows_of(config, t->place.replica, t->place.replicas);
     DLS_TRY_GOTO(s, open_data(t), fail);
     DLS_TRY_GOTO(s, make_parts(t), fail);
     DLS_TRY_GOTO(s, begin_run(t), fail);

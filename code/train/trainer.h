@@ -10,6 +10,7 @@
 #include "parallel/data/ddp.h"
 #include "train/batch.h"
 #include "train/meter.h"
+#include "train/place.h"
 #include "train/train.h"
 #ifdef __cplusplus
 extern "C" {
@@ -21,13 +22,15 @@ typedef struct dls_trainer {
     const dls_train_config *config;
     dls_comm *comm;
     int rank, world;
-    int replica, replicas;      /* of the model: the rank and the world, or pipelines */
+    dls_train_place place;      /* in the layout */
+    dls_train_groups groups;
     int rows;                   /* this rank's sequences of a step */
     int first_row;              /* the number of the first of them in the step */
     dls_ctx ctx;
     dls_corpus *corpus;
     dls_sampler training, validation;
-    dls_transformer *model;
+    dls_params whole;           /* of the uncut model: names and places, no memory */
+    dls_transformer *model;     /* this rank's part */
     dls_optimizer *optimizer;
     dls_ddp *ddp;               /* NULL, as the optimizer: the state is cut */
     dls_zero *zero;             /* NULL: it is not */
@@ -50,6 +53,14 @@ dls_status dls_trainer_step(dls_trainer *t);
 
 /* The mean loss over the validation windows. Waits. Collective. */
 dls_status dls_trainer_evaluate(dls_trainer *t, double *loss);
+
+/* What the losses are multiplied with: one over the tokens of the whole batch. */
+double dls_trainer_loss_scale(const dls_trainer *t);
+
+/* Adds losses (N, device) of a pass to the meter, each token's on one rank only: where
+   ranks share layers, all of them have the same. */
+dls_status dls_trainer_count(dls_trainer *t, const void *losses, size_t N);
+dls_status dls_trainer_count_evaluation(dls_trainer *t, const void *losses, size_t N);
 
 /* Writes a checkpoint, on rank 0; the others return at once. */
 dls_status dls_trainer_save(dls_trainer *t);

@@ -105,8 +105,9 @@ static dls_status weigh(int rank, void *arg)
     DLS_TRY(compare_bytes("gradients", is.peak[DLS_MEM_GRADIENTS], want.gradients));
     DLS_TRY(compare_bytes("optimizer", is.peak[DLS_MEM_OPTIMIZER], want.optimizer));
     int n = dls_comm_size(comm);
+    (void)rank;
     DLS_TRY(dls_zero_predict_scratch(w.model->params.items, w.model->params.n, c->dtype,
-                                     rank, n, &c->zero, &scratch));
+                                     comm, &c->zero, &scratch));
     want.buffers += scratch.shard + scratch.copies + scratch.norm;
     DLS_TRY(compare_bytes("buffers at first", before, want.buffers));
     DLS_TRY(compare_bytes("buffers", is.peak[DLS_MEM_COMMUNICATION], want.buffers));

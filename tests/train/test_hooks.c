@@ -79,7 +79,9 @@ static int is_split(int world, const char *batch, const char *micro, const char 
     dls_config *cfg;
     dls_train_config c;
     OK(load_settings(&r, &cfg, &c));
-    int split = dls_replicated_options(&c, 0, world).rows_of;
+    dls_train_place place;
+    OK(dls_train_place_of(&c, 0, world, &place));
+    int split = dls_replicated_options(&c, &place).rows_of;
     dls_config_free(cfg);
     return split;
 }

@@ -174,36 +174,46 @@ static dls_status weigh(const dls_zero_options *o, const dls_shard_unit *units, 
     return take_most(&out->norm, shard, "all_reduce", 1, DLS_F64);
 }
 
-static dls_status imagine(int ways, int rank, int world, dls_comm **shard,
-                          dls_comm **copies)
+/* n ranks of comm: number `first` and each `stride`-th after it; this is number `rank`. */
+static dls_status imagine(dls_comm *comm, int rank, int first, int stride, int n,
+                          dls_comm **out)
 {
-    *shard = *copies = NULL;
-    if (ways > 1)
-        DLS_TRY(dls_comm_imagine(shard, rank % ways, rank / ways * ways, 1, ways));
-    if (world > ways)
-        DLS_TRY(dls_comm_imagine(copies, rank / ways, rank % ways, ways, world / ways));
-    return DLS_OK;
+    int member[n];
+    *out = NULL;
+    for (int i = 0; i < n; i++)
+        member[i] = dls_comm_world_rank(comm, first + i * stride);
+    return n > 1 ? dls_comm_imagine_ranks(out, rank, member, n) : DLS_OK;
+}
+
+static dls_status weigh_imagined(const dls_zero_options *o, const dls_shard_unit *units,
+                                 int n, dls_dtype dtype, dls_comm *comm,
+                                 dls_zero_scratch *out)
+{
+    int ways = o->shard_size, me = dls_comm_rank(comm), all = dls_comm_size(comm);
+    dls_comm *shard, *copies = NULL;
+    DLS_TRY(imagine(comm, me % ways, me / ways * ways, 1, ways, &shard));
+    dls_status s = imagine(comm, me / ways, me % ways, ways, all / ways, &copies);
+    if (s == DLS_OK)
+        s = weigh(o, units, n, dtype, shard, copies, out);
+    dls_comm_destroy(shard);
+    dls_comm_destroy(copies);
+    return s;
 }
 
 dls_status dls_zero_predict_scratch(const dls_param *params, int n, dls_dtype dtype,
-                                    int rank, int world, const dls_zero_options *options,
+                                    dls_comm *comm, const dls_zero_options *options,
                                     dls_zero_scratch *out)
 {
     dls_zero_options o = *options;
-    dls_comm *shard = NULL, *copies = NULL;
-    int count;
-    DLS_TRY(check_options(&o, dtype, world));
-    *out = (dls_zero_scratch){.whole = o.shard_size == world};
+    int count, all = dls_comm_size(comm);
+    DLS_TRY(check_options(&o, dtype, all));
+    *out = (dls_zero_scratch){.whole = o.shard_size == all};
     dls_shard_unit *units = calloc((size_t)n + 1, sizeof *units);
     dls_status s = units ? DLS_OK : DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d units", n);
     if (s == DLS_OK)
         s = dls_shard_plan(params, n, o.shard_size, units, &count);
     if (s == DLS_OK)
-        s = imagine(o.shard_size, rank, world, &shard, &copies);
-    if (s == DLS_OK)
-        s = weigh(&o, units, count, dtype, shard, copies, out);
-    dls_comm_destroy(shard);
-    dls_comm_destroy(copies);
+        s = weigh_imagined(&o, units, count, dtype, comm, out);
     free(units);
     return s;
 }

@@ -59,8 +59,8 @@ typedef struct dls_zero_scratch {
 } dls_zero_scratch;
 
 dls_status dls_zero_predict_scratch(const dls_param *params, int n, dls_dtype dtype,
-                                    int rank, int world, const dls_zero_options *options,
-                                    dls_zero_scratch *out);
+                                    dls_comm *comm, const dls_zero_options *options,
+                                    dls_zero_scratch *out); // comm may be imagined
 
 /* declare zero */
 /* Collective. Takes the memory of params (an unplaced set) and of the optimizer, all

@@ -4,6 +4,7 @@
 
 #include "kernels/elementwise.h"
 #include "parallel/data/zero_private.h"
+#include "parallel/tensor/gradients.h"
 #include "vgpu/gpu.h"
 
 /* say what is cut */
@@ -81,6 +82,8 @@ dls_status dls_zero_scatter(dls_zero *z, dls_loan *loan)
         size_t slice = z->units[u].slice;
         char *whole = unit_in(z, loan, u, z->wide), *shard = zero_grad_slice(z, u);
         char *mine = whole + (size_t)z->rank * slice * dls_dtype_size(z->wide);
+        DLS_TRY(dls_tensor_finish(z->o.axes, z->params->items + z->units[u].param,
+                                  z->units[u].params, z->wide, z->stream));
         DLS_TRY(dls_comm_reduce_scatter(z->shard, whole, mine, slice, z->wide, DLS_SUM,
                                         z->stream));
         DLS_TRY(dls_add(&c, shard, shard, mine, slice));

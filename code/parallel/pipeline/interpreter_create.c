@@ -71,6 +71,7 @@ static dls_status make_stages(dls_pipeline *p)
     dls_zero_options zero = p->o.zero ? *p->o.zero : (dls_zero_options){0};
     zero.adamw = p->o.adamw;
     zero.lent = 1;
+    zero.axes = p->o.axes;
     p->model.split_backward = splits(p->o.schedule);
     for (int s = 0; s < p->stages; s++) {
         dls_transformer_config c = p->model;

@@ -1,0 +1,147 @@
+/* code/train/memory.c: from chapters/07-together-memory.md. Edit the chapter, or edit here and run "make untangle". */
+/* Adding up what the parts of a trainer say of themselves. */
+#include "train/memory.h"
+
+#include <string.h>
+
+#include "comm/scratch.h"
+#include "train/pipelined.h"
+#include "train/replicated.h"
+
+/* imagine the groups of a place */
+static dls_status imagine(const dls_train_place *p, unsigned axes, int alone,
+                          dls_comm **out)
+{
+    int n = dls_mesh_group_size(&p->mesh, axes), ranks[n], me = 0;
+    if (n == 1 && !alone)
+        return DLS_OK;
+    dls_mesh_group_ranks(&p->mesh, p->rank, axes, ranks);
+    while (ranks[me] != p->rank)
+        me++;
+    return dls_comm_imagine_ranks(out, me, ranks, n);
+}
+
+/* n ranks of a group, from number `first` on and each `stride`-th. */
+static dls_status imagine_part(dls_comm *group, int me, int first, int stride, int n,
+                               dls_comm **out)
+{
+    int ranks[n];
+    if (!group || n == 1)
+        return DLS_OK;
+    for (int i = 0; i < n; i++)
+        ranks[i] = dls_comm_world_rank(group, first + i * stride);
+    return dls_comm_imagine_ranks(out, me, ranks, n);
+}
+
+static dls_status imagine_parts(const dls_train_place *p, dls_train_imagined *g)
+{
+    const dls_sharding *s = &p->model.sharding;
+    int t = s->tensor_rank, k = p->model.kv_heads, c = s->context_rank;
+    int sharers = k < s->tensor ? s->tensor / k : 1;
+    int u = s->way == DLS_CONTEXT_ULYSSES ? s->context : s->ulysses > 1 ? s->ulysses : 1;
+    DLS_TRY(imagine_part(g->tensor, t % sharers, t / sharers * sharers, 1, sharers,
+                         &g->kv));
+    DLS_TRY(imagine_part(g->context, c % u, c / u * u, 1, u, &g->ulysses));
+    return imagine_part(g->context, c / u, c % u, u, s->context / u, &g->ring);
+}
+
+dls_status dls_train_imagine(const dls_train_place *p, dls_train_imagined *out)
+{
+    *out = (dls_train_imagined){0};
+    DLS_TRY(dls_comm_imagine(&out->world, p->rank, 0, 1, p->world));
+    DLS_TRY(imagine(p, DLS_AXES_DATA, 1, &out->data));
+    DLS_TRY(imagine(p, DLS_BIT(DLS_AXIS_PP), 0, &out->pipe));
+    DLS_TRY(imagine(p, DLS_BIT(DLS_AXIS_TP), 0, &out->tensor));
+    DLS_TRY(imagine(p, DLS_BIT(DLS_AXIS_CP), 0, &out->context));
+    return imagine_parts(p, out);
+}
+
+void dls_train_forget(dls_train_imagined *g)
+{
+    dls_comm *all[] = {g->world, g->data, g->tensor,  g->kv,
+                       g->pipe,  g->ring, g->ulysses, g->context};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        dls_comm_destroy(all[i]);
+}
+
+/* weigh the batch */
+size_t dls_train_batch_bytes(const dls_train_config *c, const dls_train_place *p)
+{
+    int rows = dls_train_rows_of(c, p->replica, p->replicas);
+    rows = rows > c->micro_batch ? rows : c->micro_batch;
+    return dls_batch_predict_memory(rows, p->T)
+        + dls_meter_predict_memory((int)c->log_every, c->dtype)
+        + (p->model.sharding.context > 1
+           ? dls_batch_predict_positions(c->micro_batch, p->T) : 0);
+}
+
+/* weigh one stage of a model */
+static dls_status weigh_whole_model(const dls_train_config *c, const dls_train_place *p,
+                                    size_t bytes[DLS_MEM_PURPOSES])
+{
+    dls_transformer_memory m;
+    dls_params set = {0};
+    DLS_TRY(dls_transformer_predict_memory(&p->model, c->micro_batch, p->T, c->dtype,
+                                           &m));
+    DLS_TRY(dls_transformer_list(&p->model, &set));
+    bytes[DLS_MEM_PARAMETERS] = m.parameters;
+    bytes[DLS_MEM_GRADIENTS] = m.gradients;
+    bytes[DLS_MEM_OPTIMIZER] = dls_optimizer_predict_memory(set.elements, c->dtype);
+    bytes[DLS_MEM_ACTIVATIONS] = m.activations;
+    dls_params_free(&set);
+    return c->sharded ? dls_sharded_predict_memory(c, p, bytes) : DLS_OK;
+}
+
+/* weigh the data axis */
+/* In a plain place the meter's sums and the data axis share a communicator, and on the
+ * compute stream one piece of its scratch memory. */
+static size_t beside(const dls_train_place *p, size_t meter, size_t other)
+{
+    return !p->plain || other > meter ? other : 0;
+}
+
+static dls_status weigh_data(const dls_train_config *c, const dls_train_place *p,
+                             const dls_train_imagined *g, size_t meter, size_t *bytes)
+{
+    dls_hook_memory ddp = {0};
+    dls_zero_scratch zero = {0};
+    if (c->sharded) {
+        DLS_TRY(dls_sharded_predict_communication(c, p, g->data, &zero));
+        *bytes += zero.shard + zero.copies
+            + (zero.whole ? beside(p, meter, zero.norm) : zero.norm);
+        return DLS_OK;
+    }
+    DLS_TRY(dls_replicated_predict_communication(c, p, g->data, &ddp));
+    *bytes += ddp.buffers + ddp.scratch + beside(p, meter, ddp.updated);
+    return DLS_OK;
+}
+
+/* predict the memory of a place */
+static dls_status add_up(const dls_train_config *c, const dls_train_place *p,
+                         const dls_train_imagined *g, size_t bytes[DLS_MEM_PURPOSES])
+{
+    size_t meter;
+    DLS_TRY(dls_meter_scratch(g->world, (int)c->log_every, c->dtype, &meter));
+    if (c->pipeline.schedule)
+        DLS_TRY(dls_pipelined_predict_memory(c, p->rank, p->world, bytes));
+    else
+        DLS_TRY(weigh_whole_model(c, p, bytes));
+    bytes[DLS_MEM_ACTIVATIONS] += dls_train_batch_bytes(c, p);
+    bytes[DLS_MEM_COMMUNICATION] += meter;
+    return c->pipeline.schedule ? DLS_OK
+        : weigh_data(c, p, g, meter, &bytes[DLS_MEM_COMMUNICATION]);
+}
+
+dls_status dls_train_predict_memory(const dls_train_config *c, int rank, int world,
+                                    size_t bytes[DLS_MEM_PURPOSES])
+{
+    dls_train_place p;
+    dls_train_imagined g;
+    memset(bytes, 0, DLS_MEM_PURPOSES * sizeof *bytes);
+    DLS_TRY(dls_train_place_of(c, rank, world, &p));
+    dls_status s = dls_train_imagine(&p, &g);
+    if (s == DLS_OK)
+        s = add_up(c, &p, &g, bytes);
+    dls_train_forget(&g);
+    return s;
+}

@@ -1,0 +1,50 @@
+/* code/train/place.h: from chapters/07-together.md. Edit the chapter, or edit here and run "make untangle". */
+/* What a rank is in a run's layout: its coordinates, its model, its rows and tokens. A
+ * pure function of the configuration, the rank and the world.
+ */
+#ifndef DLS_TRAIN_PLACE_H
+#define DLS_TRAIN_PLACE_H
+#include "parallel/mesh.h"
+#include "train/train.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* define a place */
+typedef struct dls_train_place {
+    dls_mesh mesh;              /* complete */
+    int rank, world;
+    int stage_rank;             /* in its pipeline */
+    int replica, replicas;      /* of the model, for the rows of a step: along dp */
+    int holders, holder;        /* who has the same parameters: dp x cp; which of them */
+    int tensor_rank;
+    int plain;                  /* 1: replicas of a whole model, and nothing else */
+    int T;                      /* this rank's tokens of a sequence */
+    dls_transformer_config model;   /* with the sharding of this rank */
+} dls_train_place;
+
+/* DLS_ERR_INPUT: a mesh that does not fit the world. */
+dls_status dls_train_place_of(const dls_train_config *c, int rank, int world,
+                              dls_train_place *out);
+
+/* positions (p->T, host) := where its tokens are in their sequence. */
+dls_status dls_train_positions(const dls_train_place *p, int *positions);
+
+/* define the groups of a place */
+/* A rank's communicators; tensor, context: NULL: a group of one. */
+typedef struct dls_train_groups {
+    dls_comm *tensor, *context, *pipe;
+    dls_comm *data;             /* over dp x cp; the caller's if the place is plain */
+    int plain;
+    dls_axes axes;
+    const dls_axes *cut;        /* &axes; NULL: the layers are not cut */
+} dls_train_groups;
+
+/* Collective over comm, the world. Close it after an error as well. */
+dls_status dls_train_groups_open(dls_train_groups *g, const dls_train_place *p,
+                                 dls_comm *comm);
+void dls_train_groups_close(dls_train_groups *g);
+#ifdef __cplusplus
+}
+#endif
+#endif

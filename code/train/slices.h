@@ -1,0 +1,39 @@
+/* code/train/slices.h: from chapters/07-together.md. Edit the chapter, or edit here and run "make untangle". */
+/* Where a rank's state lies in the flat whole model: what a checkpoint is keyed by. */
+#ifndef DLS_TRAIN_SLICES_H
+#define DLS_TRAIN_SLICES_H
+#include "train/trainer.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* declare lists of slices */
+/* Slices, some more of which may come. Zeroed before the first. */
+typedef struct dls_slices {
+    dls_zero_slice *items;
+    int n, room;
+} dls_slices;
+
+/* State arrays of a parameter set: whole, or as ZeRO has cut them; from element `at` of a
+ * rank's arrays on. */
+typedef struct dls_holding {
+    const dls_params *set;
+    const dls_zero *zero;       /* NULL: whole */
+    size_t at;
+    int saved, tensor_rank;     /* saved 1: only what this rank counts, without skip */
+    const dls_param *skip;      /* NULL: nobody */
+} dls_holding;
+
+/* Adds what the holding has of the whole model, run by run. DLS_ERR_STATE: a parameter
+ * that the whole model has not. */
+dls_status dls_slices_add(dls_slices *s, const dls_params *whole, const dls_holding *h);
+void dls_slices_free(dls_slices *s);
+
+/* The slices of a trainer's state, and the elements of its arrays. saved 1: over all
+ * ranks each element of the model once. */
+dls_status dls_trainer_slices(const dls_trainer *t, int saved, dls_slices *out,
+                              size_t *elements);
+#ifdef __cplusplus
+}
+#endif
+#endif
