@@ -29,6 +29,8 @@ static dls_status make_stream(dls_axes *a)
     DLS_CUDA(cudaStreamCreateWithFlags(&a->stream, cudaStreamNonBlocking));
     DLS_CUDA(cudaEventCreate(&a->ready));
     DLS_CUDA(cudaEventCreate(&a->arrived));
+    for (int i = 0; i < DLS_AXES_PIECES; i++)
+        DLS_CUDA(cudaEventCreate(&a->piece[i]));
     return DLS_OK;
 }
 dls_status dls_axes_open(dls_axes *out, const dls_sharding *sharding, int kv_heads,
@@ -49,6 +51,9 @@ void dls_axes_close(dls_axes *axes)
     dls_comm_destroy(axes->kv);
     dls_comm_destroy(axes->ring);
     dls_comm_destroy(axes->ulysses);
+    for (int i = 0; i < DLS_AXES_PIECES; i++)
+        if (axes->piece[i])
+            cudaEventDestroy(axes->piece[i]);
     if (axes->arrived)
         cudaEventDestroy(axes->arrived);
     if (axes->ready)

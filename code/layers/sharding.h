@@ -35,6 +35,8 @@ static inline int dls_sharding_slices(const dls_sharding *s)
 }
 
 /* define the axes */
+enum { DLS_AXES_PIECES = 8 };
+
 /* The communicators of a cut model; NULL: a group of one, whose collectives vanish. */
 typedef struct dls_axes {
     dls_sharding sharding;
@@ -43,6 +45,7 @@ typedef struct dls_axes {
     dls_comm *ring, *ulysses;   /* of context */
     cudaStream_t stream;        /* for communication beside the products */
     cudaEvent_t ready, arrived; /* between it and the context's stream */
+    cudaEvent_t piece[DLS_AXES_PIECES]; /* for pieces of a slice (layers/overlap.h) */
 } dls_axes;
 
 /* declare the axes */
