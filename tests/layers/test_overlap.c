@@ -14,7 +14,7 @@ typedef struct rig {
     dls_axes axes;
     dls_ctx ctx;
     int t, rank, N, n;
-    char *x, *y, *room, *weight, *bias;
+    char *source, *x, *y, *room, *weight, *bias;
 } rig;
 
 static int value(int what, int i, int j)
@@ -48,8 +48,8 @@ static dls_status open_rig(rig *r, dls_comm *comm, dls_dtype dtype, int rows, in
                       .chunks = chunks};
     DLS_TRY(dls_ctx_create(&r->ctx, 0, dtype));
     DLS_TRY(dls_axes_open(&r->axes, &s, r->t, r->t > 1 ? comm : NULL, NULL));
-    char **all[] = {&r->x, &r->y, &r->room, &r->weight, &r->bias};
-    for (int i = 0; i < 5; i++) {
+    char **all[] = {&r->x, &r->y, &r->room, &r->weight, &r->bias, &r->source};
+    for (int i = 0; i < 6; i++) {
         DLS_TRY(test_buffer(all[i], MOST * OUT * 8));
         memset(*all[i], 0xff, MOST * OUT * 8);  // NaN: what is not written shows
     }
@@ -60,8 +60,8 @@ static dls_status close_rig(rig *r)
 {
     DLS_TRY(dls_ctx_sync(&r->ctx));
     DLS_CUDA(cudaStreamSynchronize(r->axes.stream));
-    char *all[] = {r->x, r->y, r->room, r->weight, r->bias};
-    for (int i = 0; i < 5; i++)
+    char *all[] = {r->x, r->y, r->room, r->weight, r->bias, r->source};
+    for (int i = 0; i < 6; i++)
         DLS_CUDA(cudaFree(all[i]));
     dls_axes_close(&r->axes);
     dls_ctx_destroy(&r->ctx);
@@ -84,7 +84,7 @@ static dls_row_product prepare(rig *r, int scatter, int turned)
 {
     int rows = scatter ? r->N : r->n, first = scatter ? 0 : r->rank * r->n;
     for (int i = 0; i < rows * IN; i++)
-        put(r, r->x, i, value(scatter ? r->rank : 0, first + i / IN, i % IN));
+        put(r, r->source, i, value(scatter ? r->rank : 0, first + i / IN, i % IN));
     int columns = turned ? IN : OUT;
     for (int i = 0; i < IN * OUT; i++)
         put(r, r->weight, i, value(20, i / columns, i % columns));
@@ -98,6 +98,8 @@ static dls_status compare(rig *r, int scatter, int turned)
 {
     dls_row_product p = prepare(r, scatter, turned);
     uint64_t before = dls_comm_stats(r->comm).wire_bytes;
+    DLS_CUDA(cudaMemcpyAsync(r->x, r->source, MOST * OUT * 8, cudaMemcpyDeviceToDevice,
+                             r->ctx.stream));
     DLS_TRY(scatter ? dls_product_scatter(&r->axes, &r->ctx, &p, r->y, r->room, r->x)
                     : dls_gather_product(&r->axes, &r->ctx, &p, r->y, r->room, r->x, 1));
     DLS_TRY(dls_ctx_sync(&r->ctx));
