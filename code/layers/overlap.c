@@ -3,11 +3,10 @@
  * Both products go round the ring of the tensor group, a slice per step, in pieces:
  *
  *   gather    step k: multiply slice r - k, while slice r - k - 1 comes from the left
- *   scatter   step k: multiply slice r - 1 - k on top of the left's sum of it, and pass
- *             it on; the last slice is r, this rank's own
+ *   scatter   step k: multiply slice r - 1 - k, while the left's sum of it comes; add,
+ *             and pass it on; the last slice is r, this rank's own
  *
- * Pieces of a slice are independent chains: with two of them one can be multiplied while
- * the other is on its way.
+ * With two pieces or more to a slice, a scattered sum is added inside of the product.
  */
 #include "layers/overlap.h"
 
@@ -33,18 +32,20 @@ dls_status dls_axes_join(const dls_axes *axes, dls_ctx *ctx)
 }
 
 /* multiply some rows */
-static const void *row_of(const dls_ctx *ctx, const void *base, size_t row, int width)
+static void *row_of(const dls_ctx *ctx, const void *base, size_t row, int width)
 {
-    return base ? (const char *)base + row * width * dls_dtype_size(ctx->dtype) : NULL;
+    return base ? (char *)base + row * width * dls_dtype_size(ctx->dtype) : NULL;
 }
 
 static dls_status multiply(dls_ctx *ctx, const dls_row_product *p, void *y,
                            const void *x, int first, int rows, int adds)
 {
-    if (adds || (!p->turned && !p->pre))
-        return dls_gemm(ctx, 0, p->turned, rows, p->out, p->in, 1, x, p->weight, adds, y);
+    if (adds)
+        return dls_gemm(ctx, 0, p->turned, rows, p->out, p->in, 1, x, p->weight, 1, y);
     if (p->turned)
         return dls_linear_forward(ctx, y, x, p->weight, p->bias, rows, p->in, p->out);
+    if (!p->pre)
+        return dls_linear_backward_input(ctx, y, x, p->weight, rows, p->out, p->in);
     return dls_linear_gelu_backward_input(ctx, y, x, p->weight,
                                           row_of(ctx, p->pre, first, p->out), rows,
                                           p->out, p->in);
@@ -57,12 +58,11 @@ typedef struct ring {
     int t, rank, rows, pieces;  /* rows of a slice */
 } ring;
 
-static ring ring_of(const dls_axes *axes, dls_ctx *ctx, int N, int least)
+static ring ring_of(const dls_axes *axes, dls_ctx *ctx, int N)
 {
     int t = axes->tensor ? dls_comm_size(axes->tensor) : 1;
     ring r = {axes, ctx, t, axes->tensor ? dls_comm_rank(axes->tensor) : 0, N / t,
               (axes->sharding.chunks + t - 1) / t};
-    r.pieces = r.pieces < least ? least : r.pieces;
     r.pieces = r.pieces < DLS_AXES_PIECES ? r.pieces : DLS_AXES_PIECES;
     r.pieces = r.pieces < r.rows ? r.pieces : r.rows;
     return r;
@@ -113,12 +113,12 @@ static dls_status gather_step(const ring *r, const dls_row_product *p, void *y,
     int first = first_of(r, r->rank - k, j), rows = rows_of(r, j);
     const void *here = k == 0 ? row_of(r->ctx, x, begin_of(r, j), p->in)
                               : row_of(r->ctx, whole, first, p->in);
-    void *next = (void *)row_of(r->ctx, whole, first_of(r, r->rank - k - 1, j), p->in);
+    void *next = row_of(r->ctx, whole, first_of(r, r->rank - k - 1, j), p->in);
     if (k > 0)
         DLS_TRY(await(r, j));
     if (k + 1 < r->t)
         DLS_TRY(pass_on(r, here, next, rows, p->in, j));
-    return multiply(r->ctx, p, (void *)row_of(r->ctx, y, first, p->out), here, first,
+    return multiply(r->ctx, p, row_of(r->ctx, y, first, p->out), here, first,
                     rows, 0);
 }
 
@@ -126,7 +126,7 @@ dls_status dls_gather_product(const dls_axes *axes, dls_ctx *ctx,
                               const dls_row_product *p, void *y, void *whole,
                               const void *x, int fill)
 {
-    ring r = ring_of(axes, ctx, p->N, 1);
+    ring r = ring_of(axes, ctx, p->N);
     size_t count = (size_t)r.rows * p->in;
     if (r.t == 1 || axes->sharding.chunks <= 1 || count == 0) {
         if (axes->tensor)
@@ -139,36 +139,49 @@ dls_status dls_gather_product(const dls_axes *axes, dls_ctx *ctx,
         for (int j = 0; j < r.pieces; j++)
             DLS_TRY(gather_step(&r, p, y, whole, x, k, j));
     if (fill)
-        DLS_CUDA(cudaMemcpyAsync((void *)row_of(ctx, whole, (size_t)r.rank * r.rows,
-                                                p->in), x,
+        DLS_CUDA(cudaMemcpyAsync(row_of(ctx, whole, (size_t)r.rank * r.rows, p->in), x,
                                  count * dls_dtype_size(ctx->dtype),
                                  cudaMemcpyDeviceToDevice, ctx->stream));
     return DLS_OK;
 }
 
 /* multiply and scatter */
+/* Where the sum of piece j is made at step k. */
+static void *sum_at(const ring *r, const dls_row_product *p, void *y, void *partial,
+                    int k, int j)
+{
+    return k + 1 == r->t
+        ? row_of(r->ctx, y, begin_of(r, j), p->out)
+        : row_of(r->ctx, partial, first_of(r, r->rank - 1 - k, j), p->out);
+}
+
 static dls_status scatter_step(const ring *r, const dls_row_product *p, void *y,
                                void *partial, const void *x, int k, int j)
 {
-    int slice = r->rank - 1 - k, first = first_of(r, slice, j), rows = rows_of(r, j);
-    void *sum = (void *)row_of(r->ctx, partial, first, p->out);
-    void *next = (void *)row_of(r->ctx, partial, first_of(r, slice - 1, j), p->out);
-    void *own = (void *)row_of(r->ctx, y, begin_of(r, j), p->out);
-    if (k > 0)
+    int first = first_of(r, r->rank - 1 - k, j), rows = rows_of(r, j);
+    int inside = r->pieces > 1;
+    void *sum = sum_at(r, p, y, partial, k, j);
+    void *apart = row_of(r->ctx, partial, first_of(r, r->rank, j), p->out);
+    if (inside && k > 0)
         DLS_TRY(await(r, j));
-    DLS_TRY(multiply(r->ctx, p, k + 1 == r->t ? own : sum,
-                     row_of(r->ctx, x, first, p->in), first, rows, k > 0));
+    DLS_TRY(multiply(r->ctx, p, sum, row_of(r->ctx, x, first, p->in), first, rows,
+                     inside && k > 0));
+    if (!inside && k > 0) {
+        DLS_TRY(await(r, j));
+        DLS_TRY(dls_add(r->ctx, sum, apart, sum, (size_t)rows * p->out));
+    }
     if (k + 1 == r->t)
         return DLS_OK;
     DLS_TRY(dls_axes_fork(r->axes, r->ctx));
-    return pass_on(r, sum, k + 2 == r->t ? own : next, rows, p->out, j);
+    return pass_on(r, sum, inside ? sum_at(r, p, y, partial, k + 1, j) : apart, rows,
+                   p->out, j);
 }
 
 dls_status dls_product_scatter(const dls_axes *axes, dls_ctx *ctx,
                                const dls_row_product *p, void *y, void *partial,
                                const void *x)
 {
-    ring r = ring_of(axes, ctx, p->N, 2);
+    ring r = ring_of(axes, ctx, p->N);
     if (r.t == 1 || axes->sharding.chunks <= 1 || r.rows == 0) {
         DLS_TRY(multiply(ctx, p, r.t > 1 ? partial : y, x, 0, p->N, 0));
         return !axes->tensor ? DLS_OK
