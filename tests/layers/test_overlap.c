@@ -149,3 +149,66 @@ Test(overlap, pieces_give_the_bits_of_the_whole_product)
 }
 
 /* test the time of overlapped products */
+enum { ROWS = 256, WIDTH = 1024 };
+
+/* Virtual microseconds of one product, from an idle device to an idle device. */
+static dls_status time_product(rig *r, int scatter, int columns, int chunks, double *us)
+{
+    dls_row_product p = {r->N, scatter ? columns : WIDTH, scatter ? WIDTH : columns, 1,
+                         r->weight, NULL, NULL};
+    dls_axes axes = r->axes;
+    axes.sharding.chunks = chunks;
+    axes.tensor = chunks < 0 ? NULL : axes.tensor;
+    DLS_TRY(dls_comm_barrier(r->comm));
+    double from = dls_gpu_host_time();
+    DLS_TRY(scatter ? dls_product_scatter(&axes, &r->ctx, &p, r->y, r->room, r->x)
+                    : dls_gather_product(&axes, &r->ctx, &p, r->y, r->room, r->x, 0));
+    DLS_TRY(dls_ctx_sync(&r->ctx));
+    *us = 1e6 * (dls_gpu_host_time() - from);
+    return DLS_OK;
+}
+
+static dls_status enlarge(rig *r)
+{
+    char **all[] = {&r->x, &r->y, &r->room, &r->weight};
+    r->N = r->t * ROWS;
+    for (int i = 0; i < 4; i++) {
+        DLS_CUDA(cudaFree(*all[i]));
+        DLS_TRY(test_buffer(all[i], 4 * (size_t)r->t * ROWS * WIDTH));
+    }
+    return DLS_OK;
+}
+
+static dls_status times(int rank, void *arg)
+{
+    dls_comm *comm;
+    rig r;
+    double wide[2][4], narrow[2], slice = 4e6 * ROWS * WIDTH * TEST_BETA;
+    double add = 3 * 4e-6 * ROWS * WIDTH, last = 2e-7 * ROWS * WIDTH * 64;
+    (void)rank, (void)arg;
+    DLS_TRY(test_world(test_cluster(1, 4), &comm));
+    DLS_TRY(open_rig(&r, comm, DLS_F32, 1, 0));
+    DLS_TRY(enlarge(&r));
+    for (int s = 0; s < 2; s++)
+        for (int i = 0; i < 4; i++)     // alone, at once, in slices, in halves of slices
+            DLS_TRY(time_product(&r, s, WIDTH, (const int[]){-1, 0, 4, 8}[i],
+                                 &wide[s][i]));
+    for (int i = 0; i < 2; i++)
+        DLS_TRY(time_product(&r, 0, 64, 4 * i, &narrow[i]));
+    EXPECT(wide[0][1] - wide[0][0] > 35 && wide[1][1] - wide[1][0] > 35, "all at once");
+    for (int i = 2; i < 4; i++)         // an event more in front of the first product
+        EXPECT(fabs(wide[0][i] - wide[0][0] - 2) < 0.01, "gather: %g", wide[0][i]);
+    EXPECT(fabs(wide[1][2] - wide[1][0] - 3 * add) < 0.01, "apart: %g", wide[1][2]);
+    EXPECT(fabs(wide[1][3] - wide[1][0]) < 0.01, "inside: %g", wide[1][3]);
+    EXPECT(fabs(narrow[1] - 3 * (2 + slice) - last - 2) < 0.01, "narrow: %g", narrow[1]);
+    EXPECT(narrow[0] > narrow[1] + 8, "narrow at once: %g", narrow[0]);
+    DLS_TRY(close_rig(&r));
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(overlap, what_arrives_is_multiplied_meanwhile)
+{
+    setenv("DLS_KERNELS", "timed", 1);
+    expect_ranks(4, times, NULL);
+}
