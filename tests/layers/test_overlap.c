@@ -112,7 +112,8 @@ static dls_status compare(rig *r, int scatter, int turned)
     int first = scatter ? r->rank * r->n : 0;
     for (int i = 0; i < (scatter ? r->n : r->N); i++)
         for (int o = 0; o < OUT; o++)
-            EXPECT(get(r, r->y, i * OUT + o) == expected(r, first + i, o, scatter, turned),
+            EXPECT(get(r, r->y, i * OUT + o)
+                   == expected(r, first + i, o, scatter, turned),
                    "scatter %d, chunks %d, row %d, column %d: %g", scatter,
                    r->axes.sharding.chunks, i, o, get(r, r->y, i * OUT + o));
     for (int i = 0; r->t > 1 && !scatter && i < r->N * IN; i++)

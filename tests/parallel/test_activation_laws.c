@@ -62,8 +62,8 @@ typedef struct shape { int llama, dropout, deferred, erf; } shape;
 static dls_transformer_config config_of(shape s, dls_recompute recompute,
                                         dls_sharding sharding)
 {
-    dls_transformer_config c = s.llama ? dls_transformer_llama(2, 60, 1, 12, 6, 24, 60)
-                                       : dls_transformer_gpt2(2, 60, 1, 12, 24);
+    dls_transformer_config c = s.llama ? dls_transformer_llama(12, 60, 1, 12, 6, 24, 61)
+                                       : dls_transformer_gpt2(12, 60, 1, 12, 24);
     if (s.erf)
         c.mlp = DLS_MLP_GELU_ERF;
     c.attention_dropout = c.residual_dropout = s.dropout * 0.25;
@@ -109,13 +109,24 @@ static void compare_plan(shape s, dls_sharding sharding)
     }
 }
 
-Test(activation_laws, a_block_more_plans_the_account)
+static void compare_all_plans(dls_sharding sharding)
 {
     for (int i = 0; i < 16; i++) {
         shape s = {i % 2, i / 2 % 2, i / 4 % 2, i / 8};
         if (!s.llama || !s.erf)
-            compare_plan(s, (dls_sharding){0});
+            compare_plan(s, sharding);
     }
+}
+
+Test(activation_laws, a_block_more_plans_the_account)
+{
+    static const int ranks[] = {2, 3, 4, 6, 12};
+    compare_all_plans((dls_sharding){0});
+    for (int i = 0; i < 5; i++)
+        for (int sequence = 0; sequence < 2; sequence++)
+            for (int rank = 0; rank < ranks[i]; rank += ranks[i] - 1)
+                compare_all_plans((dls_sharding){.tensor = ranks[i], .tensor_rank = rank,
+                                                 .sequence = sequence});
 }
 
 /* test the device against the account */
@@ -136,11 +147,14 @@ static size_t measured(dls_transformer_config c, const dls_kept_case *at, int la
 Test(activation_laws, a_layer_more_takes_the_account_on_the_device)
 {
     for (int i = 0; i < 36; i++) {
-        dls_transformer_config c = config_of((shape){i % 2, i / 2 % 2, 0, 0},
-                                             (dls_recompute)(i / 4 % 3),
-                                             (dls_sharding){0});
-        dls_kept_case at = {5, 12, types[i / 12]};
-        cr_assert_eq(measured(c, &at, 3) - measured(c, &at, 2), dls_kept_bytes(&c, &at));
+        for (int t = 1; t <= 6; t += 1 + t) {
+            dls_sharding cut = {.tensor = t, .sequence = i % 4 > 0};
+            dls_transformer_config c = config_of((shape){i % 2, i / 2 % 2, 0, 0},
+                                                 (dls_recompute)(i / 4 % 3), cut);
+            dls_kept_case at = {5, 12, types[i / 12]};
+            size_t more = measured(c, &at, 3) - measured(c, &at, 2);
+            cr_assert_eq(more, dls_kept_bytes(&c, &at));
+        }
     }
 }
 

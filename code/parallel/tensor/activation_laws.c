@@ -5,6 +5,8 @@
  */
 #include "parallel/tensor/activation_laws.h"
 
+#include "layers/tensor.h"
+
 /* name the kinds of kept arrays */
 enum kind { STREAM, MEAN, RSTD, NORM, QKV, LSE, SQUARES, ATTENTION, MASK, UP, ACTIVE };
 
@@ -38,15 +40,12 @@ static const line lines[DLS_KEPT_ARRAYS] = {
 };
 
 /* measure our array */
-static size_t local_heads(int heads, int t)
+static size_t width_of(enum kind kind, const dls_transformer_config *c)
 {
-    return heads > t ? (size_t)(heads / t) : 1;
-}
-
-static size_t width_of(enum kind kind, const dls_transformer_config *c, int t)
-{
-    size_t D = (size_t)c->head_size, F = (size_t)(c->hidden / t);
-    size_t H = (size_t)(c->heads / t), Hk = local_heads(c->kv_heads, t);
+    const dls_sharding *cut = &c->sharding;
+    size_t D = (size_t)c->head_size, F = dls_tensor_units(cut, c->hidden).count;
+    size_t H = dls_tensor_units(cut, c->heads).count;
+    size_t Hk = dls_tensor_units(cut, c->kv_heads).count;
     switch (kind) {
     case STREAM: case NORM: return (size_t)c->channels;
     case MEAN:      return c->norm == DLS_NORM_LAYER;
@@ -70,7 +69,7 @@ static dls_kept entry(const line *l, const dls_transformer_config *c,
     int wide = l->kind == MEAN || l->kind == RSTD || l->kind == LSE;
     double N = (double)at->B * at->T;
     size_t rows = at->B * at->T / (!l->shared && sequence ? t : 1);
-    dls_kept k = {.what = l->what, .why = l->why, .width = width_of(l->kind, c, t),
+    dls_kept k = {.what = l->what, .why = l->why, .width = width_of(l->kind, c),
                   .size = dls_dtype_size(wide ? dls_dtype_accumulator(at->dtype)
                                               : at->dtype)};
     k.paper = (l->sbh * N * c->channels + l->squares * N * at->T * c->heads)
