@@ -17,6 +17,7 @@
 #include "comm/identity.h"
 #include "kernels/attention_command.h"
 #include "parallel/data/plan_command.h"
+#include "parallel/mesh_command.h"
 #include "parallel/pipeline/run_command.h"
 #include "parallel/pipeline/schedule_command.h"
 #include "parallel/tensor/activations_command.h"
@@ -33,6 +34,7 @@ static const command commands[] = {
     {"memory", "print what each rank's memory went to", command_memory},
     {"plan", "print what data parallelism takes of a device", dls_plan_command},
     {"activations", "print what a block keeps of its inputs", dls_activations_command},
+    {"mesh", "print who is with whom along each axis", dls_mesh_command},
     {"schedule", "evaluate, draw and compare pipeline schedules", dls_schedule_command},
     {"pipeline", "time a GPT that is cut into stages", dls_pipeline_command},
     {"ladder", "multiply by the kernels of chapter 2", dls_ladder_command},
