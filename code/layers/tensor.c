@@ -40,11 +40,6 @@ int dls_tensor_cut(const dls_build *b, dls_param *story, int cut,
 }
 
 /* gather and sum */
-static size_t elements(const dls_pass *p, int columns)
-{
-    return (size_t)p->B * p->T * columns;
-}
-
 dls_status dls_tensor_comm(const dls_pass *p, dls_comm **out)
 {
     *out = p->axes ? p->axes->tensor : NULL;
@@ -53,18 +48,28 @@ dls_status dls_tensor_comm(const dls_pass *p, dls_comm **out)
                    "communicator: see dls_transformer_connect");
 }
 
+static dls_status slice_rows(const dls_pass *p, dls_comm *comm, size_t *rows)
+{
+    int t = dls_comm_size(comm), N = p->B * p->T;
+    *rows = (size_t)(N / t);
+    return N % t == 0 ? DLS_OK
+        : DLS_FAIL(DLS_ERR_INPUT, "micro-batch %d x %d: expected rows for %d slices, got "
+                   "%d; the nearest number is %d", p->B, p->T, t, N, (N + t - 1) / t * t);
+}
+
 dls_status dls_tensor_gather(const dls_pass *p, int sliced, int columns,
                              const void **whole, const void *x)
 {
     dls_comm *comm;
+    size_t rows;
     *whole = x;
     if (!sliced)
         return DLS_OK;
     DLS_TRY(dls_tensor_comm(p, &comm));
+    DLS_TRY(slice_rows(p, comm, &rows));
     *whole = p->temporary;
-    return dls_comm_all_gather(comm, x, p->temporary,
-                               elements(p, columns) / (size_t)dls_comm_size(comm),
-                               p->ctx->dtype, p->ctx->stream);
+    return dls_comm_all_gather(comm, x, p->temporary, rows * columns, p->ctx->dtype,
+                               p->ctx->stream);
 }
 
 void *dls_tensor_share(const dls_pass *p, int sliced, void *sum)
@@ -75,14 +80,15 @@ void *dls_tensor_share(const dls_pass *p, int sliced, void *sum)
 dls_status dls_tensor_sum(const dls_pass *p, int sliced, int columns, void *sum,
                           void *share)
 {
+    size_t rows = (size_t)p->B * p->T;
     dls_comm *comm;
     DLS_TRY(dls_tensor_comm(p, &comm));
     if (!sliced)
-        return dls_comm_all_reduce(comm, sum, elements(p, columns), p->ctx->dtype,
+        return dls_comm_all_reduce(comm, sum, rows * columns, p->ctx->dtype, DLS_SUM,
+                                   p->ctx->stream);
+    DLS_TRY(slice_rows(p, comm, &rows));
+    return dls_comm_reduce_scatter(comm, share, sum, rows * columns, p->ctx->dtype,
                                    DLS_SUM, p->ctx->stream);
-    return dls_comm_reduce_scatter(comm, share, sum,
-                                   elements(p, columns) / (size_t)dls_comm_size(comm),
-                                   p->ctx->dtype, DLS_SUM, p->ctx->stream);
 }
 
 void dls_tensor_room(dls_plan *plan, int sliced, int columns)

@@ -111,10 +111,40 @@ static int contradicts_itself(const dls_transformer_config *c, problem *p)
         || outside(p, "model.recompute", c->recompute, 0, DLS_RECOMPUTE_FULL);
 }
 
+/* find what can not be cut */
+static int nearest_kv_heads(const dls_transformer_config *c, int t)
+{
+    for (int d = 1; d < c->heads; d++)
+        for (int sign = -1; sign <= 1; sign += 2) {
+            int k = c->kv_heads + sign * d;
+            if (k > 0 && c->heads % k == 0 && (k % t == 0 || t % k == 0))
+                return k;
+        }
+    return c->heads;
+}
+
+static int can_not_be_cut(const dls_transformer_config *c, problem *p)
+{
+    int t = c->sharding.tensor, H = c->heads, Hk = c->kv_heads;
+    if (t <= 1)
+        return 0;
+    if (H % t != 0)
+        return impossible(p, "model.heads", "expected a multiple of the %d tensor ranks, "
+                          "got %d; the nearest is %d", t, H,
+                          H < t ? t : (2 * H + t) / (2 * t) * t);
+    if (Hk % t != 0 && t % Hk != 0)
+        return impossible(p, "model.kv_heads", "expected a multiple or a divisor of the "
+                          "%d tensor ranks, got %d; the nearest is %d", t, Hk,
+                          nearest_kv_heads(c, t));
+    return outside(p, "parallel.tp: the rank", c->sharding.tensor_rank, 0, t - 1)
+        || outside(p, "model.hidden", c->hidden, t, 1 << 20)
+        || outside(p, "model.vocabulary", c->vocabulary, t, 1 << 20);
+}
+
 dls_status dls_transformer_config_check(const dls_transformer_config *c)
 {
     problem p;
-    if (out_of_range(c, &p) || contradicts_itself(c, &p))
+    if (out_of_range(c, &p) || contradicts_itself(c, &p) || can_not_be_cut(c, &p))
         return DLS_FAIL(DLS_ERR_INPUT, "%s: %s", p.key, p.text);
     if (c->from_unit < 0 || c->to_unit > c->layers + 2
         || (c->to_unit > 0 && c->from_unit >= c->to_unit))

@@ -225,6 +225,13 @@ static dls_status begin_pass(dls_transformer *t, const int *tokens, const int *t
     return DLS_OK;
 }
 
+static dls_status scores_are_whole(const dls_transformer *t)
+{
+    return t->config.sharding.tensor <= 1 ? DLS_OK
+        : DLS_FAIL(DLS_ERR_STATE, "the scores of a model cut over %d tensor ranks are in "
+                   "as many parts; expected a whole model", t->config.sharding.tensor);
+}
+
 void dls_transformer_drop(dls_transformer *t, uint64_t seed, int64_t step,
                           int64_t first_sequence)
 {
@@ -269,6 +276,7 @@ dls_status dls_transformer_continue(dls_transformer *t, const int *tokens,
                                     const int *positions, const dls_cache *cache, int B,
                                     int T)
 {
+    DLS_TRY(scores_are_whole(t));
     DLS_TRY(begin_pass(t, tokens, NULL, B, T));
     if ((B > 1 && T > 1) || cache->longest > cache->length
         || cache->first + B > cache->sequences)
@@ -354,6 +362,7 @@ static double widened(const double *row, int i, dls_dtype dtype)
 dls_status dls_transformer_logits(dls_transformer *t, const int *tokens, int T,
                                   double *out)
 {
+    DLS_TRY(scores_are_whole(t));
     DLS_TRY(dls_transformer_forward(t, tokens, NULL, 1, T));
     DLS_TRY(fetch_row(t, T - 1, out));
     for (int i = t->config.vocabulary - 1; i >= 0; i--)

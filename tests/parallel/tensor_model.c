@@ -132,6 +132,35 @@ static dls_status compare_gradient(const dls_param *p, const dls_param *truth,
     return DLS_OK;
 }
 
+/* error and size: the largest so far. */
+static dls_status measure(const dls_param *p, dls_dtype type, const dls_param *truth,
+                          double *error, double *size)
+{
+    double got[p->count + 1], want[truth->count + 1];
+    DLS_TRY(fetch(got, p->grad, p->count, type));
+    DLS_TRY(fetch(want, truth->grad, truth->count, DLS_F64));
+    for (size_t i = 0; i < p->count; i++)
+        *error = fmax(*error, fabs(got[i] - want[dls_param_global(p, i, NULL, NULL)]));
+    for (size_t i = 0; i < truth->count; i++)
+        *size = fmax(*size, fabs(want[i]));
+    return DLS_OK;
+}
+
+dls_status tensor_distance(const tensor_side *s, const tensor_side *truth,
+                           double *distance)
+{
+    const dls_params *set = &s->model->params;
+    dls_dtype wide = dls_dtype_accumulator(s->ctx.dtype);
+    *distance = 0;
+    for (int i = 0; i < set->n; i++) {
+        double error = 0, size = 1e-300;
+        DLS_TRY(measure(&set->items[i], wide, &truth->model->params.items[i], &error,
+                        &size));
+        *distance = fmax(*distance, error / size);
+    }
+    return DLS_OK;
+}
+
 dls_status tensor_compare(const tensor_side *cut, const tensor_side *whole,
                           double relative, double absolute)
 {

@@ -36,6 +36,10 @@ dls_status tensor_forward(tensor_side *s, const tensor_case *c);    // and the l
 dls_status tensor_backward(tensor_side *s, const tensor_case *c);   // gradients: complete
 void tensor_close(tensor_side *s);
 
+/* The largest error of a gradient, relative to the largest element of its parameter. */
+dls_status tensor_distance(const tensor_side *s, const tensor_side *truth,
+                           double *distance);
+
 /* Losses and every gradient against the truth: |a - b| <= relative |b| + absolute. */
 dls_status tensor_compare(const tensor_side *cut, const tensor_side *whole,
                           double relative, double absolute);
