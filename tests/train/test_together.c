@@ -1,0 +1,67 @@
+/* tests/train/test_together.c: from chapters/07-together-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* Whole runs in layouts of several axes: against one rank, and from one to another. */
+#include "run.h"
+
+/* read a run of several axes */
+/* The numbers behind a key in a run's metrics; returns how many. */
+static int numbers_of(const char *directory, const char *key, double *numbers)
+{
+    char path[256], *text;
+    size_t size;
+    int n = 0;
+    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", root, directory);
+    OK(dls_file_read(path, &text, &size));
+    for (char *at = text; (at = strstr(at, key)) != NULL;)
+        numbers[n++] = strtod(at += strlen(key), NULL);
+    free(text);
+    return n;
+}
+
+static void assert_same(const char *a, const char *b, const char *key, double tolerance)
+{
+    double x[64], y[64];
+    int n = numbers_of(a, key, x), m = numbers_of(b, key, y);
+    cr_assert(n == m && n >= 20, "%s: %d times %s, %s: %d", a, n, key, b, m);
+    for (int i = 0; i < n; i++)
+        cr_assert(fabs(x[i] - y[i]) <= tolerance * fabs(x[i]),
+                  "%s, %s number %d: %.17g instead of %.17g", b, key, i, y[i], x[i]);
+}
+
+/* run layouts of several axes */
+typedef struct layout_run {
+    int ranks;
+    const char *changes[6];
+} layout_run;
+
+/* Each layout has the losses (of evaluations, too) and the norms of one rank. */
+static void expect_same(const char *const common[3], const layout_run *cases, int n,
+                        double tolerance)
+{
+    run one = {"one", {common[0], common[1], common[2]}, 0};
+    OK(dls_run_ranks(1, train_rank, &one));
+    for (int i = 0; i < n; i++) {
+        run r = one;
+        int k = 0;
+        r.directory = "many";
+        while (r.changes[k])
+            k++;
+        r.changes[k++] = "resume=never";
+        for (int j = 0; cases[i].changes[j]; j++)
+            r.changes[k++] = cases[i].changes[j];
+        OK(dls_run_ranks(cases[i].ranks, train_rank, &r));
+        assert_same("one", "many", "loss\":", tolerance);
+        assert_same("one", "many", "gradient_norm\":", tolerance);
+    }
+}
+
+Test(together, layouts_train_like_one_rank, .init = make_corpus, .fini = remove_root)
+{
+    static const layout_run cases[] = {
+        {2, {"parallel.tp=2"}},
+        {2, {"parallel.tp=2", "parallel.sequence=false"}},
+        {2, {"parallel.cp=2"}},
+        {4, {"parallel.tp=2", "parallel.dp=2"}},
+        {8, {"parallel.tp=2", "parallel.pp=2", "parallel.dp=2"}},
+        {4, {"parallel.tp=2", "parallel.cp=2"}}};
+    expect_same((const char *[3]){"train.dtype=f64"}, cases, 6, 1e-10);
+}
