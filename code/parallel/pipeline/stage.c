@@ -11,8 +11,39 @@
 #include "vgpu/trace.h"
 
 /* take and give memory */
+/* Of a cut model, what travels between ranks lies in these blocks: they come from memory
+ * that may, and go round. One stream uses them, so that its order keeps users apart. */
+static dls_status take_round(dls_stage *s, size_t bytes, void **block)
+{
+    dls_stage_block *free = NULL;
+    for (dls_stage_block *b = s->blocks; b; b = b->next)
+        if (!b->taken && b->bytes == bytes)
+            free = b;
+    if (!free && bytes > 0) {
+        free = calloc(1, sizeof *free);
+        if (!free)
+            return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a list of blocks");
+        *free = (dls_stage_block){.bytes = bytes, .next = s->blocks};
+        s->blocks = free;
+        DLS_TRY(dls_flat_buffer(&free->memory, bytes, DLS_MEM_ACTIVATIONS));
+    }
+    if (free)
+        free->taken = 1;
+    *block = free ? free->memory : NULL;
+    return DLS_OK;
+}
+
+static void give_round(dls_stage *s, void *block)
+{
+    for (dls_stage_block *b = s->blocks; b; b = b->next)
+        if (b->memory == block)
+            b->taken = 0;
+}
+
 static dls_status take(dls_stage *s, size_t bytes, void **block)
 {
+    if (s->cut)
+        return take_round(s, bytes, block);
     dls_memory_purpose before = dls_gpu_memory_purpose(DLS_MEM_ACTIVATIONS);
     cudaError_t e = cudaMallocAsync(block, bytes, s->model->ctx->stream);
     dls_gpu_memory_purpose(before);
@@ -26,7 +57,9 @@ static dls_status take(dls_stage *s, size_t bytes, void **block)
 
 static dls_status give(dls_stage *s, void **block)
 {
-    if (*block)
+    if (*block && s->cut)
+        give_round(s, *block);
+    else if (*block)
         DLS_CUDA(cudaFreeAsync(*block, s->model->ctx->stream));
     *block = NULL;
     return DLS_OK;
@@ -175,6 +208,12 @@ void dls_stage_free(dls_stage *s)
         give(s, &s->working);
         give(s, &s->spare);
     }
+    while (s->blocks) {
+        dls_stage_block *b = s->blocks;
+        s->blocks = b->next;
+        dls_device_free(b->memory);
+        free(b);
+    }
     free(s->slot);
     dls_transformer_free(s->model);
     free(s);
@@ -204,6 +243,7 @@ static dls_status open_stage(dls_stage *s, dls_ctx *ctx, const dls_transformer_c
     s->first = c->from_unit == 0;
     s->last = c->to_unit == c->layers + 2;
     s->deferred = c->split_backward;
+    s->cut = c->sharding.tensor > 1 || c->sharding.context > 1;
     s->slot = calloc((size_t)s->slots, sizeof *s->slot);
     if (!s->slot)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d slots", s->slots);

@@ -28,6 +28,13 @@ typedef struct dls_stage_slot {
     void *x;                            /* (B * T, C) in one of the first two */
 } dls_stage_slot;
 
+typedef struct dls_stage_block {
+    void *memory;
+    size_t bytes;
+    int taken;
+    struct dls_stage_block *next;
+} dls_stage_block;
+
 typedef struct dls_stage {
     dls_transformer *model;     /* of units config.from_unit ... config.to_unit - 1 */
     int first, last;            /* 1: has the embedding; the head */
@@ -37,6 +44,8 @@ typedef struct dls_stage {
     dls_stage_bytes bytes;
     void *working;              /* scratch and temporary */
     void *spare;                /* gradients of the backward that comes next */
+    int cut;                    /* 1: the layers are, over ranks; then the blocks are: */
+    dls_stage_block *blocks;
 } dls_stage;
 
 /* A micro-batch on its way in. */
