@@ -30,14 +30,15 @@ static void assert_same(const char *a, const char *b, const char *key, double to
 /* run layouts of several axes */
 typedef struct layout_run {
     int ranks;
-    const char *changes[6];
+    const char *changes[5];
 } layout_run;
 
 /* Each layout has the losses (of evaluations, too) and the norms of one rank. */
-static void expect_same(const char *const common[3], const layout_run *cases, int n,
+static void expect_same(const char *const common[6], const layout_run *cases, int n,
                         double tolerance)
 {
-    run one = {"one", {common[0], common[1], common[2]}, 0};
+    run one = {"one", {common[0], common[1], common[2], common[3], common[4], common[5]},
+               0};
     OK(dls_run_ranks(1, train_rank, &one));
     for (int i = 0; i < n; i++) {
         run r = one;
@@ -57,11 +58,26 @@ static void expect_same(const char *const common[3], const layout_run *cases, in
 Test(together, layouts_train_like_one_rank, .init = make_corpus, .fini = remove_root)
 {
     static const layout_run cases[] = {
-        {2, {"parallel.tp=2"}},
         {2, {"parallel.tp=2", "parallel.sequence=false"}},
-        {2, {"parallel.cp=2"}},
         {4, {"parallel.tp=2", "parallel.dp=2"}},
+        {6, {"parallel.tp=2", "data_parallel=zero2"}},
         {8, {"parallel.tp=2", "parallel.pp=2", "parallel.dp=2"}},
-        {4, {"parallel.tp=2", "parallel.cp=2"}}};
-    expect_same((const char *[3]){"train.dtype=f64"}, cases, 6, 1e-10);
+        {4, {"parallel.tp=2", "parallel.pp=2", "pipeline.schedule=zb-v",
+             "pipeline.post_validation=true"}}};
+    expect_same((const char *[6]){"train.dtype=f64"}, cases, 5, 1e-10);
+}
+
+Test(together, shared_heads_odd_vocabularies_and_dropout, .init = make_corpus,
+     .fini = remove_root)
+{
+    static const layout_run cases[] = {
+        {4, {"parallel.tp=4"}},
+        {8, {"parallel.tp=4", "parallel.pp=2", "pipeline.schedule=zb-h1"}},
+        {8, {"parallel.tp=4", "data_parallel=zero3"}},
+        {8, {"parallel.tp=4", "parallel.pp=2", "data_parallel=zero1",
+             "pipeline.schedule=zb-v"}}};
+    expect_same((const char *[6]){"train.dtype=f64", "model.family=llama",
+                                  "model.heads=4", "model.kv_heads=2",
+                                  "model.vocabulary=257", "model.dropout=0.2"},
+                cases, 4, 1e-10);
 }
