@@ -65,7 +65,7 @@ static dls_status prepare(dls_comm_op *op, cudaStream_t stream)
                             &op->algorithm));
     op->ours.algorithm = (uint8_t)(op->algorithm - dls_algorithms);
     size_t scratch = op->algorithm->scratch ? op->algorithm->scratch(&op->shape) : 0;
-    if (scratch == 0)
+    if (scratch == 0 || !op->comm->all)     // none, or imagined
         return DLS_OK;
     op->scratch = dls_comm_scratch_take(op->comm, scratch * op->element, stream);
     if (op->scratch < 0)

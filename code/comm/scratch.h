@@ -24,8 +24,13 @@ size_t dls_comm_piece(size_t bytes); // as much as is taken for so many; 0 for 0
 dls_status dls_comm_reserve(dls_comm *comm, size_t bytes, cudaStream_t stream);
 
 /* Rank `rank` of n, which are first, first + stride, ... of a world on the cluster that
- * is described: for the questions above, and for nothing else. */
+ * is described: for the questions above and below. What is called on it moves nothing,
+ * and takes its time while operations are recorded (vgpu/record.h). */
 dls_status dls_comm_imagine(dls_comm **out, int rank, int first, int stride, int n);
+
+/* Virtual seconds that an operation takes when all ranks begin together. */
+dls_status dls_comm_seconds(dls_comm *comm, const char *operation, size_t count,
+                            int dtype, double *seconds);
 
 /* The same of any n ranks, ascending. */
 dls_status dls_comm_imagine_ranks(dls_comm **out, int rank, const int *member, int n);

@@ -101,6 +101,8 @@ cudaError_t dls_vgpu_submit(struct CUstream_st *s, dls_vgpu_operation *operation
 {
     if (s->capture)
         return dls_vgpu_capture_add(s, operation);
+    if (dls_vgpu_recording)
+        return dls_vgpu_record_add(s, operation);
     operation->enqueued = dls_vgpu.host_time;
     operation->range = dls_trace_range_current();
     dls_vgpu_plan(s, operation);

@@ -193,6 +193,10 @@ cudaError_t dls_vgpu_capture_join(struct CUstream_st *s, const dls_vgpu_mark *ma
 cudaError_t dls_vgpu_captured(const dls_vgpu_mark *mark); // an error if it is
 cudaError_t dls_vgpu_order(struct CUstream_st *s); // behind the default stream
 
+/* Noting instead of executing (gpu_virtual_record.c). The operation is always taken. */
+extern int dls_vgpu_recording;
+cudaError_t dls_vgpu_record_add(struct CUstream_st *s, dls_vgpu_operation *operation);
+
 /* Stream-ordered memory (gpu_virtual_pool.c). */
 size_t dls_vgpu_pool_cached(int device); // bytes that it holds and nobody uses
 void dls_vgpu_pool_forget(const void *start); // cudaFree has freed this block

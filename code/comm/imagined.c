@@ -1,0 +1,94 @@
+/* code/comm/imagined.c: from chapters/07-planner-record.md. Edit the chapter, or edit here and run "make untangle". */
+/* Collectives without wires: two operations of the stream, as of a real one, of which the
+ * second takes what the algorithm costs when all ranks begin together.
+ */
+#include "comm/imagined.h"
+
+#include <string.h>
+
+#include "comm/choose.h"
+#include "comm/cost.h"
+#include "comm/scratch.h"
+#include "vgpu/record.h"
+
+/* tell the cost of a collective */
+static dls_status cost_of(dls_comm *comm, const dls_algorithm *a, const dls_shape *shape,
+                          size_t element, double *seconds)
+{
+    dls_cost cost;
+    DLS_TRY(dls_cost_of(a, shape, comm->links, element, NULL, &cost));
+    *seconds = cost.seconds;
+    return DLS_OK;
+}
+
+dls_status dls_comm_seconds(dls_comm *comm, const char *operation, size_t count,
+                            int dtype, double *seconds)
+{
+    int kind = (int)dls_operation_find(operation, strlen(operation));
+    size_t element = dls_comm_type_size(dtype);
+    const dls_algorithm *algorithm;
+    dls_shape shape = {.rank = comm->rank, .world = comm->world, .root = -1,
+                       .per_node = comm->per_node, .count = count, .block = 1};
+    *seconds = 0;
+    if (!kind || !element)
+        return DLS_FAIL(DLS_ERR_INPUT, "%s of type %d: there is no such collective",
+                        operation, dtype);
+    if (comm->world == 1)
+        return DLS_OK;
+    DLS_TRY(dls_comm_choose(comm, kind, &shape, element, &algorithm));
+    return cost_of(comm, algorithm, &shape, element, seconds);
+}
+
+/* tell the cost of messages */
+/* All ranks do the same at the same moment: what we receive left when ours did. */
+static double messages_take(const dls_comm *c, const dls_step *step, size_t element)
+{
+    double departure[DLS_COMM_RANKS], arrival[DLS_COMM_RANKS], same[DLS_COMM_RANKS] = {0};
+    double left = dls_departures(c->links, c->world, c->rank, step, element, 0, departure);
+    double last = dls_arrivals(c->links, c->world, c->rank, step, element, 0, same,
+                               arrival);
+    return left > last ? left : last;
+}
+
+/* An all-to-all of sizes that only the callers know: this rank's, one after the other. */
+static double varying_take(const dls_comm_op *op)
+{
+    const dls_comm *c = op->comm;
+    double seconds = 0;
+    for (int r = 0; r < c->world; r++) {
+        const dls_link *link = &c->links[c->rank * c->world + r];
+        if (r != c->rank && op->amounts[r])
+            seconds += link->alpha + link->beta * (double)(op->amounts[r] * op->element);
+    }
+    return seconds;
+}
+
+/* enqueue what is imagined */
+dls_status dls_imagined_enqueue(dls_comm_op *op, cudaStream_t stream, const char *file,
+                                int line)
+{
+#ifdef DLS_BACKEND_cuda
+    (void)stream;
+    dls_engine_drop(op);
+    return DLS_FAIL(DLS_ERR_STATE, "%s:%d: an imagined communicator was called", file,
+                    line);
+#else
+    double seconds = 0;
+    dls_status s = DLS_OK;
+    if (op->shape.varies)
+        seconds = varying_take(op);
+    else if (op->algorithm)
+        s = cost_of(op->comm, op->algorithm, &op->shape, op->element, &seconds);
+    else
+        seconds = messages_take(op->comm, &op->step, op->element);
+    dls_gpu_op post = {.name = "post", .kind = DLS_GPU_HOST, .file = file, .line = line};
+    dls_gpu_op exchange = {.name = dls_message_name(&op->ours, op->receives),
+                           .kind = DLS_GPU_COMMUNICATION, .file = file, .line = line,
+                           .bytes = (double)(op->shape.count * op->element)};
+    dls_engine_drop(op);
+    DLS_TRY(s);
+    DLS_CUDA(dls_gpu_enqueue_for(stream, &post, NULL, 0));
+    DLS_CUDA(dls_gpu_enqueue_for(stream, &exchange, NULL, seconds));
+    return DLS_OK;
+#endif
+}
