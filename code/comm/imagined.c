@@ -4,6 +4,7 @@
  */
 #include "comm/imagined.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "comm/choose.h"
@@ -39,12 +40,51 @@ dls_status dls_comm_seconds(dls_comm *comm, const char *operation, size_t count,
     return cost_of(comm, algorithm, &shape, element, seconds);
 }
 
+/* tell the cost in any group */
+/* Of more ranks than an engine has: the ring and halving over the slowest link. */
+static dls_status large_group(const int *member, int n, dls_message_kind kind,
+                              double bytes, double *seconds)
+{
+    double alpha = 0, beta = 0, a, b, rounds = ceil(log2(n));
+    for (int i = 0; i < n; i++) {
+        DLS_TRY(dls_cluster_link(dls_gpu_cluster(), member[i], member[(i + 1) % n], &a,
+                                 &b));
+        alpha = a > alpha ? a : alpha;
+        beta = b > beta ? b : beta;
+    }
+    double wire = beta * bytes * (n - 1) / n;
+    double ring = (n - 1) * alpha + wire, halving = rounds * alpha + wire;
+    *seconds = (n & (n - 1)) == 0 && halving < ring ? halving : ring;
+    *seconds *= kind == DLS_MESSAGE_ALL_REDUCE ? 2 : 1;
+    return DLS_OK;
+}
+
+dls_status dls_imagined_seconds(const int *member, int n, const char *operation,
+                                size_t count, int dtype, double *seconds)
+{
+    dls_message_kind kind = dls_operation_find(operation, strlen(operation));
+    double each = kind == DLS_MESSAGE_ALL_REDUCE ? 1 : n;   // count: of a block, or of all
+    dls_world all = {.rank = member[0]};
+    dls_comm *comm;
+    *seconds = 0;
+    if (n > DLS_COMM_RANKS)
+        return large_group(member, n, kind,
+                           each * (double)count * (double)dls_comm_type_size(dtype),
+                           seconds);
+    DLS_TRY(dls_comm_form(&all, member, n, 0, &comm));
+    comm->all = NULL;
+    dls_status s = dls_comm_seconds(comm, operation, count, dtype, seconds);
+    dls_comm_destroy(comm);
+    return s;
+}
+
 /* tell the cost of messages */
 /* All ranks do the same at the same moment: what we receive left when ours did. */
 static double messages_take(const dls_comm *c, const dls_step *step, size_t element)
 {
     double departure[DLS_COMM_RANKS], arrival[DLS_COMM_RANKS], same[DLS_COMM_RANKS] = {0};
-    double left = dls_departures(c->links, c->world, c->rank, step, element, 0, departure);
+    double left = dls_departures(c->links, c->world, c->rank, step, element, 0,
+                                 departure);
     double last = dls_arrivals(c->links, c->world, c->rank, step, element, 0, same,
                                arrival);
     return left > last ? left : last;

@@ -32,6 +32,10 @@ dls_status dls_comm_imagine(dls_comm **out, int rank, int first, int stride, int
 dls_status dls_comm_seconds(dls_comm *comm, const char *operation, size_t count,
                             int dtype, double *seconds);
 
+/* The same in a group of n ranks of the world, of which there may be any number. */
+dls_status dls_imagined_seconds(const int *member, int n, const char *operation,
+                                size_t count, int dtype, double *seconds);
+
 /* The same of any n ranks, ascending. */
 dls_status dls_comm_imagine_ranks(dls_comm **out, int rank, const int *member, int n);
 

@@ -86,8 +86,8 @@ static int gathered_stages(const dls_train_config *c, const dls_schedule *s)
     return c->zero.keep_forward ? s->stages : c->zero.prefetch + 1;
 }
 
-static dls_status plan_schedule(const dls_train_config *c, int replicas,
-                                dls_schedule *out)
+dls_status dls_pipelined_schedule(const dls_train_config *c, int replicas,
+                                  dls_schedule *out)
 {
     const dls_train_pipeline *p = &c->pipeline;
     dls_schedule_options o = dls_schedule_defaults(p->schedule,
@@ -102,7 +102,7 @@ static dls_status plan_schedule(const dls_train_config *c, int replicas,
     return dls_schedule_check(out, NULL);
 }
 
-static dls_status plan_partition(const dls_train_config *c, int stages, int *first)
+dls_status dls_pipelined_partition(const dls_train_config *c, int stages, int *first)
 {
     const dls_train_pipeline *p = &c->pipeline;
     int64_t cost[c->model.layers + 2];
@@ -140,9 +140,9 @@ static dls_status fill_stages(const dls_trainer *t, dls_pipeline *p)
 static dls_status make_pipeline(dls_trainer *t, dls_pipelined *p)
 {
     const dls_train_config *c = t->config;
-    DLS_TRY(plan_schedule(c, t->place.replicas, &p->schedule));
+    DLS_TRY(dls_pipelined_schedule(c, t->place.replicas, &p->schedule));
     int first[p->schedule.stages + 1];
-    DLS_TRY(plan_partition(c, p->schedule.stages, first));
+    DLS_TRY(dls_pipelined_partition(c, p->schedule.stages, first));
     dls_pipeline_options o = {.model = &t->place.model, .schedule = &p->schedule,
                               .partition = first, .max_B = c->micro_batch,
                               .T = t->place.T, .axes = t->groups.cut,
@@ -248,10 +248,10 @@ dls_status dls_pipelined_predict_memory(const dls_train_config *c, int rank, int
     DLS_TRY(dls_mesh_fit(&mesh, world));
     int here = dls_mesh_coordinate(&mesh, rank, DLS_AXIS_PP);
     int replicas = mesh.size[DLS_AXIS_DP];
-    DLS_TRY(plan_schedule(c, replicas, &s));
+    DLS_TRY(dls_pipelined_schedule(c, replicas, &s));
     int first[s.stages + 1];
     size_t most = 0;
-    dls_status status = plan_partition(c, s.stages, first);
+    dls_status status = dls_pipelined_partition(c, s.stages, first);
     memset(bytes, 0, DLS_MEM_PURPOSES * sizeof *bytes);
     bytes[DLS_MEM_OPTIMIZER] = 3 * sizeof(double)
         + (c->pipeline.post_validation ? dls_pipeline_validation_state() : 0);

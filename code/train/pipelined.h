@@ -9,6 +9,12 @@
 /* Reads the section `pipeline`. */
 dls_status dls_train_read_pipeline(dls_config *cfg, dls_train_config *c);
 
+/* The lowered schedule of a pipeline among so many replicas, and where its stages begin:
+ * first[stages + 1]. DLS_ERR_INPUT. */
+dls_status dls_pipelined_schedule(const dls_train_config *c, int replicas,
+                                  dls_schedule *out);
+dls_status dls_pipelined_partition(const dls_train_config *c, int stages, int *first);
+
 /* The same steps as the trainer's own, for t->pipelined. Collective. */
 dls_status dls_pipelined_create(dls_trainer *t);
 void dls_pipelined_free(dls_pipelined *p);

@@ -31,6 +31,21 @@ typedef struct dls_gpu_note {
     double enqueued, duration, flops, bytes;
 } dls_gpu_note;
 
+/* refuse to record on a real device */
+#ifdef DLS_BACKEND_cuda
+static inline dls_status dls_gpu_record(void)
+{
+    return DLS_FAIL(DLS_ERR_STATE, "predictions are made by the virtual backend");
+}
+
+static inline dls_status dls_gpu_recorded(const dls_gpu_note **out, int *n, double *host)
+{
+    *out = NULL;
+    *n = 0;
+    *host = 0;
+    return dls_gpu_record();
+}
+#else
 /* declare the recording */
 /* Everything enqueued in this process from now on is noted and dropped. */
 dls_status dls_gpu_record(void);
@@ -42,6 +57,7 @@ dls_status dls_gpu_recorded(const dls_gpu_note **out, int *n, double *host);
 /* dls_gpu_enqueue for an operation that takes `seconds`. */
 cudaError_t dls_gpu_enqueue_for(cudaStream_t stream, const dls_gpu_op *op, void *arg,
                                 double seconds);
+#endif
 
 #ifdef __cplusplus
 }

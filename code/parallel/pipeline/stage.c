@@ -225,7 +225,7 @@ static size_t at_least_one(size_t bytes)
     return bytes ? bytes : 128;     // a block that is there marks a slot as taken
 }
 
-static void add_up(dls_stage *s)
+void dls_stage_add_up(dls_stage *s)
 {
     const dls_plan *plan = &s->model->plan;
     s->bytes = (dls_stage_bytes){
@@ -247,7 +247,7 @@ static dls_status open_stage(dls_stage *s, dls_ctx *ctx, const dls_transformer_c
     s->slot = calloc((size_t)s->slots, sizeof *s->slot);
     if (!s->slot)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d slots", s->slots);
-    add_up(s);
+    dls_stage_add_up(s);
     DLS_TRY(take(s, s->bytes.working, &s->working));
     return take(s, s->bytes.gradients, &s->spare);
 }

@@ -66,6 +66,9 @@ dls_status dls_stage_create(dls_stage **out, dls_ctx *ctx,
                             int max_B, int max_T, int slots);
 void dls_stage_free(dls_stage *s);
 
+/* Sets s->bytes from s->model's plan, s->first, s->last and s->deferred. */
+void dls_stage_add_up(dls_stage *s);
+
 /* All on the context's stream. x, y, dx, dy (B * T, C) device, free for others when the
  * call's operations are done. The first stage has no x and dx; the last has no dy, and
  * its y is the losses (B * T), of the accumulator type.

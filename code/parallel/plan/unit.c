@@ -2,9 +2,12 @@
 /* Passes of single units over memory that nobody touches. */
 #include "parallel/plan/unit.h"
 
-#include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "comm/scratch.h"
+#include "parallel/pipeline/update.h"
+#include "parallel/tensor/gradients.h"
 
 /* open a recorder */
 dls_status dls_planner_open(dls_planner *r, dls_dtype dtype)
@@ -21,6 +24,7 @@ void dls_planner_close(dls_planner *r)
 {
     cudaFree(r->memory);
     dls_ctx_destroy(&r->ctx);
+    free(r->known);
     *r = (dls_planner){0};
 }
 
@@ -56,6 +60,7 @@ dls_status dls_planner_place(dls_planner *r, dls_params *set)
     set->dtype = r->ctx.dtype;
     DLS_TRY(fits(r, set->elements * wide, "the gradients"));
     set->values = set->grads = r->memory;
+    set->unplaced = 0;
     for (int i = 0; i < set->n; i++) {
         dls_param *p = &set->items[i];
         p->value = r->memory + p->offset * dls_dtype_size(r->ctx.dtype);
@@ -150,7 +155,56 @@ static dls_status record_backward(dls_planner *r, dls_transformer *t, dls_pass *
     return s != DLS_OK ? s : ended;
 }
 
-/* record a unit */
+/* record the update */
+static dls_status clear(dls_stage_update *u, const dls_axes *axes, char *memory)
+{
+    (void)axes, (void)memory;
+    return dls_params_zero_grads(&u->stage->model->params, u->stage->model->ctx);
+}
+
+static dls_status finish(dls_stage_update *u, const dls_axes *axes, char *memory)
+{
+    const dls_params *set = &u->stage->model->params;
+    (void)memory;
+    return dls_tensor_finish(axes, set->items, set->n,
+                             (int)dls_dtype_accumulator(set->dtype),
+                             u->stage->model->ctx->stream);
+}
+
+static dls_status square(dls_stage_update *u, const dls_axes *axes, char *memory)
+{
+    (void)axes;
+    return dls_stage_update_square(u, (double *)memory);
+}
+
+static dls_status apply(dls_stage_update *u, const dls_axes *axes, char *memory)
+{
+    const dls_adamw_options w = {0.9, 0.95, 1e-8, 0.1, 1};
+    (void)axes;
+    return dls_stage_update_apply(u, &w, 1e-3, 1, (double *)memory);
+}
+
+static dls_status record_update(dls_planner *r, dls_stage *stage, const dls_axes *axes,
+                                dls_planned_unit *out)
+{
+    dls_status (*const does[])(dls_stage_update *, const dls_axes *, char *) = {
+        clear, finish, square, apply};
+    dls_part *part[] = {&out->clear, &out->finish, &out->square, &out->apply};
+    dls_dtype dtype = r->ctx.dtype;
+    dls_stage_update u = {.stage = stage, .m = r->memory, .v = r->memory, .counted = 1,
+                          .copy = -1,
+                          .master = dls_dtype_accumulator(dtype) != dtype ? r->memory
+                                                                          : NULL};
+    dls_status s = DLS_OK, ended = DLS_OK;
+    for (int i = 0; s == DLS_OK && ended == DLS_OK && i < 4; i++) {
+        DLS_TRY(dls_planner_begin(r));
+        s = does[i](&u, axes, r->memory);
+        ended = dls_planner_end(r, part[i]);
+    }
+    return s != DLS_OK ? s : ended;
+}
+
+/* make a unit without memory */
 static dls_status make_unit(dls_planner *r, const dls_planned_pass *pass, int from,
                             int to, dls_transformer **out)
 {
@@ -166,21 +220,31 @@ static dls_status make_unit(dls_planner *r, const dls_planned_pass *pass, int fr
     return s != DLS_OK ? s : ended;
 }
 
-static dls_status record_both(dls_planner *r, const dls_planned_pass *pass,
-                              dls_transformer *t, int from, dls_planned_unit *out)
+/* record a unit */
+static dls_status record_all(dls_planner *r, const dls_planned_pass *pass,
+                             dls_transformer *t, const dls_axes *axes,
+                             dls_planned_unit *out)
 {
+    int units = t->config.layers + 2;
+    dls_stage stage = {.model = t, .first = t->config.from_unit == 0,
+                       .last = t->config.to_unit == units, .deferred = pass->split};
     dls_pass p;
     DLS_TRY(lay_out(r, pass, t, &p));
+    p.axes = axes;
     if (t->config.sharding.context > 1) {
         p.positions = p.tokens;
         p.T_whole = pass->T * t->config.sharding.context;
     }
+    out->elements = t->params.elements;
+    dls_stage_add_up(&stage);
+    out->bytes = stage.bytes;
     DLS_TRY(record_forward(r, t, &p, &out->F));
-    return record_backward(r, t, &p, from == 0, out);
+    DLS_TRY(record_backward(r, t, &p, stage.first, out));
+    return record_update(r, &stage, axes, out);
 }
 
-dls_status dls_planner_unit(dls_planner *r, const dls_planned_pass *pass, int from,
-                                int to, dls_planned_unit *out)
+static dls_status record(dls_planner *r, const dls_planned_pass *pass, int from, int to,
+                         dls_planned_unit *out)
 {
     dls_transformer *t = NULL;
     dls_axes axes = {0};
@@ -189,12 +253,69 @@ dls_status dls_planner_unit(dls_planner *r, const dls_planned_pass *pass, int fr
     if (s == DLS_OK)
         s = make_unit(r, pass, from, to, &t);
     if (s == DLS_OK)
-        dls_transformer_connect(t, &axes);
-    if (s == DLS_OK)
-        s = record_both(r, pass, t, from, out);
+        s = record_all(r, pass, t, &axes, out);
     if (pass->split)
         out->B = dls_part_then(out->I, out->W);
+    if (t)
+        t->params.values = t->params.grads = NULL;      // the planner's
     dls_transformer_free(t);
     close_axes(&axes);
+    return s;
+}
+
+/* remember what was recorded */
+/* What is asked: units of the same kinds cost the same. */
+typedef struct question {
+    dls_transformer_config model;
+    int B, T, split, first, blocks, last;
+} question;
+
+struct dls_planned {
+    question q;
+    dls_planned_unit is;
+    dls_status status;
+};
+
+static question ask(const dls_planned_pass *pass, int from, int to)
+{
+    int units = pass->model->layers + 2;
+    question q;
+    memset(&q, 0, sizeof q);
+    q.model = *pass->model;
+    q.B = pass->B;
+    q.T = pass->T;
+    q.split = pass->split;
+    q.first = from == 0;
+    q.last = to == units;
+    q.blocks = to - from - q.first - q.last;
+    return q;
+}
+
+static struct dls_planned *new_entry(dls_planner *r)
+{
+    int room = r->room ? 2 * r->room : 64;
+    struct dls_planned *more = r->n < r->room ? r->known
+        : realloc(r->known, (size_t)room * sizeof *more);
+    if (!more)
+        return NULL;
+    r->room = r->n < r->room ? r->room : room;
+    r->known = more;
+    return &more[r->n++];
+}
+
+dls_status dls_planner_unit(dls_planner *r, const dls_planned_pass *pass, int from,
+                            int to, dls_planned_unit *out)
+{
+    question q = ask(pass, from, to);
+    for (int i = r->n - 1; i >= 0; i--)
+        if (memcmp(&q, &r->known[i].q, sizeof q) == 0) {
+            *out = r->known[i].is;
+            return r->known[i].status;
+        }
+    dls_status s = record(r, pass, from, to, out);
+    struct dls_planned *e = new_entry(r);
+    if (!e)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the costs of a unit");
+    *e = (struct dls_planned){q, *out, s};
     return s;
 }

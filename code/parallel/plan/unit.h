@@ -3,7 +3,7 @@
 #ifndef DLS_PARALLEL_PLAN_UNIT_H
 #define DLS_PARALLEL_PLAN_UNIT_H
 
-#include "model/transformer.h"
+#include "parallel/pipeline/stage.h"
 #include "parallel/plan/part.h"
 
 #ifdef __cplusplus
@@ -17,12 +17,19 @@ typedef struct dls_planner {
     dls_ctx ctx;
     char *memory;
     size_t bytes;
-    double latency;         // s
+    double latency;             // s
+    struct dls_planned *known;  // [n]: units that were recorded before
+    int n, room;
 } dls_planner;
 
 /* define a unit */
+/* Of units that a rank has side by side: the passes of a micro-batch; per step, clearing
+ * the gradients, what the tensor axis still owes them, their squares, the optimizer. */
 typedef struct dls_planned_unit {
     dls_part F, B, I, W;
+    dls_part clear, finish, square, apply;
+    dls_stage_bytes bytes;
+    size_t elements;            // of this rank's parameters
 } dls_planned_unit;
 
 /* A micro-batch of B sequences, of which this rank has T tokens each. split: I and W are
@@ -39,7 +46,8 @@ dls_status dls_planner_open(dls_planner *r, dls_dtype dtype);
 void dls_planner_close(dls_planner *r);
 
 /* Units from ... to - 1 (0 embedding, 1 ... L blocks, L + 1 head). With split, B is the
- * sum of I and W. DLS_ERR_MEMORY: not even this fits on the device. */
+ * sum of I and W. Recorded once for each question. DLS_ERR_MEMORY: they do not fit on the
+ * device. */
 dls_status dls_planner_unit(dls_planner *r, const dls_planned_pass *pass, int from,
                                 int to, dls_planned_unit *out);
 
