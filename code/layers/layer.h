@@ -135,7 +135,7 @@ struct dls_layer {
     int ordinal;                /* attention: how many came before it */
     int vocabulary;             /* embedding, head: rows of the token table, */
     int whole, first;           /*   of how many, from which on; attention: first head */
-    int cut;                    /* 1: other ranks have the rest of it */
+    int cut, ranks;             /* cut 1: other ranks have the rest; ends: how many */
     int weight, bias;           /* parameter indices; -1: none */
     int unit;                   /* that of the builder when it was made */
     int slices, slice;          /* y has part `slice` of the rows; slices 0: has all */
