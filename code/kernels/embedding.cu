@@ -57,16 +57,18 @@ __global__ void embedding_backward_table_kernel(acc *dwte, const real *dout,
 
 /* sum the position gradient on the device */
 template <typename real, typename acc = dls_acc<real>>
-__global__ void embedding_backward_position_kernel(acc *dwpe, const real *dout, int B,
+__global__ void embedding_backward_position_kernel(acc *dwpe, const real *dout,
+                                                   const int *positions, int B, int C,
                                                    size_t plane)
 {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= plane)  // plane = T * C
         return;
-    acc sum = dwpe[i];
+    size_t at = positions ? (size_t)positions[i / C] * C + i % C : i;
+    acc sum = dwpe[at];
     for (int b = 0; b < B; b++)
         sum += acc(dout[b * plane + i]);
-    dwpe[i] = sum;
+    dwpe[at] = sum;
 }
 
 /* launch the embedding */
@@ -90,8 +92,9 @@ static dls_status embedding_forward(dls_ctx *ctx, real *out, const int *tokens,
 
 template <typename real, typename acc = dls_acc<real>>
 static dls_status embedding_backward(dls_ctx *ctx, acc *dwte, acc *dwpe,
-                                     const real *dout, const int *tokens, int B, int T,
-                                     int C, int first, int V)
+                                     const real *dout, const int *tokens,
+                                     const int *positions, int B, int T, int C, int first,
+                                     int V)
 {
     size_t N = (size_t)B * T, plane = (size_t)T * C, rows = N < (size_t)V ? N : (size_t)V;
     if (N * C == 0)
@@ -104,8 +107,8 @@ static dls_status embedding_backward(dls_ctx *ctx, acc *dwte, acc *dwpe,
     DLS_CHARGE_ON_HOST(ctx);
     dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "embedding backward position", (double)N * C,
                     position_bytes);
-    DLS_RUN_ON_HOST(ctx, dls_embedding_backward, dwte, dwpe, dout, tokens, B, T, C, first,
-                    V);
+    DLS_RUN_ON_HOST(ctx, dls_embedding_backward, dwte, dwpe, dout, tokens, positions, B,
+                    T, C, first, V);
     dls_gpu_cost_of(DLS_WORK_REDUCTION, "embedding backward table", (double)N * C,
                     table_bytes);
     embedding_backward_table_kernel<real>
@@ -117,7 +120,8 @@ static dls_status embedding_backward(dls_ctx *ctx, acc *dwte, acc *dwpe,
     dls_gpu_cost_of(DLS_WORK_ELEMENTWISE, "embedding backward position", (double)N * C,
                     position_bytes);
     embedding_backward_position_kernel<real>
-        <<<dls_blocks(plane, 256), 256, 0, ctx->stream>>>(dwpe, dout, B, plane);
+        <<<dls_blocks(plane, 256), 256, 0, ctx->stream>>>(dwpe, dout, positions, B, C,
+                                                          plane);
     return dls_launched();
 }
 
@@ -134,11 +138,12 @@ extern "C" dls_status dls_embedding_part_forward(dls_ctx *ctx, void *out,
 
 extern "C" dls_status dls_embedding_part_backward(dls_ctx *ctx, void *dwte, void *dwpe,
                                                   const void *dout, const int *tokens,
-                                                  int B, int T, int C, int first, int V)
+                                                  const int *positions, int B, int T,
+                                                  int C, int first, int V)
 {
     return DLS_BY_TYPE(ctx, embedding_backward(ctx, (acc *)dwte, (acc *)dwpe,
-                                               (const real *)dout, tokens, B, T, C, first,
-                                               V));
+                                               (const real *)dout, tokens, positions, B,
+                                               T, C, first, V));
 }
 
 extern "C" dls_status dls_embedding_forward(dls_ctx *ctx, void *out, const int *tokens,
@@ -153,5 +158,6 @@ extern "C" dls_status dls_embedding_backward(dls_ctx *ctx, void *dwte, void *dwp
                                              const void *dout, const int *tokens, int B,
                                              int T, int C, int V)
 {
-    return dls_embedding_part_backward(ctx, dwte, dwpe, dout, tokens, B, T, C, 0, V);
+    return dls_embedding_part_backward(ctx, dwte, dwpe, dout, tokens, NULL, B, T, C, 0,
+                                       V);
 }

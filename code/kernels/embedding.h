@@ -31,14 +31,16 @@ dls_status dls_embedding_backward(dls_ctx *ctx,
                                   int B, int T, int C, int V);
 
 /* The same with a part of the table, rows first ... first + V - 1 of it in wte and dwte:
- * a token outside of them has a row of zeros, and no gradient. */
+ * a token outside of them has a row of zeros, and no gradient. Positions that dwpe is
+ * added to at are different ones, and the same in all sequences. */
 dls_status dls_embedding_part_forward(dls_ctx *ctx, void *out, const int *tokens,
                                       const int *positions, const void *wte,
                                       const void *wpe, int B, int T, int C, int first,
                                       int V);
 dls_status dls_embedding_part_backward(dls_ctx *ctx, void *dwte, void *dwpe,
-                                       const void *dout, const int *tokens, int B, int T,
-                                       int C, int first, int V);
+                                       const void *dout, const int *tokens,
+                                       const int *positions, int B, int T, int C,
+                                       int first, int V);
 
 #ifdef __cplusplus
 }

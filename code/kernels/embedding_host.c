@@ -48,23 +48,25 @@ static void add_columns(acc *sum, const real *row, columns of)
 }
 
 static void scatter_columns(acc *dwte, acc *dwpe, const real *dout, const int *tokens,
-                            int N, int T, int C, int first, int V, columns of)
+                            const int *positions, int N, int T, int C, int first, int V,
+                            columns of)
 {
     for (size_t n = 0; n < (size_t)N; n++) {
         size_t row = (unsigned)tokens[n] - (unsigned)first;
         if (row < (size_t)V)
             add_columns(dwte + row * C, dout + n * C, of);
         if (dwpe)
-            add_columns(dwpe + n % T * C, dout + n * C, of);
+            add_columns(dwpe + (positions ? (size_t)positions[n] : n % T) * C,
+                        dout + n * C, of);
     }
 }
 
 void DLS_HOST_NAME(dls_embedding_backward)(acc *dwte, acc *dwpe, const real *dout,
-                                           const int *tokens, int B, int T, int C,
-                                           int first, int V)
+                                           const int *tokens, const int *positions,
+                                           int B, int T, int C, int first, int V)
 {
     DLS_PARALLEL((size_t)B * T * C)
     for (int from = 0; from < C; from += DLS_COLUMNS)
-        scatter_columns(dwte, dwpe, dout, tokens, B * T, T, C, first, V,
+        scatter_columns(dwte, dwpe, dout, tokens, positions, B * T, T, C, first, V,
                         (columns){from, dls_columns_end(from, C)});
 }

@@ -5,5 +5,5 @@ void DLS_HOST_NAME(dls_embedding_forward)(real *out, const int *tokens,
                                           const real *wpe, int B, int T, int C, int first,
                                           int V);
 void DLS_HOST_NAME(dls_embedding_backward)(acc *dwte, acc *dwpe, const real *dout,
-                                           const int *tokens, int B, int T, int C,
-                                           int first, int V);
+                                           const int *tokens, const int *positions,
+                                           int B, int T, int C, int first, int V);

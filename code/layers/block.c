@@ -75,9 +75,12 @@ static dls_status first_half(const dls_layer *l, dls_pass *p, const void *x)
 {
     const dls_layer *norm = l->inner[0], *f = l->inner[1], *next = l->inner[2];
     dls_dropout d = dls_layer_mask(f, p);
-    dls_residual_norm s = norm_shape(next, p, p->drops && d.p > 0 ? &d : NULL);
+    int drops = p->drops && d.p > 0, apart = drops && dls_layer_is_scattered(p);
+    dls_residual_norm s = norm_shape(next, p, drops && !apart ? &d : NULL);
     DLS_TRY(norm->kind->forward(norm, p, value(l, p, N1), x));
     DLS_TRY(f->kind->forward(f, p, value(l, p, BRANCH), value(l, p, N1)));
+    if (apart)
+        DLS_TRY(dls_layer_drop(f, p, value(l, p, BRANCH), value(l, p, BRANCH)));
     return dls_residual_norm_forward(
         p->ctx, value(l, p, H), value(l, p, N2), mean_of(next, p), rstd_of(next, p), x,
         value(l, p, BRANCH), dls_pass_value(p, next->weight),
@@ -153,12 +156,15 @@ static dls_status block_walk(const dls_layer *l, dls_pass *p, void *dx, const vo
     dls_dropout d = dls_layer_mask(l->inner[1], p);
     half_block first = half_of(l, p, 0, dy, x), second = half_of(l, p, 1, dy, x);
     void *dh = gradient(l, p, DH), *df = NULL;
-    int drops = p->drops && d.p > 0;
+    int drops = p->drops && d.p > 0, apart = drops && dls_layer_is_scattered(p);
     if (drops) {
         df = gradient(l, p, DF1);
         DLS_TRY(dls_layer_drop(l->inner[3], p, (void *)second.df, dy));
     }
-    DLS_TRY(half_backward(&second, p, dh, df, dy, drops ? &d : NULL, fused));
+    DLS_TRY(half_backward(&second, p, dh, apart ? NULL : df, dy,
+                          drops && !apart ? &d : NULL, fused));
+    if (apart)
+        DLS_TRY(dls_layer_drop(l->inner[1], p, df, dh));
     return half_backward(&first, p, dx, NULL, dh, NULL, fused);
 }
 

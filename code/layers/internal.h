@@ -12,7 +12,14 @@ dls_layer *dls_layer_make(dls_build *b, const dls_layer_kind *kind, int in, int 
 int dls_layer_param(dls_build *b, const char *layer, const char *suffix,
                     dls_param story);
 
-/* The mask of a layer's output in this pass. */
+/* declare layers over ranks */
+/* See context_layer.c. */
+extern const dls_layer_kind dls_attention_over_ranks;
+int dls_layer_is_scattered(const dls_pass *p);
+dls_status dls_layer_drop_scattered(const dls_layer *l, const dls_pass *p, void *out,
+                                    const void *x);
+
+/* The mask of a layer's output in this pass, if its rows are one stretch of the step's. */
 dls_dropout dls_layer_mask(const dls_layer *l, const dls_pass *p);
 
 /* out = x under the layer's mask; the same call serves the gradient. (N, l->out) */

@@ -181,7 +181,7 @@ dls_layer *dls_layer_make(dls_build *b, const dls_layer_kind *kind, int in, int 
         return NULL;
     }
     *l = (dls_layer){.kind = kind, .in = in, .out = out, .weight = -1, .bias = -1,
-                     .unit = b->unit, .next = b->all};
+                     .unit = b->unit, .sharding = &b->sharding, .next = b->all};
     if (b->sliced) {
         l->slices = b->sharding.tensor;
         l->slice = b->sharding.tensor_rank;

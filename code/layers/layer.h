@@ -138,6 +138,7 @@ struct dls_layer {
     int cut, ranks;             /* cut 1: other ranks have the rest; ends: how many */
     int weight, bias;           /* parameter indices; -1: none */
     int unit;                   /* that of the builder when it was made */
+    const dls_sharding *sharding;   /* the builder's */
     int slices, slice;          /* y has part `slice` of the rows; slices 0: has all */
     int gathers;                /* 1: y has all rows, x a slice of them */
     double epsilon;             /* norms */

@@ -156,6 +156,8 @@ dls_dropout dls_layer_mask(const dls_layer *l, const dls_pass *p)
 dls_status dls_layer_drop(const dls_layer *l, const dls_pass *p, void *out, const void *x)
 {
     dls_dropout d = dls_layer_mask(l, p);
+    if (dls_layer_is_scattered(p))
+        return dls_layer_drop_scattered(l, p, out, x);
     return dls_dropout_apply(p->ctx, out, x, dls_pass_rows(l, p), l->out, &d);
 }
 

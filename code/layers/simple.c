@@ -302,8 +302,9 @@ dls_layer *dls_attention(dls_build *b, const char *name, int heads, int kv_heads
 {
     dls_piece q = dls_tensor_units(&b->sharding, heads);
     int H = (int)q.count, Hk = (int)dls_tensor_units(&b->sharding, kv_heads).count;
-    dls_layer *l = dls_layer_make(b, &attention_kind, (H + 2 * Hk) * head_size,
-                                  H * head_size);
+    const dls_layer_kind *kind = b->sharding.context > 1 ? &dls_attention_over_ranks
+                                                         : &attention_kind;
+    dls_layer *l = dls_layer_make(b, kind, (H + 2 * Hk) * head_size, H * head_size);
     if (!l)
         return NULL;
     l->heads = H;
@@ -348,8 +349,8 @@ static dls_status embedding_backward_weight(const dls_layer *l, dls_pass *p,
     void *dwpe = l->bias < 0 ? NULL : dls_pass_grad(p, l->bias);
     DLS_TRY(dls_tensor_gather(p, l->slices > 1, l->out, &dy, dy));
     DLS_TRY(dls_embedding_part_backward(p->ctx, dls_pass_grad(p, l->weight), dwpe, dy,
-                                        p->tokens, p->B, p->T, l->out, l->first,
-                                        l->vocabulary));
+                                        p->tokens, p->positions, p->B, p->T, l->out,
+                                        l->first, l->vocabulary));
     if (dwpe)
         DLS_TRY(dls_pass_added(p, l->bias));
     return dls_pass_added(p, l->weight);

@@ -152,7 +152,8 @@ dls_status dls_transformer_list(const dls_transformer_config *c, dls_params *out
 static dls_status allocate_model(dls_transformer *t)
 {
     DLS_TRY(dls_params_allocate(&t->params, t->ctx));
-    if (t->config.to_unit == 0 && t->config.sharding.tensor > 1)
+    if (t->config.to_unit == 0
+        && (t->config.sharding.tensor > 1 || t->config.sharding.context > 1))
         DLS_TRY(dls_flat_buffer(&t->activations, dls_plan_bytes(&t->plan),
                                 DLS_MEM_ACTIVATIONS));
     else if (t->config.to_unit == 0)
@@ -243,6 +244,12 @@ void dls_transformer_drop(dls_transformer *t, uint64_t seed, int64_t step,
 void dls_transformer_connect(dls_transformer *t, const dls_axes *axes)
 {
     t->pass.axes = axes;
+}
+
+void dls_transformer_place(dls_transformer *t, const int *positions, int T_whole)
+{
+    t->pass.positions = positions;
+    t->pass.T_whole = T_whole;
 }
 
 void dls_transformer_announce(dls_transformer *t, const dls_unit_hook *hook)

@@ -59,6 +59,10 @@ void dls_transformer_free(dls_transformer *t);
    pointer. Before the first pass. */
 void dls_transformer_connect(dls_transformer *t, const dls_axes *axes);
 
+/* The positions (B, T) device, kept by pointer, of the tokens of the passes to come in
+   sequences of T_whole that are spread over ranks (layers/token_order.h). */
+void dls_transformer_place(dls_transformer *t, const int *positions, int T_whole);
+
 /* Dropout in the passes to come: on, with masks keyed by seed, step, and the number of
    the micro-batch's first sequence in the batch of the step; or off, as at the start. */
 void dls_transformer_drop(dls_transformer *t, uint64_t seed, int64_t step,

@@ -85,8 +85,8 @@ KERNEL_TEST(selects_totals_of_packed_rows)
     OK(dls_merge_totals(&k->ctx, &rows, HEADS, lse, kcase_put_acc(k, total, 6 * HEADS)));
     for (int n = 0; n < 3 * HEADS * 4; n++) {
         int b = n / 4 / HEADS, h = n / 4 % HEADS, i = n % 4;
-        want[n] = i < starts[b + 1] - starts[b]
-                      ? kcase_round_acc(k, total[(starts[b] + i) * HEADS + h]) : -INFINITY;
+        int in = i < starts[b + 1] - starts[b];
+        want[n] = in ? kcase_round_acc(k, total[(starts[b] + i) * HEADS + h]) : -INFINITY;
     }
     expect_within(kcase_get_acc(k, lse, 3 * HEADS * 4), want, 0, 3 * HEADS * 4, "lse");
 }
