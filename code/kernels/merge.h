@@ -42,8 +42,8 @@ DLS_HD ptrdiff_t dls_merge_row(const dls_merge_rows *r, int b, int i)
 
 /* declare the merges */
 /* Merges a block into sum (N, H, D) and total (N, H). block (N, H, D) and sum are indexed
- * by the same rows, lse is (B, H, most). begin: as if nothing was there. lse = NULL: plain
- * sums, as for an attention without exponentials. */
+ * by the same rows, lse is (B, H, most). begin: as if nothing was there. lse = NULL:
+ * plain sums, as for an attention without exponentials. */
 dls_status dls_merge_outputs(dls_ctx *ctx, const dls_merge_rows *rows, int H, int D,
                              void *sum, void *total, const void *block, const void *lse,
                              int begin);

@@ -409,7 +409,7 @@ dls_status case_compare(const context_case *c, dls_axes *axes, double *worst)
     EXPECT(*worst <= c->allowed,
            "way %d %s, groups of %d of %d, causal %d, %d x %d tokens%s, %d and %d heads "
            "of %d: rank %d differs by %g", c->way, dls_token_order_name(c->order),
-           c->ulysses, n, c->causal, c->B, c->T, c->lengths ? " packed" : "", c->H, c->Hk, c->D, rank,
-           *worst);
+           c->ulysses, n, c->causal, c->B, c->T, c->lengths ? " packed" : "", c->H, c->Hk,
+           c->D, rank, *worst);
     return DLS_OK;
 }
