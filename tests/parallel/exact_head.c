@@ -1,6 +1,7 @@
 /* tests/parallel/exact_head.c: from chapters/07-proof-exact.md. Edit the chapter, or edit here and run "make untangle". */
 /* Scores and a loss of squares, over a band of the vocabulary. */
 #include "exact_layers.h"
+#include "layers/tensor.h"
 
 /* compute the exact loss */
 /* a: losses (rows), scores (rows, out), weight (out, in), x (rows, in); first: the number
@@ -51,49 +52,53 @@ static void exact_head_plan(dls_layer *l, dls_plan *plan)
 {
     size_t rows = (size_t)plan->max_B * plan->max_T;
     l->slot[0] = dls_plan_stash(plan, rows * l->vocabulary, plan->dtype);   // scores
+    dls_tensor_room(plan, l->gathers, l->in);
 }
 
-static exact_op head_op(const dls_layer *l, const dls_pass *p)
+static exact_op head_op(const dls_layer *l, const dls_pass *p, void *a0, void *a1,
+                        void *a2, void *a3)
 {
-    const dls_param *table = &p->params->items[l->weight];
-    return (exact_op){.rows = p->B * p->T, .in = l->in,
-                      .out = (int)(table->count / l->in),
-                      .first = table->pieces ? (int)table->piece[0].begin : 0,
-                      .scale = p->loss_scale, .ids = p->targets};
+    return (exact_op){.rows = p->B * p->T, .in = l->in, .out = l->vocabulary,
+                      .first = l->first, .scale = p->loss_scale, .ids = p->targets,
+                      .a = {a0, a1, a2, a3}};
 }
 
 static dls_status exact_head_forward(const dls_layer *l, dls_pass *p, void *y,
                                      const void *x)
 {
-    exact_op o = head_op(l, p);
+    dls_comm *comm;
+    DLS_TRY(dls_tensor_gather(p, l->gathers, l->in, &x, x));
+    exact_op o = head_op(l, p, y, dls_pass_stash(p, l->slot[0]),
+                         dls_pass_value(p, l->weight), (void *)x);
     o.fn = head_forward;
-    memcpy(o.a, (void *[]){y, dls_pass_stash(p, l->slot[0]),
-                           dls_pass_value(p, l->weight), (void *)x}, 4 * sizeof *o.a);
     DLS_TRY(exact_enqueue(p->ctx, o, "head"));
-    return !p->axes || !p->axes->tensor ? DLS_OK
-        : dls_comm_all_reduce(p->axes->tensor, y, (size_t)o.rows, p->ctx->dtype, DLS_SUM,
-                              p->ctx->stream);
+    if (!l->cut)
+        return DLS_OK;
+    DLS_TRY(dls_tensor_comm(p, &comm));
+    return dls_comm_all_reduce(comm, y, (size_t)o.rows, p->ctx->dtype, DLS_SUM,
+                               p->ctx->stream);
 }
 
 static dls_status exact_head_input(const dls_layer *l, dls_pass *p, void *dx,
                                    const void *dy, const void *x, void *y)
 {
-    exact_op o = head_op(l, p);
+    void *share = dls_tensor_share(p, l->gathers, dx);
+    exact_op o = head_op(l, p, share, dls_pass_stash(p, l->slot[0]),
+                         dls_pass_value(p, l->weight), NULL);
     (void)dy, (void)x, (void)y;
     o.fn = head_backward;
-    memcpy(o.a, (void *[]){dx, dls_pass_stash(p, l->slot[0]),
-                           dls_pass_value(p, l->weight)}, 3 * sizeof *o.a);
-    return exact_enqueue(p->ctx, o, "head backward");
+    DLS_TRY(exact_enqueue(p->ctx, o, "head backward"));
+    return l->cut ? dls_tensor_sum(p, l->gathers, l->in, dx, share) : DLS_OK;
 }
 
 static dls_status exact_head_weight(const dls_layer *l, dls_pass *p, const void *dy,
                                     const void *x)
 {
-    exact_op o = head_op(l, p);
     (void)dy;
+    DLS_TRY(dls_tensor_gather(p, l->gathers, l->in, &x, x));
+    exact_op o = head_op(l, p, dls_pass_grad(p, l->weight),
+                         dls_pass_stash(p, l->slot[0]), (void *)x, NULL);
     o.fn = head_weight;
-    memcpy(o.a, (void *[]){dls_pass_grad(p, l->weight), dls_pass_stash(p, l->slot[0]),
-                           (void *)x}, 3 * sizeof *o.a);
     DLS_TRY(exact_enqueue(p->ctx, o, "head weight"));
     return dls_pass_added(p, l->weight);
 }

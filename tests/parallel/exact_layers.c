@@ -19,8 +19,9 @@ static const exchange exchanges[] = {
     {"gelu", &exact_relu_kind}, {"gelu_erf", &exact_relu_kind},
     {"swiglu", &exact_gate_kind}, {"attention", &exact_attention_kind},
     {"head", &exact_head_kind}, {"block", &exact_block_kind},
-    {"embedding", NULL}, {"linear", NULL}, {"rotary", NULL}, {"dropout", NULL},
-    {"sequence", NULL}, {"recompute", NULL}};
+    {"embedding", NULL}, {"linear", NULL}, {"column linear", NULL},
+    {"row linear", NULL}, {"rotary", NULL},
+    {"dropout", NULL}, {"sequence", NULL}, {"recompute", NULL}};
 
 static dls_status exchange_one(const dls_transformer *t, dls_layer *l)
 {

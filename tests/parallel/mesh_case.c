@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "train/layout.h"
 
 /* draw a number */
 typedef struct dice { uint64_t stream, at; } dice;
@@ -127,25 +128,6 @@ void mesh_case_draw(mesh_case *c, const int size[DLS_AXES], int llama, int attem
     draw_rows(c, &d);
 }
 
-/* ask whether a case can be */
-static dls_status check_schedule(const mesh_case *c)
-{
-    dls_schedule_options o = dls_schedule_defaults(
-        c->schedule, c->mesh.size[DLS_AXIS_PP], c->microbatches);
-    dls_schedule s;
-    o.chunks = c->chunks;
-    DLS_TRY(dls_schedule_make(&o, &s));
-    dls_schedule_free(&s);
-    return DLS_OK;
-}
-
-dls_status mesh_case_check(const mesh_case *c)
-{
-    if (c->schedule)
-        DLS_TRY(check_schedule(c));
-    return DLS_OK;
-}
-
 /* configure the model of a case */
 dls_transformer_config mesh_case_config(const mesh_case *c, int exact)
 {
@@ -162,6 +144,27 @@ dls_transformer_config mesh_case_config(const mesh_case *c, int exact)
     m.embedding_dropout = m.residual_dropout = c->drops ? p : 0;
     m.attention_dropout = c->drops && !exact ? p : 0;
     return m;
+}
+
+/* ask whether a case can be */
+dls_train_config mesh_case_settings(const mesh_case *c, int exact)
+{
+    dls_sharding sharding = {
+        .tensor = c->mesh.size[DLS_AXIS_TP], .sequence = c->split_rows,
+        .chunks = c->overlap, .context = c->mesh.size[DLS_AXIS_CP], .way = c->way,
+        .order = c->order, .ulysses = larger(1, c->ulysses)};
+    return (dls_train_config){
+        .model = mesh_case_config(c, exact), .global_batch = c->rows,
+        .micro_batch = c->micro, .mesh = c->mesh, .sharding = sharding,
+        .pipeline = {.schedule = c->schedule, .chunks = c->chunks,
+                     .microbatches = c->schedule ? c->microbatches : 0}};
+}
+
+dls_status mesh_case_check(const mesh_case *c)
+{
+    dls_train_config t = mesh_case_settings(c, 0);
+    DLS_TRY(dls_transformer_config_check(&t.model));
+    return dls_train_check_shape(&t, dls_mesh_world(&c->mesh));
 }
 
 /* write a case */

@@ -7,6 +7,7 @@
 #include "model/transformer.h"
 #include "parallel/mesh.h"
 #include "parallel/pipeline/schedule.h"
+#include "train/train.h"
 
 /* define a case */
 typedef struct mesh_case {
@@ -34,8 +35,11 @@ void mesh_case_draw(mesh_case *c, const int size[DLS_AXES], int llama, int attem
 /* DLS_ERR_INPUT with the reason why it can not be: the program's own. */
 dls_status mesh_case_check(const mesh_case *c);
 
-/* Its model: exact: for exact_transformer. Not cut yet. */
+/* Its model, not cut yet; exact: for exact_transformer. */
 dls_transformer_config mesh_case_config(const mesh_case *c, int exact);
+
+/* The same with the rest, as the trainer reads it from a file. */
+dls_train_config mesh_case_settings(const mesh_case *c, int exact);
 
 /* "dp2 pp1 tp4 cp2 llama ..." */
 void mesh_case_text(const mesh_case *c, char text[MESH_TEXT]);
@@ -52,7 +56,7 @@ void mesh_case_features(const mesh_case *c, int of[MESH_FEATURES]);
 typedef struct mesh_cases {
     mesh_case *list;
     int n, refused;             // refused: draws that could not be
-    int pairs, reachable;       // pairs of features in the list; in anything drawn
+    int pairs;                  // of features, in the list
 } mesh_cases;
 
 dls_status mesh_cases_make(mesh_cases *out, int most);

@@ -3,70 +3,36 @@
 #include "mesh_rank.h"
 
 /* make the groups of a rank */
-/* The group over these axes; alone: a communicator of one where it is wanted. */
-static dls_status group(mesh_rank *r, unsigned axes, int alone, dls_comm **out)
+/* For the fault of the same name: gradients summed over replicas alone. */
+static dls_status leave_context_out(mesh_rank *r)
 {
-    DLS_TRY(dls_mesh_split(&r->p->c.mesh, r->world, axes, out));
-    if (*out || !alone)
-        return DLS_OK;
-    return dls_comm_split(r->world, dls_comm_rank(r->world), 0, out);
+    const dls_train_place *p = &r->place;
+    dls_comm_destroy(p->plain ? NULL : r->groups.data);
+    DLS_TRY(dls_mesh_split(&p->mesh, r->world, DLS_BIT(DLS_AXIS_DP), &r->groups.data));
+    return r->groups.data ? DLS_OK
+        : dls_comm_split(r->world, p->rank, 0, &r->groups.data);
 }
 
-static dls_status make_groups(mesh_rank *r)
+static dls_status take_place(mesh_rank *r)
 {
-    unsigned data = r->p->mutant == MUTANT_DATA_WITHOUT_CP ? DLS_BIT(DLS_AXIS_DP)
-                                                           : DLS_AXES_DATA;
-    DLS_TRY(group(r, DLS_BIT(DLS_AXIS_TP), 0, &r->tensor));
-    DLS_TRY(group(r, DLS_BIT(DLS_AXIS_CP), 0, &r->context));
-    DLS_TRY(group(r, DLS_BIT(DLS_AXIS_PP), 1, &r->pipe));
-    DLS_TRY(group(r, data, 1, &r->data));
-    return dls_axes_open(&r->axes, &r->sharding, r->p->c.kv_heads, r->tensor,
-                         r->context);
-}
-
-static void close_groups(mesh_rank *r)
-{
-    dls_axes_close(&r->axes);
-    dls_comm_destroy(r->tensor);
-    dls_comm_destroy(r->context);
-    dls_comm_destroy(r->pipe);
-    dls_comm_destroy(r->data);
+    r->settings = mesh_case_settings(&r->p->c, mesh_proof_exact(r->p));
+    DLS_TRY(dls_train_place_of(&r->settings, dls_comm_rank(r->world),
+                               dls_comm_size(r->world), &r->place));
+    r->place.model.unplaced = !r->p->c.schedule && r->p->c.zero > 0;
+    DLS_TRY(dls_train_groups_open(&r->groups, &r->place, r->world));
+    return r->p->mutant == MUTANT_DATA_WITHOUT_CP ? leave_context_out(r) : DLS_OK;
 }
 
 /* deal out rows and tokens */
-static int at(const mesh_rank *r, dls_axis axis)
-{
-    return dls_mesh_coordinate(&r->p->c.mesh, dls_comm_rank(r->world), axis);
-}
-
-static void describe(mesh_rank *r)
-{
-    const mesh_case *c = &r->p->c;
-    const int *size = c->mesh.size;
-    r->sharding = (dls_sharding){
-        .tensor = size[DLS_AXIS_TP], .tensor_rank = at(r, DLS_AXIS_TP),
-        .sequence = c->split_rows, .chunks = c->overlap, .context = size[DLS_AXIS_CP],
-        .context_rank = at(r, DLS_AXIS_CP), .way = c->way, .order = c->order,
-        .ulysses = c->ulysses};
-    r->config = mesh_case_config(c, mesh_proof_exact(r->p));
-    r->config.sharding = r->sharding;
-    r->config.unplaced = !c->schedule && c->zero > 0;
-}
-
 static dls_status deal_out(mesh_rank *r)
 {
-    const mesh_case *c = &r->p->c;
-    int dp = c->mesh.size[DLS_AXIS_DP], cp = c->mesh.size[DLS_AXIS_CP];
-    int rank = at(r, DLS_AXIS_CP);
-    dls_sampler batch = {.batch = c->rows};
-    dls_sampler_share(&batch, at(r, DLS_AXIS_DP), dp, &r->row, &r->rows);
-    r->most = (c->rows + dp - 1) / dp;
-    if (r->p->mutant == MUTANT_POSITIONS)
-        rank = (rank + 1) % cp;
-    r->T = dls_token_count(c->order, c->T, cp, rank);
-    r->where = calloc((size_t)r->T, sizeof *r->where);
+    dls_train_place *p = &r->place;
+    dls_sampler batch = {.batch = r->p->c.rows};
+    dls_sampler_share(&batch, p->replica, p->replicas, &r->row, &r->rows);
+    r->most = (r->p->c.rows + p->replicas - 1) / p->replicas;
+    r->where = calloc((size_t)p->T, sizeof *r->where);
     EXPECT(r->where, "no memory");
-    return dls_token_positions(c->order, c->T, cp, rank, r->where);
+    return dls_train_positions(p, r->where);
 }
 
 static dls_status copy_in(int **to, const int *host, size_t n)
@@ -79,16 +45,15 @@ static dls_status copy_in(int **to, const int *host, size_t n)
 static dls_status load(mesh_rank *r)
 {
     const mesh_case *c = &r->p->c;
-    int n = r->rows * r->T, most = c->micro * r->T;
-    int ids[2 * n + 1], positions[most];
-    int *mine = r->where;
+    int T = r->place.T, n = r->rows * T, most = c->micro * T;
+    int ids[2 * n + 1], positions[most], wrong = r->p->mutant == MUTANT_POSITIONS;
     for (int i = 0; i < 2 * n; i++)
-        ids[i] = mesh_proof_token(i >= n, c, r->row + i % n / r->T, mine[i % n % r->T]);
+        ids[i] = mesh_proof_token(i >= n, c, r->row + i % n / T, r->where[i % n % T]);
     for (int i = 0; i < most; i++)
-        positions[i] = mine[i % r->T];
+        positions[i] = wrong ? i % T : r->where[i % T];
     DLS_TRY(copy_in(&r->ids, ids, 2 * (size_t)n));
     DLS_TRY(copy_in(&r->positions, positions, (size_t)most));
-    return dls_device_alloc((void **)&r->losses, (size_t)n + 1, DLS_F64, DLS_MEM_OTHER);
+    return dls_flat_buffer((void **)&r->losses, (size_t)n * 8 + 8, DLS_MEM_OTHER);
 }
 
 /* open a rank */
@@ -121,8 +86,7 @@ static dls_status open_rank(mesh_rank *r, const mesh_proof *p, dls_comm *world)
     dls_transformer_config m = mesh_case_config(&p->c, mesh_proof_exact(p));
     *r = (mesh_rank){.p = p, .world = world};
     mesh_rank_now = r;
-    describe(r);
-    DLS_TRY(make_groups(r));
+    DLS_TRY(take_place(r));
     DLS_TRY(dls_ctx_create(&r->ctx, 0, mesh_proof_dtype(p)));
     DLS_TRY(dls_transformer_list(&m, &r->whole));
     DLS_TRY(deal_out(r));
@@ -138,7 +102,7 @@ static void close_rank(mesh_rank *r)
     dls_device_free(r->losses);
     free(r->where);
     dls_params_free(&r->whole);
-    close_groups(r);
+    dls_train_groups_close(&r->groups);
     dls_ctx_destroy(&r->ctx);
 }
 
@@ -148,16 +112,17 @@ static int has_losses(const mesh_rank *r, int row)
 {
     const dls_schedule *s = &r->schedule;
     return !r->pipeline || dls_schedule_rank(s, s->stages - 1, row / r->p->c.micro)
-        == dls_comm_rank(r->pipe);
+        == r->place.stage_rank;
 }
 
 static dls_status compare_losses(mesh_rank *r)
 {
     size_t size = dls_dtype_size(r->ctx.dtype);
+    int T = r->place.T;
     for (int i = 0; i < r->rows; i++)
         if (has_losses(r, i))
-            DLS_TRY(mesh_compare_losses(r->p, r->step, r->row + i, r->T, r->where,
-                                        r->losses + (size_t)i * r->T * size));
+            DLS_TRY(mesh_compare_losses(r->p, r->step, r->row + i, T, r->where,
+                                        r->losses + (size_t)i * T * size));
     return DLS_OK;
 }
 

@@ -53,33 +53,35 @@ static int lacks(pair_table *t, const mesh_case *c, int enter)
 }
 
 /* draw the best of several */
-enum { DRAWS = 16, ATTEMPTS = 100 };
+enum { DRAWS = 16 };
 
-typedef struct tables { pair_table taken, reachable; } tables;
-
-static int draw_best(mesh_cases *out, tables *t, const int size[DLS_AXES], int llama)
+static int draw_best(mesh_cases *out, pair_table *t, const int size[DLS_AXES], int llama)
 {
-    int most = -1;
-    for (int i = 0, legal = 0; i < ATTEMPTS && legal < DRAWS; i++) {
-        mesh_case c;
-        mesh_case_draw(&c, size, llama, i);
-        if (mesh_case_check(&c) != DLS_OK) {
-            out->refused++;
-            continue;
+    mesh_case c[DRAWS];
+    int tried[DRAWS] = {0};
+    for (int i = 0; i < DRAWS; i++)
+        mesh_case_draw(&c[i], size, llama, i);
+    for (int k = 0; k < DRAWS; k++) {
+        int best = -1, most = -1;
+        for (int i = 0; i < DRAWS; i++) {
+            int new = tried[i] ? -1 : lacks(t, &c[i], 0);
+            best = new > most ? i : best;
+            most = new > most ? new : most;
         }
-        legal++;
-        out->reachable += lacks(&t->reachable, &c, 1);
-        int new = lacks(&t->taken, &c, 0);
-        if (new > most)
-            out->list[out->n] = c;
-        most = new > most ? new : most;
+        tried[best] = 1;
+        if (mesh_case_check(&c[best]) == DLS_OK) {
+            out->list[out->n++] = c[best];
+            out->pairs += lacks(t, &c[best], 1);
+            return 1;
+        }
+        out->refused++;
     }
-    return most >= 0;
+    return 0;
 }
 
 /* make all cases */
 /* Calls for every quadruple with a product of at most `most`. */
-static int for_all_sizes(mesh_cases *out, tables *t, int most)
+static int for_all_sizes(mesh_cases *out, pair_table *t, int most)
 {
     int size[DLS_AXES], ok = 1;
     for (size[0] = 1; size[0] <= most; size[0]++)
@@ -87,17 +89,14 @@ static int for_all_sizes(mesh_cases *out, tables *t, int most)
             for (size[2] = 1; size[0] * size[1] * size[2] <= most; size[2]++)
                 for (size[3] = 1; size[0] * size[1] * size[2] * size[3] <= most;
                      size[3]++)
-                    for (int llama = 0; llama < 2 && ok; llama++) {
+                    for (int llama = 0; llama < 2 && ok; llama++)
                         ok = draw_best(out, t, size, llama);
-                        out->pairs += lacks(&t->taken, &out->list[out->n], 1);
-                        out->n += ok;
-                    }
     return ok;
 }
 
 dls_status mesh_cases_make(mesh_cases *out, int most)
 {
-    tables *t = calloc(1, sizeof *t);
+    pair_table *t = calloc(1, sizeof *t);
     *out = (mesh_cases){.list = calloc(1024, sizeof *out->list)};
     int ok = t && out->list && for_all_sizes(out, t, most);
     free(t);

@@ -10,18 +10,19 @@
 #include "parallel/data/zero.h"
 #include "parallel/pipeline/interpreter.h"
 #include "train/optimizer.h"
+#include "train/place.h"
 
 /* define a rank of a case */
 typedef struct mesh_rank {
     const mesh_proof *p;
-    dls_comm *world, *tensor, *context, *pipe, *data;   // tensor, context: NULL if alone
-    dls_sharding sharding;
-    dls_axes axes;
+    dls_comm *world;
+    dls_train_config settings;
+    dls_train_place place;
+    dls_train_groups groups;
     dls_ctx ctx;
-    dls_transformer_config config;  // of this rank
     dls_params whole;               // names and places in the whole model
     int row, rows, most;            // first, how many; of the replica with most
-    int T, *where;                  // tokens of a sequence here, (T) and which
+    int *where;                     // (T): this rank's tokens of a sequence
     int *ids, *positions;           // tokens, targets; (micro, T): device
     char *losses;                   // (rows, T) device, accumulator type
     int step;                       // of now

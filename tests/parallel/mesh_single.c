@@ -6,13 +6,14 @@
 static dls_status open_replicated(mesh_rank *r, const dls_adamw_options *adamw)
 {
     dls_ddp_options ddp = {.bucket_bytes = 1000, .first_bucket_bytes = 300,
-                           .axes = &r->axes};
+                           .axes = r->groups.cut};
     dls_params *set = &r->model->params;
     void *values = mesh_rank_fill(r, set);
     DLS_TRY(dls_optimizer_create(&r->optimizer, &r->ctx, set, adamw));
     DLS_TRY(dls_optimizer_put(r->optimizer, values));
+    r->optimizer->axes = r->groups.cut;
     free(values);
-    return dls_ddp_create(&r->ddp, &r->ctx, set->items, set->n, set->grads, r->data,
+    return dls_ddp_create(&r->ddp, &r->ctx, set->items, set->n, set->grads, r->groups.data,
                           &ddp);
 }
 
@@ -20,9 +21,9 @@ static dls_status open_sharded(mesh_rank *r, const dls_adamw_options *adamw)
 {
     const mesh_case *c = &r->p->c;
     dls_zero_options zero = {.stage = c->zero, .prefetch = c->prefetch, .adamw = *adamw,
-                             .keep_forward = c->keep_forward, .axes = &r->axes};
+                             .keep_forward = c->keep_forward, .axes = r->groups.cut};
     void *values = mesh_rank_fill(r, &r->model->params);
-    DLS_TRY(dls_zero_create(&r->zero, &r->ctx, &r->model->params, r->data, &zero));
+    DLS_TRY(dls_zero_create(&r->zero, &r->ctx, &r->model->params, r->groups.data, &zero));
     DLS_TRY(dls_zero_start(r->zero, values));
     free(values);
     dls_transformer_announce(r->model, dls_zero_units(r->zero));
@@ -33,8 +34,8 @@ dls_status mesh_single_open(mesh_rank *r)
 {
     dls_adamw_options adamw = mesh_adamw;
     adamw.clip = r->p->clip;
-    DLS_TRY(mesh_rank_make(&r->model, &r->ctx, &r->config, r->p->c.micro, r->T));
-    dls_transformer_connect(r->model, &r->axes);
+    DLS_TRY(mesh_rank_make(&r->model, &r->ctx, &r->place.model, r->p->c.micro, r->place.T));
+    dls_transformer_connect(r->model, r->groups.cut);
     r->model->pass.positions = r->positions;
     r->model->pass.T_whole = r->p->c.T;
     return (r->p->c.zero ? open_sharded : open_replicated)(r, &adamw);
@@ -45,15 +46,15 @@ dls_status mesh_single_open(mesh_rank *r)
 static dls_status pass(mesh_rank *r, int row, const dls_grad_hook *hook)
 {
     int left = r->rows - row, B = left < r->p->c.micro ? left : r->p->c.micro;
-    int n = r->rows * r->T, at = row * r->T;
+    int T = r->place.T, n = r->rows * T, at = row * T;
     size_t size = dls_dtype_size(r->ctx.dtype);
     if (B <= 0)
         return r->zero ? dls_zero_idle_pass(r->zero) : DLS_OK;
     if (r->p->c.drops)
         dls_transformer_drop(r->model, 7, r->step, r->row + row);
-    DLS_TRY(dls_transformer_forward(r->model, r->ids + at, r->ids + n + at, B, r->T));
+    DLS_TRY(dls_transformer_forward(r->model, r->ids + at, r->ids + n + at, B, T));
     DLS_CUDA(cudaMemcpyAsync(r->losses + at * size, dls_transformer_losses(r->model),
-                             (size_t)B * r->T * size, cudaMemcpyDeviceToDevice,
+                             (size_t)B * T * size, cudaMemcpyDeviceToDevice,
                              r->ctx.stream));
     return dls_transformer_backward(r->model, mesh_rank_scale(r), hook);
 }

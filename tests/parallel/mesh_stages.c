@@ -37,16 +37,16 @@ dls_status mesh_stages_open(mesh_rank *r)
 {
     DLS_TRY(make_schedule(r));
     int first[r->schedule.stages + 1];
-    DLS_TRY(dls_partition_by_count(r->config.layers, r->schedule.stages, first));
+    DLS_TRY(dls_partition_by_count(r->place.model.layers, r->schedule.stages, first));
     dls_zero_options zero = {.stage = r->p->c.zero, .prefetch = r->p->c.prefetch,
-                             .keep_forward = r->p->c.keep_forward, .axes = &r->axes};
+                             .keep_forward = r->p->c.keep_forward, .axes = r->groups.cut};
     dls_pipeline_options o = {
-        .model = &r->config, .schedule = &r->schedule, .partition = first,
-        .make = mesh_rank_make, .max_B = r->p->c.micro, .T = r->T, .axes = &r->axes,
+        .model = &r->place.model, .schedule = &r->schedule, .partition = first,
+        .make = mesh_rank_make, .max_B = r->p->c.micro, .T = r->place.T, .axes = r->groups.cut,
         .positions = r->positions, .T_whole = r->p->c.T, .adamw = mesh_adamw,
         .zero = r->p->c.zero ? &zero : NULL};
     o.adamw.clip = r->p->clip;
-    DLS_TRY(dls_pipeline_create(&r->pipeline, &r->ctx, r->pipe, r->data, &o));
+    DLS_TRY(dls_pipeline_create(&r->pipeline, &r->ctx, r->groups.pipe, r->groups.data, &o));
     if (r->p->mutant == MUTANT_TABLE_APART)
         r->pipeline->model.tied_head = 0;
     return put_values(r);
@@ -55,7 +55,7 @@ dls_status mesh_stages_open(mesh_rank *r)
 /* step the stages of a case */
 dls_status mesh_stages_step(mesh_rank *r)
 {
-    int n = r->rows * r->T;
+    int n = r->rows * r->place.T;
     size_t size = dls_dtype_size(r->ctx.dtype);
     dls_pipeline_batch b = {
         .tokens = r->ids, .targets = r->ids + n, .rows = r->rows, .micro = r->p->c.micro,
