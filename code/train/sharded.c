@@ -124,17 +124,10 @@ dls_status dls_sharded_step(dls_trainer *t, int64_t step)
 }
 
 /* hold the state of a rank */
-typedef struct held_state {
-    dls_shard_state state;
-    dls_slices slices;
-    char *memory;
-} held_state;
-
-/* Room for a rank's state, and where it lies in the whole; saved: as much as it saves. */
-static dls_status hold_state(const dls_trainer *t, held_state *h, int saved)
+dls_status dls_trainer_hold(const dls_trainer *t, dls_held_state *h, int saved)
 {
     size_t elements;
-    *h = (held_state){0};
+    *h = (dls_held_state){0};
     dls_status s = dls_trainer_slices(t, saved, &h->slices, &elements);
     size_t bytes = elements * dls_dtype_size(dls_dtype_accumulator(t->config->dtype));
     h->memory = s == DLS_OK ? calloc(3, bytes + 1) : NULL;
@@ -151,14 +144,14 @@ static dls_status hold_state(const dls_trainer *t, held_state *h, int saved)
     return DLS_OK;
 }
 
-static void drop_state(held_state *h)
+void dls_trainer_drop(dls_held_state *h)
 {
     dls_slices_free(&h->slices);
     free(h->memory);
 }
 
 /* save and restore a rank */
-static dls_status fetch_state(dls_trainer *t, const dls_shard_state *s)
+dls_status dls_trainer_fetch(dls_trainer *t, const dls_shard_state *s)
 {
     const dls_optimizer *o = t->optimizer;
     size_t bytes = t->model->params.elements
@@ -177,15 +170,15 @@ static dls_status fetch_state(dls_trainer *t, const dls_shard_state *s)
 
 dls_status dls_sharded_save(dls_trainer *t)
 {
-    held_state h;
+    dls_held_state h;
     dls_checkpoint about = {
         .step = t->step, .dtype = t->config->dtype, .settings = t->settings,
         .elements = t->whole.elements, .layout = t->layout};
-    DLS_TRY(hold_state(t, &h, 1));
-    dls_status s = fetch_state(t, &h.state);
+    DLS_TRY(dls_trainer_hold(t, &h, 1));
+    dls_status s = dls_trainer_fetch(t, &h.state);
     if (s == DLS_OK)
         s = dls_shards_save(t->config->output, t->comm, &about, &h.state);
-    drop_state(&h);
+    dls_trainer_drop(&h);
     return s;
 }
 
@@ -222,7 +215,7 @@ static dls_status tell_damage(dls_trainer *t, dls_status status, int *damaged)
     return DLS_OK;
 }
 
-static dls_status restore_parts(dls_trainer *t, dls_shards *s, held_state *h,
+static dls_status restore_parts(dls_trainer *t, dls_shards *s, dls_held_state *h,
                                 int *damaged)
 {
     DLS_TRY(tell_damage(t, dls_shards_read(s, &h->state), damaged));
@@ -237,12 +230,12 @@ static dls_status restore_parts(dls_trainer *t, dls_shards *s, held_state *h,
 
 dls_status dls_sharded_restore(dls_trainer *t, dls_shards *s, int *damaged)
 {
-    held_state h;
+    dls_held_state h;
     *damaged = 0;
     DLS_TRY(check_state(t, &s->about));
-    DLS_TRY(hold_state(t, &h, 0));
+    DLS_TRY(dls_trainer_hold(t, &h, 0));
     dls_status status = restore_parts(t, s, &h, damaged);
-    drop_state(&h);
+    dls_trainer_drop(&h);
     t->step = s->about.step;
     return status;
 }
@@ -256,15 +249,15 @@ dls_status dls_sharded_restore_whole(dls_trainer *t, const dls_checkpoint *c)
 {
     size_t size = dls_dtype_size(dls_dtype_accumulator(c->dtype));
     const void *from[] = {c->values, c->m, c->v};
-    held_state h;
+    dls_held_state h;
     DLS_TRY(check_state(t, c));
-    DLS_TRY(hold_state(t, &h, 0));
+    DLS_TRY(dls_trainer_hold(t, &h, 0));
     void *to[] = {h.state.values, h.state.m, h.state.v};
     for (int k = 0; k < 3; k++)
         for (int i = 0; i < h.state.n; i++)
             copy_slice(to[k], from[k], &h.state.slices[i], size);
     dls_status s = put_state(t, &h.state);
-    drop_state(&h);
+    dls_trainer_drop(&h);
     t->step = c->step;
     return s;
 }

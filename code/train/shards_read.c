@@ -185,44 +185,91 @@ static dls_status open_part(dls_shards *s, int i, part *p)
 }
 
 /* read the shards */
+/* The slices by their places in the model: a range meets neighbours only. */
+typedef struct sorted_slices {
+    const dls_shard_state *mine;
+    int *order;                 /* [n] */
+    size_t *reach;              /* [n] where this one and all before it end: copies of a
+                                   tied table overlap */
+} sorted_slices;
+
+static int by_place(const void *a, const void *b, void *slices)
+{
+    const dls_zero_slice *s = slices;
+    size_t x = s[*(const int *)a].first, y = s[*(const int *)b].first;
+    return (x > y) - (x < y);
+}
+
+static dls_status sort_slices(const dls_shard_state *mine, sorted_slices *out)
+{
+    size_t n = (size_t)mine->n, reach = 0;
+    *out = (sorted_slices){mine, malloc((n + 1) * sizeof(int)),
+                           malloc((n + 1) * sizeof(size_t))};
+    if (!out->order || !out->reach)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory to sort %zu slices", n);
+    for (size_t i = 0; i < n; i++)
+        out->order[i] = (int)i;
+    qsort_r(out->order, n, sizeof(int), by_place, (void *)mine->slices);
+    for (size_t i = 0; i < n; i++) {
+        const dls_zero_slice *s = &mine->slices[out->order[i]];
+        reach = s->first + s->count > reach ? s->first + s->count : reach;
+        out->reach[i] = reach;
+    }
+    return DLS_OK;
+}
+
+/* All slices before this one, in this order, end at `at` or earlier. */
+static int first_behind(const sorted_slices *q, size_t at)
+{
+    int low = 0, high = q->mine->n;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        if (q->reach[middle] > at)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
 /* Copies what a range, whose elements lie at `from`, shares with the slices; returns how
  * many elements that are. NULL: only counts. */
-static size_t take_range(const dls_shard_state *mine, const shard_range *r, void *to,
+static size_t take_range(const sorted_slices *q, const shard_range *r, void *to,
                          const char *from, size_t size)
 {
     size_t taken = 0, end = r->first + r->count;
-    for (int i = 0; i < mine->n; i++) {
-        const dls_zero_slice *s = &mine->slices[i];
+    for (int i = first_behind(q, r->first); i < q->mine->n; i++) {
+        const dls_zero_slice *s = &q->mine->slices[q->order[i]];
         size_t a = r->first > s->first ? r->first : s->first;
         size_t b = end < s->first + s->count ? end : s->first + s->count;
-        if (a >= b)
-            continue;
-        if (from)
+        if (s->first >= end)
+            break;
+        if (from && a < b)
             memcpy((char *)to + (s->at + a - s->first) * size,
                    from + (a - r->first) * size, (b - a) * size);
-        taken += b - a;
+        taken += a < b ? b - a : 0;
     }
     return taken;
 }
 
 /* Range k of the part, `at` elements into each array. */
 static dls_status read_range(dls_shards *s, const part *p, uint64_t k, uint64_t at,
-                             const dls_shard_state *mine, char *buffer)
+                             const sorted_slices *q, char *buffer)
 {
     const shard_range *r = &p->head->range[k];
     size_t size = dls_dtype_size(dls_dtype_accumulator(s->about.dtype));
     size_t bytes = r->count * size, head = sizeof *p->head + p->head->n * sizeof *r;
-    void *to[] = {mine->values, mine->m, mine->v};
+    void *to[] = {q->mine->values, q->mine->m, q->mine->v};
     for (uint64_t a = 0; a < 3; a++) {
         DLS_TRY(read_at(s, p, head + (a * p->elements + at) * size, buffer, bytes));
         if (dls_hash64(buffer, bytes) != r->hash[a])
             return bad_part(p, "damaged: a range does not match its checksum");
-        take_range(mine, r, to[a], buffer, size);
+        take_range(q, r, to[a], buffer, size);
     }
     return DLS_OK;
 }
 
-static dls_status read_part(dls_shards *s, const part *p, const dls_shard_state *mine,
+static dls_status read_part(dls_shards *s, const part *p, const sorted_slices *q,
                             size_t *taken)
 {
     size_t size = dls_dtype_size(dls_dtype_accumulator(s->about.dtype));
@@ -232,9 +279,9 @@ static dls_status read_part(dls_shards *s, const part *p, const dls_shard_state 
     if (!buffer)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory to read %s", p->path);
     for (uint64_t k = 0; status == DLS_OK && k < p->head->n; k++) {
-        size_t shared = take_range(mine, &p->head->range[k], NULL, NULL, size);
+        size_t shared = take_range(q, &p->head->range[k], NULL, NULL, size);
         if (shared > 0)
-            status = read_range(s, p, k, at, mine, buffer);
+            status = read_range(s, p, k, at, q, buffer);
         at += p->head->range[k].count;
         *taken += shared;
     }
@@ -242,16 +289,28 @@ static dls_status read_part(dls_shards *s, const part *p, const dls_shard_state 
     return status;
 }
 
-dls_status dls_shards_read(dls_shards *s, const dls_shard_state *mine)
+static dls_status read_parts(dls_shards *s, const sorted_slices *q, size_t *taken)
 {
-    size_t taken = 0, wanted = 0;
     part p;
     for (int i = 0; i < s->files; i++) {
         DLS_TRY(open_part(s, i, &p));
-        dls_status status = read_part(s, &p, mine, &taken);
+        dls_status status = read_part(s, &p, q, taken);
         close_part(&p);
         DLS_TRY(status);
     }
+    return DLS_OK;
+}
+
+dls_status dls_shards_read(dls_shards *s, const dls_shard_state *mine)
+{
+    size_t taken = 0, wanted = 0;
+    sorted_slices q;
+    dls_status status = sort_slices(mine, &q);
+    if (status == DLS_OK)
+        status = read_parts(s, &q, &taken);
+    free(q.order);
+    free(q.reach);
+    DLS_TRY(status);
     for (int i = 0; i < mine->n; i++)
         wanted += mine->slices[i].count;
     if (taken == wanted)

@@ -2,6 +2,7 @@
 /* Where a rank's state lies in the flat whole model: what a checkpoint is keyed by. */
 #ifndef DLS_TRAIN_SLICES_H
 #define DLS_TRAIN_SLICES_H
+#include "train/shards.h"
 #include "train/trainer.h"
 #ifdef __cplusplus
 extern "C" {
@@ -28,6 +29,18 @@ typedef struct dls_holding {
  * that the whole model has not. */
 dls_status dls_slices_add(dls_slices *s, const dls_params *whole, const dls_holding *h);
 void dls_slices_free(dls_slices *s);
+
+/* A rank's state on the host, and where it lies in the whole model. */
+typedef struct dls_held_state {
+    dls_shard_state state;
+    dls_slices slices;
+    char *memory;
+} dls_held_state;
+
+/* Room for it; saved 1: as much as this rank saves. Then fetch fills it. Collective. */
+dls_status dls_trainer_hold(const dls_trainer *t, dls_held_state *h, int saved);
+void dls_trainer_drop(dls_held_state *h);
+dls_status dls_trainer_fetch(dls_trainer *t, const dls_shard_state *s);
 
 /* The slices of a trainer's state, and the elements of its arrays. saved 1: over all
  * ranks each element of the model once. */
