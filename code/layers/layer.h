@@ -141,6 +141,7 @@ struct dls_layer {
     const dls_sharding *sharding;   /* the builder's */
     int slices, slice;          /* y has part `slice` of the rows; slices 0: has all */
     int gathers;                /* 1: y has all rows, x a slice of them */
+    int overlaps;               /* 1: cut product, its communication beside another */
     double epsilon;             /* norms */
     double dropout;             /* probability, and the stream of its masks */
     uint64_t stream;

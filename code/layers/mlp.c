@@ -5,7 +5,7 @@
  */
 #include "kernels/kernels.h"
 #include "layers/internal.h"
-#include "layers/tensor.h"
+#include "layers/sliced.h"
 
 /* mlp layer */
 static void mlp_plan(dls_layer *l, dls_plan *plan)
@@ -29,17 +29,26 @@ static dls_status mlp_forward(const dls_layer *l, dls_pass *p, void *y, const vo
     return down->kind->forward(down, p, y, h);
 }
 
+static dls_status through_gelu(const dls_layer *l, dls_pass *p, const void *dy)
+{
+    const dls_layer *down = l->inner[2];
+    void *a = dls_pass_stash(p, l->slot[0]), *da = dls_pass_gradient(p, l->places[0]);
+    if (down->slices > 1)
+        return dls_row_gathered(down, p, da, dy, a);
+    return dls_linear_gelu_backward_input(p->ctx, da, dy,
+                                          dls_pass_value(p, down->weight), a,
+                                          dls_pass_rows(l->inner[0], p), down->in,
+                                          down->out);
+}
+
 static dls_status mlp_backward_input(const dls_layer *l, dls_pass *p, void *dx,
                                      const void *dy, const void *x, void *y)
 {
-    const dls_layer *up = l->inner[0], *down = l->inner[2];
-    void *da = dls_pass_gradient(p, l->places[0]);
+    const dls_layer *up = l->inner[0];
     (void)y;
-    DLS_TRY(dls_tensor_gather(p, down->slices > 1, down->out, &dy, dy));
-    DLS_TRY(dls_linear_gelu_backward_input(
-        p->ctx, da, dy, dls_pass_value(p, down->weight), dls_pass_stash(p, l->slot[0]),
-        dls_pass_rows(up, p), down->in, down->out));
-    return up->kind->backward_input(up, p, dx, da, x, NULL);
+    DLS_TRY(through_gelu(l, p, dy));
+    return up->kind->backward_input(up, p, dx, dls_pass_gradient(p, l->places[0]), x,
+                                    NULL);
 }
 
 static dls_status mlp_backward_weight(const dls_layer *l, dls_pass *p, const void *dy,
@@ -53,12 +62,29 @@ static dls_status mlp_backward_weight(const dls_layer *l, dls_pass *p, const voi
     return up->kind->backward_weight(up, p, dls_pass_gradient(p, l->places[0]), x);
 }
 
+static dls_status mlp_backward(const dls_layer *l, dls_pass *p, void *dx, const void *dy,
+                               const void *x, void *y)
+{
+    const dls_layer *up = l->inner[0], *gelu = l->inner[1], *down = l->inner[2];
+    void *h = dls_pass_stash(p, l->slot[1]);
+    if (!down->cut) {
+        DLS_TRY(mlp_backward_input(l, p, dx, dy, x, y));
+        return mlp_backward_weight(l, p, dy, x);
+    }
+    DLS_TRY(through_gelu(l, p, dy));
+    if (gelu->discarded)
+        DLS_TRY(gelu->kind->forward(gelu, p, h, dls_pass_stash(p, l->slot[0])));
+    DLS_TRY(dls_row_weight(down, p, dy, down->slices > 1 ? p->temporary : dy, h));
+    return dls_layer_backward(up, p, dx, dls_pass_gradient(p, l->places[0]), x, NULL);
+}
+
 static const dls_layer_kind mlp_kind = {
     .name = "mlp",
     .plan = mlp_plan,
     .forward = mlp_forward,
     .backward_input = mlp_backward_input,
     .backward_weight = mlp_backward_weight,
+    .backward = mlp_backward,
 };
 
 dls_layer *dls_gelu_mlp(dls_build *b, dls_layer *const part[3])

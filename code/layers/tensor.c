@@ -4,6 +4,7 @@
 
 #include "kernels/kernels.h"
 #include "layers/internal.h"
+#include "layers/sliced.h"
 
 /* find the units of a rank */
 static int ranks(const dls_sharding *s)
@@ -101,9 +102,8 @@ void dls_tensor_room(dls_plan *plan, int sliced, int columns)
 /* column product */
 static dls_status column_forward(const dls_layer *l, dls_pass *p, void *y, const void *x)
 {
-    if (!y)
-        return DLS_OK;
-    DLS_TRY(dls_tensor_gather(p, l->gathers, l->in, &x, x));
+    if (!y || l->gathers)
+        return !y ? DLS_OK : dls_column_gathered(l, p, y, x);
     return dls_linear_forward(p->ctx, y, x, dls_pass_value(p, l->weight),
                               l->bias < 0 ? NULL : dls_pass_value(p, l->bias),
                               p->B * p->T, l->in, l->out);
@@ -112,28 +112,35 @@ static dls_status column_forward(const dls_layer *l, dls_pass *p, void *y, const
 static dls_status column_backward_input(const dls_layer *l, dls_pass *p, void *dx,
                                         const void *dy, const void *x, void *y)
 {
-    void *share = dls_tensor_share(p, l->gathers, dx);
     (void)x, (void)y;
-    DLS_TRY(dls_linear_backward_input(p->ctx, share, dy, dls_pass_value(p, l->weight),
+    if (l->gathers)
+        return dls_column_scattered(l, p, dx, dy);
+    DLS_TRY(dls_linear_backward_input(p->ctx, dx, dy, dls_pass_value(p, l->weight),
                                       p->B * p->T, l->in, l->out));
-    return dls_tensor_sum(p, l->gathers, l->in, dx, share);
+    return dls_tensor_sum(p, 0, l->in, dx, dx);
 }
 
-static dls_status column_backward_weight(const dls_layer *l, dls_pass *p, const void *dy,
-                                         const void *x)
+dls_status dls_column_weight(const dls_layer *l, dls_pass *p, const void *dy,
+                             const void *whole_x)
 {
     void *dbias = l->bias < 0 ? NULL : dls_pass_grad(p, l->bias);
-    DLS_TRY(dls_tensor_gather(p, l->gathers, l->in, &x, x));
     DLS_TRY(dls_linear_backward_weight(p->ctx, dls_pass_keep(p, l->weight),
-                                       dls_pass_grad(p, l->weight), dbias, dy, x,
+                                       dls_pass_grad(p, l->weight), dbias, dy, whole_x,
                                        p->B * p->T, l->in, l->out));
     DLS_TRY(dls_pass_added(p, l->weight));
     return dbias ? dls_pass_added(p, l->bias) : DLS_OK;
 }
 
+static dls_status column_backward_weight(const dls_layer *l, dls_pass *p, const void *dy,
+                                         const void *x)
+{
+    DLS_TRY(dls_tensor_gather(p, l->gathers, l->in, &x, x));
+    return dls_column_weight(l, p, dy, x);
+}
+
 static void column_plan(dls_layer *l, dls_plan *plan)
 {
-    dls_tensor_room(plan, l->gathers, l->in);
+    dls_column_room(l, plan);
 }
 
 static const dls_layer_kind column_kind = {
@@ -142,18 +149,21 @@ static const dls_layer_kind column_kind = {
     .forward = column_forward,
     .backward_input = column_backward_input,
     .backward_weight = column_backward_weight,
+    .backward = dls_column_backward,
 };
 
 /* row product */
 static dls_status row_forward(const dls_layer *l, dls_pass *p, void *y, const void *x)
 {
-    int sliced = l->slices > 1;
-    void *share = dls_tensor_share(p, sliced, y);
     if (!y)
         return DLS_OK;
-    DLS_TRY(dls_linear_forward(p->ctx, share, x, dls_pass_value(p, l->weight), NULL,
-                               p->B * p->T, l->in, l->out));
-    DLS_TRY(dls_tensor_sum(p, sliced, l->out, y, share));
+    if (l->slices > 1) {
+        DLS_TRY(dls_row_scattered(l, p, y, x));
+    } else {
+        DLS_TRY(dls_linear_forward(p->ctx, y, x, dls_pass_value(p, l->weight), NULL,
+                                   p->B * p->T, l->in, l->out));
+        DLS_TRY(dls_tensor_sum(p, 0, l->out, y, y));
+    }
     return l->bias < 0 ? DLS_OK
         : dls_bias_add(p->ctx, y, dls_pass_value(p, l->bias), dls_pass_rows(l, p),
                        l->out);
@@ -163,18 +173,17 @@ static dls_status row_backward_input(const dls_layer *l, dls_pass *p, void *dx,
                                      const void *dy, const void *x, void *y)
 {
     (void)x, (void)y;
-    DLS_TRY(dls_tensor_gather(p, l->slices > 1, l->out, &dy, dy));
+    if (l->slices > 1)
+        return dls_row_gathered(l, p, dx, dy, NULL);
     return dls_linear_backward_input(p->ctx, dx, dy, dls_pass_value(p, l->weight),
                                      p->B * p->T, l->in, l->out);
 }
 
-static dls_status row_backward_weight(const dls_layer *l, dls_pass *p, const void *dy,
-                                      const void *x)
+dls_status dls_row_weight(const dls_layer *l, dls_pass *p, const void *dy,
+                          const void *whole_dy, const void *x)
 {
-    const void *whole;
-    DLS_TRY(dls_tensor_gather(p, l->slices > 1, l->out, &whole, dy));
     DLS_TRY(dls_linear_backward_weight(p->ctx, dls_pass_keep(p, l->weight),
-                                       dls_pass_grad(p, l->weight), NULL, whole, x,
+                                       dls_pass_grad(p, l->weight), NULL, whole_dy, x,
                                        p->B * p->T, l->in, l->out));
     DLS_TRY(dls_pass_added(p, l->weight));
     if (l->bias < 0)
@@ -182,6 +191,14 @@ static dls_status row_backward_weight(const dls_layer *l, dls_pass *p, const voi
     DLS_TRY(dls_bias_backward(p->ctx, dls_pass_grad(p, l->bias), dy, dls_pass_rows(l, p),
                               l->out));
     return dls_pass_added(p, l->bias);
+}
+
+static dls_status row_backward_weight(const dls_layer *l, dls_pass *p, const void *dy,
+                                      const void *x)
+{
+    const void *whole;
+    DLS_TRY(dls_tensor_gather(p, l->slices > 1, l->out, &whole, dy));
+    return dls_row_weight(l, p, dy, whole, x);
 }
 
 static void row_plan(dls_layer *l, dls_plan *plan)
@@ -195,6 +212,7 @@ static const dls_layer_kind row_kind = {
     .forward = row_forward,
     .backward_input = row_backward_input,
     .backward_weight = row_backward_weight,
+    .backward = dls_row_backward,
 };
 
 /* make a cut product */
@@ -206,6 +224,7 @@ static dls_layer *make_cut(dls_build *b, const dls_layer_kind *kind, const char 
     if (!l)
         return NULL;
     l->cut = 1;
+    l->overlaps = b->sharding.chunks > 1;
     l->ignores_x = 1;
     l->weight = dls_layer_param(b, name, "weight", *weight);
     if (bias)
