@@ -68,6 +68,13 @@ static ring ring_of(const dls_axes *axes, dls_ctx *ctx, int N)
     return r;
 }
 
+static dls_status divides(const ring *r, int N)
+{
+    return N == r->t * r->rows ? DLS_OK
+        : DLS_FAIL(DLS_ERR_INPUT, "%d rows: expected a multiple of %d, for as many slices",
+                   N, r->t);
+}
+
 /* Piece j of a slice: where it begins in the slice, its rows, where it begins in all. */
 static int begin_of(const ring *r, int j)
 {
@@ -128,6 +135,7 @@ dls_status dls_gather_product(const dls_axes *axes, dls_ctx *ctx,
 {
     ring r = ring_of(axes, ctx, p->N);
     size_t count = (size_t)r.rows * p->in;
+    DLS_TRY(divides(&r, p->N));
     if (r.t == 1 || axes->sharding.chunks <= 1 || count == 0) {
         if (axes->tensor)
             DLS_TRY(dls_comm_all_gather(axes->tensor, x, whole, count, ctx->dtype,
@@ -182,6 +190,7 @@ dls_status dls_product_scatter(const dls_axes *axes, dls_ctx *ctx,
                                const void *x)
 {
     ring r = ring_of(axes, ctx, p->N);
+    DLS_TRY(divides(&r, p->N));
     if (r.t == 1 || axes->sharding.chunks <= 1 || r.rows == 0) {
         DLS_TRY(multiply(ctx, p, r.t > 1 ? partial : y, x, 0, p->N, 0));
         return !axes->tensor ? DLS_OK

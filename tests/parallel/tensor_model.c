@@ -13,6 +13,7 @@ dls_transformer_config tensor_config(const tensor_case *c)
         ? dls_transformer_llama(TM_V, TM_T, 2, H, Hk, 4 * H, 22)
         : dls_transformer_gpt2(TM_V, TM_T, 2, H, 4 * H);
     m.hidden = c->hidden ? c->hidden : m.hidden;
+    m.layers = c->layers ? c->layers : m.layers;
     m.tied_head = !c->untied;
     m.recompute = c->recompute;
     m.split_backward = c->split;
@@ -37,7 +38,7 @@ dls_status tensor_open(tensor_side *s, const tensor_case *c, dls_comm *comm)
     if (comm)
         m.sharding = (dls_sharding){.tensor = dls_comm_size(comm),
                                     .tensor_rank = dls_comm_rank(comm),
-                                    .sequence = c->sequence};
+                                    .sequence = c->sequence, .chunks = c->chunks};
     draw_ids(ids);
     DLS_TRY(dls_ctx_create(&s->ctx, 0, c->dtype));
     DLS_TRY(dls_axes_open(&s->axes, &m.sharding, m.kv_heads, comm, NULL));

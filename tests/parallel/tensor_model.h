@@ -11,7 +11,8 @@
 enum { TM_V = 23, TM_B = 3, TM_T = 4, TM_N = TM_B * TM_T };
 
 typedef struct tensor_case {
-    int llama, untied, sequence;
+    int llama, untied, sequence, chunks;
+    int layers;                     // 0: 2
     int heads, kv_heads, hidden;    // 0: 6, 6, the family's
     int split;                      // 1: backward in two halves
     dls_recompute recompute;

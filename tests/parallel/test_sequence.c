@@ -1,0 +1,145 @@
+/* tests/parallel/test_sequence.c: from chapters/06-sequence-parallelism-tests.md. Edit the chapter, or edit here and run "make untangle". */
+/* Models whose rows are cut: the values, with pieces and without; the bytes they send. */
+#include "tensor_model.h"
+
+/* compare a sliced model */
+static dls_status compare(int rank, void *arg)
+{
+    const tensor_case *c = arg;
+    tensor_side whole, cut;
+    dls_comm *comm;
+    (void)rank;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(tensor_open(&whole, c, NULL));
+    DLS_TRY(tensor_open(&cut, c, comm));
+    for (int pass = 0; pass < 2; pass++) {
+        DLS_TRY(tensor_forward(&whole, c));
+        DLS_TRY(tensor_forward(&cut, c));
+        DLS_TRY(tensor_backward(&whole, c));
+        DLS_TRY(tensor_backward(&cut, c));
+        DLS_TRY(tensor_compare(&cut, &whole, 1e-10, 1e-12));
+    }
+    tensor_close(&cut);
+    tensor_close(&whole);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+/* test sliced models */
+/* All combinations of what is kept and when W comes, each on its number of ranks. */
+static void in_all_ways(tensor_case c, const int *ranks, int n)
+{
+    c.dtype = DLS_F64;
+    for (int i = 0; i < 6; i++) {
+        char seed[16];
+        c.recompute = (dls_recompute)(i / 2);
+        c.split = i % 2;
+        snprintf(seed, sizeof seed, "%d", 17 * i + 3);
+        setenv("DLS_SEED", seed, 1);
+        expect_ranks(ranks[i % n], compare, &c);
+    }
+}
+
+static const int few[] = {2, 3}, many[] = {6, 2, 3}, four[] = {4};
+
+#define C(...) (tensor_case){.sequence = 1, __VA_ARGS__}
+
+Test(sequence, gpt2_in_slices) { in_all_ways(C(.dropout = 0.25), few, 2); }
+Test(sequence, gpt2_in_pieces) { in_all_ways(C(.dropout = 0.25, .chunks = 2), many, 3); }
+Test(sequence, gpt2_in_halves) { in_all_ways(C(.chunks = 12, .untied = 1), few, 2); }
+Test(sequence, four_ranks) { in_all_ways(C(.heads = 4, .chunks = 4), four, 1); }
+
+Test(sequence, llama_in_slices)
+{
+    in_all_ways(C(.llama = 1, .kv_heads = 2, .dropout = 0.25), (const int[]){2, 6}, 2);
+}
+
+Test(sequence, llama_in_pieces)
+{
+    in_all_ways(C(.llama = 1, .kv_heads = 3, .chunks = 6, .untied = 1), few + 1, 1);
+    in_all_ways(C(.llama = 1, .heads = 4, .chunks = 99), four, 1);
+}
+
+Test(sequence, whole_rows_beside_products)
+{
+    in_all_ways((tensor_case){.chunks = 2, .dropout = 0.25}, few, 2);
+    in_all_ways((tensor_case){.llama = 1, .kv_heads = 2, .chunks = 2}, few, 1);
+}
+
+/* count the bytes of a block */
+typedef struct traffic { uint64_t forward, backward; } traffic;
+
+typedef struct expected_traffic { tensor_case c; uint64_t forward, backward; } expected;
+
+static dls_status measure(dls_comm *comm, tensor_case c, int layers, traffic *out)
+{
+    tensor_side side;
+    c.layers = layers;
+    DLS_TRY(tensor_open(&side, &c, comm));
+    uint64_t start = dls_comm_stats(comm).wire_bytes;
+    DLS_TRY(tensor_forward(&side, &c));
+    uint64_t middle = dls_comm_stats(comm).wire_bytes;
+    DLS_TRY(dls_transformer_backward(side.model, 1, NULL));
+    DLS_TRY(dls_ctx_sync(&side.ctx));
+    *out = (traffic){middle - start, dls_comm_stats(comm).wire_bytes - middle};
+    tensor_close(&side);
+    return DLS_OK;
+}
+
+static dls_status count(int rank, void *arg)
+{
+    const expected *want = arg;
+    tensor_case c = want->c;
+    traffic one, two;
+    dls_comm *comm;
+    (void)rank;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(measure(comm, c, 1, &one));
+    DLS_TRY(measure(comm, c, 2, &two));
+    int t = dls_comm_size(comm), C = 4 * (c.heads ? c.heads : 6);
+    uint64_t unit = (uint64_t)TM_N * C / t * (t - 1) * dls_dtype_size(c.dtype);
+    uint64_t forward = two.forward - one.forward, backward = two.backward - one.backward;
+    EXPECT(forward == want->forward * unit && backward == want->backward * unit,
+           "%g and %g, expected %d and %d", (double)forward / unit,
+           (double)backward / unit, (int)want->forward,
+           (int)want->backward);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(sequence, a_block_sends_what_the_formulas_say)
+{
+    const expected cases[] = {
+        {{0}, 4, 4}, {{.chunks = 4}, 4, 4},
+        {{.sequence = 1}, 4, 6}, {{.sequence = 1, .chunks = 2}, 4, 6},
+        {{.sequence = 1, .chunks = 12, .hidden = 7}, 4, 6},
+        {{.sequence = 1, .llama = 1, .kv_heads = 1}, 4, 6},
+        {{.sequence = 1, .llama = 1, .chunks = 2}, 4, 6},
+        {{.sequence = 1, .recompute = DLS_RECOMPUTE_SELECTIVE}, 4, 6},
+        {{.recompute = DLS_RECOMPUTE_FULL}, 4, 4 + 2},
+        {{.sequence = 1, .recompute = DLS_RECOMPUTE_FULL}, 4, 6 + 3}};
+    setenv("DLS_ALGORITHM", "all_reduce:ring,reduce_scatter:ring,all_gather:ring", 1);
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        expected one = cases[i / 2];
+        one.c.dtype = i % 3 ? DLS_F64 : DLS_F32;
+        expect_ranks(i % 2 ? 3 : 2, count, &one);
+    }
+}
+
+/* refuse rows that do not divide */
+static dls_status refuse(int rank, void *arg)
+{
+    tensor_case c = C(.heads = 5);
+    tensor_side side;
+    dls_comm *comm;
+    (void)rank, (void)arg;
+    DLS_TRY(test_world(NULL, &comm));
+    EXPECT(tensor_open(&side, &c, comm) == DLS_ERR_INPUT, "12 rows over 5 ranks");
+    EXPECT(strstr(dls_status_message(), "got 12; the nearest number is 15"), "%s",
+           dls_status_message());
+    tensor_close(&side);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(sequence, rows_must_divide) { expect_ranks(5, refuse, NULL); }
