@@ -71,7 +71,7 @@ static ring ring_of(const dls_axes *axes, dls_ctx *ctx, int N)
 static dls_status divides(const ring *r, int N)
 {
     return N == r->t * r->rows ? DLS_OK
-        : DLS_FAIL(DLS_ERR_INPUT, "%d rows: expected a multiple of %d, for as many slices",
+        : DLS_FAIL(DLS_ERR_INPUT, "%d rows: expected a multiple of %d, for the slices",
                    N, r->t);
 }
 

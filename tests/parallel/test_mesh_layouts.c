@@ -19,7 +19,7 @@ static int prove_some(const mesh_cases *cases, int world, mesh_form form, int *a
     mesh_proofs proofs = {list, 0, world > 8 ? test_cluster(2, 8) : NULL};
     for (; *at < cases->n && proofs.n < AT_ONCE; ++*at)
         if (dls_mesh_world(&cases->list[*at].mesh) == world
-            && cases->list[*at].mesh.size[0] <= (getenv("XT") ? atoi(getenv("XT")) : 1)
+            && cases->list[*at].mesh.size[0] <= (getenv("XT") ? atoi(getenv("XT")) : 16)
             && cases->list[*at].mesh.size[1] <= (getenv("XC") ? atoi(getenv("XC")) : 1))
             list[proofs.n++] = (mesh_proof){.c = cases->list[*at], .form = form,
                                             .clip = *at % 3 ? 8 : 0};
