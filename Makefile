@@ -21,7 +21,7 @@ BACKEND ?= virtual
 Q := $(if $(V),,@)
 B := build/$(BACKEND)
 
-.PHONY: spills all test help setup tangled check untangle lib tour runs record edition \
+.PHONY: spills all test help setup tangled check untangle lib tour tour-3d runs record edition \
         test-all test-mpi test-hosts test-page bench bench-comm bench-cpu bench-vgpu clean
 all: runs
 	@$(MAKE) book
@@ -32,6 +32,7 @@ help:
 	  'make untangle   carry edits made in code/ and tests/ back into chapters/' \
 	  'make lib        build/bin/dls and build/bin/tests' \
 	  'make tour       train a GPT on four virtual GPUs' \
+	  'make tour-3d    the same on eight, --dp 2 --pp 2 --tp 2' \
 	  'make book       weave HTML, PDF and EPUB into build/book/' \
 	  'make html|pdf|epub' \
 	  'make record     commit-ready copies of the runs and figures of this build' \
@@ -357,9 +358,19 @@ build/tour/done: build/code.id $(CORPUS) | build/bin/dls
 	@touch $@
 tour: build/tour/done
 
+# The same on eight: two replicas of two stages that are cut in two (chapter 7).
+build/tour-3d/done: build/code.id $(CORPUS) | build/bin/dls
+	@rm -rf $(@D) && mkdir -p $(@D) build/figures/mesh
+	build/bin/dls run -n 8 -- train --config code/cli/tour.yaml --corpus $(CORPUS) \
+	  --dp 2 --pp 2 --tp 2 --set train.steps=100 --output $(@D)
+	cp $(@D)/timeline.svg build/figures/mesh/timeline.svg
+	@touch $@
+tour-3d: build/tour-3d/done
+
 # The .run blocks of the chapters; tangle reruns those whose command or needs changed.
 runs: build/run/stamp
-build/run/stamp: build/bin/dls build/bin/dls.probed build/bin/tests $(IDS) build/tour/done build/sources.mk \
+build/run/stamp: build/bin/dls build/bin/dls.probed build/bin/tests $(IDS) build/tour/done \
+                 build/tour-3d/done build/sources.mk \
                  $(wildcard chapters/*.md)
 	@mkdir -p $(@D)
 	build/bin/tangle run --slow
