@@ -362,7 +362,7 @@ tour: build/tour/done
 build/tour-3d/done: build/code.id $(CORPUS) | build/bin/dls
 	@rm -rf $(@D) && mkdir -p $(@D) build/figures/mesh
 	build/bin/dls run -n 8 -- train --config code/cli/tour.yaml --corpus $(CORPUS) \
-	  --dp 2 --pp 2 --tp 2 --set train.steps=100 --output $(@D)
+	  --dp 2 --pp 2 --tp 2 --output $(@D)
 	cp $(@D)/timeline.svg build/figures/mesh/timeline.svg
 	@touch $@
 tour-3d: build/tour-3d/done
