@@ -16,6 +16,7 @@
 #include "comm/flight_command.h"
 #include "comm/identity.h"
 #include "kernels/attention_command.h"
+#include "parallel/context/context_command.h"
 #include "parallel/data/plan_command.h"
 #include "parallel/mesh_command.h"
 #include "parallel/pipeline/run_command.h"
@@ -35,6 +36,7 @@ static const command commands[] = {
     {"plan", "print what data parallelism takes of a device", dls_plan_command},
     {"activations", "print what a block keeps of its inputs", dls_activations_command},
     {"mesh", "print who is with whom along each axis", dls_mesh_command},
+    {"context", "time attention over ranks that share a sequence", dls_context_command},
     {"schedule", "evaluate, draw and compare pipeline schedules", dls_schedule_command},
     {"pipeline", "time a GPT that is cut into stages", dls_pipeline_command},
     {"ladder", "multiply by the kernels of chapter 2", dls_ladder_command},
