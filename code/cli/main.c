@@ -17,12 +17,12 @@
 #include "comm/identity.h"
 #include "kernels/attention_command.h"
 #include "parallel/context/context_command.h"
-#include "parallel/data/plan_command.h"
 #include "parallel/mesh_command.h"
 #include "parallel/pipeline/run_command.h"
 #include "parallel/pipeline/schedule_command.h"
 #include "parallel/tensor/activations_command.h"
 #include "tensor/ladder/command.h"
+#include "train/plan_command.h"
 
 /* list the commands */
 static const command commands[] = {
@@ -33,7 +33,7 @@ static const command commands[] = {
     {"flight", "say where the ranks of a failed job part", dls_flight_command},
     {"bench", "measure collectives on the virtual clock", dls_bench_command},
     {"memory", "print what each rank's memory went to", command_memory},
-    {"plan", "print what data parallelism takes of a device", dls_plan_command},
+    {"plan", "print what a model takes of devices, or search for a layout", dls_plan_command},
     {"activations", "print what a block keeps of its inputs", dls_activations_command},
     {"mesh", "print who is with whom along each axis", dls_mesh_command},
     {"context", "time attention over ranks that share a sequence", dls_context_command},

@@ -35,10 +35,12 @@ typedef struct dls_stage_costs {
 
 typedef struct dls_step_costs {
     const dls_train_config *c;
+    dls_planner *planner;
     dls_device_spec device;
     dls_mesh mesh;
     dls_schedule schedule;
     int *first;             // [stages + 1]: the units of each
+    int *sharers;           // of the first rank's data axis: who sums gradients with it
     int rows, microbatches; // sequences of a replica; passes that have any
     int T;                  // tokens of a sequence on one rank
     dls_stage_costs *stage; // [stages]
@@ -84,6 +86,11 @@ void dls_predict_costs_free(dls_step_costs *k);
 
 /* Seconds between the ends of two steps, `without` some causes. */
 dls_status dls_predict_play(const dls_step_costs *k, int without, double *seconds);
+
+/* Device bytes of a rank of the pipeline by purpose; and of the one that has most. */
+void dls_predict_memory(const dls_step_costs *k, int rank,
+                        size_t bytes[DLS_MEM_PURPOSES]);
+size_t dls_predict_most(const dls_step_costs *k, size_t bytes[DLS_MEM_PURPOSES]);
 
 /* All of it. */
 dls_status dls_predict_step(dls_planner *planner, const dls_train_config *c, int world,

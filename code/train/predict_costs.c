@@ -7,6 +7,7 @@
 #include "kernels/kernels.h"
 #include "parallel/data/plan.h"
 #include "parallel/data/shards.h"
+#include "train/layout.h"
 #include "train/pipelined.h"
 #include "train/predict.h"
 #include "train/replicated.h"
@@ -37,13 +38,15 @@ static dls_status is_predicted(const dls_train_config *c)
 static dls_status find_schedule(dls_step_costs *k)
 {
     const dls_train_config *c = k->c;
-    int m = (k->rows + c->micro_batch - 1) / c->micro_batch, dp = k->mesh.size[DLS_AXIS_DP];
+    const char *name = c->pipeline.schedule;
+    int m = (k->rows + c->micro_batch - 1) / c->micro_batch;
+    int dp = k->mesh.size[DLS_AXIS_DP];
     k->microbatches = m > 0 ? m : 1;
-    dls_schedule_options o = dls_schedule_defaults("1f1b", 1, k->microbatches);
-    if (c->pipeline.schedule)
-        DLS_TRY(dls_pipelined_schedule(c, dp, &k->schedule));
-    else
-        DLS_TRY(dls_schedule_make(&o, &k->schedule));
+    dls_schedule_options o = dls_schedule_defaults(
+        name ? name : "1f1b", k->mesh.size[DLS_AXIS_PP],
+        name ? dls_train_microbatches(c, dp) : k->microbatches);
+    o.chunks = name ? c->pipeline.chunks : 0;
+    DLS_TRY(dls_schedule_make(&o, &k->schedule));
     k->first = calloc((size_t)k->schedule.stages + 1, sizeof *k->first);
     if (!k->first)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d stages", k->schedule.stages);
@@ -71,11 +74,15 @@ static dls_status group_seconds(const dls_step_costs *k, unsigned axes,
     *seconds = 0;
     if (n == 1 || count == 0)
         return DLS_OK;
+    if (axes == DLS_AXES_DATA)
+        return dls_planner_talk(k->planner, k->sharers, n, operation, count, dtype,
+                                seconds);
     int *member = calloc((size_t)n, sizeof *member);
     if (!member)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a group of %d", n);
     dls_mesh_group_ranks(&k->mesh, 0, axes, member);
-    dls_status s = dls_imagined_seconds(member, n, operation, count, dtype, seconds);
+    dls_status s = dls_planner_talk(k->planner, member, n, operation, count, dtype,
+                                    seconds);
     free(member);
     return s;
 }
@@ -266,8 +273,8 @@ static dls_status add_common(dls_step_costs *k)
     at[DLS_AXIS_PP] = dls_schedule_rank(s, last, 0);
     pair[1] = dls_mesh_rank(&k->mesh, at);
     tensor = 0;
-    DLS_TRY(dls_imagined_seconds(pair, 2, "all_reduce", elements,
-                                 (int)dls_dtype_accumulator(k->c->dtype), &tensor));
+    DLS_TRY(dls_planner_talk(k->planner, pair, 2, "all_reduce", elements,
+                             (int)dls_dtype_accumulator(k->c->dtype), &tensor));
     k->tied = tensor;
     return DLS_OK;
 }
@@ -317,6 +324,16 @@ static dls_status record_trainer(dls_planner *planner, dls_step_costs *k, int wo
 }
 
 /* collect the costs */
+static dls_status find_sharers(dls_step_costs *k)
+{
+    int n = dls_mesh_group_size(&k->mesh, DLS_AXES_DATA);
+    k->sharers = calloc((size_t)n, sizeof *k->sharers);
+    if (!k->sharers)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a group of %d", n);
+    dls_mesh_group_ranks(&k->mesh, 0, DLS_AXES_DATA, k->sharers);
+    return DLS_OK;
+}
+
 static dls_status collect(dls_planner *planner, dls_step_costs *k, int world)
 {
     const dls_train_config *c = k->c;
@@ -328,6 +345,7 @@ static dls_status collect(dls_planner *planner, dls_step_costs *k, int world)
         int rows = dls_train_rows_of(c, i, dp);
         k->rows = rows > k->rows ? rows : k->rows;      // the others wait for these
     }
+    DLS_TRY(find_sharers(k));
     DLS_TRY(find_schedule(k));
     DLS_TRY(record_stages(planner, k));
     for (int s = 0; s < k->schedule.stages; s++)
@@ -342,7 +360,8 @@ static dls_status collect(dls_planner *planner, dls_step_costs *k, int world)
 dls_status dls_predict_costs(dls_planner *planner, const dls_train_config *c, int world,
                              dls_step_costs *out)
 {
-    *out = (dls_step_costs){.c = c, .mesh = c->mesh, .device = dls_gpu_cluster()->device};
+    *out = (dls_step_costs){.c = c, .planner = planner, .mesh = c->mesh,
+                            .device = dls_gpu_cluster()->device};
     dls_status s = collect(planner, out, world);
     if (s != DLS_OK)
         dls_predict_costs_free(out);
@@ -356,6 +375,7 @@ void dls_predict_costs_free(dls_step_costs *k)
     free(k->stage);
     free(k->unit);
     free(k->hop);
+    free(k->sharers);
     free(k->first);
     dls_schedule_free(&k->schedule);
     *k = (dls_step_costs){0};

@@ -140,15 +140,8 @@ static dls_status plan_model(const char *path, const numbers *gpus, dls_zero_opt
 }
 
 /* run the plan command */
-typedef struct wanted {
-    dls_arg_list parameters, gpus;
-    const char *config;
-    int64_t prefetch;
-    double largest;
-    int deepspeed, offload, narrow, json;
-} wanted;
 
-static dls_status carry_out(const wanted *w)
+dls_status dls_plan_data(const dls_plan_wanted *w)
 {
     numbers parameters, gpus;
     dls_zero_options o = {.prefetch = (int)w->prefetch, .offload = w->offload,
@@ -162,26 +155,4 @@ static dls_status carry_out(const wanted *w)
         return plan_model(w->config, &gpus, &o, w->json);
     return w->deepspeed ? print_estimator(&parameters, &gpus, w->largest, w->json)
                         : print_laws(&parameters, &gpus, w->json);
-}
-
-dls_status dls_plan_command(int argc, char **argv, int *exit_code)
-{
-    wanted w = {.prefetch = 1};
-    int helped;
-    const dls_arg args[] = {
-        {"--gpus", DLS_ARG_LIST, &w.gpus, "N", "devices; may be repeated"},
-        {"--parameters", DLS_ARG_LIST, &w.parameters, "P", "of a model; may be repeated"},
-        {"--config", DLS_ARG_STRING, &w.config, "FILE", "or a model, to the byte"},
-        {"--prefetch", DLS_ARG_INT, &w.prefetch, "N", "of its ZeRO-3: units ahead"},
-        {"--offload", DLS_ARG_FLAG, &w.offload, NULL, "the host has the optimizer"},
-        {"--narrow", DLS_ARG_FLAG, &w.narrow, NULL, "gradients in bf16"},
-        {"--deepspeed", DLS_ARG_FLAG, &w.deepspeed, NULL, "by DeepSpeed's estimator"},
-        {"--largest", DLS_ARG_REAL, &w.largest, "P", "its largest layer"},
-        {"--json", DLS_ARG_FLAG, &w.json, NULL, "print JSON"}};
-    const dls_args spec = {"dls plan", "Prints what data parallelism takes of a device.",
-                           "dls plan --parameters 7.5e9 --gpus 64", args,
-                           sizeof args / sizeof args[0]};
-    (void)exit_code;
-    DLS_TRY(dls_args_parse(&spec, argc, argv, &helped));
-    return helped ? DLS_OK : carry_out(&w);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "comm/scratch.h"
 #include "parallel/pipeline/update.h"
 #include "parallel/tensor/gradients.h"
@@ -25,6 +26,8 @@ void dls_planner_close(dls_planner *r)
     cudaFree(r->memory);
     dls_ctx_destroy(&r->ctx);
     free(r->known);
+    free(r->key);
+    free(r->talks);
     *r = (dls_planner){0};
 }
 
@@ -291,31 +294,68 @@ static question ask(const dls_planned_pass *pass, int from, int to)
     return q;
 }
 
-static struct dls_planned *new_entry(dls_planner *r)
+static int make_room(dls_planner *r)
 {
     int room = r->room ? 2 * r->room : 64;
-    struct dls_planned *more = r->n < r->room ? r->known
-        : realloc(r->known, (size_t)room * sizeof *more);
-    if (!more)
-        return NULL;
-    r->room = r->n < r->room ? r->room : room;
-    r->known = more;
-    return &more[r->n++];
+    if (r->n < r->room)
+        return 1;
+    struct dls_planned *known = realloc(r->known, (size_t)room * sizeof *known);
+    r->known = known ? known : r->known;
+    uint64_t *key = realloc(r->key, (size_t)room * sizeof *key);
+    r->key = key ? key : r->key;
+    r->room = known && key ? room : r->room;
+    return known && key;
 }
 
 dls_status dls_planner_unit(dls_planner *r, const dls_planned_pass *pass, int from,
                             int to, dls_planned_unit *out)
 {
     question q = ask(pass, from, to);
+    uint64_t key = dls_hash64(&q, sizeof q);
     for (int i = r->n - 1; i >= 0; i--)
-        if (memcmp(&q, &r->known[i].q, sizeof q) == 0) {
+        if (key == r->key[i] && memcmp(&q, &r->known[i].q, sizeof q) == 0) {
             *out = r->known[i].is;
             return r->known[i].status;
         }
     dls_status s = record(r, pass, from, to, out);
-    struct dls_planned *e = new_entry(r);
-    if (!e)
+    if (!make_room(r))
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the costs of a unit");
-    *e = (struct dls_planned){q, *out, s};
+    r->key[r->n] = key;
+    r->known[r->n++] = (struct dls_planned){q, *out, s};
     return s;
+}
+
+/* remember collectives */
+/* Of a group: its size, and enough of its members to know its links by. */
+struct dls_talk {
+    const char *operation;
+    size_t count;
+    int n, first, second, last, dtype;
+    double seconds;
+};
+
+enum { TALKS = 4096 };
+
+dls_status dls_planner_talk(dls_planner *r, const int *member, int n,
+                            const char *operation, size_t count, int dtype,
+                            double *seconds)
+{
+    struct dls_talk q = {operation, count, n, member[0], member[n > 1], member[n - 1],
+                         dtype, 0};
+    for (int i = 0; i < r->ntalks; i++) {
+        const struct dls_talk *t = &r->talks[i];
+        if (t->count == count && t->operation == operation && t->n == n
+            && t->first == q.first && t->second == q.second && t->last == q.last
+            && t->dtype == dtype) {
+            *seconds = t->seconds;
+            return DLS_OK;
+        }
+    }
+    DLS_TRY(dls_imagined_seconds(member, n, operation, count, dtype, &q.seconds));
+    *seconds = q.seconds;
+    if (!r->talks)
+        r->talks = calloc(TALKS, sizeof *r->talks);
+    if (r->talks && r->ntalks < TALKS)
+        r->talks[r->ntalks++] = q;
+    return DLS_OK;
 }

@@ -18,8 +18,11 @@ typedef struct dls_planner {
     char *memory;
     size_t bytes;
     double latency;             // s
-    struct dls_planned *known;  // [n]: units that were recorded before
+    struct dls_planned *known;  // [n]: units that were recorded before,
+    uint64_t *key;              // [n]  and a hash of what was asked
     int n, room;
+    struct dls_talk *talks;     // [ntalks]: collectives that were asked for before
+    int ntalks;
 } dls_planner;
 
 /* define a unit */
@@ -54,6 +57,11 @@ dls_status dls_planner_unit(dls_planner *r, const dls_planned_pass *pass, int fr
 /* Whatever the caller enqueues between these two on r->ctx.stream. */
 dls_status dls_planner_begin(dls_planner *r);
 dls_status dls_planner_end(dls_planner *r, dls_part *out);
+
+/* dls_imagined_seconds, asked once. `operation`: a literal. */
+dls_status dls_planner_talk(dls_planner *r, const int *member, int n,
+                            const char *operation, size_t count, int dtype,
+                            double *seconds);
 
 /* Points the values and gradients of a set, which has no memory, into the recorder's. */
 dls_status dls_planner_place(dls_planner *r, dls_params *set);
