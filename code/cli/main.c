@@ -21,6 +21,7 @@
 #include "parallel/pipeline/run_command.h"
 #include "parallel/pipeline/schedule_command.h"
 #include "parallel/tensor/activations_command.h"
+#include "parallel/tensor/block_command.h"
 #include "tensor/ladder/command.h"
 #include "train/plan_command.h"
 
@@ -34,6 +35,7 @@ static const command commands[] = {
     {"bench", "measure collectives on the virtual clock", dls_bench_command},
     {"memory", "print what each rank's memory went to", command_memory},
     {"plan", "print what a model takes of devices, or search for a layout", dls_plan_command},
+    {"block", "time a block that is cut over ranks", dls_block_command},
     {"activations", "print what a block keeps of its inputs", dls_activations_command},
     {"mesh", "print who is with whom along each axis", dls_mesh_command},
     {"context", "time attention over ranks that share a sequence", dls_context_command},

@@ -81,6 +81,59 @@ Test(tensor_parallel, slices_of_rows)
     everywhere(C(.llama = 1, .kv_heads = 2, .sequence = 1, .dropout = 0.25), 2, 6);
 }
 
+/* notice sabotage */
+enum { LOCAL_HEADS, DROP_APART, SHARES_NOT_SUMMED, WRONG_BAND };
+
+typedef struct sabotage { tensor_case c; int how; } sabotage;
+
+static void spoil(tensor_side *s, int how, int rank)
+{
+    if (how == DROP_APART)
+        s->model->pass.seed += (uint64_t)rank;
+    if (how == SHARES_NOT_SUMMED) {
+        dls_comm_destroy(s->axes.kv);
+        s->axes.kv = NULL;
+    }
+    for (dls_layer *l = s->model->build.all; l; l = l->next) {
+        if (how == LOCAL_HEADS && strcmp(l->kind->name, "attention") == 0)
+            l->first = 0;
+        if (how == WRONG_BAND && strcmp(l->kind->name, "embedding") == 0)
+            l->first += rank;
+    }
+}
+
+static dls_status expect_difference(int rank, void *arg)
+{
+    sabotage *a = arg;
+    tensor_side whole, cut;
+    dls_comm *comm;
+    a->c.dtype = DLS_F64;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(tensor_open(&whole, &a->c, NULL));
+    DLS_TRY(tensor_open(&cut, &a->c, comm));
+    spoil(&cut, a->how, rank);
+    tensor_side *const sides[] = {&whole, &cut};
+    for (int i = 0; i < 2; i++) {
+        DLS_TRY(tensor_forward(sides[i], &a->c));
+        DLS_TRY(tensor_backward(sides[i], &a->c));
+    }
+    EXPECT(tensor_compare(&cut, &whole, 1e-10, 1e-12) != DLS_OK, "sabotage %d passes",
+           a->how);
+    tensor_close(&cut);
+    tensor_close(&whole);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(tensor_parallel, sabotage_is_noticed)
+{
+    sabotage all[] = {{C(.dropout = 0.25), LOCAL_HEADS}, {C(.dropout = 0.25), DROP_APART},
+                      {C(.llama = 1, .kv_heads = 1), SHARES_NOT_SUMMED},
+                      {C(0), WRONG_BAND}};
+    for (int i = 0; i < 4; i++)
+        expect_ranks(2, expect_difference, &all[i]);
+}
+
 /* keep the precision */
 static dls_status compare_errors(int rank, void *arg)
 {
@@ -235,8 +288,8 @@ static dls_status refuse_passes(int rank, void *arg)
     DLS_TRY(test_world(NULL, &comm));
     DLS_TRY(tensor_open(&s, &c, comm));
     DLS_TRY(expect_message(dls_transformer_forward(s.model, s.ids, NULL, 1, 3),
-        DLS_ERR_INPUT, "micro-batch 1 x 3: expected rows for 2 slices, got 3; the nearest "
-        "number is 4"));
+        DLS_ERR_INPUT, "micro-batch 1 x 3: expected rows for 2 slices, got 3; the "
+        "nearest number is 4"));
     DLS_TRY(expect_message(dls_transformer_logits(s.model, s.ids, 4, out), DLS_ERR_STATE,
         "the scores of a model cut over 2 tensor ranks are in as many parts; expected a "
         "whole model"));
