@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "kernels/attention_ways.h"
 #include "parallel/pipeline/partition.h"
 #include "parallel/pipeline/schedule.h"
 #include "train/layout.h"
@@ -63,18 +64,18 @@ static int cuts_the_rows(question *q)
 /* ask about the context axis */
 static int cuts_the_tokens(question *q)
 {
-    int cp = q->mesh->size[DLS_AXIS_CP], T = q->c->model.context;
-    int twice = q->c->sharding.order == DLS_TOKENS_ZIGZAG;
-    return cp == 1 || T % (twice ? 2 * cp : cp) == 0 ? 0
-        : broken(q, "%scp to divide model.context %d", twice ? "2 * " : "", T);
+    int T = q->c->model.context;
+    return T % q->mesh->size[DLS_AXIS_CP] == 0 ? 0
+        : broken(q, "a divisor of model.context %d", T);
 }
 
 static int spreads(question *q, int ranks)
 {
     int tp = q->mesh->size[DLS_AXIS_TP], heads = q->c->model.heads / tp;
-    return heads % ranks == 0 ? 0
-        : broken(q, "a divisor of model.heads %d / tp %d = %d, which Ulysses deals out",
-                 q->c->model.heads, tp, heads);
+    int kv = q->c->model.kv_heads > tp ? q->c->model.kv_heads / tp : 1;
+    return heads % ranks == 0 && (kv % ranks == 0 || ranks % kv == 0) ? 0
+        : broken(q, "ranks among which Ulysses can deal out the %d heads of a tensor "
+                 "rank and its %d of keys", heads, kv);
 }
 
 static int spreads_the_heads(question *q)
@@ -254,6 +255,29 @@ static dls_status check_setting(const dls_train_config *config, int world,
                                      q.expected, value);
 }
 
+static dls_status check_context(const dls_train_config *c)
+{
+    static const char *const ways[] = {"ring", "ulysses", "gather"};
+    const dls_sharding *s = &c->sharding;
+    const dls_transformer_config *m = &c->model;
+    int group = s->way == DLS_CONTEXT_ULYSSES ? s->context : s->ulysses;
+    if (group == s->context)
+        return DLS_OK;
+    if (m->attention_dropout > 0)
+        return DLS_FAIL(DLS_ERR_INPUT, "parallel.context: expected a way that has "
+                        "model.attention_dropout %g, got %s; the nearest that works is "
+                        "ulysses", m->attention_dropout, ways[s->way]);
+    if (m->head_size > DLS_FLASH_LARGEST_HEAD)
+        return DLS_FAIL(DLS_ERR_INPUT, "model.head_size: expected at most %d with "
+                        "parallel.context %s, got %d", DLS_FLASH_LARGEST_HEAD,
+                        ways[s->way], m->head_size);
+    if (group > 1 && s->order == DLS_TOKENS_STRIPED)
+        return DLS_FAIL(DLS_ERR_INPUT, "parallel.tokens: expected an order for groups of "
+                        "%d in a ring, got striped; the nearest that works is zigzag",
+                        group);
+    return DLS_OK;
+}
+
 static dls_status check_units(const dls_train_config *c, int stages)
 {
     const dls_train_pipeline *p = &c->pipeline;
@@ -285,6 +309,7 @@ dls_status dls_train_check_shape(const dls_train_config *c, int world)
     DLS_TRY(dls_mesh_fit(&mesh, world));
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         DLS_TRY(check_setting(c, world, &mesh, &settings[i], 1));
+    DLS_TRY(check_context(c));
     if (c->pipeline.schedule)
         DLS_TRY(check_pipeline(c, &mesh));
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)

@@ -54,20 +54,35 @@ Test(layout, what_the_tensor_axis_cannot_cut)
 
 Test(layout, what_the_context_axis_cannot_cut)
 {
-    refuse(4, (changes){"parallel.cp=4", "model.context=20"}, "parallel.cp: expected 2 * "
-           "cp to divide model.context 20, got 4; the nearest that works is 2");
-    refuse(8, (changes){"parallel.cp=8", "model.context=20", "parallel.tokens=striped"},
-           "parallel.cp: expected cp to divide model.context 20, got 8; the nearest that "
-           "works is 4");
-    refuse(8, (changes){"parallel.cp=8", "model.context=32", "parallel.context=ulysses"},
-           "parallel.cp: expected a divisor of model.heads 12 / tp 1 = 12, which Ulysses "
-           "deals out, got 8; the nearest that works is 4");
-    refuse(8, (changes){"parallel.cp=4", "parallel.tp=2", "parallel.context=ulysses",
-                        "model.context=32"},
-           "parallel.cp: expected a divisor of model.heads 12 / tp 2 = 6, which Ulysses "
-           "deals out, got 4; the nearest that works is 2");
+    refuse(8, (changes){"parallel.cp=8", "model.context=20"}, "parallel.cp: expected a "
+           "divisor of model.context 20, got 8; the nearest that works is 4");
+    refuse(8, (changes){"parallel.cp=8", "parallel.context=ulysses"}, "parallel.cp: "
+           "expected ranks among which Ulysses can deal out the 12 heads of a tensor "
+           "rank and its 4 of keys, got 8; the nearest that works is 4");
+    refuse(12, (changes){"parallel.cp=6", "parallel.context=ulysses"}, "parallel.cp: "
+           "expected ranks among which Ulysses can deal out the 12 heads of a tensor "
+           "rank and its 4 of keys, got 6; the nearest that works is 4");
+    refuse(8, (changes){"parallel.cp=4", "parallel.tp=2", "parallel.context=ulysses"},
+           "parallel.cp: expected ranks among which Ulysses can deal out the 6 heads of "
+           "a tensor rank and its 2 of keys, got 4; the nearest that works is 2");
     refuse(4, (changes){"parallel.cp=4", "parallel.ulysses=3"}, "parallel.ulysses: "
            "expected a divisor of parallel.cp 4, got 3; the nearest that works is 2");
+    refuse(6, (changes){"parallel.cp=6", "parallel.ulysses=3"}, "parallel.ulysses: "
+           "expected ranks among which Ulysses can deal out the 12 heads of a tensor "
+           "rank and its 4 of keys, got 3; the nearest that works is 2");
+}
+
+Test(layout, what_a_ring_cannot_do)
+{
+    refuse(2, (changes){"parallel.cp=2", "model.attention_dropout=0.1"},
+           "parallel.context: expected a way that has model.attention_dropout 0.1, got "
+           "ring; the nearest that works is ulysses");
+    refuse(2, (changes){"parallel.cp=2", "parallel.context=gather",
+                        "model.head_size=258"},
+           "model.head_size: expected at most 256 with parallel.context gather, got 258");
+    refuse(4, (changes){"parallel.cp=4", "parallel.ulysses=2", "parallel.tokens=striped"},
+           "parallel.tokens: expected an order for groups of 2 in a ring, got striped; "
+           "the nearest that works is zigzag");
 }
 
 Test(layout, stages_without_units_and_experts_without_a_model)
@@ -216,7 +231,7 @@ Test(layout, advice_leads_to_a_layout_that_works)
                       dls_status_message());
         *(end ? &good : &worlds) += 1;
     }
-    cr_assert(good > 100 && worlds > 100 && asked > 50, "%d %d %d", good, worlds, asked);
+    cr_assert(good > 100 && worlds > 100 && asked > 30, "%d %d %d", good, worlds, asked);
     dls_config_free(cfg);
 }
 
