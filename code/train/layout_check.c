@@ -206,7 +206,16 @@ static int is_broken(question *q, const setting *s)
 }
 
 /* find the nearest that works */
-enum { FAR = 4096 };            /* how far a value is looked for */
+/* How far a value is looked for; and where each try makes a schedule. */
+enum { FAR = 4096, NEAR = 32 };
+
+static int reach(const setting *s)
+{
+    int far = FAR;
+    for (int i = 0; s->rules[i]; i++)
+        far = s->rules[i] == can_be_scheduled ? NEAR : far;
+    return far;
+}
 
 static int works(dls_train_config *c, int world, const setting *s, int value)
 {
@@ -227,8 +236,8 @@ static int works(dls_train_config *c, int world, const setting *s, int value)
 static int nearest(const dls_train_config *config, int world, const setting *s)
 {
     dls_train_config c = *config;
-    int value = *number(&c, s);
-    for (int d = 1; d < FAR; d++) {
+    int value = *number(&c, s), far = reach(s);
+    for (int d = 1; d < far; d++) {
         if (works(&c, world, s, value - d))
             return value - d;
         if (works(&c, world, s, value + d))

@@ -5,6 +5,7 @@
 
 #include <math.h>
 
+#include "kernels/attention.h"
 #include "layers/internal.h"
 
 /* define a whole number operation */
@@ -12,11 +13,11 @@ typedef struct exact_op {
     void (*fn)(const struct exact_op *);
     dls_dtype dtype;
     int rows, in, out;
-    int first, heads, kv_heads, size, T, Tk;    // what the operation makes of them
-    size_t q_row, k_row;
+    int first;                      // token of a band
     double scale;
-    const int *ids, *ids_k;
-    void *a[8];
+    const int *ids;
+    dls_attention_shape shape;
+    void *a[7];
 } exact_op;
 
 /* On the stream; `o` is copied. */

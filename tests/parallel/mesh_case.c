@@ -109,7 +109,7 @@ void mesh_case_draw(mesh_case *c, const int size[DLS_AXES], int llama, int attem
     memcpy(c->mesh.size, size, sizeof c->mesh.size);
     draw_order(&c->mesh, &d);
     c->untied = draw(&d, 2);
-    c->drops = draw(&d, 2);
+    c->drops = draw(&d, 3);
     c->zero = draw(&d, 4);
     c->prefetch = draw(&d, 3);
     c->keep_forward = draw(&d, 2);
@@ -142,7 +142,7 @@ dls_transformer_config mesh_case_config(const mesh_case *c, int exact)
     m.tied_head = !c->untied;
     m.recompute = c->recompute;
     m.embedding_dropout = m.residual_dropout = c->drops ? p : 0;
-    m.attention_dropout = c->drops && !exact ? p : 0;
+    m.attention_dropout = c->drops == 2 && !exact ? p : 0;
     return m;
 }
 
@@ -169,6 +169,7 @@ dls_status mesh_case_check(const mesh_case *c)
 
 /* write a case */
 static const char *const ways[] = {"ring", "ulysses", "gather"};
+static const char *const dropouts[] = {"", " dropout", " dropout+attention"};
 
 void mesh_case_text(const mesh_case *c, char text[MESH_TEXT])
 {
@@ -180,7 +181,7 @@ void mesh_case_text(const mesh_case *c, char text[MESH_TEXT])
                      size[DLS_AXIS_PP], size[DLS_AXIS_TP], size[DLS_AXIS_CP], order,
                      c->llama ? "llama" : "gpt", c->untied ? "" : " tied", c->heads,
                      c->kv_heads, c->layers, c->T, c->rows, c->micro, c->zero,
-                     c->recompute, c->drops ? " dropout" : "");
+                     c->recompute, dropouts[c->drops]);
     if (size[DLS_AXIS_TP] > 1)
         n += snprintf(text + n, MESH_TEXT - n, " %s overlap%d",
                       c->split_rows ? "sp" : "no-sp", c->overlap);

@@ -12,7 +12,8 @@
 /* define a case */
 typedef struct mesh_case {
     dls_mesh mesh;                  // tp, cp, pp, dp, in any order of ranks
-    int llama, untied, drops;
+    int llama, untied;
+    int drops;                      // 1: embedding and branches; 2: attention as well
     int heads, kv_heads, layers, T; // what the layout leaves open of the model
     int split_rows, overlap;        // sequence parallelism; pieces that overlap
     dls_context_way way;
@@ -29,7 +30,7 @@ typedef struct mesh_case {
 /* declare the cases */
 enum { MESH_C = 7, MESH_V = 19, MESH_MOST = 16, MESH_TOKENS = 512, MESH_TEXT = 256 };
 
-/* Draws everything but the sizes of the axes; attempt: another one for the same layout. */
+/* Draws all but the sizes of the axes; attempt: another one for the same layout. */
 void mesh_case_draw(mesh_case *c, const int size[DLS_AXES], int llama, int attempt);
 
 /* DLS_ERR_INPUT with the reason why it can not be: the program's own. */

@@ -1,5 +1,5 @@
 /* tests/parallel/mesh_rank.h: from chapters/07-proof-layouts.md. Edit the chapter, or edit here and run "make untangle". */
-/* What a rank has in a case: its place, its groups, its tokens; and three ways to step. */
+/* What a rank has in a case: its place, its groups, its tokens; two ways to step. */
 #ifndef DLS_TESTS_PARALLEL_MESH_RANK_H
 #define DLS_TESTS_PARALLEL_MESH_RANK_H
 

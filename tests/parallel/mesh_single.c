@@ -13,8 +13,8 @@ static dls_status open_replicated(mesh_rank *r, const dls_adamw_options *adamw)
     DLS_TRY(dls_optimizer_put(r->optimizer, values));
     r->optimizer->axes = r->groups.cut;
     free(values);
-    return dls_ddp_create(&r->ddp, &r->ctx, set->items, set->n, set->grads, r->groups.data,
-                          &ddp);
+    return dls_ddp_create(&r->ddp, &r->ctx, set->items, set->n, set->grads,
+                          r->groups.data, &ddp);
 }
 
 static dls_status open_sharded(mesh_rank *r, const dls_adamw_options *adamw)
@@ -34,7 +34,8 @@ dls_status mesh_single_open(mesh_rank *r)
 {
     dls_adamw_options adamw = mesh_adamw;
     adamw.clip = r->p->clip;
-    DLS_TRY(mesh_rank_make(&r->model, &r->ctx, &r->place.model, r->p->c.micro, r->place.T));
+    DLS_TRY(mesh_rank_make(&r->model, &r->ctx, &r->place.model, r->p->c.micro,
+                           r->place.T));
     dls_transformer_connect(r->model, r->groups.cut);
     r->model->pass.positions = r->positions;
     r->model->pass.T_whole = r->p->c.T;

@@ -42,11 +42,12 @@ dls_status mesh_stages_open(mesh_rank *r)
                              .keep_forward = r->p->c.keep_forward, .axes = r->groups.cut};
     dls_pipeline_options o = {
         .model = &r->place.model, .schedule = &r->schedule, .partition = first,
-        .make = mesh_rank_make, .max_B = r->p->c.micro, .T = r->place.T, .axes = r->groups.cut,
-        .positions = r->positions, .T_whole = r->p->c.T, .adamw = mesh_adamw,
+        .make = mesh_rank_make, .max_B = r->p->c.micro, .T = r->place.T,
+        .axes = r->groups.cut, .positions = r->positions, .T_whole = r->p->c.T, .adamw = mesh_adamw,
         .zero = r->p->c.zero ? &zero : NULL};
     o.adamw.clip = r->p->clip;
-    DLS_TRY(dls_pipeline_create(&r->pipeline, &r->ctx, r->groups.pipe, r->groups.data, &o));
+    DLS_TRY(dls_pipeline_create(&r->pipeline, &r->ctx, r->groups.pipe, r->groups.data,
+                                &o));
     if (r->p->mutant == MUTANT_TABLE_APART)
         r->pipeline->model.tied_head = 0;
     return put_values(r);
