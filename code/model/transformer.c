@@ -128,6 +128,8 @@ dls_status dls_transformer_predict_memory(const dls_transformer_config *c, int m
     out->parameters = c->unplaced ? 0 : t.params.elements * dls_dtype_size(dtype);
     out->gradients = c->frozen || c->unplaced
         ? 0 : t.params.elements * dls_dtype_size(dls_dtype_accumulator(dtype));
+    out->plan = t.plan;
+    out->spares_x = t.top ? t.top->spares_x : 0;
     out->activations = dls_plan_bytes(&t.plan)
         + rotation_elements(c) * dls_dtype_size(dls_dtype_accumulator(dtype));
     dls_build_free(&t.build);

@@ -29,6 +29,8 @@ typedef struct dls_transformer {
 /* Bytes on the device, by purpose. */
 typedef struct dls_transformer_memory {
     size_t parameters, gradients, activations;
+    dls_plan plan;              /* of the activations; besides them there is a rotation */
+    int spares_x;               /* 1: the W of the whole does not read its input */
 } dls_transformer_memory;
 
 /* declare the transformer calls */

@@ -236,6 +236,23 @@ void dls_stage_add_up(dls_stage *s)
         .working = plan->scratch + plan->temporary};
 }
 
+dls_status dls_stage_predict(const dls_transformer_config *part, int max_B, int max_T,
+                             dls_dtype dtype, dls_stage_bytes *out, size_t *fixed)
+{
+    dls_transformer_memory m;
+    DLS_TRY(dls_transformer_predict_memory(part, max_B, max_T, dtype, &m));
+    dls_ctx ctx = {.dtype = dtype};
+    dls_layer top = {.spares_x = m.spares_x};
+    dls_transformer model = {.config = *part, .ctx = &ctx, .top = &top, .plan = m.plan};
+    dls_stage s = {.model = &model, .first = part->from_unit == 0,
+                   .last = part->to_unit == part->layers + 2,
+                   .deferred = part->split_backward};
+    dls_stage_add_up(&s);
+    *out = s.bytes;
+    *fixed = m.activations - dls_plan_bytes(&m.plan);
+    return DLS_OK;
+}
+
 static dls_status open_stage(dls_stage *s, dls_ctx *ctx, const dls_transformer_config *c,
                              dls_model_maker *make, int max_B, int max_T)
 {

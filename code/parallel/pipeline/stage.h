@@ -66,6 +66,10 @@ dls_status dls_stage_create(dls_stage **out, dls_ctx *ctx,
                             int max_B, int max_T, int slots);
 void dls_stage_free(dls_stage *s);
 
+/* The same sizes before there is a stage; *fixed: what the model takes besides. */
+dls_status dls_stage_predict(const dls_transformer_config *part, int max_B, int max_T,
+                             dls_dtype dtype, dls_stage_bytes *out, size_t *fixed);
+
 /* Sets s->bytes from s->model's plan, s->first, s->last and s->deferred. */
 void dls_stage_add_up(dls_stage *s);
 
