@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "comm/scratch.h"
+#include "layers/token_order.h"
 #include "train/pipelined.h"
 #include "train/replicated.h"
 
@@ -75,6 +76,53 @@ size_t dls_train_batch_bytes(const dls_train_config *c, const dls_train_place *p
            ? dls_batch_predict_positions(c->micro_batch, p->T) : 0);
 }
 
+/* weigh what layers send */
+/* *most := at least what any call of an operation takes, with up to `count` elements. */
+static dls_status within(size_t *most, dls_comm *comm, const char *operation,
+                         size_t count, dls_dtype dtype)
+{
+    size_t bytes = 0;
+    if (comm && count > 0)
+        DLS_TRY(dls_comm_scratch_within(comm, operation, count, (int)dtype, &bytes));
+    *most = bytes > *most ? bytes : *most;
+    return DLS_OK;
+}
+
+static dls_status weigh_ring(const dls_train_config *c, const dls_train_place *p,
+                             dls_comm *ring, size_t *most)
+{
+    const dls_sharding *s = &p->model.sharding;
+    size_t heads = p->model.kv_heads / s->tensor, rows = (size_t)c->micro_batch
+        * dls_token_count(s->order, c->model.context, s->context, 0);
+    size_t slot = rows * 2 * (heads ? heads : 1) * p->model.head_size;
+    if (s->way != DLS_CONTEXT_GATHER)
+        return DLS_OK;          // blocks go round in messages, which need none
+    DLS_TRY(within(most, ring, "all_gather", slot, c->dtype));
+    return within(most, ring, "reduce_scatter", slot, dls_dtype_accumulator(c->dtype));
+}
+
+dls_status dls_train_layer_scratch(const dls_train_config *c, const dls_train_place *p,
+                                   const dls_axes *axes, dls_layer_scratch *out)
+{
+    dls_dtype wide = dls_dtype_accumulator(c->dtype);
+    size_t rows = (size_t)c->micro_batch * p->T, row = p->model.channels;
+    size_t slices = dls_sharding_slices(&p->model.sharding), norm = 0;
+    *out = (dls_layer_scratch){0};
+    if (!axes)
+        return DLS_OK;
+    if (slices == 1)
+        DLS_TRY(within(&out->tensor, axes->tensor, "all_reduce", rows * row, c->dtype));
+    else {
+        size_t slice = rows / slices * row;
+        DLS_TRY(within(&out->tensor, axes->tensor, "all_gather", slice, c->dtype));
+        DLS_TRY(within(&out->tensor, axes->tensor, "reduce_scatter", slice, c->dtype));
+    }
+    DLS_TRY(within(&out->tensor, axes->tensor, "all_reduce", rows, wide));
+    DLS_TRY(within(&norm, axes->tensor, "all_reduce", 1, DLS_F64));
+    out->tensor = norm > out->tensor ? norm : out->tensor;
+    return weigh_ring(c, p, axes->ring, &out->ring);
+}
+
 /* weigh one stage of a model */
 static dls_status weigh_whole_model(const dls_train_config *c, const dls_train_place *p,
                                     size_t bytes[DLS_MEM_PURPOSES])
@@ -101,17 +149,18 @@ static size_t beside(const dls_train_place *p, size_t meter, size_t other)
 }
 
 static dls_status weigh_data(const dls_train_config *c, const dls_train_place *p,
-                             const dls_train_imagined *g, size_t meter, size_t *bytes)
+                             dls_comm *data, const dls_axes *axes, size_t meter,
+                             size_t *bytes)
 {
     dls_hook_memory ddp = {0};
     dls_zero_scratch zero = {0};
     if (c->sharded) {
-        DLS_TRY(dls_sharded_predict_communication(c, p, g->data, &zero));
-        *bytes += zero.shard + zero.copies
+        DLS_TRY(dls_sharded_predict_communication(c, p, data, axes, &zero));
+        *bytes += zero.shard + zero.copies + zero.tensor + zero.kv
             + (zero.whole ? beside(p, meter, zero.norm) : zero.norm);
         return DLS_OK;
     }
-    DLS_TRY(dls_replicated_predict_communication(c, p, g->data, &ddp));
+    DLS_TRY(dls_replicated_predict_communication(c, p, data, axes, &ddp));
     *bytes += ddp.buffers + ddp.scratch + beside(p, meter, ddp.updated);
     return DLS_OK;
 }
@@ -121,15 +170,20 @@ static dls_status add_up(const dls_train_config *c, const dls_train_place *p,
                          const dls_train_imagined *g, size_t bytes[DLS_MEM_PURPOSES])
 {
     size_t meter;
+    dls_axes axes = {.sharding = p->model.sharding, .tensor = g->tensor, .kv = g->kv,
+                     .context = g->context, .ring = g->ring, .ulysses = g->ulysses};
+    dls_layer_scratch layers;
     DLS_TRY(dls_meter_scratch(g->world, (int)c->log_every, c->dtype, &meter));
+    DLS_TRY(dls_train_layer_scratch(c, p, &axes, &layers));
     if (c->pipeline.schedule)
-        DLS_TRY(dls_pipelined_predict_memory(c, p->rank, p->world, bytes));
+        DLS_TRY(dls_pipelined_predict_memory(c, p, g, bytes));
     else
         DLS_TRY(weigh_whole_model(c, p, bytes));
     bytes[DLS_MEM_ACTIVATIONS] += dls_train_batch_bytes(c, p);
-    bytes[DLS_MEM_COMMUNICATION] += meter;
+    bytes[DLS_MEM_COMMUNICATION] += meter + layers.tensor + layers.ring;
     return c->pipeline.schedule ? DLS_OK
-        : weigh_data(c, p, g, meter, &bytes[DLS_MEM_COMMUNICATION]);
+        : weigh_data(c, p, g->data, g->tensor || g->context ? &axes : NULL, meter,
+                     &bytes[DLS_MEM_COMMUNICATION]);
 }
 
 dls_status dls_train_predict_memory(const dls_train_config *c, int rank, int world,

@@ -17,6 +17,16 @@ typedef struct dls_train_imagined {
 dls_status dls_train_imagine(const dls_train_place *p, dls_train_imagined *out);
 void dls_train_forget(dls_train_imagined *g);
 
+/* Scratch memory of what the layers send, and of the norm over the tensor axis. */
+typedef struct dls_layer_scratch {
+    size_t tensor;              /* on the compute stream */
+    size_t ring;                /* on that of the axes */
+} dls_layer_scratch;
+
+/* axes: real or imagined. */
+dls_status dls_train_layer_scratch(const dls_train_config *c, const dls_train_place *p,
+                                   const dls_axes *axes, dls_layer_scratch *out);
+
 /* Bytes for the tokens of a step, where they are, and for the meter. */
 size_t dls_train_batch_bytes(const dls_train_config *c, const dls_train_place *p);
 #ifdef __cplusplus

@@ -3,6 +3,7 @@
 #ifndef DLS_TRAIN_PIPELINED_H
 #define DLS_TRAIN_PIPELINED_H
 #include "parallel/pipeline/interpreter.h"
+#include "train/memory.h"
 #include "train/sharded.h"
 #include "train/slices.h"
 
@@ -25,9 +26,10 @@ const double *dls_pipelined_norm(const dls_trainer *t);
  * Before anybody reads the state or the meter. */
 dls_status dls_pipelined_settle(dls_trainer *t);
 
-/* Enters what a rank takes for parameters, gradients and optimizer. What activations and
- * messages take is the schedule's: it is measured, and left 0 here. */
-dls_status dls_pipelined_predict_memory(const dls_train_config *c, int rank, int world,
+/* Enters what the stages of a rank take, their micro-batches and messages included. */
+dls_status dls_pipelined_predict_memory(const dls_train_config *c,
+                                        const dls_train_place *p,
+                                        const dls_train_imagined *g,
                                         size_t bytes[DLS_MEM_PURPOSES]);
 
 /* The losses of the B rows that are loaded, for the meter. */

@@ -46,13 +46,13 @@ dls_ddp_options dls_replicated_options(const dls_train_config *c,
 /* predict the communication of ddp */
 dls_status dls_replicated_predict_communication(const dls_train_config *c,
                                                 const dls_train_place *p, dls_comm *data,
+                                                const dls_axes *axes,
                                                 dls_hook_memory *out)
 {
-    dls_axes axes = {.sharding = p->model.sharding};
     dls_ddp_options ddp = dls_replicated_options(c, p);
     dls_params set = {0};
     ddp.hook.momentum = &ddp;           // anything that is there
-    ddp.axes = p->plain ? NULL : &axes;
+    ddp.axes = axes;
     dls_status s = dls_transformer_list(&p->model, &set);
     if (s == DLS_OK)
         s = dls_ddp_predict(set.items, set.n, c->dtype, data, &ddp, out);

@@ -10,9 +10,10 @@ dls_ddp_options dls_replicated_options(const dls_train_config *c,
                                        const dls_train_place *p);
 
 /* Device bytes for communication over the data axis: buffers; and scratch memory on its
- * own stream and on the compute stream. data may be imagined. */
+ * own stream and on the compute stream. data and axes (NULL: not cut) may be imagined. */
 dls_status dls_replicated_predict_communication(const dls_train_config *c,
                                                 const dls_train_place *p, dls_comm *data,
+                                                const dls_axes *axes,
                                                 dls_hook_memory *out);
 
 /* Before the passes of a step: which rows of a tied embedding the last will touch. */

@@ -66,9 +66,11 @@ dls_status dls_sharded_predict_memory(const dls_train_config *c,
 
 dls_status dls_sharded_predict_communication(const dls_train_config *c,
                                              const dls_train_place *p, dls_comm *data,
+                                             const dls_axes *axes,
                                              dls_zero_scratch *out)
 {
     dls_zero_options o = dls_train_zero_options(c, p->holders);
+    o.axes = axes;
     dls_params set = {0};
     dls_status s = dls_transformer_list(&p->model, &set);
     if (s == DLS_OK)

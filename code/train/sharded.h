@@ -19,6 +19,7 @@ dls_status dls_sharded_predict_memory(const dls_train_config *c,
 /* The scratch memory of its collectives. data may be imagined. */
 dls_status dls_sharded_predict_communication(const dls_train_config *c,
                                              const dls_train_place *p, dls_comm *data,
+                                             const dls_axes *axes,
                                              dls_zero_scratch *out);
 
 /* The same steps as the trainer's own, for t->zero. Collective. */

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "comm/scratch.h"
 #include "train/checkpoint.h"
+#include "train/memory.h"
 #include "train/layout.h"
 #include "train/pipelined.h"
 #include "train/replicated.h"
@@ -263,11 +264,24 @@ static dls_status make_batch(dls_trainer *t, int rows)
     return DLS_OK;
 }
 
+static dls_status reserve(dls_trainer *t)
+{
+    const dls_train_config *c = t->config;
+    const dls_axes *axes = t->groups.cut;
+    dls_layer_scratch layers;
+    size_t meter;
+    DLS_TRY(dls_meter_scratch(t->comm, (int)c->log_every, c->dtype, &meter));
+    DLS_TRY(dls_comm_reserve(t->comm, meter, t->ctx.stream));
+    DLS_TRY(dls_train_layer_scratch(c, &t->place, axes, &layers));
+    if (layers.tensor)
+        DLS_TRY(dls_comm_reserve(axes->tensor, layers.tensor, t->ctx.stream));
+    return layers.ring ? dls_comm_reserve(axes->ring, layers.ring, axes->stream) : DLS_OK;
+}
+
 static dls_status make_parts(dls_trainer *t)
 {
     const dls_train_config *c = t->config;
     int rows = batch_rows(c, t->rows), device;
-    size_t scratch;
     DLS_CUDA(cudaGetDevice(&device));
     DLS_TRY(dls_ctx_create(&t->ctx, device, c->dtype));
     DLS_CUDA(dls_gpu_name_stream(t->ctx.stream, "compute"));
@@ -275,8 +289,7 @@ static dls_status make_parts(dls_trainer *t)
     DLS_TRY(make_model(t));
     DLS_TRY(make_batch(t, rows));
     DLS_TRY(dls_meter_create(&t->meter, &t->ctx, (int)c->log_every));
-    DLS_TRY(dls_meter_scratch(t->comm, (int)c->log_every, c->dtype, &scratch));
-    DLS_TRY(dls_comm_reserve(t->comm, scratch, t->ctx.stream));
+    DLS_TRY(reserve(t));
     t->offsets = calloc((size_t)rows, sizeof *t->offsets);
     t->layout = dls_checkpoint_layout(&t->whole);
     if (!t->offsets || !t->layout)

@@ -35,7 +35,7 @@ static const char settings[] =
 
 typedef struct run {
     const char *directory;      /* below root */
-    const char *changes[12];     /* "train.steps=10": NULL ends */
+    const char *changes[14];     /* "train.steps=10": NULL ends */
     int die_at;                 /* rank 1 is killed after this step; 0: never */
 } run;
 

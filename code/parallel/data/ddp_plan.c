@@ -154,9 +154,26 @@ static dls_status add_rows(const dls_ddp *d, dls_hook_memory *m)
     return DLS_OK;
 }
 
+static dls_status finish_scratch(const dls_ddp *d, size_t *tensor, size_t *kv)
+{
+    *tensor = *kv = 0;
+    for (int b = 0; b < d->nbuckets; b++)
+        DLS_TRY(dls_tensor_finish_scratch(d->options.axes, d->params + d->buckets[b].param,
+                                          d->buckets[b].params, (int)d->dtype, tensor,
+                                          kv));
+    return DLS_OK;
+}
+
 dls_status ddp_reserve(dls_ddp *d)
 {
+    const dls_axes *axes = d->options.axes;
     dls_hook_memory m;
+    size_t tensor, kv;
+    DLS_TRY(finish_scratch(d, &tensor, &kv));
+    if (tensor)
+        DLS_TRY(dls_comm_reserve(axes->tensor, tensor, d->wire.stream));
+    if (kv)
+        DLS_TRY(dls_comm_reserve(axes->kv, kv, d->wire.stream));
     DLS_TRY(dls_hook_needs(d->hook, &m));
     DLS_TRY(add_rows(d, &m));
     DLS_TRY(dls_comm_reserve(d->comm, m.scratch, d->wire.stream));
@@ -165,9 +182,12 @@ dls_status ddp_reserve(dls_ddp *d)
 
 static dls_status weigh(dls_ddp *d, dls_hook_memory *out)
 {
+    size_t tensor, kv;
     DLS_TRY(ddp_make_plan(d));
     DLS_TRY(dls_hook_predict(&d->options.hook, d->comm, d->dtype, d->told, d->nbuckets,
                              out));
+    DLS_TRY(finish_scratch(d, &tensor, &kv));
+    out->buffers += tensor + kv;
     return add_rows(d, out);
 }
 

@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "comm/scratch.h"
 #include "parallel/data/zero_private.h"
+#include "parallel/tensor/gradients.h"
 #include "vgpu/gpu.h"
 
 /* check the options of zero */
@@ -174,6 +175,18 @@ static dls_status weigh(const dls_zero_options *o, const dls_shard_unit *units, 
     return take_most(&out->norm, shard, "all_reduce", 1, DLS_F64);
 }
 
+static dls_status weigh_finish(const dls_zero_options *o, const dls_param *params,
+                               const dls_shard_unit *units, int n, dls_dtype dtype,
+                               dls_zero_scratch *out)
+{
+    for (int u = 0; u < n; u++)
+        DLS_TRY(dls_tensor_finish_scratch(o->axes, params + units[u].param,
+                                          units[u].params,
+                                          (int)dls_dtype_accumulator(dtype),
+                                          &out->tensor, &out->kv));
+    return DLS_OK;
+}
+
 /* n ranks of comm: number `first` and each `stride`-th after it; this is number `rank`. */
 static dls_status imagine(dls_comm *comm, int rank, int first, int stride, int n,
                           dls_comm **out)
@@ -214,6 +227,8 @@ dls_status dls_zero_predict_scratch(const dls_param *params, int n, dls_dtype dt
         s = dls_shard_plan(params, n, o.shard_size, units, &count);
     if (s == DLS_OK)
         s = weigh_imagined(&o, units, count, dtype, comm, out);
+    if (s == DLS_OK)
+        s = weigh_finish(&o, params, units, count, dtype, out);
     free(units);
     return s;
 }
@@ -224,6 +239,12 @@ static dls_status reserve(dls_zero *z)
     dls_comm *shard = z->ways > 1 ? z->shard : NULL;
     dls_comm *copies = z->ncopies > 1 ? z->copies : NULL;
     DLS_TRY(weigh(&z->o, z->units, z->nunits, z->ctx->dtype, shard, copies, &is));
+    DLS_TRY(weigh_finish(&z->o, z->params->items, z->units, z->nunits, z->ctx->dtype,
+                         &is));
+    if (is.tensor)
+        DLS_TRY(dls_comm_reserve(z->o.axes->tensor, is.tensor, z->stream));
+    if (is.kv)
+        DLS_TRY(dls_comm_reserve(z->o.axes->kv, is.kv, z->stream));
     if (copies)
         DLS_TRY(dls_comm_reserve(copies, is.copies, z->stream));
     if (!shard)

@@ -55,6 +55,7 @@ dls_status dls_zero_predict(const dls_param *params, int n, dls_dtype dtype, int
  * stream. whole: 1: the first group is the world. */
 typedef struct dls_zero_scratch {
     size_t shard, copies, norm;
+    size_t tensor, kv;          // of finished gradients, on the communication stream
     int whole;
 } dls_zero_scratch;
 

@@ -92,6 +92,9 @@ typedef struct dls_pipeline {
 } dls_pipeline;
 
 /* declare the pipeline calls */
+/* 1: it has I and W apart. */
+int dls_schedule_splits(const dls_schedule *s);
+
 /* Makes this rank's stages. Collective over pipe, which has the schedule's ranks, and
  * over data, which has the replicas. DLS_ERR_INPUT: they do not fit. */
 dls_status dls_pipeline_create(dls_pipeline **out, dls_ctx *ctx, dls_comm *pipe,

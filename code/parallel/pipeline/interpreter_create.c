@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "parallel/pipeline/lower.h"
+#include "comm/scratch.h"
+#include "parallel/pipeline/scratch.h"
 #include "parallel/pipeline/versions.h"
 #include "tensor/memory.h"
 #include "vgpu/gpu.h"
@@ -50,7 +52,7 @@ static dls_status check_pieces(const dls_pipeline_options *o, const dls_comm *pi
 }
 
 /* make the stages */
-static int splits(const dls_schedule *s)
+int dls_schedule_splits(const dls_schedule *s)
 {
     for (int r = 0; r < s->options.ranks; r++)
         for (size_t i = 0; i < s->order[r].n; i++)
@@ -72,7 +74,7 @@ static dls_status make_stages(dls_pipeline *p)
     zero.adamw = p->o.adamw;
     zero.lent = 1;
     zero.axes = p->o.axes;
-    p->model.split_backward = splits(p->o.schedule);
+    p->model.split_backward = dls_schedule_splits(p->o.schedule);
     for (int s = 0; s < p->stages; s++) {
         dls_transformer_config c = p->model;
         c.from_unit = p->o.partition[s];
@@ -234,6 +236,36 @@ void dls_pipeline_free(dls_pipeline *p)
 }
 
 /* create a pipeline */
+static dls_status reserve_piece(dls_comm *comm, size_t bytes, cudaStream_t stream)
+{
+    return bytes ? dls_comm_reserve(comm, bytes, stream) : DLS_OK;
+}
+
+/* Scratch memory for all collectives now, so that it does not grow later. */
+static dls_status reserve(dls_pipeline *p)
+{
+    const dls_axes *axes = p->o.axes;
+    const dls_stage_update *table = &p->update[p->stage[0] ? 0 : p->stages - 1];
+    dls_pipeline_groups g = {p->pipe, p->data, p->mirror, p->tied, axes, 0};
+    dls_pipeline_scratch is;
+    if (p->tied && table->stage)
+        g.table = table->stage->model->params.items[table->table].count;
+    DLS_TRY(dls_pipeline_scratch_begin(&g, &is));
+    for (int s = 0; s < p->stages; s++) {
+        const dls_params *set = p->stage[s] ? &p->stage[s]->model->params : NULL;
+        if (set)
+            DLS_TRY(dls_pipeline_scratch_add(&g, set->items, set->n,
+                                             (int)dls_dtype_accumulator(set->dtype),
+                                             p->update[s].zero != NULL, &is));
+    }
+    DLS_TRY(reserve_piece(p->pipe, is.pipe, p->ctx->stream));
+    DLS_TRY(reserve_piece(p->tied, is.tied, p->ctx->stream));
+    DLS_TRY(reserve_piece(p->data, is.data, p->reduction));
+    DLS_TRY(reserve_piece(p->mirror, is.mirror, p->reduction));
+    DLS_TRY(reserve_piece(axes ? axes->tensor : NULL, is.tensor, p->reduction));
+    return reserve_piece(axes ? axes->kv : NULL, is.kv, p->reduction);
+}
+
 static dls_status open_pipeline(dls_pipeline *p)
 {
     DLS_TRY(make_tables(p));
@@ -242,6 +274,7 @@ static dls_status open_pipeline(dls_pipeline *p)
     divide_the_norm(p);
     DLS_TRY(make_pools(p));
     DLS_TRY(make_groups(p));
+    DLS_TRY(reserve(p));
     return dls_pipeline_open_validation(p);
 }
 

@@ -2,6 +2,8 @@
 /* Walking over a parameter set in stretches that are treated alike. */
 #include "parallel/tensor/gradients.h"
 
+#include "comm/scratch.h"
+
 /* find a part */
 /* A parameter cut along its first dimension lies here piece after piece, and its pieces
  * may have different sharers; any other is one part. */
@@ -102,10 +104,16 @@ size_t dls_tensor_most(const dls_param *p, int t)
     return p->count / p->piece[0].count * (most + (length % t > 0));
 }
 
-void dls_tensor_finish_most(const dls_param *params, int n, size_t *tensor, size_t *kv)
+dls_status dls_tensor_finish_scratch(const dls_axes *axes, const dls_param *params, int n,
+                                     int dtype, size_t *tensor, size_t *kv)
 {
-    for (dls_stretch s = {0}; dls_owed_next(params, n, &s);) {
-        size_t *most = s.owed == DLS_OWED_KV ? kv : tensor;
-        *most = s.count > *most ? s.count : *most;
+    for (dls_stretch s = {0}; axes && dls_owed_next(params, n, &s);) {
+        int copies = s.owed == DLS_OWED_KV;
+        dls_comm *comm = copies ? axes->kv : axes->tensor;
+        size_t bytes = 0, *most = copies ? kv : tensor;
+        if (comm)
+            DLS_TRY(dls_comm_scratch_bytes(comm, "all_reduce", s.count, dtype, &bytes));
+        *most = bytes > *most ? bytes : *most;
     }
+    return DLS_OK;
 }

@@ -44,8 +44,10 @@ dls_status dls_tensor_finish(const dls_axes *axes, const dls_param *params, int 
 /* The elements of a parameter on the rank of the tensor axis (t ranks) that has most. */
 size_t dls_tensor_most(const dls_param *p, int t);
 
-/* The longest of these sums: *tensor and *kv grow to so many elements. */
-void dls_tensor_finish_most(const dls_param *params, int n, size_t *tensor, size_t *kv);
+/* Bytes of scratch memory of these sums, over groups that may be imagined: *tensor and
+ * *kv grow to as much. axes may be NULL. */
+dls_status dls_tensor_finish_scratch(const dls_axes *axes, const dls_param *params, int n,
+                                     int dtype, size_t *tensor, size_t *kv);
 
 #ifdef __cplusplus
 }
