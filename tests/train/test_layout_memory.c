@@ -80,7 +80,7 @@ static void weigh_drawn(uint64_t seed, int n, const char *family)
 {
     for (int k = 0; k < n; k++) {
         drawn d = draw(seed, k);
-        run r = {"weighed", {"resume=never", "train.steps=2", "model.heads=4", family},
+        run r = {"weighed", {"resume=never", "train.steps=2", "model.heads=8", family},
                  0};
         for (int i = 0; i < 8; i++)
             r.changes[4 + i] = d.text[i][0] ? d.text[i] : NULL;
