@@ -15,6 +15,7 @@
 typedef struct question {
     const dls_train_config *c;
     const dls_mesh *mesh;
+    int *tries;                 /* schedules that may still be made; NULL: any number */
     char expected[160];
 } question;
 
@@ -165,6 +166,8 @@ static int can_be_scheduled(question *q)
     dls_schedule s;
     if (!q->c->pipeline.schedule)
         return 0;
+    if (q->tries)
+        --*q->tries;
     if (make_schedule(q->c, q->mesh, &s) != DLS_OK)
         return broken(q, "what can be scheduled (%s)", dls_status_message());
     dls_schedule_free(&s);
@@ -206,21 +209,12 @@ static int is_broken(question *q, const setting *s)
 }
 
 /* find the nearest that works */
-/* How far a value is looked for; and where each try makes a schedule. */
-enum { FAR = 4096, NEAR = 32 };
+enum { FAR = 4096, TRIES = 64 };        /* how far a value is looked for; schedules */
 
-static int reach(const setting *s)
-{
-    int far = FAR;
-    for (int i = 0; s->rules[i]; i++)
-        far = s->rules[i] == can_be_scheduled ? NEAR : far;
-    return far;
-}
-
-static int works(dls_train_config *c, int world, const setting *s, int value)
+static int works(dls_train_config *c, int world, const setting *s, int value, int *tries)
 {
     dls_mesh mesh = c->mesh;
-    question q = {.c = c, .mesh = &mesh};
+    question q = {.c = c, .mesh = &mesh, .tries = tries};
     int was = *number(c, s), good;
     if (value < 1)
         return 0;
@@ -236,11 +230,11 @@ static int works(dls_train_config *c, int world, const setting *s, int value)
 static int nearest(const dls_train_config *config, int world, const setting *s)
 {
     dls_train_config c = *config;
-    int value = *number(&c, s), far = reach(s);
-    for (int d = 1; d < far; d++) {
-        if (works(&c, world, s, value - d))
+    int value = *number(&c, s), tries = TRIES;
+    for (int d = 1; d < FAR && tries > 0; d++) {
+        if (works(&c, world, s, value - d, &tries))
             return value - d;
-        if (works(&c, world, s, value + d))
+        if (works(&c, world, s, value + d, &tries))
             return value + d;
     }
     return 0;

@@ -122,6 +122,11 @@ Test(layout, micro_batches_that_are_too_few_or_not_full)
            "pipeline.microbatches: expected at least 6 for the 12 sequences of a "
            "pipeline (train.global_batch 12 / dp 1) in passes of train.micro_batch 2, "
            "got 2; the nearest that works is 6");
+    refuse(2, (changes){"parallel.pp=2", "pipeline.microbatches=2",
+                        "train.global_batch=3000"},
+           "pipeline.microbatches: expected at least 1500 for the 3000 sequences of a "
+           "pipeline (train.global_batch 3000 / dp 1) in passes of train.micro_batch 2, "
+           "got 2; the nearest that works is 1500");
     refuse(4, (changes){"parallel.pp=2", "train.global_batch=10", "model.tied_head=no",
                         "pipeline.schedule=pipedream"}, "train.global_batch: expected "
            "full micro-batches for pipedream: a multiple of dp 2 * train.micro_batch 2, "
