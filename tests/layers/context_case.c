@@ -53,6 +53,9 @@ static double drawn(const context_case *c, uint64_t stream, int row, int column)
 
 double case_input(const context_case *c, int row, int column)
 {
+    int value = column >= (c->H + c->Hk) * c->D;
+    if (c->flat)
+        return value ? 1 + (row < c->T / 8 ? 0 : 0x1p-7) : 0;
     return drawn(c, 1, row, column);
 }
 

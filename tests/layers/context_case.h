@@ -14,6 +14,7 @@ typedef struct context_case {
     dls_dtype dtype;
     const int *lengths;         // (B): packed documents; NULL: B sequences of T
     double dropout;
+    int flat;                   // all scores 0, and values that round away
     double allowed;             // of the largest value of an array
 } context_case;
 

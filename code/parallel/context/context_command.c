@@ -103,7 +103,7 @@ static dls_status time_both(bench *b, const dls_context *c, const arrays *a,
 {
     DLS_TRY(time_pass(b, c, a, 0, &seconds[0]));
     DLS_TRY(time_pass(b, c, a, 1, &seconds[1]));
-    if (b->o->timeline)
+    if (b->o->timeline && c->axes)
         dls_trace_enable(1);
     DLS_TRY(time_pass(b, c, a, 0, &seconds[0]));
     DLS_TRY(time_pass(b, c, a, 1, &seconds[1]));
@@ -208,6 +208,7 @@ static dls_status measure_way(bench *b, int way)
                        .way = (dls_context_way)way,
                        .ulysses = way == DLS_CONTEXT_ULYSSES ? 0 : (int)o->ulysses};
     DLS_TRY(dls_axes_open(&axes, &by, (int)o->kv_heads, NULL, b->comm));
+    DLS_CUDA(dls_gpu_name_stream(axes.stream, "the ring"));
     dls_status s = DLS_OK;
     for (int i = 0; s == DLS_OK && i < DLS_TOKEN_ORDERS; i++) {
         axes.sharding.order = (dls_token_order)i;
@@ -292,6 +293,7 @@ static dls_status run(bench *b, dls_dtype type)
     b->n = dls_comm_size(b->comm);
     b->rank = dls_comm_rank(b->comm);
     DLS_TRY(dls_ctx_create(&b->ctx, dls_gpu_local_rank(), type));
+    DLS_CUDA(dls_gpu_name_stream(b->ctx.stream, "attention"));
     return measure_all(b);
 }
 
