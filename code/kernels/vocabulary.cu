@@ -32,7 +32,7 @@ __global__ void vocabulary_rescale_kernel(acc *sum, const acc *own, const acc *m
 {
     int n = blockIdx.x * blockDim.x + threadIdx.x;
     if (n < N)
-        sum[n] = isfinite(most[n]) ? sum[n] * exp(own[n] - most[n]) : acc(NAN);
+        sum[n] *= exp(own[n] - most[n]);
 }
 
 /* finish a band on the device */

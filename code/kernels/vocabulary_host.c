@@ -26,7 +26,7 @@ void DLS_HOST_NAME(dls_vocabulary_rescale)(acc *sum, const acc *own, const acc *
                                            int N)
 {
     for (int n = 0; n < N; n++)
-        sum[n] = isfinite(most[n]) ? sum[n] * acc_exp(own[n] - most[n]) : (acc)NAN;
+        sum[n] *= acc_exp(own[n] - most[n]);
 }
 
 /* finish a band on the host */

@@ -30,6 +30,15 @@ static void draw_ids(int ids[2 * TM_N])
 }
 
 /* open a tensor side */
+static void give_biases(dls_params *set)
+{
+    for (int i = 0; i < set->n; i++)
+        if (set->items[i].init == DLS_INIT_ZERO) {
+            set->items[i].init = DLS_INIT_NORMAL;
+            set->items[i].init_scale = 0.1;
+        }
+}
+
 dls_status tensor_open(tensor_side *s, const tensor_case *c, dls_comm *comm)
 {
     dls_transformer_config m = tensor_config(c);
@@ -48,6 +57,7 @@ dls_status tensor_open(tensor_side *s, const tensor_case *c, dls_comm *comm)
         dls_transformer_drop(s->model, 3, 1, 5);
     DLS_TRY(dls_device_alloc((void **)&s->ids, 2 * TM_N, DLS_F32, DLS_MEM_OTHER));
     DLS_CUDA(cudaMemcpy(s->ids, ids, sizeof ids, cudaMemcpyHostToDevice));
+    give_biases(&s->model->params);
     return dls_params_initialise(&s->model->params, 7);
 }
 
