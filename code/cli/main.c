@@ -22,6 +22,7 @@
 #include "parallel/pipeline/schedule_command.h"
 #include "parallel/tensor/activations_command.h"
 #include "parallel/tensor/block_command.h"
+#include "parallel/tensor/summa_command.h"
 #include "tensor/ladder/command.h"
 #include "train/plan_command.h"
 
@@ -39,6 +40,7 @@ static const command commands[] = {
     {"activations", "print what a block keeps of its inputs", dls_activations_command},
     {"mesh", "print who is with whom along each axis", dls_mesh_command},
     {"context", "time attention over ranks that share a sequence", dls_context_command},
+    {"summa", "time an MLP cut in one dimension and in two", dls_summa_command},
     {"schedule", "evaluate, draw and compare pipeline schedules", dls_schedule_command},
     {"pipeline", "time a GPT that is cut into stages", dls_pipeline_command},
     {"ladder", "multiply by the kernels of chapter 2", dls_ladder_command},

@@ -15,6 +15,7 @@
 typedef struct grid_case {
     int q, d, M, K, N, whole;   /* whole: small integers */
     dls_dtype dtype;
+    int turned;                 /* of an MLP's second layer */
 } grid_case;
 
 /* Element (i, j) of matrix number `which`. */
@@ -232,15 +233,16 @@ static dls_status make_truth(const grid_case *c, mlp_truth *t)
     return dls_ctx_sync(&t->ctx);
 }
 
-/* A block of a matrix with N columns on one device. */
+/* A block of a matrix with N columns on one device; turned: of its transpose. */
 static dls_status same_part(const grid_case *c, const char *what, block b, const void *p,
-                            const void *truth, int N)
+                            const void *truth, int N, int turned)
 {
     for (int i = 0; i < b.rows; i++)
         for (int j = 0; j < b.columns; j++) {
             double is = get(p, (size_t)i * (size_t)b.columns + (size_t)j, c->dtype);
-            double x = get(truth, (size_t)(b.row + i) * (size_t)N
-                           + (size_t)(b.column + j), c->dtype);
+            int row = turned ? b.column + j : b.row + i;
+            int column = turned ? b.row + i : b.column + j;
+            double x = get(truth, (size_t)row * (size_t)N + (size_t)column, c->dtype);
             EXPECT(fabs(is - x) <= 1e-10 * fabs(x) + 1e-13, "%d x %d x %d, %s[%d][%d]: "
                    "%.17g instead of %.17g", c->q, c->q, c->d, what, b.row + i,
                    b.column + j, is, x);
@@ -248,13 +250,14 @@ static dls_status same_part(const grid_case *c, const char *what, block b, const
     return DLS_OK;
 }
 
-/* Elements of a rank's block: matrix `which`, into memory that is there. */
-static void fill(const grid_case *c, int which, block b, void *p)
+/* Elements of a rank's block of matrix `which`, or of its transpose. */
+static void fill(const grid_case *c, int which, block b, void *p, int turned)
 {
     for (int i = 0; i < b.rows; i++)
         for (int j = 0; j < b.columns; j++)
             set(p, (size_t)i * (size_t)b.columns + (size_t)j, c->dtype,
-                element(c, which, b.row + i, b.column + j));
+                turned ? element(c, which, b.column + j, b.row + i)
+                       : element(c, which, b.row + i, b.column + j));
 }
 
 static block bias_part(const dls_grid *g, int N)
@@ -263,14 +266,20 @@ static block bias_part(const dls_grid *g, int N)
                    dls_cut_size(N, g->q, g->column)};
 }
 
+static block proj_block(const grid_case *c, const dls_grid *g)
+{
+    return c->turned ? block_of(g, 0, c->K, c->N) : block_of(g, 0, c->N, c->K);
+}
+
 static dls_status compare_mlp(const grid_case *c, const dls_grid *g, const dls_mlp_2d *m,
                               const mlp_truth *t)
 {
-    block fc = block_of(g, 0, t->h, t->f), proj = block_of(g, 0, t->f, t->h);
-    DLS_TRY(same_part(c, "dW1", fc, m->fc.dweight, t->dw[0], t->f));
-    DLS_TRY(same_part(c, "db1", bias_part(g, t->f), m->fc.dbias, t->db[0], t->f));
-    DLS_TRY(same_part(c, "dW2", proj, m->proj.dweight, t->dw[1], t->h));
-    return same_part(c, "db2", bias_part(g, t->h), m->proj.dbias, t->db[1], t->h);
+    block fc = block_of(g, 0, t->h, t->f);
+    DLS_TRY(same_part(c, "dW1", fc, m->fc.dweight, t->dw[0], t->f, 0));
+    DLS_TRY(same_part(c, "db1", bias_part(g, t->f), m->fc.dbias, t->db[0], t->f, 0));
+    DLS_TRY(same_part(c, "dW2", proj_block(c, g), m->proj.dweight, t->dw[1], t->h,
+                      c->turned));
+    return same_part(c, "db2", bias_part(g, t->h), m->proj.dbias, t->db[1], t->h, 0);
 }
 
 static dls_status run_mlp(dls_ctx *ctx, dls_grid *g, const grid_case *c)
@@ -279,12 +288,12 @@ static dls_status run_mlp(dls_ctx *ctx, dls_grid *g, const grid_case *c)
     dls_mlp_2d m;
     void *x, *y, *dy, *dx;
     DLS_TRY(make_truth(c, &t));
-    DLS_TRY(dls_mlp_2d_open(&m, ctx, g, c->M, t.h, t.f));
+    DLS_TRY(dls_mlp_2d_open(&m, ctx, g, c->M, t.h, t.f, c->turned));
     block rows = block_of(g, dls_cut_at(c->M, c->d, g->layer), m.M, t.h);
-    fill(c, 2, block_of(g, 0, t.h, t.f), m.fc.weight);
-    fill(c, 3, bias_part(g, t.f), m.fc.bias);
-    fill(c, 4, block_of(g, 0, t.f, t.h), m.proj.weight);
-    fill(c, 5, bias_part(g, t.h), m.proj.bias);
+    fill(c, 2, block_of(g, 0, t.h, t.f), m.fc.weight, 0);
+    fill(c, 3, bias_part(g, t.f), m.fc.bias, 0);
+    fill(c, 4, proj_block(c, g), m.proj.weight, c->turned);
+    fill(c, 5, bias_part(g, t.h), m.proj.bias, 0);
     DLS_TRY(make_block(c, 0, rows, &x));
     DLS_TRY(make_block(c, 1, rows, &dy));
     DLS_TRY(take_block(c, rows, &y));
@@ -295,8 +304,8 @@ static dls_status run_mlp(dls_ctx *ctx, dls_grid *g, const grid_case *c)
     }
     DLS_TRY(dls_mlp_2d_finish(&m));
     DLS_TRY(dls_ctx_sync(ctx));
-    DLS_TRY(same_part(c, "Y", rows, y, t.y, t.h));
-    DLS_TRY(same_part(c, "dX", rows, dx, t.dx, t.h));
+    DLS_TRY(same_part(c, "Y", rows, y, t.y, t.h, 0));
+    DLS_TRY(same_part(c, "dX", rows, dx, t.dx, t.h, 0));
     DLS_TRY(compare_mlp(c, g, &m, &t));
     dls_mlp_2d_close(&m);
     dls_ctx_destroy(&t.ctx);
@@ -314,8 +323,9 @@ static dls_status run_mlps(int rank, void *arg)
     DLS_TRY(test_world(test_cluster(1, 9), &comm));
     DLS_TRY(dls_grid_open(&g, comm, c.q, c.d));
     DLS_TRY(dls_ctx_create(&ctx, 0, c.dtype = DLS_F64));
-    for (int i = 0; i < 3; i++) {
-        c.M = sizes[i][0], c.K = sizes[i][1], c.N = sizes[i][2];
+    for (int i = 0; i < 6; i++) {
+        c.M = sizes[i / 2][0], c.K = sizes[i / 2][1], c.N = sizes[i / 2][2];
+        c.turned = i % 2;
         DLS_TRY(run_mlp(&ctx, &g, &c));
     }
     dls_grid_close(&g);
@@ -372,7 +382,7 @@ static dls_status weigh(int rank, void *arg)
     DLS_TRY(dls_grid_open(&g, comm, c->q, c->d));
     DLS_TRY(dls_ctx_create(&ctx, 0, c->dtype));
     DLS_TRY(dls_gpu_memory_stats(0, &before));
-    DLS_TRY(dls_mlp_2d_open(&m, &ctx, &g, c->M, c->K, c->N));
+    DLS_TRY(dls_mlp_2d_open(&m, &ctx, &g, c->M, c->K, c->N, c->turned));
     DLS_TRY(dls_gpu_memory_stats(0, &is));
     memset(m.values, 0, m.elements * dls_dtype_size(c->dtype));
     DLS_TRY(pass_once(&ctx, &m, c->K));
@@ -381,7 +391,7 @@ static dls_status weigh(int rank, void *arg)
     DLS_TRY(dls_comm_all_gather_host(comm, &mine, sizeof mine, all));
     for (int i = 0; i < p; i++)
         sum += (double)all[i];
-    dls_mlp_law law = dls_mlp_law_2d(c->M, c->K, c->N, c->q, c->d);
+    dls_mlp_law law = dls_mlp_law_2d(c->M, c->K, c->N, c->q, c->d, c->turned);
     double want = p * (law.narrow * narrow + law.wide * (narrow < 4 ? 4 : narrow));
     EXPECT(fabs(sum - want) < 0.5, "%d x %d x %d: %.0f bytes sent, the law says %.1f",
            c->q, c->q, c->d, sum, want);
@@ -402,26 +412,29 @@ static dls_status weigh(int rank, void *arg)
 
 Test(summa, bytes_and_memory_are_the_formulas)
 {
-    grid_case cases[] = {{2, 1, 8, 6, 24, 0, DLS_F32}, {2, 1, 7, 5, 11, 0, DLS_BF16},
-                         {3, 1, 9, 6, 12, 0, DLS_BF16}, {3, 1, 10, 7, 5, 0, DLS_F64},
-                         {2, 2, 8, 4, 16, 0, DLS_BF16}, {2, 2, 9, 5, 3, 0, DLS_F32}};
+    grid_case cases[] = {
+        {2, 1, 8, 6, 24, 0, DLS_F32, 0}, {2, 1, 7, 5, 11, 0, DLS_BF16, 1},
+        {3, 1, 9, 6, 12, 0, DLS_BF16, 1}, {3, 1, 10, 7, 5, 0, DLS_F64, 0},
+        {2, 2, 8, 4, 16, 0, DLS_BF16, 0}, {2, 2, 9, 5, 3, 0, DLS_F32, 1}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_ranks(cases[i].q * cases[i].q * cases[i].d, weigh, &cases[i]);
 }
 
 Test(summa, formulas_give_the_table)
 {
-    static const double want[][4] = {{4, 3, 3.75, 6}, {16, 3.75, 2.8125, 4.5},
-                                     {64, 3.9375, 1.640625, 2.625}};
+    static const double want[][5] = {{4, 3, 3.75, 6, 1.5}, {16, 3.75, 2.8125, 4.5, 1.125},
+                                     {64, 3.9375, 1.640625, 2.625, 0.65625}};
     double h = 1024, M = 1 << 30;       /* so large that weights and biases vanish */
     for (int i = 0; i < 3; i++) {
         int q = 2 << i;
         dls_mlp_law one = dls_mlp_law_1d(M, h, 4 * h, q * q);
-        dls_mlp_law two = dls_mlp_law_2d(M, h, 4 * h, q, 1);
-        dls_mlp_law none = dls_mlp_law_2d(0, h, 4 * h, q, 1);
+        dls_mlp_law two = dls_mlp_law_2d(M, h, 4 * h, q, 1, 0);
+        dls_mlp_law turned = dls_mlp_law_2d(M, h, 4 * h, q, 1, 1);
+        dls_mlp_law none = dls_mlp_law_2d(0, h, 4 * h, q, 1, 0);
         cr_assert_eq(want[i][0], q * q);
         cr_assert_float_eq(one.narrow / (M * h), want[i][1], 1e-12);
         cr_assert_float_eq((two.narrow - none.narrow) / (M * h), want[i][2], 1e-12);
+        cr_assert_float_eq((turned.narrow - none.narrow) / (M * h), want[i][4], 1e-12);
         cr_assert_float_eq((none.narrow + none.wide) / (h * h), want[i][3], 0.02);
         cr_assert_eq(two.activations * q * q, 9 * M * h);
     }

@@ -20,8 +20,9 @@ typedef struct dls_mlp_law {
 /* Megatron's: one all-reduce forward, one backward. */
 dls_mlp_law dls_mlp_law_1d(double rows, double channels, double hidden, int p);
 
-/* On q x q x d ranks. */
-dls_mlp_law dls_mlp_law_2d(double rows, double channels, double hidden, int q, int d);
+/* On q x q x d ranks. turned: the second layer's weights are. */
+dls_mlp_law dls_mlp_law_2d(double rows, double channels, double hidden, int q, int d,
+                           int turned);
 
 #ifdef __cplusplus
 }

@@ -14,35 +14,40 @@ static int rows_here(const dls_summa *s)
     return dls_cut_size(s->M, s->grid->q, s->grid->row);
 }
 
-static int columns_here(const dls_summa *s)
+static int outputs_here(const dls_linear_2d *l, const dls_summa *s)
 {
-    return dls_cut_size(s->N, s->grid->q, s->grid->column);
+    return dls_cut_size(l->N, s->grid->q, s->grid->column);
+}
+
+/* The sides of the weight as it lies. */
+static void measure(const dls_linear_2d *l, dls_summa *s)
+{
+    s->K = l->turned ? l->N : l->K;
+    s->N = l->turned ? l->K : l->N;
 }
 
 dls_status dls_linear_2d_forward(const dls_linear_2d *l, dls_summa s, void *y,
                                  const void *x)
 {
-    s.K = l->K;
-    s.N = l->N;
-    DLS_TRY(dls_summa_forward(&s, y, x, l->weight));
-    return dls_bias_add(s.ctx, y, l->bias, rows_here(&s), columns_here(&s));
+    measure(l, &s);
+    DLS_TRY((l->turned ? dls_summa_input : dls_summa_forward)(&s, y, x, l->weight));
+    return dls_bias_add(s.ctx, y, l->bias, rows_here(&s), outputs_here(l, &s));
 }
 
 dls_status dls_linear_2d_backward_input(const dls_linear_2d *l, dls_summa s, void *dx,
                                         const void *dy)
 {
-    s.K = l->K;
-    s.N = l->N;
-    return dls_summa_input(&s, dx, dy, l->weight);
+    measure(l, &s);
+    return (l->turned ? dls_summa_forward : dls_summa_input)(&s, dx, dy, l->weight);
 }
 
 dls_status dls_linear_2d_backward_weight(const dls_linear_2d *l, dls_summa s,
                                          const void *x, const void *dy)
 {
-    s.K = l->K;
-    s.N = l->N;
-    DLS_TRY(dls_bias_backward(s.ctx, l->dbias, dy, rows_here(&s), columns_here(&s)));
-    return dls_summa_weight(&s, l->dweight, x, dy);
+    measure(l, &s);
+    DLS_TRY(dls_bias_backward(s.ctx, l->dbias, dy, rows_here(&s), outputs_here(l, &s)));
+    return l->turned ? dls_summa_weight(&s, l->dweight, dy, x)
+                     : dls_summa_weight(&s, l->dweight, x, dy);
 }
 
 /* open an mlp on a grid */
@@ -53,12 +58,14 @@ static size_t weight_count(const dls_grid *g, int K, int N)
 }
 
 /* Points the layer at the values and gradients from `at` on, which moves behind them. */
-static void point(const dls_mlp_2d *m, dls_linear_2d *l, int K, int N, size_t *at)
+static void point(const dls_mlp_2d *m, dls_linear_2d *l, int K, int N, int turned,
+                  size_t *at)
 {
     size_t size = dls_dtype_size(m->ctx->dtype);
     size_t wide = dls_dtype_size(dls_dtype_accumulator(m->ctx->dtype));
-    size_t weight = *at, bias = weight + weight_count(m->grid, K, N);
-    *l = (dls_linear_2d){K, N, (char *)m->values + weight * size,
+    size_t weight = *at, bias = weight + weight_count(m->grid, turned ? N : K,
+                                                      turned ? K : N);
+    *l = (dls_linear_2d){K, N, turned, (char *)m->values + weight * size,
                          (char *)m->values + bias * size,
                          (char *)m->grads + weight * wide,
                          (char *)m->grads + bias * wide};
@@ -71,14 +78,14 @@ static dls_status take(void **p, size_t elements, dls_dtype dtype,
     return dls_flat_buffer(p, elements * dls_dtype_size(dtype) + 1, purpose);
 }
 
-static dls_status take_memory(dls_mlp_2d *m, int channels, int hidden)
+static dls_status take_memory(dls_mlp_2d *m, int channels, int hidden, int turned)
 {
     const dls_grid *g = m->grid;
     dls_dtype dtype = m->ctx->dtype, wide = dls_dtype_accumulator(dtype);
     size_t inner = (size_t)dls_cut_size(m->M, g->q, g->row)
         * (size_t)dls_cut_size(hidden, g->q, g->column);
     size_t up = dls_summa_room(g, m->M, channels, hidden, dtype);
-    size_t down = dls_summa_room(g, m->M, hidden, channels, dtype);
+    size_t down = turned ? up : dls_summa_room(g, m->M, hidden, channels, dtype);
     DLS_TRY(take(&m->values, m->elements, dtype, DLS_MEM_PARAMETERS));
     DLS_TRY(take(&m->grads, m->elements, wide, DLS_MEM_GRADIENTS));
     DLS_CUDA(cudaMemset(m->grads, 0, m->elements * dls_dtype_size(wide)));
@@ -88,17 +95,23 @@ static dls_status take_memory(dls_mlp_2d *m, int channels, int hidden)
     return dls_flat_buffer(&m->room, up > down ? up : down, DLS_MEM_COMMUNICATION);
 }
 
-dls_status dls_mlp_2d_open(dls_mlp_2d *m, dls_ctx *ctx, dls_grid *grid, int rows,
-                           int channels, int hidden)
+/* Points both layers; returns the elements of a rank. */
+static size_t point_both(dls_mlp_2d *m, int channels, int hidden, int turned)
 {
-    *m = (dls_mlp_2d){.ctx = ctx, .grid = grid, .rows = rows,
-                      .M = dls_cut_size(rows, grid->d, grid->layer)};
     size_t at = 0;
-    point(m, &m->fc, channels, hidden, &m->elements);
-    point(m, &m->proj, hidden, channels, &m->elements);
-    DLS_TRY(take_memory(m, channels, hidden));
-    point(m, &m->fc, channels, hidden, &at);
-    point(m, &m->proj, hidden, channels, &at);
+    point(m, &m->fc, channels, hidden, 0, &at);
+    point(m, &m->proj, hidden, channels, turned, &at);
+    return at;
+}
+
+dls_status dls_mlp_2d_open(dls_mlp_2d *m, dls_ctx *ctx, dls_grid *grid, int rows,
+                           int channels, int hidden, int turned)
+{
+    *m = (dls_mlp_2d){.ctx = ctx, .grid = grid,
+                      .M = dls_cut_size(rows, grid->d, grid->layer)};
+    m->elements = point_both(m, channels, hidden, turned);
+    DLS_TRY(take_memory(m, channels, hidden, turned));
+    point_both(m, channels, hidden, turned);
     return DLS_OK;
 }
 

@@ -14,11 +14,12 @@ extern "C" {
 /* define a linear layer on a grid */
 typedef struct dls_linear_2d {
     int K, N;                   // of the whole layer
-    void *weight, *bias;        // block (K_i, N_j), part (N_j)
+    int turned;                 // 1: the weight lies as (N, K), and the input stays put
+    void *weight, *bias;        // block (K_i, N_j) or (N_i, K_j); part (N_j)
     void *dweight, *dbias;      // the same, of the accumulator type
 } dls_linear_2d;
 
-/* s->K and s->N are set; y, x, dy, dx: blocks. backward_weight adds to dweight its sum
+/* s.K and s.N are set here; y, x, dy, dx: blocks. backward_weight adds to dweight its sum
  * over this layer of the grid, and to dbias this rank's rows alone: dls_mlp_2d_finish. */
 dls_status dls_linear_2d_forward(const dls_linear_2d *l, dls_summa s, void *y,
                                  const void *x);
@@ -31,7 +32,7 @@ dls_status dls_linear_2d_backward_weight(const dls_linear_2d *l, dls_summa s,
 typedef struct dls_mlp_2d {
     dls_ctx *ctx;
     dls_grid *grid;
-    int rows, M;                // of the batch; of this layer of the grid
+    int M;                      // rows of this layer of the grid
     dls_linear_2d fc, proj;     // (channels, hidden), (hidden, channels)
     void *values, *grads;       // fc's weight and bias, then proj's
     size_t elements;            // of each
@@ -40,9 +41,9 @@ typedef struct dls_mlp_2d {
 } dls_mlp_2d;
 
 /* Takes memory; values undefined, gradients zero. `rows`: of the whole batch, of which
- * the grid's layers get rows / d each, more or less. */
+ * the grid's layers get rows / d each, more or less. turned: of the second layer. */
 dls_status dls_mlp_2d_open(dls_mlp_2d *m, dls_ctx *ctx, dls_grid *grid, int rows,
-                           int channels, int hidden);
+                           int channels, int hidden, int turned);
 void dls_mlp_2d_close(dls_mlp_2d *m);
 
 /* y, x, dx, dy: (M_i, channels_j), from dls_flat_buffer. backward: after forward, with

@@ -53,7 +53,7 @@ static turn turn_of(const dls_summa *s, int k)
 }
 
 /* bring a block */
-/* *block: the one of the group's rank t->k, here. own: this rank's; place: room for it. */
+/* *block: that of the group's rank t->k, here. own: this rank's; place: room for it. */
 static dls_status bring(const dls_summa *s, const turn *t, dls_comm *group, int me,
                         const void *own, void *place, size_t n, const void **block)
 {
