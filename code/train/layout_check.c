@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/attention_ways.h"
 #include "parallel/pipeline/partition.h"
@@ -361,6 +362,51 @@ static dls_status fitting(const dls_train_config *config, const dls_mesh *m,
     *fits = low;
     return DLS_OK;
 }
+/* The next larger number of ranks on an axis with which all fits; 0: none. */
+static dls_status fitting_ranks(const dls_train_config *config, int world,
+                                double capacity, const setting *s, int *fits)
+{
+    dls_train_config c = *config;
+    int tries = TRIES, who;
+    c.mesh.size[DLS_AXIS_DP] = 0;
+    if (strcmp(s->key, "parallel.pp") == 0 && !c.pipeline.schedule)
+        c.pipeline.schedule = "1f1b";
+    for (int v = *number(&c, s) + 1; v <= world && tries > 0; v++) {
+        dls_train_config with = c;
+        double most;
+        *number(&with, s) = v;
+        dls_mesh m = with.mesh;
+        if (!works(&c, world, s, v, &tries) || dls_mesh_fit(&m, world) != DLS_OK
+            || dls_train_check_shape(&with, world) != DLS_OK)
+            continue;
+        DLS_TRY(most_bytes(&with, &m, &most, &who));
+        if (most <= capacity) {
+            *fits = v;
+            return DLS_OK;
+        }
+    }
+    return DLS_OK;
+}
+
+static dls_status advise_ranks(const dls_train_config *c, int world, double capacity,
+                               double most, double least)
+{
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        const setting *s = &settings[i];
+        dls_train_config copy = *c;
+        int fits = 0;
+        if (strcmp(s->key, "parallel.tp") != 0 && strcmp(s->key, "parallel.pp") != 0)
+            continue;
+        DLS_TRY(fitting_ranks(c, world, capacity, s, &fits));
+        if (fits > 0)
+            return DLS_FAIL(DLS_ERR_INPUT, "%s: expected what brings %.4g GB a rank "
+                            "below %.4g GB, got %d; the nearest that works is %d", s->key,
+                            most * 1e-9, capacity * 1e-9, *number(&copy, s), fits);
+    }
+    return DLS_FAIL(DLS_ERR_INPUT, "parallel: a rank needs %.4g GB of %.4g GB, and %.4g "
+                    "GB with train.micro_batch 1: expected more ranks, or a later "
+                    "data_parallel", most * 1e-9, capacity * 1e-9, least * 1e-9);
+}
 
 dls_status dls_train_check_memory(const dls_train_config *c, int world, double capacity)
 {
@@ -373,10 +419,7 @@ dls_status dls_train_check_memory(const dls_train_config *c, int world, double c
         return DLS_OK;
     DLS_TRY(fitting(c, &mesh, capacity, &least, &fits));
     if (fits == 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "parallel: rank %d needs %.4g GB of %.4g GB, and "
-                        "%.4g GB with train.micro_batch 1: expected more tp, pp or a "
-                        "later data_parallel", rank, most * 1e-9, capacity * 1e-9,
-                        least * 1e-9);
+        return advise_ranks(c, world, capacity, most, least);
     return DLS_FAIL(DLS_ERR_INPUT, "train.micro_batch: expected what fits into %.4g GB, "
                     "got %d, with which rank %d needs %.4g GB; the nearest that works is "
                     "%d",

@@ -159,15 +159,20 @@ Test(layout, wrong_worlds)
 }
 
 /* refuse for want of memory */
-static double need(const dls_train_config *c, int micro_batch)
+static double need_of(int world, const dls_train_config *c, int micro_batch)
 {
     size_t bytes[DLS_MEM_PURPOSES], sum = 0;
     dls_train_config with = *c;
     with.micro_batch = micro_batch;
-    OK(dls_train_predict_memory(&with, 0, 1, bytes));
+    OK(dls_train_predict_memory(&with, 0, world, bytes));
     for (int i = 0; i < DLS_MEM_PURPOSES; i++)
         sum += bytes[i];
     return (double)sum;
+}
+
+static double need(const dls_train_config *c, int micro_batch)
+{
+    return need_of(1, c, micro_batch);
 }
 
 Test(layout, memory_that_is_too_small)
@@ -187,10 +192,43 @@ Test(layout, memory_that_is_too_small)
         cr_assert_str_eq(dls_status_message(), want);
     }
     cr_assert_eq(dls_train_check_memory(&c, 1, one - 1), DLS_ERR_INPUT);
-    snprintf(want, sizeof want, "parallel: rank 0 needs %.4g GB of %.4g GB, and %.4g GB "
-             "with train.micro_batch 1: expected more tp, pp or a later data_parallel",
+    snprintf(want, sizeof want, "parallel: a rank needs %.4g GB of %.4g GB, and %.4g GB "
+             "with train.micro_batch 1: expected more ranks, or a later data_parallel",
              all * 1e-9, (one - 1) * 1e-9, one * 1e-9);
     cr_assert_str_eq(dls_status_message(), want);
+    dls_config_free(cfg);
+}
+
+static void advises(dls_train_config *c, double capacity, const char *key, int value)
+{
+    char want[64];
+    cr_assert_eq(dls_train_check_memory(c, 8, capacity), DLS_ERR_INPUT);
+    snprintf(want, sizeof want, "the nearest that works is %d", value);
+    cr_assert_eq(strncmp(dls_status_message(), key, strlen(key)), 0, "%s",
+                 dls_status_message());
+    cr_assert_not_null(strstr(dls_status_message(), want), "%s", dls_status_message());
+}
+
+Test(layout, memory_that_needs_more_ranks)
+{
+    dls_train_config c, cut;
+    dls_config *cfg = read_layout((changes){"train.micro_batch=1", "model.channels=480",
+                                            "model.hidden=1920"}, &c);
+    double whole = need_of(8, &c, 1), half, quarter, fits;
+    cut = c;
+    cut.mesh.size[DLS_AXIS_TP] = 2;
+    half = need_of(8, &cut, 1);
+    cut.mesh.size[DLS_AXIS_TP] = 4;
+    quarter = need_of(8, &cut, 1);
+    cr_assert(quarter < half && half < whole);
+    advises(&c, whole - 1, "parallel.tp: expected what brings", 2);
+    advises(&c, half - 1, "parallel.tp: expected what brings", 4);
+    c.mesh.size[DLS_AXIS_TP] = 4;
+    cut.mesh.size[DLS_AXIS_PP] = 2;
+    cut.pipeline.schedule = "1f1b";
+    fits = need_of(8, &cut, 1);
+    cr_assert(fits < quarter);
+    advises(&c, quarter - 1, "parallel.pp: expected what brings", 2);
     dls_config_free(cfg);
 }
 
