@@ -87,6 +87,35 @@ CONTEXT_TEST(3)
 CONTEXT_TEST(4)
 CONTEXT_TEST(8)
 
+static dls_status run_sizes(int rank, void *arg)
+{
+    static const int sizes[] = {1, 5, 64, 80, 128, 256};
+    context_case c = {.B = 1, .T = 13, .H = 4, .Hk = 2, .causal = 1, .dtype = DLS_F64,
+                      .allowed = 1e-10};
+    dls_axes axes;
+    dls_comm *comm;
+    double worst;
+    DLS_TRY(test_world(NULL, &comm));
+    for (int way = DLS_CONTEXT_RING; way <= DLS_CONTEXT_GATHER; way++) {
+        dls_sharding by = {.context = *(int *)arg, .context_rank = rank,
+                           .way = c.way = (dls_context_way)way};
+        DLS_TRY(dls_axes_open(&axes, &by, c.Hk, NULL, comm));
+        for (int i = 0; i < 6; i++) {
+            c.D = sizes[i];
+            DLS_TRY(case_compare(&c, &axes, &worst));
+        }
+        dls_axes_close(&axes);
+    }
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(context, takes_heads_of_every_size)
+{
+    int ranks = 2;
+    expect_ranks(ranks, run_sizes, &ranks);
+}
+
 /* count the bytes of a context */
 static double sent(const dls_axes *a)
 {
@@ -221,4 +250,6 @@ Test(context, refuses_what_can_not_be_shared)
     ring.ulysses = 2;
     ring.order = DLS_TOKENS_STRIPED;
     expect_refusal(ring, 8, 8, 0, "striped does not go with groups of 2");
+    ring = (dls_sharding){.context = 1025};
+    expect_refusal(ring, 8, 8, 0, "1025 ranks; at most 1024");
 }

@@ -203,6 +203,36 @@ Test(context_model, on_four_ranks)
             .weights_dropped = 0.25});
 }
 
+// Lengths that ranks can not share equally, and a pass without communicators.
+static dls_status refuse_passes(int rank, void *arg)
+{
+    model_side s;
+    dls_comm *comm;
+    (void)rank;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(open_side(&s, arg, comm));
+    dls_transformer_place(s.model, s.positions, CM_T + 1);
+    int *targets = s.device + CM_B * s.T;
+    EXPECT(dls_transformer_forward(s.model, s.device, targets, CM_B, s.T) ==
+           DLS_ERR_INPUT, "25 tokens");
+    EXPECT(strstr(dls_status_message(), "25 tokens are not 12 on each of 2 ranks; the "
+                  "nearest length that works is 26"), "%s", dls_status_message());
+    dls_transformer_place(s.model, s.positions, CM_T);
+    dls_transformer_connect(s.model, NULL);
+    EXPECT(dls_transformer_forward(s.model, s.device, targets, CM_B, s.T) ==
+           DLS_ERR_STATE, "no axes");
+    DLS_TRY(dls_ctx_sync(&s.ctx));
+    close_side(&s);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(context_model, refuses_what_it_was_not_planned_for)
+{
+    model_case c = {.ranks = 2};
+    expect_ranks(2, refuse_passes, &c);
+}
+
 Test(context_model, beside_a_tensor_axis)
 {
     SPREAD(4, EACH_WAY(.ranks = 2, .tensor = 2), EACH_WAY(.ranks = 2, .tensor = 2,
