@@ -61,11 +61,17 @@ static size_t width_of(enum kind kind, const dls_transformer_config *c)
 }
 
 /* fill the account */
+static int is_kept(const line *l, dls_recompute recompute, int dropped)
+{
+    return recompute == DLS_RECOMPUTE_NONE || l == lines
+        || (recompute == DLS_RECOMPUTE_SELECTIVE && !dropped);
+}
+
 static dls_kept entry(const line *l, const dls_transformer_config *c,
                       const dls_kept_case *at)
 {
     int t = c->sharding.tensor > 1 ? c->sharding.tensor : 1;
-    int sequence = c->sharding.sequence, full = c->recompute == DLS_RECOMPUTE_FULL;
+    int sequence = c->sharding.sequence;
     int wide = l->kind == MEAN || l->kind == RSTD || l->kind == LSE;
     double N = (double)at->B * at->T;
     size_t rows = at->B * at->T / (!l->shared && sequence ? t : 1);
@@ -74,11 +80,8 @@ static dls_kept entry(const line *l, const dls_transformer_config *c,
                                               : at->dtype)};
     k.paper = (l->sbh * N * c->channels + l->squares * N * at->T * c->heads)
         / (l->shared || sequence ? t : 1);
-    k.rows = k.width ? rows : 0;
-    if (c->recompute == DLS_RECOMPUTE_SELECTIVE ? l->we_drop : full && l != lines)
-        k.rows = 0;
-    if (c->recompute == DLS_RECOMPUTE_SELECTIVE ? l->paper_drops : full && l != lines)
-        k.paper = 0;
+    k.rows = k.width && is_kept(l, c->recompute, l->we_drop) ? rows : 0;
+    k.paper = is_kept(l, c->recompute, l->paper_drops) ? k.paper : 0;
     k.bytes = (k.rows * k.width * k.size + 127) / 128 * 128;
     return k;
 }
