@@ -1,5 +1,6 @@
 /* tests/train/test_layout.c: from chapters/07-mesh-refusals-tests.md. Edit the chapter, or edit here and run "make untangle". */
 /* Layouts that are refused: with the field, the value, and a value that works. */
+#include "../cli/program.h"
 #include "run.h"
 #include "train/layout.h"
 #include "vgpu/gpu.h"
@@ -148,6 +149,18 @@ Test(layout, schedules_that_cannot_be)
            "groups of 4), got 6; the nearest that works is 8");
     refuse(2, (changes){"parallel.pp=2", "pipeline.schedule=forward-only"},
            "pipeline.schedule: forward-only does not train");
+}
+
+Test(layout, two_directions_share_their_stages)
+{
+    dls_train_config c;
+    dls_config *cfg = read_layout((changes){"parallel.pp=6", "model.tied_head=no",
+                                            "pipeline.schedule=chimera"}, &c);
+    OK(dls_train_check_shape(&c, 6));
+    dls_config_free(cfg);
+    refuse(8, (changes){"parallel.pp=8", "pipeline.schedule=chimera"}, "parallel.pp: "
+           "expected at most 6, as the 4 layers, embedding and head are 6 units and a "
+           "rank has 1 stage, got 8; the nearest that works is 4");
 }
 
 Test(layout, wrong_worlds)
@@ -306,4 +319,49 @@ Test(layout, nothing_was_allocated, .init = make_corpus, .fini = remove_root)
                               "model.heads 2, got 3; the nearest that works is 1"));
     snprintf(path, sizeof path, "%s/none", root);
     cr_assert_eq(access(path, F_OK), -1);
+}
+
+/* ask the program for a layout */
+static double last_loss(const char *directory)
+{
+    char path[512];
+    size_t size;
+    double loss = NAN;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", directory);
+    char *text = read_whole(path, &size);
+    for (char *at = text; at && (at = strstr(at, "\"loss\":")) != NULL;)
+        loss = strtod(at += 7, NULL);
+    free(text);
+    return loss;
+}
+
+static outcome train_small(int ranks, const char *directory, const char *options)
+{
+    return run_program("build/bin/dls run -n %d -- train --config tests/cli/small.yaml "
+                       "--set train.dtype=f64 --set train.steps=3 --output %s/run %s",
+                       ranks, directory, options);
+}
+
+Test(layout, options_go_before_the_file)
+{
+    char *one = fresh_directory("mesh-one"), *eight = fresh_directory("mesh-eight");
+    char path[512];
+    outcome o = train_small(8, eight, "--set parallel.tp=7 --tp 4");
+    cr_assert_eq(o.exit_code, 2, "%s", o.output);
+    cr_assert_not_null(strstr(o.output, "dls train: parallel.tp: expected a divisor of "
+                              "model.heads 2, got 4; the nearest that works is 2"), "%s",
+                       o.output);
+    snprintf(path, sizeof path, "%s/run", eight);
+    cr_assert_eq(access(path, F_OK), -1);
+    o = train_small(1, one, "");
+    cr_assert_eq(o.exit_code, 0, "%s", o.output);
+    o = train_small(8, eight, "--set parallel.tp=7 --dp 2 --pp 2 --tp 2");
+    cr_assert_eq(o.exit_code, 0, "%s", o.output);
+    snprintf(path, sizeof path, "%s/run", one);
+    double want = last_loss(path);
+    snprintf(path, sizeof path, "%s/run", eight);
+    cr_assert(fabs(last_loss(path) - want) <= 1e-10 * want, "%.17g, %.17g", want,
+              last_loss(path));
+    free(one);
+    free(eight);
 }
