@@ -13,6 +13,7 @@ static dls_status split_tensor(dls_axes *a, int kv_heads)
     return dls_comm_split(a->tensor, a->sharding.tensor_rank / sharers,
                           a->sharding.tensor_rank, &a->kv);
 }
+
 static dls_status split_context(dls_axes *a)
 {
     int n = a->sharding.context, rank = a->sharding.context_rank;
@@ -24,6 +25,7 @@ static dls_status split_context(dls_axes *a)
         DLS_TRY(dls_comm_split(a->context, rank / u, rank, &a->ulysses));
     return n / u > 1 ? dls_comm_split(a->context, rank % u, rank, &a->ring) : DLS_OK;
 }
+
 static dls_status make_stream(dls_axes *a)
 {
     DLS_CUDA(cudaStreamCreateWithFlags(&a->stream, cudaStreamNonBlocking));
@@ -33,6 +35,7 @@ static dls_status make_stream(dls_axes *a)
         DLS_CUDA(cudaEventCreate(&a->piece[i]));
     return DLS_OK;
 }
+
 dls_status dls_axes_open(dls_axes *out, const dls_sharding *sharding, int kv_heads,
                          dls_comm *tensor, dls_comm *context)
 {
@@ -46,6 +49,7 @@ fail:
     dls_axes_close(out);
     return s;
 }
+
 void dls_axes_close(dls_axes *axes)
 {
     dls_comm_destroy(axes->kv);
