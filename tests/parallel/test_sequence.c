@@ -126,6 +126,67 @@ Test(sequence, a_block_sends_what_the_formulas_say)
     }
 }
 
+/* time a block in pieces */
+typedef struct passes { double forward, backward; } passes;
+
+static dls_status time_block(dls_comm *comm, int sequence, int chunks, passes *out)
+{
+    enum { T = 1024 };
+    dls_transformer_config m = dls_transformer_gpt2(64, T, 1, 8, 1024);
+    dls_transformer *model;
+    dls_axes axes;
+    dls_ctx ctx;
+    int *ids;
+    m.sharding = (dls_sharding){.tensor = dls_comm_size(comm), .sequence = sequence,
+                                .tensor_rank = dls_comm_rank(comm), .chunks = chunks};
+    DLS_TRY(dls_ctx_create(&ctx, 0, DLS_F32));
+    DLS_TRY(dls_axes_open(&axes, &m.sharding, m.kv_heads, comm, NULL));
+    DLS_TRY(dls_transformer_create(&model, &ctx, &m, 1, T));
+    dls_transformer_connect(model, &axes);
+    DLS_TRY(dls_device_alloc((void **)&ids, 2 * T, DLS_F32, DLS_MEM_OTHER));
+    DLS_TRY(dls_comm_barrier(comm));
+    double start = dls_gpu_host_time();
+    DLS_TRY(dls_transformer_forward(model, ids, ids + T, 1, T));
+    DLS_TRY(dls_ctx_sync(&ctx));
+    double middle = dls_gpu_host_time();
+    DLS_TRY(dls_transformer_backward(model, 1, NULL));
+    DLS_TRY(dls_ctx_sync(&ctx));
+    *out = (passes){middle - start, dls_gpu_host_time() - middle};
+    dls_device_free(ids);
+    dls_transformer_free(model);
+    dls_axes_close(&axes);
+    dls_ctx_destroy(&ctx);
+    return DLS_OK;
+}
+
+static dls_status time_ways(int rank, void *arg)
+{
+    passes whole, beside, slices, pieces;
+    dls_comm *comm;
+    (void)rank, (void)arg;
+    DLS_TRY(test_world(test_cluster(1, 4), &comm));
+    DLS_TRY(time_block(comm, 0, 1, &whole));
+    DLS_TRY(time_block(comm, 0, 4, &beside));
+    DLS_TRY(time_block(comm, 1, 1, &slices));
+    DLS_TRY(time_block(comm, 1, 4, &pieces));
+    double first[] = {fabs(whole.forward - beside.forward),
+                      whole.forward - slices.forward, slices.forward - pieces.forward};
+    double second[] = {whole.backward - beside.backward,
+                       slices.backward - pieces.backward};
+    EXPECT(first[0] < 5e-6 && first[1] > 40e-6 && first[2] > 110e-6, "forward: %g %g %g",
+           first[0], first[1], first[2]);
+    EXPECT(second[0] > 130e-6 && second[1] > 190e-6, "backward: %g %g", second[0],
+           second[1]);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(sequence, pieces_are_faster_where_products_are_large)
+{
+    setenv("DLS_KERNELS", "timed", 1);
+    expect_ranks(4, time_ways, NULL);
+}
+
 /* refuse rows that do not divide */
 static dls_status refuse(int rank, void *arg)
 {
