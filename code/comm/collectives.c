@@ -7,6 +7,7 @@
 
 #include "comm/choose.h"
 #include "comm/comm_private.h"
+#include "comm/imagined.h"
 #include "comm/native.h"
 
 /* check a call */
@@ -65,7 +66,9 @@ static dls_status prepare(dls_comm_op *op, cudaStream_t stream)
                             &op->algorithm));
     op->ours.algorithm = (uint8_t)(op->algorithm - dls_algorithms);
     size_t scratch = op->algorithm->scratch ? op->algorithm->scratch(&op->shape) : 0;
-    if (scratch == 0 || !op->comm->all)     // none, or imagined
+    if (!op->comm->all)
+        dls_imagined_need(op->comm, scratch * op->element);
+    if (scratch == 0 || !op->comm->all)
         return DLS_OK;
     op->scratch = dls_comm_scratch_take(op->comm, scratch * op->element, stream);
     if (op->scratch < 0)

@@ -59,21 +59,54 @@ static dls_status large_group(const int *member, int n, dls_message_kind kind,
     return DLS_OK;
 }
 
+static dls_status form(dls_comm **out, const int *member, int n)
+{
+    dls_world all = {.rank = member[0]};
+    DLS_TRY(dls_comm_form(&all, member, n, 0, out));
+    (*out)->all = NULL;
+    return DLS_OK;
+}
+
 dls_status dls_imagined_seconds(const int *member, int n, const char *operation,
                                 size_t count, int dtype, double *seconds)
 {
     dls_message_kind kind = dls_operation_find(operation, strlen(operation));
-    double each = kind == DLS_MESSAGE_ALL_REDUCE ? 1 : n;   // count: of a block, or of all
-    dls_world all = {.rank = member[0]};
+    double each = kind == DLS_MESSAGE_ALL_REDUCE ? 1 : n;   // count is of a block
     dls_comm *comm;
     *seconds = 0;
     if (n > DLS_COMM_RANKS)
         return large_group(member, n, kind,
                            each * (double)count * (double)dls_comm_type_size(dtype),
                            seconds);
-    DLS_TRY(dls_comm_form(&all, member, n, 0, &comm));
-    comm->all = NULL;
+    DLS_TRY(form(&comm, member, n));
     dls_status s = dls_comm_seconds(comm, operation, count, dtype, seconds);
+    dls_comm_destroy(comm);
+    return s;
+}
+
+/* note the scratch memory */
+/* One stream's calls share a piece, and an imagined communicator keeps its size alone. */
+void dls_imagined_need(dls_comm *comm, size_t bytes)
+{
+    size_t piece = dls_comm_piece(bytes);
+    comm->scratch[0].bytes = piece > comm->scratch[0].bytes ? piece
+                                                            : comm->scratch[0].bytes;
+}
+
+size_t dls_imagined_scratch(const dls_comm *comm)
+{
+    return comm ? comm->scratch[0].bytes : 0;
+}
+
+dls_status dls_imagined_bytes(const int *member, int n, const char *operation,
+                              size_t count, int dtype, size_t *bytes)
+{
+    dls_comm *comm;
+    *bytes = 0;
+    if (n > DLS_COMM_RANKS)
+        return DLS_OK;          // the ring and halving in place take none
+    DLS_TRY(form(&comm, member, n));
+    dls_status s = dls_comm_scratch_bytes(comm, operation, count, dtype, bytes);
     dls_comm_destroy(comm);
     return s;
 }

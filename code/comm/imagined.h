@@ -9,4 +9,7 @@
 dls_status dls_imagined_enqueue(dls_comm_op *op, cudaStream_t stream, const char *file,
                                 int line);
 
+/* Notes the scratch memory that a call would take. */
+void dls_imagined_need(dls_comm *comm, size_t bytes);
+
 #endif

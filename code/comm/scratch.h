@@ -36,6 +36,12 @@ dls_status dls_comm_seconds(dls_comm *comm, const char *operation, size_t count,
 dls_status dls_imagined_seconds(const int *member, int n, const char *operation,
                                 size_t count, int dtype, double *seconds);
 
+/* The scratch memory of such a call; and what a communicator that is imagined would have
+ * taken for the calls so far (NULL: 0). */
+dls_status dls_imagined_bytes(const int *member, int n, const char *operation,
+                              size_t count, int dtype, size_t *bytes);
+size_t dls_imagined_scratch(const dls_comm *comm);
+
 /* The same of any n ranks, ascending. */
 dls_status dls_comm_imagine_ranks(dls_comm **out, int rank, const int *member, int n);
 

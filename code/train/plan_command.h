@@ -35,6 +35,10 @@ void dls_size_model(const dls_transformer_config *c, double sequences, double li
 /* FLOPs of a step of so many sequences, the formula of Narayanan and others 2021. */
 double dls_size_megatron_flops(const dls_transformer_config *c, double sequences);
 
+/* The same as counted by the operations that are enqueued. */
+dls_status dls_size_counted_flops(dls_planner *planner, const dls_transformer_config *c,
+                                  double *flops);
+
 /* The run that a search varies. */
 void dls_plan_base(const dls_transformer_config *model, int batch, dls_train_config *c);
 

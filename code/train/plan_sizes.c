@@ -34,6 +34,25 @@ void dls_size_model(const dls_transformer_config *c, double sequences, double li
     out->load = out->infer / (1e9 * link);
 }
 
+/* count the operations of a sequence */
+/* One sequence through the model and back, everything computed again: as recorded. */
+dls_status dls_size_counted_flops(dls_planner *planner, const dls_transformer_config *c,
+                                  double *flops)
+{
+    dls_transformer_config m = *c;
+    dls_planned_unit u;
+    int L = c->layers;
+    m.recompute = DLS_RECOMPUTE_FULL;
+    dls_planned_pass pass = {&m, DLS_BF16, 1, c->context, 0};
+    *flops = 0;
+    for (int i = 0; i < 3; i++) {
+        int unit = i < 2 ? i : L + 1;
+        DLS_TRY(dls_planner_unit(planner, &pass, unit, unit + 1, &u));
+        *flops += (i == 1 ? L : 1) * (u.F.flops + u.B.flops);
+    }
+    return DLS_OK;
+}
+
 /* print the sizes */
 typedef struct row { const char *what, *terms; double value; const char *unit; } row;
 
@@ -59,6 +78,14 @@ static dls_status print_sizes(const dls_plan_asked *w, const dls_transformer_con
     dls_sizes is;
     double devices[2] = {1, 1};
     char cache[64], load[64], token[64];
+    const dls_gpu_options o = {.cluster_file = w->cluster};
+    dls_planner planner = {0};
+    double counted;
+    DLS_TRY(dls_gpu_init(&o));
+    DLS_TRY(dls_planner_open(&planner, DLS_BF16));
+    dls_status s = dls_size_counted_flops(&planner, c, &counted);
+    dls_planner_close(&planner);
+    DLS_TRY(s);
     dls_size_model(c, (double)w->sequences, w->link, &is);
     devices[0] = ceil((is.infer + is.cache) / (0.9e9 * w->memory));
     devices[1] = ceil(is.train / (0.75e9 * w->memory));
@@ -76,7 +103,10 @@ static dls_status print_sizes(const dls_plan_asked *w, const dls_transformer_con
         {"devices to infer", "90 % of their memory", devices[0], ""},
         {"to train", "2 + 2 + 12 bytes a parameter", is.train / 1e9, "GB"},
         {"devices to train", "75 %, the rest for activations", devices[1], ""},
-        {"FLOPs of a token", "6 a parameter", is.flops_token, ""}};
+        {"FLOPs of a token", "6 a parameter", is.flops_token, ""},
+        {"FLOPs of a sequence", "96 s L h^2 (1 + s/6h + V/16Lh)",
+         dls_size_megatron_flops(c, 1), ""},
+        {"counted", "as executed, all computed again", counted, ""}};
     return print_rows(rows, sizeof rows / sizeof *rows, w->data.json);
 }
 

@@ -23,7 +23,7 @@ static void add_up(const dls_step_costs *k, double *passes, double *update,
         *passes += (whole * (f->F.device + f->B.device - f->F.talk - f->B.talk)
                     + r->F.device + r->B.device - r->F.talk - r->B.talk) / n;
         double share = k->c->sharded && k->stage[i].sums
-            ? 1.0 / dls_mesh_group_size(&k->mesh, DLS_AXES_DATA) : 1;
+            ? 1.0 / k->ways : 1;
         *update += (f->clear.device + share * (f->square.device + f->apply.device)) / n;
         *flops += whole * (f->F.flops + f->B.flops) + r->F.flops + r->B.flops;
     }

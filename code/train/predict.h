@@ -20,9 +20,10 @@ extern "C" {
 /* How the data axis sums gradients: in pieces, of which each waits for a unit's backward
  * pass, or for the whole one of the stage. */
 typedef struct dls_grad_sum {
-    int unit;               // its last gradient is complete behind this one; -1: the stage
+    int unit;               // whose backward pass completes it
     double seconds;         // of the sum
     double back;            // ZeRO: of the new values on their way back
+    int held;               // ZeRO: another unit uses it, so that it stays
     int stretches;          // ZeRO: launches of the optimizer for a slice
 } dls_grad_sum;
 
@@ -40,11 +41,14 @@ typedef struct dls_step_costs {
     dls_mesh mesh;
     dls_schedule schedule;
     int *first;             // [stages + 1]: the units of each
-    int *sharers;           // of the first rank's data axis: who sums gradients with it
+    int ways;               // ranks of the data axis
+    int replicas;           // that differ in their links; 1: none does
+    int *sharers;           // [ways]: who sums gradients together, of the stage asked for
+    size_t scratch, tied_scratch;   // bytes of the data axis' communicator; of the pair's
     int rows, microbatches; // sequences of a replica; passes that have any
     int T;                  // tokens of a sequence on one rank
     dls_stage_costs *stage; // [stages]
-    dls_link_spec *hop;     // [pp * pp]
+    dls_link_spec *hop;     // [replicas][pp * pp]
     double row_bytes;       // of a message, per sequence
     double norm, tied;      // s: of the sums of squares; of a tied table's gradients
     int tied_stages;        // 1: the table is on two ranks
@@ -91,6 +95,10 @@ dls_status dls_predict_play(const dls_step_costs *k, int without, double *second
 void dls_predict_memory(const dls_step_costs *k, int rank,
                         size_t bytes[DLS_MEM_PURPOSES]);
 size_t dls_predict_most(const dls_step_costs *k, size_t bytes[DLS_MEM_PURPOSES]);
+
+/* The same to the byte, by the program's own lists: slower, and for up to 64 ranks. */
+dls_status dls_predict_exactly(const dls_step_costs *k, int rank,
+                               size_t bytes[DLS_MEM_PURPOSES]);
 
 /* All of it. */
 dls_status dls_predict_step(dls_planner *planner, const dls_train_config *c, int world,

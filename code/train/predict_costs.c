@@ -65,8 +65,16 @@ static int splits(const dls_schedule *s)
 }
 
 /* ask a group of the mesh */
+/* 1: every replica lies on its nodes as the first one does. */
+static int is_regular(const dls_step_costs *k)
+{
+    int node = dls_gpu_cluster()->gpus_per_node;
+    int replica = dls_mesh_world(&k->mesh) / k->mesh.size[DLS_AXIS_DP];
+    return node % replica == 0 || replica % node == 0 || k->mesh.size[DLS_AXIS_DP] == 1;
+}
+
 /* Seconds of a collective in the group of the first rank over some axes. */
-static dls_status group_seconds(const dls_step_costs *k, unsigned axes,
+static dls_status group_seconds(dls_step_costs *k, unsigned axes,
                                 const char *operation, size_t count, int dtype,
                                 double *seconds)
 {
@@ -76,13 +84,13 @@ static dls_status group_seconds(const dls_step_costs *k, unsigned axes,
         return DLS_OK;
     if (axes == DLS_AXES_DATA)
         return dls_planner_talk(k->planner, k->sharers, n, operation, count, dtype,
-                                seconds);
+                                seconds, &k->scratch);
     int *member = calloc((size_t)n, sizeof *member);
     if (!member)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a group of %d", n);
     dls_mesh_group_ranks(&k->mesh, 0, axes, member);
     dls_status s = dls_planner_talk(k->planner, member, n, operation, count, dtype,
-                                    seconds);
+                                    seconds, NULL);
     free(member);
     return s;
 }
@@ -95,7 +103,16 @@ static dls_status record_stage(dls_planner *planner, dls_step_costs *k,
     int left = k->rows - (k->microbatches - 1) * k->c->micro_batch;
     dls_planned_pass pass = {m, k->c->dtype, k->c->micro_batch, k->T,
                              splits(&k->schedule)};
+    dls_transformer_config other = *m;
+    dls_planned_unit last;
     DLS_TRY(dls_planner_unit(planner, &pass, from, to, full));
+    if (m->sharding.tensor > 1) {       // counts what is cut alone: more stretches
+        other.sharding.tensor_rank = m->sharding.tensor - 1;
+        pass.model = &other;
+        DLS_TRY(dls_planner_unit(planner, &pass, from, to, &last));
+        full->square = last.square;
+        pass.model = m;
+    }
     pass.B = left > 0 ? left : 1;
     return dls_planner_unit(planner, &pass, from, to, rest);
 }
@@ -176,6 +193,7 @@ static dls_status add_slices(dls_step_costs *k, dls_stage_costs *g, const dls_pa
     for (int u = n - 1; s == DLS_OK && g->sum && u >= 0; u--) {
         dls_grad_sum *sum = &g->sum[g->sums++];
         sum->unit = u;
+        sum->held = units[u].held;
         sum->stretches = stretches_of(set, &units[u], busiest);
         s = group_seconds(k, DLS_AXES_DATA, "reduce_scatter", units[u].slice, (int)wide,
                           &sum->seconds);
@@ -215,7 +233,7 @@ static dls_status add_sums(dls_step_costs *k, int stage)
     dls_stage_costs *g = &k->stage[stage];
     dls_dtype wide = dls_dtype_accumulator(k->c->dtype);
     dls_params set = {0};
-    if (dls_mesh_group_size(&k->mesh, DLS_AXES_DATA) == 1)
+    if (k->ways == 1 && !k->c->sharded)
         return DLS_OK;
     if (!k->c->sharded && k->c->pipeline.schedule) {
         g->sum = calloc(1, sizeof *g->sum);
@@ -235,20 +253,28 @@ static dls_status add_sums(dls_step_costs *k, int stage)
 }
 
 /* measure the hops */
-static dls_status measure_hops(dls_step_costs *k)
+static dls_status measure_replica(dls_step_costs *k, int replica)
 {
     int n = k->mesh.size[DLS_AXIS_PP], at[DLS_AXES] = {0}, rank[n];
-    k->hop = calloc((size_t)n * n, sizeof *k->hop);
-    if (!k->hop)
-        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d ranks of a pipeline", n);
-    for (int p = 0; p < n; p++) {
-        at[DLS_AXIS_PP] = p;
-        rank[p] = dls_mesh_rank(&k->mesh, at);
-    }
+    dls_link_spec *hop = k->hop + (size_t)replica * n * n;
+    at[DLS_AXIS_DP] = replica;
+    for (at[DLS_AXIS_PP] = 0; at[DLS_AXIS_PP] < n; at[DLS_AXIS_PP]++)
+        rank[at[DLS_AXIS_PP]] = dls_mesh_rank(&k->mesh, at);
     for (int i = 0; i < n * n; i++)
         if (i / n != i % n)
             DLS_TRY(dls_cluster_link(dls_gpu_cluster(), rank[i / n], rank[i % n],
-                                     &k->hop[i].alpha, &k->hop[i].beta));
+                                     &hop[i].alpha, &hop[i].beta));
+    return DLS_OK;
+}
+
+static dls_status measure_hops(dls_step_costs *k)
+{
+    size_t n = (size_t)k->mesh.size[DLS_AXIS_PP];
+    k->hop = calloc(n * n * (size_t)k->replicas, sizeof *k->hop);
+    if (!k->hop)
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %zu ranks of a pipeline", n);
+    for (int r = 0; r < k->replicas; r++)
+        DLS_TRY(measure_replica(k, r));
     return DLS_OK;
 }
 
@@ -259,7 +285,7 @@ static dls_status add_common(dls_step_costs *k)
     int last = s->stages - 1, cut = k->c->sharded;
     double data = 0, tensor;
     DLS_TRY(group_seconds(k, DLS_AXES_MODEL, "all_reduce", 1, (int)DLS_F64, &k->norm));
-    if (cut)
+    if (cut && k->ways > 1)
         DLS_TRY(group_seconds(k, DLS_AXES_DATA, "all_reduce", 1, (int)DLS_F64, &data));
     k->norm += data;
     k->tied_stages = k->c->model.tied_head && last > 0
@@ -274,7 +300,8 @@ static dls_status add_common(dls_step_costs *k)
     pair[1] = dls_mesh_rank(&k->mesh, at);
     tensor = 0;
     DLS_TRY(dls_planner_talk(k->planner, pair, 2, "all_reduce", elements,
-                             (int)dls_dtype_accumulator(k->c->dtype), &tensor));
+                             (int)dls_dtype_accumulator(k->c->dtype), &tensor,
+                             &k->tied_scratch));
     k->tied = tensor;
     return DLS_OK;
 }
@@ -324,13 +351,26 @@ static dls_status record_trainer(dls_planner *planner, dls_step_costs *k, int wo
 }
 
 /* collect the costs */
-static dls_status find_sharers(dls_step_costs *k)
+/* The data axis of a rank of the pipeline. */
+static void find_sharers(dls_step_costs *k, int rank)
 {
-    int n = dls_mesh_group_size(&k->mesh, DLS_AXES_DATA);
-    k->sharers = calloc((size_t)n, sizeof *k->sharers);
+    int at[DLS_AXES] = {0};
+    at[DLS_AXIS_PP] = k->replicas > 1 ? rank : 0;
+    dls_mesh_group_ranks(&k->mesh, dls_mesh_rank(&k->mesh, at), DLS_AXES_DATA,
+                         k->sharers);
+}
+
+static dls_status list_sums(dls_step_costs *k)
+{
+    k->ways = dls_mesh_group_size(&k->mesh, DLS_AXES_DATA);
+    k->sharers = calloc((size_t)k->ways, sizeof *k->sharers);
     if (!k->sharers)
-        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a group of %d", n);
-    dls_mesh_group_ranks(&k->mesh, 0, DLS_AXES_DATA, k->sharers);
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a group of %d", k->ways);
+    for (int s = 0; s < k->schedule.stages; s++) {
+        find_sharers(k, dls_schedule_rank(&k->schedule, s, 0));
+        DLS_TRY(add_sums(k, s));
+    }
+    find_sharers(k, 0);
     return DLS_OK;
 }
 
@@ -345,11 +385,10 @@ static dls_status collect(dls_planner *planner, dls_step_costs *k, int world)
         int rows = dls_train_rows_of(c, i, dp);
         k->rows = rows > k->rows ? rows : k->rows;      // the others wait for these
     }
-    DLS_TRY(find_sharers(k));
+    k->replicas = is_regular(k) ? 1 : k->mesh.size[DLS_AXIS_DP];
     DLS_TRY(find_schedule(k));
     DLS_TRY(record_stages(planner, k));
-    for (int s = 0; s < k->schedule.stages; s++)
-        DLS_TRY(add_sums(k, s));
+    DLS_TRY(list_sums(k));
     DLS_TRY(measure_hops(k));
     DLS_TRY(add_common(k));
     int slices = c->sharding.sequence && c->sharding.tensor > 1 ? c->sharding.tensor : 1;

@@ -15,6 +15,7 @@ typedef struct clock { double host, free, wire; int left; } clock;
 typedef struct player {
     const dls_step_costs *k;
     int without, n;         // ranks of the pipeline
+    const dls_link_spec *hop;   // [n * n] of the replica that is played
     double launch, latency;
     clock *rank;            // [n]
     double *to, *sent;      // [n * n]: a stream to another rank; its last departure
@@ -110,7 +111,7 @@ static void send(const player *p, int r, int backward, int stage, int next,
     double *stream = &p->to[r * p->n + to], *last = &p->sent[r * p->n + to];
     double post = c->host + p->latency, exchange = post + p->launch;
     int eager = p->without & DLS_WITHOUT_LAUNCHES;
-    const dls_link_spec *hop = &k->hop[r * p->n + to];
+    const dls_link_spec *hop = &p->hop[r * p->n + to];
     double wire = hop->beta * k->row_bytes * rows_of(k, microbatch);
     double departure = fmax(fmax(*stream, c->free), eager ? 0 : post);
     c->host += 2 * p->launch;
@@ -149,23 +150,25 @@ static void sum_stage(const player *p, int r, const dls_stage_costs *g)
 {
     clock *c = &p->rank[r];
     run(p, c, &g->full.finish);
-    for (int i = 0; i < g->sums; i++)
+    for (int i = 0; i < g->sums && p->k->ways > 1; i++)
         c->wire = talk(p, c, fmax(c->wire, c->free), data_seconds(p, g->sum[i].seconds));
 }
 
 /* play the passes of a whole model */
 static int is_zero(const dls_step_costs *k, int stage)
 {
-    return k->c->sharded && k->c->zero.stage >= stage;
+    return k->c->sharded && k->ways > 1 && k->c->zero.stage >= stage;
 }
 
-/* A unit whose values are elsewhere is gathered, one ahead of its use. */
-static void gather(const player *p, clock *c, const dls_stage_costs *g, int u)
+/* A unit whose values are elsewhere is gathered, one ahead of its use, into the buffer
+ * that the unit before has left at `left`. What another unit uses as well stays. */
+static void gather(const player *p, clock *c, int u, double left, int again)
 {
-    if (u < 0 || u >= g->sums)
+    const dls_stage_costs *g = &p->k->stage[0];
+    if (u < 0 || u >= g->sums || (g->sum[g->sums - 1 - u].held && again))
         return;
-    const dls_grad_sum *sum = &g->sum[g->sums - 1 - u];
-    c->wire = p->values[u] = talk(p, c, c->wire, data_seconds(p, sum->back));
+    double seconds = data_seconds(p, g->sum[g->sums - 1 - u].back);
+    c->wire = p->values[u] = talk(p, c, fmax(c->wire, left), seconds);
 }
 
 /* Bytes that a stream of the device goes through, in one launch. */
@@ -182,23 +185,24 @@ static void sum_behind(const player *p, clock *c, const dls_stage_costs *g, int 
                        int last)
 {
     int scatters = is_zero(p->k, 2);
-    for (int i = 0; i < g->sums && (last || scatters); i++) {
+    for (int i = 0; i < g->sums && p->k->ways > 1 && (last || scatters); i++) {
         if (g->sum[i].unit != u)
             continue;
         c->wire = talk(p, c, fmax(c->wire, c->free), data_seconds(p, g->sum[i].seconds));
         double slice = (double)p->k->unit[u].elements
-            / dls_mesh_group_size(&p->k->mesh, DLS_AXES_DATA);
+            / p->k->ways;
         if (scatters)
             c->wire = pass_over(p, c, c->wire, 12 * slice);
     }
 }
 
-static void pass_unit(const player *p, clock *c, int u, int ahead, const dls_part *part)
+static void pass_unit(const player *p, clock *c, int u, int ahead, int again,
+                      const dls_part *part)
 {
-    const dls_stage_costs *g = &p->k->stage[0];
+    double left = c->free;
     c->free = fmax(c->free, p->values[u]);
     if (is_zero(p->k, 3))
-        gather(p, c, g, ahead);
+        gather(p, c, ahead, left, again);
     run(p, c, part);
 }
 
@@ -207,21 +211,28 @@ static void pass_units(const player *p, int backward, int microbatch)
 {
     const dls_step_costs *k = p->k;
     clock *c = &p->rank[0];
-    int units = k->c->model.layers + 2, whole = rows_of(k, microbatch) == k->c->micro_batch;
+    int units = k->c->model.layers + 2;
+    int whole = rows_of(k, microbatch) == k->c->micro_batch;
     const dls_planned_unit *unit = whole ? k->unit : k->unit_rest;
     const dls_stage_costs *g = &k->stage[0];
     int last = microbatch == k->microbatches - 1;
-    if (is_zero(k, 3) && g->sums)
-        gather(p, c, g, backward ? units - 1 : 0);
+    int again = backward || microbatch > 0;
+    double given[2] = {0, 0};           // when the two gradient buffers are free again
+    if (is_zero(k, 3))
+        gather(p, c, backward ? units - 1 : 0, c->free, again);
     for (int i = 0; i < units; i++) {
-        int u = backward ? units - 1 - i : i, clears = backward && is_zero(k, 2) && g->sums;
-        if (clears)
+        int u = backward ? units - 1 - i : i;
+        if (backward && is_zero(k, 2)) {
+            c->free = fmax(c->free, given[i % 2]);
             c->free = pass_over(p, c, c->free, 4.0 * (double)k->unit[u].elements);
-        pass_unit(p, c, u, backward ? u - 1 : u + 1, backward ? &unit[u].B : &unit[u].F);
+        }
+        pass_unit(p, c, u, backward ? u - 1 : u + 1, again,
+                  backward ? &unit[u].B : &unit[u].F);
         if (backward && last)
             run(p, c, &unit[u].finish);
         if (backward)
             sum_behind(p, c, g, u, last);
+        given[i % 2] = c->wire;
     }
 }
 
@@ -304,11 +315,11 @@ static void meet(player *p, int first, int step, double seconds)
 /* ZeRO updates a slice of each unit, and sends it while the next one is updated. */
 static void update_slices(const player *p, clock *c, const dls_stage_costs *g)
 {
-    double share = 1.0 / dls_mesh_group_size(&p->k->mesh, DLS_AXES_DATA);
+    double share = 1.0 / p->k->ways;
     for (int u = 0; u < g->sums; u++) {
         const dls_grad_sum *sum = &g->sum[g->sums - 1 - u];
         run_kernels(p, c, sum->stretches, g->full.apply.device * share / g->sums);
-        if (!is_zero(p->k, 3))
+        if (!is_zero(p->k, 3) && p->k->ways > 1)
             c->wire = p->values[u] = talk(p, c, fmax(c->wire, c->free),
                                           data_seconds(p, sum->back));
     }
@@ -328,7 +339,7 @@ static void end_step(player *p)
         const dls_stage_costs *g = &k->stage[s];
         if (k->c->sharded && g->sums)
             run_kernels(p, c, 2 * g->sums, g->full.square.device
-                        / dls_mesh_group_size(&k->mesh, DLS_AXES_DATA));
+                        / k->ways);
         else
             run(p, c, &g->full.square);
     }
@@ -361,7 +372,7 @@ static dls_status play_step(player *p, int *open)
     for (int i = 0; i < s->stages; i++) {
         dls_part clear = p->k->stage[i].full.clear;
         if (is_zero(p->k, 2))       // its slice is all it has
-            clear.device /= dls_mesh_group_size(&p->k->mesh, DLS_AXES_DATA);
+            clear.device /= p->k->ways;
         run(p, &p->rank[dls_schedule_rank(s, i, 0)], &clear);
         open[i] = p->k->microbatches;
     }
@@ -376,13 +387,15 @@ static dls_status play_step(player *p, int *open)
     return DLS_OK;
 }
 
-dls_status dls_predict_play(const dls_step_costs *k, int without, double *seconds)
+static dls_status play_replica(const dls_step_costs *k, int without, int replica,
+                               double *seconds)
 {
     enum { STEPS = 3 };     // the second begins as every later one does
     player p = {.k = k, .without = without, .n = k->schedule.options.ranks,
                 .launch = k->device.launch, .latency = k->device.launch_latency};
     int open[k->schedule.stages];
     double end[STEPS] = {0};
+    p.hop = k->hop + (size_t)replica * p.n * p.n;
     dls_status s = open_player(&p);
     for (int i = 0; s == DLS_OK && i < STEPS; i++) {
         s = play_step(&p, open);
@@ -392,4 +405,16 @@ dls_status dls_predict_play(const dls_step_costs *k, int without, double *second
     *seconds = end[STEPS - 1] - end[STEPS - 2];
     close_player(&p);
     return s;
+}
+
+/* Replicas that lie differently on the nodes wait for the slowest at the end. */
+dls_status dls_predict_play(const dls_step_costs *k, int without, double *seconds)
+{
+    double one;
+    *seconds = 0;
+    for (int r = 0; r < k->replicas; r++) {
+        DLS_TRY(play_replica(k, without, r, &one));
+        *seconds = fmax(*seconds, one);
+    }
+    return DLS_OK;
 }

@@ -43,7 +43,8 @@ static dls_status note_candidate(hunt *h, const choice *c)
     return DLS_OK;
 }
 
-static void apply_choice(const dls_layout_search *s, const choice *x, dls_train_config *c)
+static void apply_choice(const dls_layout_search *s, const choice *x,
+                         dls_train_config *c)
 {
     *c = *s->base;
     c->mesh.size[DLS_AXIS_TP] = c->sharding.tensor = x->tp;

@@ -3,7 +3,7 @@
  *
  *   dls_gpu_record();                      from here on nothing runs
  *   ... code that enqueues ...
- *   dls_gpu_recorded(&notes, &n);          what it would have done, and how long that takes
+ *   dls_gpu_recorded(&notes, &n, &host);   what it would have done, and how long it takes
  */
 #ifndef DLS_VGPU_RECORD_H
 #define DLS_VGPU_RECORD_H
@@ -27,7 +27,7 @@ typedef struct dls_gpu_note {
     dls_gpu_kind kind;
     dls_work work;
     int stream;
-    int awaited;                // of a wait: the note that it waits for; -1: none of these
+    int awaited;                // of a wait: the note it waits for; -1: none of these
     double enqueued, duration, flops, bytes;
 } dls_gpu_note;
 

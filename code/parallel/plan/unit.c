@@ -17,6 +17,7 @@ dls_status dls_planner_open(dls_planner *r, dls_dtype dtype)
     *r = (dls_planner){.latency = dls_gpu_cluster()->device.launch_latency};
     DLS_TRY(dls_ctx_create(&r->ctx, 0, dtype));
     DLS_CUDA(cudaMemGetInfo(&r->bytes, &whole));
+    r->bytes -= r->bytes / 16;      // for tables of angles, which models make
     DLS_CUDA(cudaMalloc((void **)&r->memory, r->bytes));
     return DLS_OK;
 }
@@ -112,6 +113,15 @@ static dls_status open_axes(dls_axes *a, const dls_transformer_config *c)
     DLS_CUDA(cudaEventCreateWithFlags(&a->ready, cudaEventDisableTiming));
     DLS_CUDA(cudaEventCreateWithFlags(&a->arrived, cudaEventDisableTiming));
     return DLS_OK;
+}
+
+static size_t scratch_of(const dls_axes *a)
+{
+    const dls_comm *all[] = {a->tensor, a->kv, a->context, a->ulysses, a->ring};
+    size_t sum = 0;
+    for (int i = 0; i < 5; i++)
+        sum += dls_imagined_scratch(all[i]);
+    return sum;
 }
 
 static void close_axes(dls_axes *a)
@@ -259,6 +269,7 @@ static dls_status record(dls_planner *r, const dls_planned_pass *pass, int from,
         s = record_all(r, pass, t, &axes, out);
     if (pass->split)
         out->B = dls_part_then(out->I, out->W);
+    out->scratch = scratch_of(&axes);
     if (t)
         t->params.values = t->params.grads = NULL;      // the planner's
     dls_transformer_free(t);
@@ -332,30 +343,38 @@ struct dls_talk {
     size_t count;
     int n, first, second, last, dtype;
     double seconds;
+    size_t scratch;
 };
 
 enum { TALKS = 4096 };
 
+static dls_status answer(const struct dls_talk *t, double *seconds, size_t *most)
+{
+    *seconds = t->seconds;
+    if (most && t->scratch > *most)
+        *most = t->scratch;
+    return DLS_OK;
+}
+
 dls_status dls_planner_talk(dls_planner *r, const int *member, int n,
                             const char *operation, size_t count, int dtype,
-                            double *seconds)
+                            double *seconds, size_t *most)
 {
     struct dls_talk q = {operation, count, n, member[0], member[n > 1], member[n - 1],
-                         dtype, 0};
+                         dtype, 0, 0};
     for (int i = 0; i < r->ntalks; i++) {
         const struct dls_talk *t = &r->talks[i];
         if (t->count == count && t->operation == operation && t->n == n
             && t->first == q.first && t->second == q.second && t->last == q.last
             && t->dtype == dtype) {
-            *seconds = t->seconds;
-            return DLS_OK;
+            return answer(t, seconds, most);
         }
     }
     DLS_TRY(dls_imagined_seconds(member, n, operation, count, dtype, &q.seconds));
-    *seconds = q.seconds;
+    DLS_TRY(dls_imagined_bytes(member, n, operation, count, dtype, &q.scratch));
     if (!r->talks)
         r->talks = calloc(TALKS, sizeof *r->talks);
     if (r->talks && r->ntalks < TALKS)
         r->talks[r->ntalks++] = q;
-    return DLS_OK;
+    return answer(&q, seconds, most);
 }

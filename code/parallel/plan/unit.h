@@ -33,6 +33,7 @@ typedef struct dls_planned_unit {
     dls_part clear, finish, square, apply;
     dls_stage_bytes bytes;
     size_t elements;            // of this rank's parameters
+    size_t scratch;             // bytes that the axes' communicators take
 } dls_planned_unit;
 
 /* A micro-batch of B sequences, of which this rank has T tokens each. split: I and W are
@@ -58,10 +59,11 @@ dls_status dls_planner_unit(dls_planner *r, const dls_planned_pass *pass, int fr
 dls_status dls_planner_begin(dls_planner *r);
 dls_status dls_planner_end(dls_planner *r, dls_part *out);
 
-/* dls_imagined_seconds, asked once. `operation`: a literal. */
+/* dls_imagined_seconds, asked once. `operation`: a literal. *most: at least the scratch
+ * memory of the call afterwards; may be NULL. */
 dls_status dls_planner_talk(dls_planner *r, const int *member, int n,
                             const char *operation, size_t count, int dtype,
-                            double *seconds);
+                            double *seconds, size_t *most);
 
 /* Points the values and gradients of a set, which has no memory, into the recorder's. */
 dls_status dls_planner_place(dls_planner *r, dls_params *set);
