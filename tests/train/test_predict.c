@@ -177,9 +177,11 @@ Test(predict, random_layouts, .init = make_corpus, .fini = remove_root, .timeout
     trial *t = mmap(NULL, sizeof *t, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
                     -1, 0);
     cr_assert_neq(t, MAP_FAILED);
-    for (int i = 0; i < trials; i += all ? 1 : 7) {
+    for (int i = 0; i < trials; i++) {
         *t = (trial){.number = i};
         draw_layout(t);
+        if (!all && (t->world > 4 || i % 3 != 0))
+            continue;
         OK(dls_run_ranks(t->world, run_trial, t));
         if (out)
             report_trial(out, t);
