@@ -53,7 +53,7 @@ static void write_group(const int *ranks, int n, FILE *out)
     fputc('}', out);
 }
 
-enum { SHOWN_MEMBERS = 56 };    /* characters, before the rest is cut */
+enum { SHOWN_MEMBERS = 32 };    /* characters, before the rest is cut */
 
 static int same_link(const dls_mesh_link *a, const dls_mesh_link *b)
 {
