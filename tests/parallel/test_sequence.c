@@ -2,6 +2,8 @@
 /* Models whose rows are cut: the values, with pieces and without; the bytes they send. */
 #include "tensor_model.h"
 
+#include "parallel/tensor/traffic_laws.h"
+
 /* compare a sliced model */
 static dls_status compare(int rank, void *arg)
 {
@@ -123,6 +125,47 @@ Test(sequence, a_block_sends_what_the_formulas_say)
         expected one = cases[i];
         one.c.dtype = i % 3 ? DLS_F64 : DLS_F32;
         expect_ranks(i % 2 ? 3 : 2, count, &one);
+    }
+}
+
+/* count the bytes of a model */
+static dls_status count_model(int rank, void *arg)
+{
+    const tensor_case *c = arg;
+    dls_transformer_config m = tensor_config(c);
+    const dls_kept_case at = {TM_B, TM_T, c->dtype};
+    tensor_side side;
+    dls_comm *comm;
+    DLS_TRY(test_world(NULL, &comm));
+    m.sharding = (dls_sharding){.tensor = dls_comm_size(comm), .tensor_rank = rank,
+                                .sequence = c->sequence};
+    dls_tensor_traffic law = dls_law_tensor_traffic(&m, &at);
+    DLS_TRY(tensor_open(&side, c, comm));
+    uint64_t before = dls_comm_stats(comm).wire_bytes;
+    DLS_TRY(tensor_forward(&side, c));
+    DLS_TRY(c->split ? dls_transformer_backward_input(side.model, 1)
+                     : dls_transformer_backward(side.model, 1, NULL));
+    DLS_TRY(c->split ? dls_transformer_backward_weight(side.model, NULL) : DLS_OK);
+    DLS_TRY(dls_ctx_sync(&side.ctx));
+    uint64_t sent = dls_comm_stats(comm).wire_bytes - before;
+    uint64_t all = law.embedding + law.head + law.losses + m.layers * law.block;
+    EXPECT(sent == all, "recompute %d, split %d, sequence %d: %llu, expected %llu",
+           c->recompute, c->split, c->sequence, (unsigned long long)sent,
+           (unsigned long long)all);
+    tensor_close(&side);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(sequence, a_model_sends_what_the_law_says)
+{
+    setenv("DLS_ALGORITHM", "all_reduce:ring,reduce_scatter:ring,all_gather:ring", 1);
+    for (int i = 0; i < 12; i++) {
+        tensor_case c = {.recompute = (dls_recompute)(i % 3), .split = i / 3 % 2,
+                         .sequence = i / 6, .llama = i % 2, .untied = i % 2,
+                         .chunks = i % 4 == 3 ? 4 : 0, .layers = 1 + i % 3,
+                         .dtype = i % 5 ? DLS_F32 : DLS_F64};
+        expect_ranks(i % 4 == 1 ? 3 : 2, count_model, &c);
     }
 }
 
