@@ -23,13 +23,21 @@ const dls_param *dls_params_find(const dls_params *set, const char *name)
     return NULL;
 }
 
+size_t dls_param_extent(const dls_param *p, int dimension)
+{
+    size_t sum = 0;
+    if (p->pieces == 0 || dimension != p->cut)
+        return p->shape[dimension];
+    for (int i = 0; i < p->pieces; i++)
+        sum += p->piece[i].count;
+    return sum;
+}
+
 static size_t local_elements(const dls_param *p)
 {
-    size_t count = 1, cut = 0;
-    for (int i = 0; i < p->pieces; i++)
-        cut += p->piece[i].count;
+    size_t count = 1;
     for (int i = 0; i < p->ndim; i++)
-        count *= p->pieces > 0 && i == p->cut ? cut : p->shape[i];
+        count *= dls_param_extent(p, i);
     return count;
 }
 

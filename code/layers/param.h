@@ -119,8 +119,9 @@ dls_status dls_flat_buffer(void **p, size_t bytes, dls_memory_purpose purpose);
 /* The parameter of that name, or NULL. */
 const dls_param *dls_params_find(const dls_params *set, const char *name);
 
-/* Elements of the whole tensor. */
+/* Elements of the whole tensor; extent of a dimension of this rank's part. */
 size_t dls_param_whole(const dls_param *p);
+size_t dls_param_extent(const dls_param *p, int dimension);
 
 /* The index in the whole tensor of element `local` of this rank's part. *run: how many
  * elements from there on lie side by side in both (may be NULL). piece, if not NULL: the

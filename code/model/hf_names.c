@@ -117,6 +117,9 @@ dls_status dls_hf_tensors(const dls_transformer_config *c, const dls_params *set
     dls_status s = DLS_OK;
     if (w.family == DLS_HF_NONE)
         return DLS_FAIL(DLS_ERR_INPUT, "this model is neither a gpt2 nor a llama");
+    if (c->sharding.tensor > 1)
+        return DLS_FAIL(DLS_ERR_STATE, "this is one of %d parts of a model; expected a "
+                        "whole one", c->sharding.tensor);
     w.list = calloc(3 * (size_t)set->n, sizeof *w.list);
     if (!w.list)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a list of %d tensors", set->n);

@@ -2,6 +2,8 @@
 /* Whole models cut over 1, 2, 3, 4 ranks: losses, gradients, communication. */
 #include "tensor_model.h"
 
+#include "model/hf.h"
+
 /* compare a cut model */
 static dls_status compare(int rank, void *arg)
 {
@@ -39,7 +41,12 @@ static void everywhere(tensor_case c, int from, int to)
 
 Test(tensor_parallel, gpt2) { everywhere(C(0), 1, 6); }
 Test(tensor_parallel, gpt2_untied) { everywhere(C(.untied = 1), 2, 3); }
-Test(tensor_parallel, four_ranks) { everywhere(C(.heads = 4), 4, 4); }
+Test(tensor_parallel, four_ranks)
+{
+    everywhere(C(.heads = 4), 4, 4);
+    everywhere(C(.llama = 1, .heads = 4, .kv_heads = 2, .dropout = 0.25), 4, 4);
+}
+
 Test(tensor_parallel, llama) { everywhere(C(.llama = 1), 1, 3); }
 Test(tensor_parallel, llama_tied) { everywhere(C(.llama = 1, .untied = 0), 2, 2); }
 Test(tensor_parallel, uneven_columns) { everywhere(C(.heads = 4, .hidden = 7), 2, 4); }
@@ -242,6 +249,42 @@ Test(tensor_parallel, two_sums_a_block_each_way)
     }
 }
 
+/* predict the memory of a part */
+static dls_status weigh(int rank, void *arg)
+{
+    const tensor_case *c = arg;
+    dls_gpu_memory before, after;
+    dls_transformer_memory says;
+    tensor_side s;
+    dls_comm *comm;
+    (void)rank;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(dls_gpu_memory_stats(0, &before));
+    DLS_TRY(tensor_open(&s, c, comm));
+    DLS_TRY(dls_gpu_memory_stats(0, &after));
+    DLS_TRY(dls_transformer_predict_memory(&s.model->config, TM_B, TM_T, c->dtype,
+                                           &says));
+    size_t all[] = {says.parameters, says.gradients, says.activations};
+    const dls_memory_purpose of[] = {DLS_MEM_PARAMETERS, DLS_MEM_GRADIENTS,
+                                     DLS_MEM_ACTIVATIONS};
+    for (int i = 0; i < 3; i++)
+        EXPECT(after.current[of[i]] - before.current[of[i]] == all[i], "%s: %zu bytes "
+               "instead of %zu", dls_memory_purpose_name(of[i]),
+               after.current[of[i]] - before.current[of[i]], all[i]);
+    tensor_close(&s);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(tensor_parallel, the_memory_of_a_part_is_predicted)
+{
+    for (int i = 0; i < 4; i++) {
+        tensor_case c = {.dtype = i % 2 ? DLS_BF16 : DLS_F64, .llama = i / 2,
+                         .sequence = i % 2};
+        expect_ranks(3, weigh, &c);
+    }
+}
+
 /* refuse what can not be cut over ranks */
 static void expect_refusal(int heads, int kv_heads, int hidden, int t, const char *says)
 {
@@ -293,6 +336,8 @@ static dls_status refuse_passes(int rank, void *arg)
     DLS_TRY(expect_message(dls_transformer_logits(s.model, s.ids, 4, out), DLS_ERR_STATE,
         "the scores of a model cut over 2 tensor ranks are in as many parts; expected a "
         "whole model"));
+    DLS_TRY(expect_message(dls_hf_load("nowhere", &s.model->config, &s.model->params),
+        DLS_ERR_STATE, "this is one of 2 parts of a model; expected a whole one"));
     dls_transformer_connect(s.model, NULL);
     DLS_TRY(expect_message(dls_transformer_forward(s.model, s.ids, NULL, 1, 4),
         DLS_ERR_STATE, "a model cut over ranks runs without their communicator: see "

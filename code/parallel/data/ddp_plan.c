@@ -34,10 +34,10 @@ static dls_status make_rows_bucket(dls_ddp *d)
     const dls_param *p = d->params;
     if (d->options.rows_of == 0)
         return DLS_OK;
-    if (d->options.rows_of != 1 || p->ndim != 2 || p->frozen ||
+    if (d->options.rows_of != 1 || p->ndim != 2 || p->frozen || p->pieces > 0 ||
         d->options.hook.choice != DLS_HOOK_NONE || d->options.hook.sums_in)
-        return DLS_FAIL(DLS_ERR_INPUT, "rows_of: expected the first parameter, a matrix, "
-                        "and hook none");
+        return DLS_FAIL(DLS_ERR_INPUT, "rows_of: expected the first parameter, a whole "
+                        "matrix, and hook none");
     int positions = d->nparams > 1 && p[1].ndim == 2 && p[1].shape[1] == p->shape[1];
     cut_off(d);                                     // block with positions, rows
     if (positions && d->buckets[d->nbuckets - 1].params == 1 && d->nbuckets > 1 &&

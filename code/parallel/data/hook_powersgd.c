@@ -32,7 +32,7 @@ typedef struct powersgd_state {
 
 static piece describe(const dls_param *param, int rank)
 {
-    size_t rows = param->shape[0], columns = rows ? param->count / rows : 0;
+    size_t rows = dls_param_extent(param, 0), columns = rows ? param->count / rows : 0;
     piece x = {.at = param->offset, .count = param->count};
     if (param->ndim >= 2 && (size_t)rank * (rows + columns) < rows * columns) {
         x.rows = (int)rows;
