@@ -1,5 +1,6 @@
 /* tests/parallel/test_tensor_time.c: from chapters/06-tensor-parallelism-cost.md. Edit the chapter, or edit here and run "make untangle". */
 /* The virtual time of a cut block's sums, and that of the rest. */
+#include "../cli/program.h"
 #include "../comm/world.h"
 
 #include "parallel/tensor/timed_block.h"
@@ -79,4 +80,23 @@ static dls_status refuse(int rank, void *arg)
 Test(tensor_parallel, a_block_that_can_not_be_cut_is_refused)
 {
     expect_ranks(1, refuse, NULL);
+}
+
+/* say what is wrong with the options */
+static void expect_words(int ranks, const char *options, int exit_code, const char *words)
+{
+    outcome o = run_program("build/bin/dls run -n %d -- block %s", ranks, options);
+    cr_assert_eq(o.exit_code, exit_code, "%s: %d: %s", options, o.exit_code, o.output);
+    cr_assert_not_null(strstr(o.output, words), "%s: %s", options, o.output);
+}
+
+Test(tensor_parallel, the_block_command_names_what_is_wrong)
+{
+    expect_words(1, "--family bert", 2, "--family: expected gpt2 or llama, got \"bert\"");
+    expect_words(1, "--head-size 100", 2, "--head-size: expected a divisor of the 4096");
+    expect_words(1, "--tokens 0", 2, "--tokens: expected 1 to 1048576, got 0");
+    expect_words(3, "", 2, "model.heads: expected a multiple of the 3 tensor ranks, got "
+                           "32; the nearest is 33");
+    expect_words(4, "--family llama --channels 512 --kv-heads 2 --sequence", 0,
+                 "    4       512  forward");
 }
