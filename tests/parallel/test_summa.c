@@ -8,6 +8,7 @@
 #include "kernels/gelu.h"
 #include "layers/param.h"
 #include "parallel/tensor/laws_2d.h"
+#include "parallel/tensor/mlp_1d.h"
 #include "parallel/tensor/mlp_2d.h"
 #include "tensor/memory.h"
 
@@ -341,6 +342,71 @@ Test(summa, an_mlp_equals_one_device)
         grid_case c = {.q = grids[i][0], .d = grids[i][1]};
         expect_ranks(c.q * c.q * c.d, run_mlps, &c);
     }
+}
+
+/* test an mlp in one dimension */
+static dls_status compare_line(const grid_case *c, const dls_mlp_1d *m, int first,
+                               const mlp_truth *t)
+{
+    size_t size = dls_dtype_size(c->dtype);
+    block w1 = {0, t->h, first, m->f}, b1 = {0, 1, first, m->f};
+    block w2 = {first, m->f, 0, t->h}, b2 = {0, 1, 0, t->h};
+    DLS_TRY(same_part(c, "dW1", w1, m->grads, t->dw[0], t->f, 0));
+    DLS_TRY(same_part(c, "db1", b1, m->grads + m->at[1] * size, t->db[0], t->f, 0));
+    DLS_TRY(same_part(c, "dW2", w2, m->grads + m->at[2] * size, t->dw[1], t->h, 0));
+    return same_part(c, "db2", b2, m->grads + m->at[3] * size, t->db[1], t->h, 0);
+}
+
+static dls_status run_line(dls_ctx *ctx, dls_comm *comm, const grid_case *c)
+{
+    int p = dls_comm_size(comm), first = dls_cut_at(c->N, p, dls_comm_rank(comm));
+    size_t size = dls_dtype_size(c->dtype);
+    block rows = {0, c->M, 0, c->K};
+    mlp_truth t;
+    dls_mlp_1d m;
+    void *x, *y, *dy, *dx;
+    DLS_TRY(make_truth(c, &t));
+    DLS_TRY(dls_mlp_1d_open(&m, ctx, comm, t.M, t.h, t.f));
+    fill(c, 2, (block){0, t.h, first, m.f}, m.values, 0);
+    fill(c, 3, (block){0, 1, first, m.f}, m.values + m.at[1] * size, 0);
+    fill(c, 4, (block){first, m.f, 0, t.h}, m.values + m.at[2] * size, 0);
+    fill(c, 5, (block){0, 1, 0, t.h}, m.values + m.at[3] * size, 0);
+    DLS_TRY(make_block(c, 0, rows, &x));
+    DLS_TRY(make_block(c, 1, rows, &dy));
+    DLS_TRY(take_block(c, rows, &y));
+    DLS_TRY(take_block(c, rows, &dx));
+    for (int i = 0; i < 2; i++) {
+        DLS_TRY(dls_mlp_1d_forward(&m, y, x));
+        DLS_TRY(dls_mlp_1d_backward(&m, dx, dy, x));
+    }
+    DLS_TRY(dls_ctx_sync(ctx));
+    DLS_TRY(same_part(c, "Y", rows, y, t.y, t.h, 0));
+    DLS_TRY(same_part(c, "dX", rows, dx, t.dx, t.h, 0));
+    DLS_TRY(compare_line(c, &m, first, &t));
+    dls_mlp_1d_close(&m);
+    dls_ctx_destroy(&t.ctx);
+    return DLS_OK;
+}
+
+static dls_status run_lines(int rank, void *arg)
+{
+    grid_case cases[] = {{1, 1, 7, 5, 11, 0, DLS_F64, 0}, {1, 1, 4, 8, 2, 0, DLS_F64, 0}};
+    dls_comm *comm;
+    dls_ctx ctx;
+    (void)rank, (void)arg;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(dls_ctx_create(&ctx, 0, DLS_F64));
+    for (int i = 0; i < 2; i++)
+        DLS_TRY(run_line(&ctx, comm, &cases[i]));
+    dls_ctx_destroy(&ctx);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}
+
+Test(summa, the_contender_equals_one_device)
+{
+    for (int p = 1; p <= 3; p++)
+        expect_ranks(p, run_lines, NULL);
 }
 
 /* weigh an mlp on a grid */
