@@ -270,6 +270,59 @@ Test(pipeline_sharded, a_stretch_costs_a_gather_and_a_scatter)
         expect_ranks(i % 2 ? 6 : 4, weigh_stretches, &cases[i]);
 }
 
+/* time gathers ahead */
+/* The share of this rank's gathers and scatters that nothing waited for. */
+static dls_status time_step(dls_comm *pipe, dls_comm *data, dls_ctx *ctx, int gathered,
+                            double *hidden)
+{
+    const dls_zero_options zero = {.stage = 3};
+    dls_transformer_config config = layout_config(&(layout_proof){.layers = 7});
+    stretch_case c = {.schedule = "interleaved", .chunks = 4, .gathered = gathered};
+    pipeline_setup setup = {0};
+    dls_schedule s;
+    dls_pipeline *p;
+    DLS_TRY(make_case(&c, &s));
+    int first[s.stages + 1];
+    DLS_TRY(pipeline_partition(&setup, config.layers, s.stages, first));
+    dls_pipeline_options o = {.model = &config, .schedule = &s, .partition = first,
+                              .max_B = 1, .T = config.context, .zero = &zero,
+                              .adamw = {0.875, 0.96875, 1e-8, 0.125, 1}};
+    DLS_TRY(dls_pipeline_create(&p, ctx, pipe, data, &o));
+    DLS_TRY(step_once(p, config.context));
+    dls_ddp_times sum = {0}, one;
+    for (int i = 0; i < s.stages; i++)
+        if (p->stage[i]) {
+            DLS_TRY(dls_zero_timing(p->update[i].zero, &one));
+            sum.busy += one.busy;
+            sum.exposed += one.exposed;
+        }
+    *hidden = 1 - sum.exposed / sum.busy;
+    dls_pipeline_free(p);
+    dls_schedule_free(&s);
+    return DLS_OK;
+}
+
+static dls_status compare_times(int rank, void *arg)
+{
+    dls_comm *comm, *pipe, *data;
+    double late, ahead;
+    dls_ctx ctx;
+    (void)rank, (void)arg;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(pipeline_groups(comm, 2, &pipe, &data));
+    DLS_TRY(dls_ctx_create(&ctx, 0, DLS_F32));
+    DLS_TRY(time_step(pipe, data, &ctx, 1, &late));
+    DLS_TRY(time_step(pipe, data, &ctx, 2, &ahead));
+    EXPECT(dls_comm_rank(pipe) > 0 || ahead > late + 0.2, "%g hidden with one stage "
+           "gathered, %g with two", late, ahead);
+    return DLS_OK;
+}
+
+Test(pipeline_sharded, stages_are_fetched_ahead)
+{
+    expect_ranks(4, compare_times, NULL);
+}
+
 /* refuse what can not be cut */
 static dls_status refuse(int rank, void *arg)
 {
