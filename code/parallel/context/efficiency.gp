@@ -4,7 +4,7 @@ set xrange [1.5:8.5]
 set yrange [0.4:1.05]
 set xlabel "ranks"
 set ylabel "efficiency"
-set key bottom left
+set key at graph 0.98, 0.86 right top
 law(n) = n / (2 * n - 1)
 of(order) = sprintf("< grep %s build/context/efficiency.txt", order)
 plot 1 lw 1 lc rgb grey notitle, law(x) lw 1 lc rgb grey title "n / (2 n - 1), and 1", \
