@@ -84,3 +84,22 @@ Test(together, shared_heads_odd_vocabularies_and_dropout, .init = make_corpus,
                                   "model.vocabulary=257", "model.dropout=0.2"},
                 cases, 4, 1e-10);
 }
+
+Test(together, twenty_steps_in_single_precision, .init = make_corpus,
+     .fini = remove_root)
+{
+    static const layout_run cases[] = {
+        {8, {"parallel.tp=2", "parallel.pp=2", "parallel.dp=2"}},
+        {8, {"parallel.tp=2", "parallel.cp=2", "data_parallel=zero3"}},
+        {8, {"parallel.tp=2", "parallel.cp=2", "parallel.pp=2",
+             "pipeline.schedule=zb-v"}}};
+    run one = {"one", {"train.dtype=f32"}, 0};
+    OK(dls_run_ranks(1, train_rank, &one));
+    for (int i = 0; i < 3; i++) {
+        run r = {"many", {"train.dtype=f32", "resume=never"}, 0};
+        for (int k = 0; cases[i].changes[k]; k++)
+            r.changes[2 + k] = cases[i].changes[k];
+        OK(dls_run_ranks(cases[i].ranks, train_rank, &r));
+        assert_same("one", "many", "loss\":", 1e-5);
+    }
+}
