@@ -103,3 +103,69 @@ Test(together, twenty_steps_in_single_precision, .init = make_corpus,
         assert_same("one", "many", "loss\":", 1e-5);
     }
 }
+
+/* count the bytes of a step */
+typedef struct sent { uint64_t tensor, pipe, data; } sent;
+
+static sent so_far(const dls_trainer *t)
+{
+    const dls_train_groups *g = &t->groups;
+    return (sent){dls_comm_stats(g->tensor).wire_bytes, dls_comm_stats(g->pipe).wire_bytes,
+                  dls_comm_stats(g->data).wire_bytes};
+}
+
+/* What a rank sends along each axis in the second step. */
+static dls_status step_twice(dls_trainer *t, sent *out)
+{
+    DLS_TRY(dls_trainer_step(t));
+    DLS_TRY(dls_ctx_sync(&t->ctx));
+    DLS_CUDA(cudaDeviceSynchronize());
+    sent before = so_far(t);
+    DLS_TRY(dls_trainer_step(t));
+    DLS_TRY(dls_ctx_sync(&t->ctx));
+    DLS_CUDA(cudaDeviceSynchronize());
+    sent after = so_far(t);
+    *out = (sent){after.tensor - before.tensor, after.pipe - before.pipe,
+                  after.data - before.data};
+    return DLS_OK;
+}
+
+/* test the bytes of a step */
+static dls_status compare_sent(const dls_trainer *t, const sent *is)
+{
+    static const sent hand[] = {{24968, 2056, 15968}, {27912, 2056, 15072}};
+    const sent *want = &hand[t->place.stage_rank];
+    return is->tensor == want->tensor && is->pipe == want->pipe
+        && is->data == want->data ? DLS_OK
+        : DLS_FAIL(DLS_ERR_STATE, "stage %d: tp %llu, pp %llu, dp %llu bytes",
+                   t->place.stage_rank, (unsigned long long)is->tensor,
+                   (unsigned long long)is->pipe, (unsigned long long)is->data);
+}
+
+static dls_status count_rank(int rank, void *arg)
+{
+    dls_train_config c;
+    dls_config *cfg;
+    dls_comm *comm;
+    dls_trainer *t;
+    sent is = {0};
+    (void)rank;
+    setenv("DLS_ALGORITHM", "all_reduce:ring,all_gather:ring,reduce_scatter:ring", 1);
+    DLS_TRY(load_settings(arg, &cfg, &c));
+    DLS_TRY(dls_comm_create(&comm, NULL));
+    DLS_TRY(dls_trainer_create(&t, &c, comm));
+    DLS_TRY(step_twice(t, &is));
+    DLS_TRY(compare_sent(t, &is));
+    dls_trainer_free(t);
+    dls_comm_destroy(comm);
+    dls_config_free(cfg);
+    return DLS_OK;
+}
+
+Test(together, a_step_of_2x2x2_sends_what_was_worked_by_hand, .init = make_corpus,
+     .fini = remove_root)
+{
+    run r = {"bytes", {"parallel.tp=2", "parallel.pp=2", "parallel.dp=2",
+                       "train.global_batch=8", "pipeline.partition=count"}, 0};
+    OK(dls_run_ranks(8, count_rank, &r));
+}
