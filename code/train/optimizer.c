@@ -56,8 +56,8 @@ static dls_status update_all(dls_optimizer *o, double lr, int64_t step,
 }
 
 /* add up the squares */
-/* Of all gradients but those of frozen parameters; where they are cut, each element on one
- * rank, and then the sum over all. */
+/* Of all gradients but those of frozen parameters; where they are cut, each element on
+ * one rank, and then the sum over all. */
 static dls_status add_squares(dls_optimizer *o, double *square_sum)
 {
     dls_ctx wide = dls_ctx_accumulator(o->ctx);     // the gradients' type

@@ -158,9 +158,9 @@ static dls_status finish_scratch(const dls_ddp *d, size_t *tensor, size_t *kv)
 {
     *tensor = *kv = 0;
     for (int b = 0; b < d->nbuckets; b++)
-        DLS_TRY(dls_tensor_finish_scratch(d->options.axes, d->params + d->buckets[b].param,
-                                          d->buckets[b].params, (int)d->dtype, tensor,
-                                          kv));
+        DLS_TRY(dls_tensor_finish_scratch(
+            d->options.axes, d->params + d->buckets[b].param, d->buckets[b].params,
+            (int)d->dtype, tensor, kv));
     return DLS_OK;
 }
 

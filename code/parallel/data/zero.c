@@ -187,7 +187,7 @@ static dls_status weigh_finish(const dls_zero_options *o, const dls_param *param
     return DLS_OK;
 }
 
-/* n ranks of comm: number `first` and each `stride`-th after it; this is number `rank`. */
+/* n ranks of comm: number `first` and each `stride`-th from it; this is number `rank`. */
 static dls_status imagine(dls_comm *comm, int rank, int first, int stride, int n,
                           dls_comm **out)
 {
