@@ -40,8 +40,6 @@ static void draw_length(mesh_case *c, dice *d)
 {
     int tp = c->mesh.size[DLS_AXIS_TP], cp = c->mesh.size[DLS_AXIS_CP];
     int unit = c->split_rows ? tp : 1;
-    if (c->order == DLS_TOKENS_ZIGZAG && cp > 1 && unit % 2 == 1)
-        unit *= 2;
     int local = unit * larger(1, (5 + draw(d, 2)) / (cp * unit));
     c->T = cp * local;
 }

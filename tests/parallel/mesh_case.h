@@ -54,9 +54,13 @@ void mesh_case_features(const mesh_case *c, int of[MESH_FEATURES]);
 
 /* The cases of all layouts of at most `most` ranks, one for each layout and family, such
  * that pairs of features are covered as well as they can be. */
+enum { MESH_FIELDS = 12, MESH_FIELD = 40 };
+
 typedef struct mesh_cases {
     mesh_case *list;
-    int n, refused;             // refused: draws that could not be
+    int n, refused;             // refused: draws that could not be,
+    int because[MESH_FIELDS];   //   and of which field
+    char field[MESH_FIELDS][MESH_FIELD];
     int pairs;                  // of features, in the list
 } mesh_cases;
 

@@ -81,6 +81,7 @@ double mesh_rank_scale(const mesh_rank *r)
         * (r->p->mutant == MUTANT_SCALE ? r->p->c.mesh.size[DLS_AXIS_CP] : 1);
 }
 
+
 static dls_status open_rank(mesh_rank *r, const mesh_proof *p, dls_comm *world)
 {
     dls_transformer_config m = mesh_case_config(&p->c, mesh_proof_exact(p));

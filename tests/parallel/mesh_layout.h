@@ -63,6 +63,7 @@ dls_status mesh_prove(int rank, void *proofs);
 dls_model_maker *mesh_proof_maker(const mesh_proof *p);
 dls_dtype mesh_proof_dtype(const mesh_proof *p);
 double mesh_proof_scale(const mesh_proof *p);
+double mesh_proof_rate(const mesh_proof *p);
 void mesh_proof_fill(const mesh_proof *p, const dls_params *set, void *host);
 int mesh_proof_token(int target, const mesh_case *c, int row, int t);
 extern const dls_adamw_options mesh_adamw;

@@ -13,7 +13,7 @@ typedef enum mesh_mutant {
     MUTANT_KV_APART,        // shared key heads are not summed
     MUTANT_SCALE,           // the loss is a mean over a rank's own tokens
     MUTANT_NORM_TWICE,      // every rank of the tensor axis counts what all have
-    MUTANT_POSITIONS,       // a rank has its neighbour's
+    MUTANT_POSITIONS,       // a rank counts its tokens from 0
     MUTANT_VOCABULARY,      // a band begins one token later
     MUTANT_DATA_WITHOUT_CP, // gradients are summed over replicas alone
     MUTANT_TABLE_APART,     // first and last stage keep their own gradients

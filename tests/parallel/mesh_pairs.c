@@ -2,6 +2,7 @@
 /* All layouts, with choices such that every pair of them occurs. */
 #include "mesh_case.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,6 +53,19 @@ static int lacks(pair_table *t, const mesh_case *c, int enter)
     return n;
 }
 
+/* count a refusal */
+static void count_refusal(mesh_cases *out, const char *message)
+{
+    char field[MESH_FIELD] = "";
+    int i = 0;
+    snprintf(field, sizeof field, "%.*s", (int)strcspn(message, ":"), message);
+    while (i < MESH_FIELDS - 1 && out->because[i] && strcmp(out->field[i], field) != 0)
+        i++;
+    strcpy(out->field[i], field);
+    out->because[i]++;
+    out->refused++;
+}
+
 /* draw the best of several */
 enum { DRAWS = 16 };
 
@@ -74,7 +88,7 @@ static int draw_best(mesh_cases *out, pair_table *t, const int size[DLS_AXES], i
             out->pairs += lacks(t, &c[best], 1);
             return 1;
         }
-        out->refused++;
+        count_refusal(out, dls_status_message());
     }
     return 0;
 }

@@ -69,7 +69,7 @@ static dls_status step_replicated(mesh_rank *r)
     for (int i = r->model->params.n - 1; r->rows == 0 && i >= 0; i--)
         DLS_TRY(dls_ddp_grad_ready(r->ddp, i));
     DLS_TRY(dls_ddp_finish(r->ddp));
-    return dls_optimizer_step(r->optimizer, 1.0 / 64, r->step);
+    return dls_optimizer_step(r->optimizer, mesh_proof_rate(r->p), r->step);
 }
 
 static dls_status step_sharded(mesh_rank *r)
@@ -80,7 +80,7 @@ static dls_status step_sharded(mesh_rank *r)
         DLS_TRY(dls_zero_begin_pass(r->zero, row + micro >= r->most));
         DLS_TRY(pass(r, row, dls_zero_hook(r->zero)));
     }
-    DLS_TRY(dls_zero_step(r->zero, 1.0 / 64, r->step));
+    DLS_TRY(dls_zero_step(r->zero, mesh_proof_rate(r->p), r->step));
     return dls_zero_sync(r->zero);
 }
 

@@ -33,6 +33,7 @@ static dls_status put_values(mesh_rank *r)
     return DLS_OK;
 }
 
+
 dls_status mesh_stages_open(mesh_rank *r)
 {
     DLS_TRY(make_schedule(r));
@@ -43,8 +44,8 @@ dls_status mesh_stages_open(mesh_rank *r)
     dls_pipeline_options o = {
         .model = &r->place.model, .schedule = &r->schedule, .partition = first,
         .make = mesh_rank_make, .max_B = r->p->c.micro, .T = r->place.T,
-        .axes = r->groups.cut, .positions = r->positions, .T_whole = r->p->c.T, .adamw = mesh_adamw,
-        .zero = r->p->c.zero ? &zero : NULL};
+        .axes = r->groups.cut, .positions = r->positions, .T_whole = r->p->c.T,
+        .adamw = mesh_adamw, .zero = r->p->c.zero ? &zero : NULL};
     o.adamw.clip = r->p->clip;
     DLS_TRY(dls_pipeline_create(&r->pipeline, &r->ctx, r->groups.pipe, r->groups.data,
                                 &o));
@@ -63,7 +64,7 @@ dls_status mesh_stages_step(mesh_rank *r)
         .loss_scale = mesh_rank_scale(r), .losses = r->losses, .drops = r->p->c.drops,
         .seed = dls_dropout_seed(7, (uint64_t)r->step), .first_row = (uint64_t)r->row};
     DLS_CUDA(cudaMemsetAsync(r->losses, 0, (size_t)n * size, r->ctx.stream));
-    return dls_pipeline_step(r->pipeline, &b, 1.0 / 64, r->step);
+    return dls_pipeline_step(r->pipeline, &b, mesh_proof_rate(r->p), r->step);
 }
 
 /* show the stages of a case */

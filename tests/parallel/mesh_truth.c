@@ -30,6 +30,7 @@ dls_dtype mesh_proof_dtype(const mesh_proof *p)
     return p->form == MESH_REAL || p->form == MESH_WIDE ? DLS_F64 : DLS_F32;
 }
 
+
 dls_model_maker *mesh_proof_maker(const mesh_proof *p)
 {
     return mesh_proof_exact(p) ? exact_transformer : dls_transformer_create;
@@ -38,6 +39,11 @@ dls_model_maker *mesh_proof_maker(const mesh_proof *p)
 double mesh_proof_scale(const mesh_proof *p)
 {
     return mesh_proof_exact(p) ? 2 : 1.0 / (p->c.rows * p->c.T);
+}
+
+double mesh_proof_rate(const mesh_proof *p)
+{
+    return p->form == MESH_SINGLE ? 1.0 / 1024 : 1.0 / 64;
 }
 
 void mesh_proof_fill(const mesh_proof *p, const dls_params *set, void *host)
@@ -177,7 +183,7 @@ static dls_status step_alone(alone *a, int step)
     DLS_TRY(dls_params_zero_grads(set, &a->ctx));
     for (int row = 0; row < a->p->c.rows; row += a->p->c.micro)
         DLS_TRY(pass_alone(a, row, step));
-    DLS_TRY(dls_optimizer_step(a->optimizer, 1.0 / 64, step));
+    DLS_TRY(dls_optimizer_step(a->optimizer, mesh_proof_rate(a->p), step));
     return dls_ctx_sync(&a->ctx);
 }
 

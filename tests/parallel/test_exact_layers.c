@@ -48,6 +48,7 @@ static void look_at_case(findings *f, const mesh_case *c)
     look(f, narrow->grads, wide->grads, narrow->elements);
     look(f, narrow->losses, wide->losses, narrow->tokens);
     cr_assert_eq(*narrow->norm, *wide->norm);
+    cr_assert_lt(*narrow->norm * *narrow->norm, 0x1p53);
     mesh_proofs_close(&proofs);
 }
 

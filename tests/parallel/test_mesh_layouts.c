@@ -37,38 +37,65 @@ static int prove_world(const mesh_cases *cases, int world, mesh_form form)
 }
 
 /* test the layouts */
-/* Keeps one of `every`, of at most so many ranks. */
-static void take_sample(mesh_cases *cases, int most, int every)
+/* Keeps one of `every`, of at most eight ranks. */
+static void take_sample(mesh_cases *cases, int every)
 {
     int n = 0;
     for (int i = 0; i < cases->n; i++)
-        if (i % every == every / 2 && dls_mesh_world(&cases->list[i].mesh) <= most)
+        if (i % every == every / 2 && dls_mesh_world(&cases->list[i].mesh) <= 8)
             cases->list[n++] = cases->list[i];
     cases->n = n;
 }
 
-static void prove_all(mesh_form form, int most, int every)
+/* Refusals are told once. */
+static void tell(const mesh_cases *cases, mesh_form form, int from, int to, int proven)
+{
+    int once = form == MESH_EXACT;
+    printf("grid: layouts-%s-%d-%d: %d proven, %d refused\n", mesh_form_names[form],
+           from, to, proven, once ? cases->refused : 0);
+    for (int i = 0; once && cases->because[i]; i++)
+        printf("grid: %d draws refused for %s\n", cases->because[i], cases->field[i]);
+    if (once)
+        printf("grid: %d pairs of choices occur\n", cases->pairs);
+    fflush(stdout);
+}
+
+/* All worlds of `from` to `to` ranks. */
+static void prove_worlds(mesh_form form, int from, int to, int every)
 {
     mesh_cases cases;
     int proven = 0;
-    cr_assert_eq(mesh_cases_make(&cases, 16), DLS_OK, "%s", dls_status_message());
+    cr_assert_eq(mesh_cases_make(&cases, MESH_MOST), DLS_OK, "%s", dls_status_message());
     if (!is_full())
-        take_sample(&cases, most, every);
-    for (int world = 1; world <= MESH_MOST; world++)
+        take_sample(&cases, every);
+    for (int world = from; world <= to; world++)
         proven += prove_world(&cases, world, form);
     if (is_full())
-        printf("grid: layouts, %s: %d proven, %d refused\n", mesh_form_names[form],
-               proven, cases.refused);
-    fflush(stdout);
+        tell(&cases, form, from, to, proven);
     mesh_cases_free(&cases);
 }
 
-Test(mesh_layouts, exact)
+Test(mesh_layouts, in_whole_numbers)
 {
-    prove_all(MESH_EXACT, 8, 5);
+    prove_worlds(MESH_EXACT, 1, MESH_MOST, 5);
 }
 
-Test(mesh_layouts, real)
+Test(mesh_layouts, in_double_precision)
 {
-    prove_all(MESH_REAL, 8, 5);
+    prove_worlds(MESH_REAL, 1, MESH_MOST, 5);
+}
+
+Test(mesh_layouts, twenty_steps_in_float_up_to_8_ranks)
+{
+    prove_worlds(MESH_SINGLE, 1, 8, 12);
+}
+
+Test(mesh_layouts, twenty_steps_in_float_up_to_12_ranks)
+{
+    prove_worlds(MESH_SINGLE, 9, 12, 12);
+}
+
+Test(mesh_layouts, twenty_steps_in_float_up_to_16_ranks)
+{
+    prove_worlds(MESH_SINGLE, 13, MESH_MOST, 12);
 }
