@@ -90,13 +90,13 @@ static void weigh_drawn(uint64_t seed, int n, const char *family)
 
 Test(layout_memory, of_seeded_layouts_of_gpt, .init = make_corpus, .fini = remove_root)
 {
-    weigh_drawn(11, 8, "model.vocabulary=263");
+    weigh_drawn(11, 6, "model.vocabulary=263");
 }
 
 Test(layout_memory, of_seeded_layouts_of_llama, .init = make_corpus,
      .fini = remove_root)
 {
-    weigh_drawn(12, 8, "model.family=llama");
+    weigh_drawn(12, 6, "model.family=llama");
 }
 
 Test(layout_memory, of_chosen_layouts, .init = make_corpus, .fini = remove_root)
