@@ -95,7 +95,7 @@ static dls_status print_arrays(const dls_transformer_config *c, const dls_kept_c
                                int json)
 {
     static const dls_column columns[] = {
-        {"kept", NULL}, {"paper / sbh", "%.4f"}, {"here / sbh", "%.4f"},
+        {"kept", NULL}, {"paper/sbh", "%.4f"}, {"here/sbh", "%.4f"},
         {"paper bytes", "%.0f"}, {"here bytes", "%.0f"}, {"why", NULL}};
     double sbh = (double)at->B * at->T * c->channels;
     dls_kept k[DLS_KEPT_ARRAYS];
