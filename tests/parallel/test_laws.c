@@ -65,7 +65,7 @@ Test(laws, dls_plan_prints_and_refuses)
     expect_words("--parameters 7.5e9 --gpus 64", 0, "16.64");
     expect_words("--parameters 2851e6 --gpus 8 --deepspeed --largest 32e6", 0, "6.09");
     expect_words("--config code/cli/tour.yaml --gpus 4 --json", 0, "2544128");
-    expect_words("--gpus 64", 2, "expected --gpus, and --parameters or --config");
+    expect_words("--gpus 64", 2, "expected one of --model, --run, --parameters and");
     expect_words("--gpus x --parameters 1e9", 2, "--gpus: expected a number from 1 to");
     expect_words("--gpus 4 --parameters -3", 2, "--parameters: expected a number");
     expect_words("--config none.yaml --gpus 4", 1, "none.yaml");
