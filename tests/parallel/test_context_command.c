@@ -43,6 +43,22 @@ Test(context_command, efficiency_is_what_the_formula_says)
     json_decref(table);
 }
 
+// 989.4 TFLOP/s of which attention reaches 0.655; launches come on top.
+Test(context_command, charges_for_tensor_cores)
+{
+    double T = 16384, pairs = T * (T + 1) / 2, rate = 989.4e12 * 0.655;
+    json_t *table = ask(1, "--way ring --order zigzag --heads 2 --kv-heads 1 "
+                           "--tokens 16384 --tensor-cores");
+    const json_t *line = json_array_get(table, 0);
+    double least = 4 * pairs * 2 * 128 / rate * 1e3, got = number(line, "forward ms");
+    cr_assert(got >= least && got <= 1.1 * least, "%g instead of %g", got, least);
+    got = number(line, "backward ms");
+    cr_assert(got >= 2.5 * least && got <= 2.6 * least, "%g: %g", got, 2.5 * least);
+    json_decref(table);
+    outcome o = run_program("build/bin/dls context --dtype f32 --tensor-cores");
+    cr_assert(o.exit_code != 0 && strstr(o.output, "expected --dtype bf16, got f32"));
+}
+
 Test(context_command, refuses_with_one_line)
 {
     outcome o = run_program("build/bin/dls run -n 3 -- context --way ulysses");

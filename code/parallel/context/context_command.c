@@ -20,7 +20,7 @@
 typedef struct options {
     int64_t tokens, heads, kv_heads, head_size, ulysses;
     const char *way, *order, *dtype, *timeline;
-    int full, json;
+    int full, tensor_cores, json;
 } options;
 
 typedef struct bench {
@@ -34,11 +34,46 @@ typedef struct bench {
 
 static const char *const ways[] = {"ring", "ulysses", "gather"};
 
+/* charge for tensor cores */
+static dls_status charge(dls_ctx *ctx, const char *name, const dls_attention_shape *given,
+                         double products)
+{
+    dls_attention_shape s = *given;
+    dls_gpu_op op = {.name = name, .kind = DLS_GPU_COMPUTE, .planned = 1};
+    DLS_TRY(dls_attention_complete(&s));
+    double rows = 2 * (s.tokens_q * s.H + s.tokens_k * s.Hk);
+    dls_gpu_cost_of(DLS_WORK_ATTENTION_BF16, name, 2 * products * s.pairs * s.H * s.D,
+                    rows * s.D * dls_dtype_size(ctx->dtype));
+    DLS_CUDA(dls_gpu_enqueue(ctx->stream, &op, NULL));
+    return DLS_OK;
+}
+
+static dls_status charge_forward(dls_ctx *ctx, const dls_attention_shape *s, void *out,
+                                 void *lse, const void *q, const void *k, const void *v)
+{
+    (void)out, (void)lse, (void)q, (void)k, (void)v;
+    return charge(ctx, "attention", s, 2);
+}
+
+static dls_status charge_backward(dls_ctx *ctx, const dls_attention_shape *s, void *dq,
+                                  void *dk, void *dv, void *temporary, const void *dout,
+                                  const void *q, const void *k, const void *v,
+                                  const void *out, const void *lse)
+{
+    (void)dq, (void)dk, (void)dv, (void)temporary, (void)dout, (void)q, (void)k, (void)v;
+    (void)out, (void)lse;
+    return charge(ctx, "attention backward", s, 5);
+}
+
+static const dls_context_functions tensor_cores = {charge_forward, charge_backward,
+                                                   dls_attention_temporary, 1};
+
+/* describe a timed attention */
 static dls_context context_of(const bench *b, const dls_axes *axes)
 {
     const options *o = b->o;
     return (dls_context){
-        .axes = axes,
+        .axes = axes, .functions = o->tensor_cores ? &tensor_cores : NULL,
         .shape = {.B = 1, .Tq = (int)o->tokens, .Tk = (int)o->tokens, .H = (int)o->heads,
                   .Hk = (int)o->kv_heads, .D = (int)o->head_size, .causal = !o->full}};
 }
@@ -258,6 +293,9 @@ static dls_status check(const options *o, dls_dtype *type)
         return DLS_FAIL(DLS_ERR_INPUT, "dls context: expected 1 to %lld --tokens, "
                         "--heads that are a multiple of --kv-heads, and a --head-size up "
                         "to 256", (long long)far);
+    if (o->tensor_cores && *type != DLS_BF16)
+        return DLS_FAIL(DLS_ERR_INPUT, "dls context: --tensor-cores: expected --dtype "
+                        "bf16, got %s", o->dtype);
     int known = 0;
     for (int i = 0; i < 3; i++)
         known |= asked(o->way, ways[i]) |
@@ -280,6 +318,7 @@ static dls_status parse(int argc, char **argv, options *o, int *helped)
         {"--order", DLS_ARG_STRING, &o->order, "O", "zigzag, contiguous, striped (all)"},
         {"--ulysses", DLS_ARG_INT, &o->ulysses, "U", "ranks of groups in the ring"},
         {"--full", DLS_ARG_FLAG, &o->full, NULL, "every query sees every key"},
+        {"--tensor-cores", DLS_ARG_FLAG, &o->tensor_cores, NULL, "at their rate (bf16)"},
         {"--timeline", DLS_ARG_STRING, &o->timeline, "FILE", "draw the last as SVG"},
         {"--json", DLS_ARG_FLAG, &o->json, NULL, "print JSON"}};
     const dls_args spec = {"dls context", "Times an attention whose tokens are spread "
