@@ -35,6 +35,7 @@ dls_status dls_pipelined_predict_memory(const dls_train_config *c,
 /* The losses of the B rows that are loaded, for the meter. */
 dls_status dls_pipelined_evaluate(dls_trainer *t, int B);
 
+/* declare the state of stages */
 /* As dls_trainer_slices. */
 dls_status dls_pipelined_slices(const dls_trainer *t, int saved, dls_slices *out,
                                 size_t *elements);

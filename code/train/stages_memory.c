@@ -53,12 +53,13 @@ static void add_whole(stages_load *l)
 {
     const dls_train_config *c = l->c;
     size_t n = (size_t)dls_schedule_gathered(&l->schedule, l->p->stage_rank) * l->most;
+    size_t wide = dls_dtype_size(dls_dtype_accumulator(c->dtype));
     if (!c->sharded || l->p->holders == 1)
         return;
     if (c->zero.stage == 3)
         l->bytes[DLS_MEM_PARAMETERS] += n * dls_dtype_size(c->dtype);
     if (c->zero.stage >= 2)
-        l->bytes[DLS_MEM_GRADIENTS] += n * dls_dtype_size(dls_dtype_accumulator(c->dtype));
+        l->bytes[DLS_MEM_GRADIENTS] += n * wide;
 }
 
 /* add a stage */

@@ -110,7 +110,8 @@ typedef struct sent { uint64_t tensor, pipe, data; } sent;
 static sent so_far(const dls_trainer *t)
 {
     const dls_train_groups *g = &t->groups;
-    return (sent){dls_comm_stats(g->tensor).wire_bytes, dls_comm_stats(g->pipe).wire_bytes,
+    return (sent){dls_comm_stats(g->tensor).wire_bytes,
+                  dls_comm_stats(g->pipe).wire_bytes,
                   dls_comm_stats(g->data).wire_bytes};
 }
 

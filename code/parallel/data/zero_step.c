@@ -19,7 +19,7 @@ dls_status dls_zero_begin(dls_zero *z)
 }
 
 /* compute the norm */
-/* Of a cut model only what this rank counts; else the whole slice, padding (zeros) too. */
+/* Of a cut model only what this rank counts; else the slice, with padding (zeros). */
 static dls_status square_slice(dls_zero *z, int u, dls_ctx *c, double *square_sum)
 {
     dls_zero_slice at = dls_zero_slice_at(z, u);

@@ -20,6 +20,7 @@ dls_status dls_pipeline_update(dls_pipeline *p, int stage);
 dls_status dls_pipeline_step_alone(dls_pipeline *p, int stage);
 dls_status dls_pipeline_version(dls_pipeline *p, const dls_action *a, dls_params **out);
 
+/* declare the sum of parts */
 /* *sum (device) over the tensor axis: the squares of a stage whose parameters are cut. */
 dls_status dls_pipeline_sum_parts(dls_pipeline *p, double *sum);
 
