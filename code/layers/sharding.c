@@ -36,11 +36,23 @@ static dls_status make_stream(dls_axes *a)
     return DLS_OK;
 }
 
+static dls_status agree(const char *axis, int ranks, int rank, const dls_comm *comm)
+{
+    int size = comm ? dls_comm_size(comm) : 1, number = comm ? dls_comm_rank(comm) : 0;
+    ranks = ranks > 1 ? ranks : 1;
+    return ranks == size && rank == number ? DLS_OK
+        : DLS_FAIL(DLS_ERR_INPUT, "the %s axis: expected rank %d of %d, got rank %d of "
+                   "%d", axis, rank, ranks, number, size);
+}
+
 dls_status dls_axes_open(dls_axes *out, const dls_sharding *sharding, int kv_heads,
                          dls_comm *tensor, dls_comm *context)
 {
+    const dls_sharding *by = sharding;
     dls_status s;
-    *out = (dls_axes){.sharding = *sharding, .tensor = tensor, .context = context};
+    *out = (dls_axes){.sharding = *by, .tensor = tensor, .context = context};
+    DLS_TRY(agree("tensor", by->tensor, by->tensor_rank, tensor));
+    DLS_TRY(agree("context", by->context, by->context_rank, context));
     DLS_TRY_GOTO(s, split_tensor(out, kv_heads), fail);
     DLS_TRY_GOTO(s, split_context(out), fail);
     DLS_TRY_GOTO(s, make_stream(out), fail);

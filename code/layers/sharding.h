@@ -50,7 +50,8 @@ typedef struct dls_axes {
 
 /* declare the axes */
 /* Splits what the axes need from the groups of tensor and context (NULL: a group of one).
- * kv_heads: those of the whole model. Collective over both. */
+ * kv_heads: those of the whole model. Collective over both. DLS_ERR_INPUT: a group of
+ * another size than the sharding's, or another rank. */
 dls_status dls_axes_open(dls_axes *out, const dls_sharding *sharding, int kv_heads,
                          dls_comm *tensor, dls_comm *context);
 void dls_axes_close(dls_axes *axes);    /* after the streams are synchronised */

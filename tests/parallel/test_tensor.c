@@ -327,7 +327,7 @@ static dls_status refuse_passes(int rank, void *arg)
     tensor_side s;
     dls_comm *comm;
     double out[TM_V];
-    (void)rank, (void)arg;
+    (void)arg;
     DLS_TRY(test_world(NULL, &comm));
     DLS_TRY(tensor_open(&s, &c, comm));
     DLS_TRY(expect_message(dls_transformer_forward(s.model, s.ids, NULL, 1, 3),
@@ -338,6 +338,11 @@ static dls_status refuse_passes(int rank, void *arg)
         "whole model"));
     DLS_TRY(expect_message(dls_hf_load("nowhere", &s.model->config, &s.model->params),
         DLS_ERR_STATE, "this is one of 2 parts of a model; expected a whole one"));
+    dls_axes none;
+    s.model->config.sharding.tensor = 3;
+    DLS_TRY(expect_message(dls_axes_open(&none, &s.model->config.sharding, 6, comm, NULL),
+        DLS_ERR_INPUT, rank ? "the tensor axis: expected rank 1 of 3, got rank 1 of 2"
+                            : "the tensor axis: expected rank 0 of 3, got rank 0 of 2"));
     dls_transformer_connect(s.model, NULL);
     DLS_TRY(expect_message(dls_transformer_forward(s.model, s.ids, NULL, 1, 4),
         DLS_ERR_STATE, "a model cut over ranks runs without their communicator: see "
