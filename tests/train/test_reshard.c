@@ -20,9 +20,9 @@ static dls_status read_whole(const dls_trainer *t, char **whole)
     dls_shard_state to = {.slices = &all, .n = 1, .values = *whole, .m = *whole + n * 8,
                           .v = *whole + 2 * n * 8};
     DLS_TRY(dls_shards_find(t->config->output, INT64_MAX, &s));
-    if (s.files > 0)
-        return dls_shards_read(&s, &to);
     DLS_TRY(dls_checkpoint_find(t->config->output, &c));
+    if (s.files > 0 && (!c.file || s.about.step > c.step))
+        return dls_shards_read(&s, &to);
     memcpy(to.values, c.values, n * 8);
     memcpy(to.m, c.m, n * 8);
     memcpy(to.v, c.v, n * 8);
@@ -123,17 +123,20 @@ static void run_drawn(const drawn *d, const char *const common[4], int look)
                  d->text[1], d->text[2], d->text[3], d->text[4], dls_status_message());
 }
 
-/* A chain of layouts: each loads what the one before has saved, goes on, and saves. */
+/* A chain of layouts: each loads what the one before has saved, goes on, and saves. The
+ * first and the last have their checkpoint in one file. */
 static void reshard(uint64_t seed, int layouts, const char *const common[4])
 {
+    static const drawn one = {1, {"parallel.tp=1", "parallel.pp=1", "parallel.cp=1",
+                                  "data_parallel=ddp", "resume=auto"}};
+    run_drawn(&one, common, 0);
     for (int k = 0; k < layouts; k++) {
         drawn d = draw(seed, (uint32_t)k);
-        if (k > 0)
-            run_drawn(&d, common, 1);
+        run_drawn(&d, common, 1);
         run_drawn(&d, common, 0);
     }
-    run_drawn(&(drawn){1, {"parallel.tp=1", "parallel.pp=1", "parallel.cp=1",
-                           "data_parallel=ddp", "resume=auto"}}, common, 1);
+    run_drawn(&one, common, 1);
+    run_drawn(&one, common, 0);
 }
 
 static const char *const gpt[4] = {"train.dtype=f64", "model.heads=4",
