@@ -79,7 +79,7 @@ static void build_model(dls_transformer *t)
 /* make the rotation */
 static size_t rotation_elements(const dls_transformer_config *c)
 {
-    return c->positions == DLS_POSITIONS_ROTARY
+    return c->positions == DLS_POSITIONS_ROTARY && !c->imagined
         ? (size_t)c->context * dls_transformer_rope(c).dim : 0;
 }
 

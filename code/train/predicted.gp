@@ -6,4 +6,5 @@ set ylabel "predicted, ms a step"
 set grid
 set key top left
 plot [0.3:15][0.3:15] x with lines dashtype 2 title "equal", \
-     "build/predictions.txt" using 3:4 with points pointtype 7 pointsize 0.7 title "50 random layouts"
+     "build/predictions.txt" using 3:4 with points pointtype 7 pointsize 0.7 \
+         title "50 random layouts"

@@ -83,6 +83,8 @@ static dls_status lay_out(dls_planner *r, const dls_planned_pass *how,
     p->B = how->B;
     p->T = how->T;
     p->tokens = p->targets = (int *)r->memory;
+    p->rotation = r->memory;
+    p->rotation_length = t->config.context;
     p->drops = 1;
     p->loss_scale = 1;
     return DLS_OK;
@@ -225,6 +227,7 @@ static dls_status make_unit(dls_planner *r, const dls_planned_pass *pass, int fr
     c.from_unit = from;
     c.to_unit = to;
     c.unplaced = 1;
+    c.imagined = 1;
     c.split_backward = pass->split;
     DLS_TRY(dls_planner_begin(r));
     dls_status s = dls_transformer_create(out, &r->ctx, &c, pass->B, pass->T);
