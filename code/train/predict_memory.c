@@ -108,7 +108,11 @@ void dls_predict_memory(const dls_step_costs *k, int rank,
         + 2 * (size_t)rows * k->T * sizeof(int);
     if (k->c->pipeline.schedule)
         bytes[DLS_MEM_ACTIVATIONS] += (size_t)rows * k->T * wide;
-    bytes[DLS_MEM_COMMUNICATION] = messages_of(k) + k->tied_scratch;
+    int last = k->schedule.stages - 1;
+    bytes[DLS_MEM_COMMUNICATION] = messages_of(k);
+    if (dls_schedule_rank(&k->schedule, 0, 0) == rank
+        || dls_schedule_rank(&k->schedule, last, 0) == rank)
+        bytes[DLS_MEM_COMMUNICATION] += k->tied_scratch;
     size_t talk = 0, stages = 0;
     for (int s = 0; s < k->schedule.stages; s++) {
         const dls_planned_unit *is = &k->stage[s].full;
@@ -137,7 +141,7 @@ dls_status dls_predict_exactly(const dls_step_costs *k, int rank,
     if (k->c->pipeline.schedule)
         memcpy(bytes, mine, sizeof mine);
     else
-        bytes[DLS_MEM_COMMUNICATION] += k->stage[0].full.scratch;
+        bytes[DLS_MEM_COMMUNICATION] += k->stage[0].full.pass_scratch;
     return DLS_OK;
 }
 
