@@ -140,8 +140,6 @@ dls_status dls_predict_exactly(const dls_step_costs *k, int rank,
                                      dls_mesh_world(&k->mesh), bytes));
     if (k->c->pipeline.schedule)
         memcpy(bytes, mine, sizeof mine);
-    else
-        bytes[DLS_MEM_COMMUNICATION] += k->stage[0].full.pass_scratch;
     return DLS_OK;
 }
 

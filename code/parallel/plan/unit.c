@@ -256,7 +256,6 @@ static dls_status record_all(dls_planner *r, const dls_planned_pass *pass,
     out->bytes = stage.bytes;
     DLS_TRY(record_forward(r, t, &p, &out->F));
     DLS_TRY(record_backward(r, t, &p, stage.first, out));
-    out->pass_scratch = scratch_of(axes);
     return record_update(r, &stage, axes, out);
 }
 

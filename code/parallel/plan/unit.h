@@ -33,8 +33,7 @@ typedef struct dls_planned_unit {
     dls_part clear, finish, square, apply;
     dls_stage_bytes bytes;
     size_t elements;            // of this rank's parameters
-    size_t pass_scratch;        // bytes that the axes' communicators take for the passes;
-    size_t scratch;             //   and for sums of a whole stage's gradients as well
+    size_t scratch;             // bytes that the axes' communicators take
 } dls_planned_unit;
 
 /* A micro-batch of B sequences, of which this rank has T tokens each. split: I and W are
