@@ -60,6 +60,7 @@ Test(together, layouts_train_like_one_rank, .init = make_corpus, .fini = remove_
     static const layout_run cases[] = {
         {2, {"parallel.tp=2", "parallel.sequence=false"}},
         {4, {"parallel.tp=2", "parallel.dp=2"}},
+        {4, {"parallel.tp=2", "data_parallel=zero1"}},
         {6, {"parallel.tp=2", "data_parallel=zero2"}},
         {8, {"parallel.tp=2", "parallel.pp=2", "parallel.dp=2"}},
         {4, {"parallel.tp=2", "parallel.pp=2", "pipeline.schedule=zb-v",
@@ -67,7 +68,7 @@ Test(together, layouts_train_like_one_rank, .init = make_corpus, .fini = remove_
         {8, {"parallel.cp=2", "parallel.pp=2", "parallel.tp=2"}},
         {6, {"parallel.cp=2", "data_parallel=zero3", "parallel.context=gather",
              "parallel.tokens=striped"}}};
-    expect_same((const char *[6]){"train.dtype=f64"}, cases, 7, 1e-10);
+    expect_same((const char *[6]){"train.dtype=f64"}, cases, 8, 1e-10);
 }
 
 Test(together, shared_heads_odd_vocabularies_and_dropout, .init = make_corpus,
