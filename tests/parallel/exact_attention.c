@@ -1,5 +1,7 @@
 /* tests/parallel/exact_attention.c: from chapters/07-proof-exact.md. Edit the chapter, or edit here and run "make untangle". */
 /* Attention in whole numbers: cut-off products as weights. */
+#include <string.h>
+
 #include "exact_layers.h"
 #include "layers/context.h"
 

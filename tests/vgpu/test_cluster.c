@@ -19,6 +19,7 @@
 static const char *const clusters[] = {
     "dgx-h100", "two-dgx-h100", "hgx-h200", "dgx-a100", "dgx-a100-40gb", "dgx-b200",
     "a100-pcie-pairs", "hgx-a100-4", "four-nodes-spine", "laptop-rtx-4060",
+    "h100-128-nodes",
 };
 enum { CLUSTERS = sizeof clusters / sizeof *clusters };
 
