@@ -99,7 +99,7 @@ void dls_tensor_room(dls_plan *plan, int sliced, int columns)
         dls_plan_temporary(plan, rows * columns * dls_dtype_size(plan->dtype));
 }
 
-/* column product */
+/* multiply by columns */
 static dls_status column_forward(const dls_layer *l, dls_pass *p, void *y, const void *x)
 {
     if (!y || l->gathers)
@@ -152,7 +152,7 @@ static const dls_layer_kind column_kind = {
     .backward = dls_column_backward,
 };
 
-/* row product */
+/* multiply by rows */
 static dls_status row_forward(const dls_layer *l, dls_pass *p, void *y, const void *x)
 {
     if (!y)

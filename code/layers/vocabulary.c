@@ -15,7 +15,7 @@ void dls_vocabulary_cut(const dls_build *b, dls_layer *l, dls_param *story)
     l->first = (int)story->piece[0].begin;
 }
 
-/* lose over bands */
+/* find the losses over bands */
 size_t dls_vocabulary_room(size_t N, dls_dtype dtype)
 {
     return 4 * N * dls_dtype_size(dls_dtype_accumulator(dtype));
