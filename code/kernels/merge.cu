@@ -34,6 +34,7 @@ __global__ void merge_kernel(dls_merge_rows rows, int H, int D, acc *sum, acc *t
     if (row < 0)
         return;
     for (int c = threadIdx.x; c < H * D; c += blockDim.x) {
+        /* move a number towards the block */
         size_t at = row * H * D + c, h = c / D;
         acc x = acc(block[at]), old = begin ? acc(0) : sum[at];
         acc w = begin || !lse ? acc(1)

@@ -29,6 +29,7 @@ typedef struct dls_merge_rows {
     double count;        // rows of all, for the cost
 } dls_merge_rows;
 
+/* find the place of a row */
 /* The place of row i of sequence b; -1: it has no such row. */
 DLS_HD ptrdiff_t dls_merge_row(const dls_merge_rows *r, int b, int i)
 {

@@ -41,6 +41,7 @@ void DLS_HOST_NAME(dls_merge_outputs)(dls_merge_rows rows, int H, int D, acc *su
         int b = n / rows.most, i = n % rows.most;
         ptrdiff_t row = dls_merge_row(&rows, b, i);
         for (int h = 0; row >= 0 && h < H; h++) {
+            /* merge or take a head */
             size_t at = (row * H + h) * D;
             acc now = lse ? lse[((size_t)b * H + h) * rows.most + i] : 0;
             if (begin || !lse)
