@@ -35,6 +35,7 @@ dls_status dls_context_walk_back(const dls_context_pass *p, int s, const char *k
         return p->travelling ? dls_context_arrived(p) : DLS_OK;
     if (lse)
         DLS_TRY(dls_merge_totals(p->ctx, &b.queries, of->H, lse, p->kept));
+    /* add the shares of a block */
     DLS_TRY(r->functions->backward(p->ctx, &b.shape, p->dq + q, p->at.block,
                                    p->at.block + half, p->at.temporary, p->dout + o,
                                    p->q + q, kv, kv + half, p->out + o, lse));

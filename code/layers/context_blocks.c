@@ -69,6 +69,7 @@ static dls_context_block batch_block(const dls_member *r, int s, const sight *no
     b.shape.Tq = now->queries;
     b.shape.Tk = now->keys;
     b.shape.causal = now->causal;
+    /* place the rows of a batch */
     b.shape.q_sequence = own * all->q_row;
     b.shape.o_sequence = own * all->o_row;
     b.shape.k_sequence = other * all->k_row;
@@ -153,6 +154,7 @@ static void describe(dls_context_documents *d, const dls_sharding *by, int group
         row_q += own.low + own.high;
         row_k += other.low + other.high;
     }
+    /* point at the arrays of a block */
     host[stride + 2 * d->n] = row_k;
     p->empty = p->pairs == 0;
     p->starts_q = d->device + (size_t)s * room(d->n);
@@ -192,6 +194,7 @@ dls_status dls_context_documents_open(dls_context_documents **out, const dls_axe
     d->members = members;
     d->member = by.context_rank / group;
     d->first = d->lengths + n;
+    /* find the first rows of the documents */
     for (int b = 0; b < n; b++) {
         d->lengths[b] = lengths[b];
         d->first[b + 1] = d->first[b] + dls_token_count(by.order, lengths[b], ranks,

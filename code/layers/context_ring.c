@@ -78,6 +78,7 @@ dls_context_buffers dls_context_lay_out(const dls_member *r, dls_dtype dtype,
     size_t kv = (size_t)r->most * 2 * s->Hk * s->D, q = rows * s->H * s->D;
     int blocks = gather ? r->members : 1, second = !gather && r->members > 1;
     if (r->members == 1) {
+        /* lay out for one member */
         dls_context_block own = dls_context_block_of(r, 0, s->k_row, s->o_row);
         size_t bytes = backward && !own.empty ? r->functions->temporary(&own.shape, dtype)
                                               : 0;
