@@ -233,6 +233,7 @@ dls_status dls_context_backward(dls_ctx *ctx, const dls_context *c, void *dq, vo
     if (grouped(c))
         return dls_context_ulysses_backward(ctx, &full, dq, dk, dv, temporary, dout,
                                             (char *)kept);
+    /* walk back without groups */
     dls_context_pass p = pass_of(ctx, &full, temporary, 1);
     p.q = q;
     p.dout = dout;

@@ -49,6 +49,7 @@ dls_status dls_context_gather_backward(const dls_context_pass *p, char *dk, char
     DLS_CUDA(cudaMemsetAsync(sums, 0, n * bytes, p->ctx->stream));
     for (int t = 0; t < n; t++) {
         int s = (r->member - t + n) % n;
+        /* walk back over a slot */
         DLS_TRY(dls_context_walk_back(p, s, p->at.kv[0] + s * slot(r) * r->size,
                                       sums + s * bytes));
         if (t == 0)

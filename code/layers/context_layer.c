@@ -103,6 +103,7 @@ dls_status dls_layer_drop_scattered(const dls_layer *l, const dls_pass *p, void 
     int first = dls_pass_first_row(l, p), end = first + dls_pass_rows(l, p);
     size_t row = (size_t)l->out * dls_dtype_size(p->ctx->dtype);
     for (int n = first, count; n < end; n += count) {
+        /* drop a run of rows */
         dls_dropout d = dls_layer_mask(l, p);
         count = dls_token_run(by->order, T, by->context, by->context_rank, n % p->T, &at,
                               &step);

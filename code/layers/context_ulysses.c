@@ -233,6 +233,7 @@ static dls_status join_gradients(const group *g, dls_ctx *ctx, const share *x,
     size_t wide = dls_dtype_size(dls_dtype_accumulator(ctx->dtype));
     dls_merge_rows all = {.B = 1, .most = rows, .count = rows};
     for (int j = 0; j < x->u; j++) {
+        /* find the sum of a rank */
         const char *from = blocks + j * c.rows * x->row * c.size;
         int head = first_key_head(s, x->u, j);
         int begin = j == 0 || head != first_key_head(s, x->u, j - 1);
@@ -273,6 +274,7 @@ static exchange lay_out(const group *g, const share *x, dls_dtype dtype, char *k
     size_t all = dls_member_rows(r, r->member), own = rows_at(g, g->i);
     size_t most = (own * x->u > all ? own * x->u : all) * x->row * size;
     int gather = g->by->way == DLS_CONTEXT_GATHER;
+    /* cut the buffers of an exchange */
     e.rows = cut(&e.kept_bytes, kept, all * x->row * size);
     e.out = cut(&e.kept_bytes, kept, all * x->out * size);
     e.kept = cut(&e.kept_bytes, kept, dls_context_inner_kept(r));
