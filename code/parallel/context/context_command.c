@@ -88,6 +88,7 @@ static dls_status take_arrays(const bench *b, const dls_context *c, arrays *a)
     const dls_attention_shape *s = &c->shape;
     size_t row = (size_t)dls_context_rows(c) * s->D * dls_dtype_size(b->ctx.dtype);
     size_t bytes[ARRAYS], all = 0;
+    /* size the arrays of a context */
     for (int i = 0; i < KEPT; i++)
         bytes[i] = row * (i == K || i == V || i == DK || i == DV ? s->Hk : s->H);
     bytes[KEPT] = a->kept = dls_context_kept(c, b->ctx.dtype);
@@ -226,6 +227,7 @@ static dls_status measure(bench *b, dls_axes *axes)
         memcpy(b->one, seconds, sizeof seconds);
         return DLS_OK;
     }
+    /* tell and trace */
     tell(b, axes, &a, seconds, (sent_by(axes) - before) / 2);   // it ran twice
     return b->o->timeline ? trace_to(b, b->o->timeline) : DLS_OK;
 }
@@ -246,6 +248,7 @@ static dls_status measure_way(bench *b, int way)
     DLS_CUDA(dls_gpu_name_stream(axes.stream, "the ring"));
     dls_status s = DLS_OK;
     for (int i = 0; s == DLS_OK && i < DLS_TOKEN_ORDERS; i++) {
+        /* measure an order */
         axes.sharding.order = (dls_token_order)i;
         int fits = i != DLS_TOKENS_STRIPED || o->ulysses <= 1 || b->n == o->ulysses ||
                    way == DLS_CONTEXT_ULYSSES || strcmp(o->order, "all") != 0;
@@ -270,6 +273,7 @@ static dls_status measure_all(bench *b)
             DLS_TRY(measure_way(b, way));
     if (b->rank > 0)
         return DLS_OK;
+    /* head the table of ways */
     if (!o->json)
         printf("%lld tokens, %lld heads (%lld of keys) of %lld, %s, %d ranks; one device "
                "takes %.3f ms and %.3f ms\n", (long long)o->tokens, (long long)o->heads,
@@ -296,6 +300,7 @@ static dls_status check(const options *o, dls_dtype *type)
     if (o->tensor_cores && *type != DLS_BF16)
         return DLS_FAIL(DLS_ERR_INPUT, "dls context: --tensor-cores: expected --dtype "
                         "bf16, got %s", o->dtype);
+    /* check the names of ways and orders */
     int known = 0;
     for (int i = 0; i < 3; i++)
         known |= asked(o->way, ways[i]) |
@@ -351,6 +356,7 @@ dls_status dls_context_command(int argc, char **argv, int *exit_code)
     DLS_TRY(dls_gpu_init(&timed));
     DLS_TRY(dls_comm_create(&b.comm, NULL));
     dls_status s = run(&b, type);
+    /* leave the message to rank 0 */
     if (s == DLS_ERR_INPUT && b.rank > 0) {
         sleep(5);               // every rank finds it: rank 0 says it
         *exit_code = 2;

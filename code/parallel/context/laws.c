@@ -12,6 +12,7 @@ double dls_context_law_sent(const dls_sharding *by, const dls_context_sizes *s,
 {
     int n = by->context > 1 ? by->context : 1;
     int u = by->way == DLS_CONTEXT_ULYSSES ? n : by->ulysses > 1 ? by->ulysses : 1;
+    /* add the bytes of both dimensions */
     double q = (double)s->heads / u, kv = s->kv_heads < u ? 1 : (double)s->kv_heads / u;
     double rows = s->tokens / n, group = rows * u, both = 2 * kv * s->head_size;
     double heads = (u - 1) * rows * (2 * q + 2 * kv) * s->head_size * s->element;
