@@ -35,7 +35,7 @@ static const command commands[] = {
     {"flight", "say where the ranks of a failed job part", dls_flight_command},
     {"bench", "measure collectives on the virtual clock", dls_bench_command},
     {"memory", "print what each rank's memory went to", command_memory},
-    {"plan", "print what a model takes of devices, or search for a layout", dls_plan_command},
+    {"plan", "tell what a model takes, or search for a layout", dls_plan_command},
     {"block", "time a block that is cut over ranks", dls_block_command},
     {"activations", "print what a block keeps of its inputs", dls_activations_command},
     {"mesh", "print who is with whom along each axis", dls_mesh_command},

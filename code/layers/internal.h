@@ -19,7 +19,7 @@ int dls_layer_is_scattered(const dls_pass *p);
 dls_status dls_layer_drop_scattered(const dls_layer *l, const dls_pass *p, void *out,
                                     const void *x);
 
-/* The mask of a layer's output in this pass, if its rows are one stretch of the step's. */
+/* The mask of a layer's output in this pass, if its rows are a stretch of the step's. */
 dls_dropout dls_layer_mask(const dls_layer *l, const dls_pass *p);
 
 /* out = x under the layer's mask; the same call serves the gradient. (N, l->out) */

@@ -182,8 +182,8 @@ dls_status dls_transformer_create_with(dls_transformer **out, dls_ctx *ctx,
     int slices = config->sharding.sequence && config->sharding.tensor > 1
         ? config->sharding.tensor : 1, N = max_B * max_T;
     if (N % slices != 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "micro-batch %d x %d: expected rows for %d slices, "
-                        "got %d; the nearest number is %d", max_B, max_T, slices, N,
+        return DLS_FAIL(DLS_ERR_INPUT, "micro-batch %d x %d: expected rows for %d "
+                        "slices, got %d; the nearest number is %d", max_B, max_T, slices, N,
                         (N + slices - 1) / slices * slices);
     dls_transformer *t = calloc(1, sizeof *t);
     if (!t)

@@ -38,8 +38,8 @@ dls_status dls_zero_gather(dls_zero *zero, dls_loan *loan);
 dls_status dls_zero_arrive(dls_zero *zero);
 dls_status dls_zero_leave(dls_zero *zero, dls_loan *loan);
 
-/* Stages 2 and 3. Gradients, cleared, are made in the loan (whole, accumulator type) until
- * `scatter`, which adds their sums over the ranks to each rank's slices. */
+/* Stages 2 and 3. Gradients, cleared, are made in the loan (whole, accumulator type)
+ * until `scatter`, which adds their sums over the ranks to each rank's slices. */
 dls_status dls_zero_open(dls_zero *zero, dls_loan *loan);
 dls_status dls_zero_scatter(dls_zero *zero, dls_loan *loan);
 

@@ -65,6 +65,10 @@ char *zero_value_slice(const dls_zero *z, int u);
 char *zero_grad_slice(const dls_zero *z, int u);
 char *zero_whole_values(const dls_zero *z, int u);      // stages 0 to 2
 
+/* zero_groups.c */
+dls_status zero_agree(const dls_zero *z);               // DLS_ERR_COMM: they do not
+dls_status zero_form_groups(dls_zero *z);
+
 /* zero_step.c */
 dls_status zero_send_values(dls_zero *z, int u);        // stages 1, 2: all-gather of u
 
