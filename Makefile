@@ -22,7 +22,8 @@ Q := $(if $(V),,@)
 B := build/$(BACKEND)
 
 .PHONY: spills all test help setup tangled check untangle lib tour tour-3d runs record edition \
-        test-all test-mpi test-hosts test-page bench bench-comm bench-cpu bench-vgpu clean
+        test-all test-mpi test-hosts test-page bench bench-comm bench-cpu bench-vgpu \
+        bench-plan clean
 all: runs
 	@$(MAKE) book
 
@@ -39,6 +40,7 @@ help:
 	  'make edition    the same after renewing the corpus' \
 	  'make BACKEND=cuda lib   the same sources for real GPUs' \
 	  'make bench-comm all-reduce of this book beside Open MPI'\''s' \
+	  'make bench-plan three searches of the planner over 1,024 GPUs, timed' \
 	  'make test-all  the same as make test without samples, and under other launchers' \
 	  'make test-page the interactive figure in chromium' \
 	  'make spills     no attention kernel spills registers (needs nvcc)' \
@@ -341,6 +343,9 @@ bench-comm: $(B)/bench/comm/bench_local $(MPI_PEER)
 	@$^
 bench-vgpu: $(filter $(B)/bench/vgpu/%,$(BENCH))
 	@for b in $^; do echo "== $$b"; $$b || exit; done
+# The planner's three searches over 1,024 GPUs.
+bench-plan: $(B)/bench/train/bench_plan
+	@$<
 
 # --- the tour: chapter 1 trains a GPT on the book ---------------------------
 TOUR := build/tour

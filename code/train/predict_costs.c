@@ -14,6 +14,15 @@
 #include "train/sharded.h"
 
 /* refuse what is not predicted */
+/* Beside a pipeline the player knows no messages between the passes of a stage. */
+static dls_status is_predicted_way(const dls_train_config *c)
+{
+    if (!c->pipeline.schedule || !c->sharded || c->zero.stage < 2)
+        return DLS_OK;
+    return DLS_FAIL(DLS_ERR_INPUT, "data_parallel: expected ddp or zero1 for a prediction "
+                    "beside a pipeline, got zero%d; the nearest is zero1", c->zero.stage);
+}
+
 static dls_status is_predicted(const dls_train_config *c)
 {
     const dls_schedule_entry *e = c->pipeline.schedule
@@ -30,7 +39,7 @@ static dls_status is_predicted(const dls_train_config *c)
                        || c->zero.narrow_gradients))
         return DLS_FAIL(DLS_ERR_INPUT, "zero: expected neither offload, hybrid, "
                         "shard_size nor narrow_gradients for a prediction");
-    return DLS_OK;
+    return is_predicted_way(c);
 }
 
 /* find the schedule of a layout */

@@ -2,6 +2,7 @@
 /* Predicted steps and bytes against executed ones: random layouts, and the laws. */
 #include "run.h"
 
+#include <criterion/redirect.h>
 #include <sys/mman.h>
 
 #include "comm/scratch.h"
@@ -308,4 +309,44 @@ Test(predict, the_search_says_what_does_not_fit)
     cr_assert_eq(dls_search_layouts(&planner, &s), DLS_ERR_INPUT);
     cr_assert_not_null(strstr(dls_status_message(), "--memory: none of"));
     dls_planner_close(&planner);
+}
+
+/* test what is not predicted */
+static dls_status plan_with(const char *way, const char *stages)
+{
+    char path[256], text[512];
+    dls_plan_asked w = {.run = path, .cluster = "dgx-h100",
+                        .set = {2, {way, stages}}, .data.gpus = {1, {"8"}}};
+    snprintf(path, sizeof path, "%s/run.yaml", root);
+    snprintf(text, sizeof text, "model: {vocabulary: 256, context: 64, layers: 6, "
+             "heads: 4, channels: 128}\ndata: {corpus: %s/corpus.txt}\n"
+             "train: {steps: 1, global_batch: 32, micro_batch: 2, learning_rate: 0.001, "
+             "dtype: bf16}\n", root);
+    OK(dls_file_write(path, text, strlen(text)));
+    return dls_plan_run(&w);
+}
+
+Test(predict, plans_zero1_beside_a_pipeline, .init = make_corpus, .fini = remove_root)
+{
+    cr_redirect_stdout();
+    OK(plan_with("data_parallel=zero1", "parallel.pp=2"));
+}
+
+Test(predict, plans_zero3_without_a_pipeline, .init = make_corpus, .fini = remove_root)
+{
+    cr_redirect_stdout();
+    OK(plan_with("data_parallel=zero3", "parallel.pp=1"));
+}
+
+Test(predict, refuses_zero2_beside_a_pipeline, .init = make_corpus, .fini = remove_root)
+{
+    cr_assert_eq(plan_with("data_parallel=zero2", "parallel.pp=2"), DLS_ERR_INPUT);
+    cr_assert_str_eq(dls_status_message(), "data_parallel: expected ddp or zero1 for a "
+                     "prediction beside a pipeline, got zero2; the nearest is zero1");
+}
+
+Test(predict, refuses_zero3_beside_a_pipeline, .init = make_corpus, .fini = remove_root)
+{
+    cr_assert_eq(plan_with("data_parallel=zero3", "parallel.pp=2"), DLS_ERR_INPUT);
+    cr_assert_not_null(strstr(dls_status_message(), "got zero3; the nearest is zero1"));
 }
