@@ -49,13 +49,19 @@ dls_status dls_tensor_comm(const dls_pass *p, dls_comm **out)
                    "communicator: see dls_transformer_connect");
 }
 
-static dls_status slice_rows(const dls_pass *p, dls_comm *comm, size_t *rows)
+dls_status dls_tensor_check_rows(int B, int T, int t)
 {
-    int t = dls_comm_size(comm), N = p->B * p->T;
-    *rows = (size_t)(N / t);
+    int N = B * T, near = (N + t / 2) / t * t;
     return N % t == 0 ? DLS_OK
         : DLS_FAIL(DLS_ERR_INPUT, "micro-batch %d x %d: expected rows for %d slices, got "
-                   "%d; the nearest number is %d", p->B, p->T, t, N, (N + t - 1) / t * t);
+                   "%d; the nearest number is %d", B, T, t, N, near > t ? near : t);
+}
+
+static dls_status slice_rows(const dls_pass *p, dls_comm *comm, size_t *rows)
+{
+    int t = dls_comm_size(comm);
+    *rows = (size_t)(p->B * p->T / t);
+    return dls_tensor_check_rows(p->B, p->T, t);
 }
 
 dls_status dls_tensor_gather(const dls_pass *p, int sliced, int columns,

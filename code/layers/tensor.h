@@ -55,6 +55,9 @@ dls_status dls_tensor_sum(const dls_pass *p, int sliced, int columns, void *sum,
 /* The group of the tensor axis; DLS_ERR_STATE: the model was not connected. */
 dls_status dls_tensor_comm(const dls_pass *p, dls_comm **out);
 
+/* DLS_ERR_INPUT: the rows of a micro-batch do not make t equal slices. */
+dls_status dls_tensor_check_rows(int B, int T, int t);
+
 /* Makes room for the two. */
 void dls_tensor_room(dls_plan *plan, int sliced, int columns);
 #ifdef __cplusplus

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "kernels/dropout.h"
+#include "layers/tensor.h"
 #include "model/block.h"
 #include "tensor/bf16.h"
 #include "vgpu/gpu.h"
@@ -179,12 +180,8 @@ dls_status dls_transformer_create_with(dls_transformer **out, dls_ctx *ctx,
     if (max_B < 1 || max_T < 1 || max_T > config->context)
         return DLS_FAIL(DLS_ERR_INPUT, "micro-batch %d x %d: the context is %d tokens",
                         max_B, max_T, config->context);
-    int slices = config->sharding.sequence && config->sharding.tensor > 1
-        ? config->sharding.tensor : 1, N = max_B * max_T;
-    if (N % slices != 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "micro-batch %d x %d: expected rows for %d "
-                        "slices, got %d; the nearest number is %d", max_B, max_T, slices, N,
-                        (N + slices - 1) / slices * slices);
+    if (config->sharding.sequence && config->sharding.tensor > 1)
+        DLS_TRY(dls_tensor_check_rows(max_B, max_T, config->sharding.tensor));
     dls_transformer *t = calloc(1, sizeof *t);
     if (!t)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a model");
