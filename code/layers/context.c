@@ -89,6 +89,7 @@ dls_status dls_context_check(const dls_context *c)
                         "one sequence", s->Tq, s->Tk);
     if (!by || by->context <= 1)
         return DLS_OK;
+    /* check ranks and groups */
     int u = dls_context_group(by), ring = u < by->context;
     if (by->context > MOST)
         return DLS_FAIL(DLS_ERR_INPUT, "context: %d ranks; at most %d", by->context,

@@ -26,6 +26,7 @@ dls_status dls_context_walk_back(const dls_context_pass *p, int s, const char *k
 {
     const dls_member *r = &p->r;
     const dls_attention_shape *of = &r->shape;
+    /* find the arrays of a block */
     int C = of->H * of->D, both = 2 * of->Hk * of->D, begin = s == r->member;
     dls_context_block b = dls_context_block_of(r, s, both, of->o_row);
     void *lse = r->functions->weighted ? p->at.lse : NULL;
@@ -51,6 +52,7 @@ static dls_status kernels_backward(dls_ctx *ctx, const dls_attention_shape *shap
                                    const void *dout, const void *q, const void *k,
                                    const void *v, const void *out, const void *lse)
 {
+    /* take the way that was asked for */
     dls_attention_shape s = *shape;
     dls_attention_way way;
     DLS_TRY(dls_attention_choose(&s, ctx->dtype, &way));

@@ -122,6 +122,7 @@ dls_context_block dls_context_block_of(const dls_member *r, int s, size_t kv_row
 static void enter(packing *p, int *host, int stride, int b, const sight *now, int row_q,
                   int row_k, int rows)
 {
+    /* divide the rows of a document */
     int seen = now->queries > 0 && now->keys > 0, first = seen ? now->first : rows;
     int *starts_q = host, *starts_k = host + stride, *lengths_k = host + 2 * stride;
     int count = seen ? now->queries : 0, keys = seen ? now->keys : 0;
@@ -169,6 +170,7 @@ static dls_status fill(dls_context_documents *d, const dls_sharding *by, int gro
     int *host = calloc(d->members * each, sizeof *host);
     if (!host)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d documents", d->n);
+    /* describe all blocks and copy */
     dls_status s = dls_device_alloc((void **)&d->device, d->members * each, DLS_F32,
                                     DLS_MEM_OTHER);
     for (int m = 0; s == DLS_OK && m < d->members; m++)
@@ -190,6 +192,7 @@ dls_status dls_context_documents_open(dls_context_documents **out, const dls_axe
         d->lengths = calloc(2 * (size_t)n + 1, sizeof(int));
     if (!d || !d->lengths)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d documents", n);
+    /* number the member of a rank */
     d->n = n;
     d->members = members;
     d->member = by.context_rank / group;

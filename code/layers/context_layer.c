@@ -31,6 +31,7 @@ static void attention_plan(dls_layer *l, dls_plan *plan)
 static dls_status context_of_pass(const dls_layer *l, const dls_pass *p, dls_context *c)
 {
     int n = l->sharding->context, T = p->T_whole > 0 ? p->T_whole : p->T * n;
+    /* refuse a pass that can not be spread */
     if (!p->axes || p->axes->sharding.context != n)
         return DLS_FAIL(DLS_ERR_STATE, "attention over %d ranks, and no axes", n);
     if (p->cache)

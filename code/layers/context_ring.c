@@ -74,6 +74,7 @@ dls_context_buffers dls_context_lay_out(const dls_member *r, dls_dtype dtype,
 {
     dls_context_buffers b = {0};
     const dls_attention_shape *s = &r->shape;
+    /* count the elements of a block */
     size_t rows = dls_member_rows(r, r->member), queries, temporary;
     size_t kv = (size_t)r->most * 2 * s->Hk * s->D, q = rows * s->H * s->D;
     int blocks = gather ? r->members : 1, second = !gather && r->members > 1;

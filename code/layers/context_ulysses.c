@@ -132,6 +132,7 @@ static dls_status place_all(const group *g, const copy *x)
     for (int j = 0; j < g->u; j++) {
         size_t group_at = 0;
         for (int b = 0; b < n; b++) {
+            /* place the sequences of one length */
             int T = d ? dls_context_document_length(d, b) : g->c->shape.Tq;
             int count = d ? 1 : g->c->shape.B;
             DLS_TRY(place(g, x, j, T, count, at, group_at));
@@ -161,6 +162,7 @@ static dls_status all_to_all(const group *g, dls_ctx *ctx, const char *in, char 
 {
     size_t mine[GROUP], theirs[GROUP], mine_at[GROUP], theirs_at[GROUP], at = 0;
     size_t own = rows_at(g, g->i) * row;
+    /* list the blocks of an exchange */
     for (int j = 0; j < g->u; j++) {
         mine[j] = own;
         mine_at[j] = j * own;
@@ -197,6 +199,7 @@ static dls_status cut_heads(const group *g, dls_ctx *ctx, const share *x, char *
     columns c = {ctx, rows_at(g, g->i), dls_dtype_size(ctx->dtype)};
     size_t kv = (size_t)x->kv * x->D, size = c.size;
     for (int j = 0; j < x->u; j++) {
+        /* cut the heads of a rank */
         char *to = blocks + j * c.rows * x->row * size;
         size_t head = (size_t)first_key_head(s, x->u, j) * x->D * size;
         DLS_TRY(copy_columns(&c, to, x->row, q + j * x->out * size, s->q_row, x->out));
@@ -307,6 +310,7 @@ static setting set_up(const dls_context *c, dls_dtype dtype, char *kept, char *m
     int u = dls_context_group(by);
     setting s = {.g = {c, by, u, by->context_rank / u, by->context_rank % u},
                  .x = share_of(&c->shape, u), .size = dls_dtype_size(dtype)};
+    /* see the group as a member */
     dls_attention_shape some = with_some_heads(c, &s.x, s.g.i);
     s.r = dls_member_of(c, dtype, &some, by->context / u, s.g.member, u);
     s.e = lay_out(&s.g, &s.x, dtype, kept, memory, &s.r, backward);

@@ -119,6 +119,7 @@ static dls_status time_pass(bench *b, const dls_context *c, const arrays *a, int
                             double *seconds)
 {
     double all[b->n], mine;
+    /* set the clocks of all ranks */
     DLS_TRY(dls_ctx_sync(&b->ctx));
     mine = dls_gpu_host_time();
     DLS_TRY(dls_comm_all_gather_host(b->comm, &mine, sizeof mine, all));
@@ -201,6 +202,7 @@ static void tell(bench *b, const dls_axes *a, const arrays *x, const double seco
     int u = a->sharding.way == DLS_CONTEXT_ULYSSES ? b->n : a->sharding.ulysses;
     u = u > 1 ? u : 1;
     int members = o->full ? 1 : b->n / u;           // that can wait for each other
+    /* add laws and memory */
     dls_table_add_real(b->table, dls_context_law_efficiency(order, members));
     dls_table_add_real(b->table, sent / 1e6);
     dls_table_add_real(b->table, (dls_context_law_sent(&a->sharding, &s, 0) +
