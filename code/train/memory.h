@@ -7,6 +7,7 @@
 extern "C" {
 #endif
 
+/* declare imagined groups */
 /* The communicators of a place, imagined: they answer questions and send nothing. Those
  * of a group of one are NULL, except data, which always is one. */
 typedef struct dls_train_imagined {
@@ -17,6 +18,7 @@ typedef struct dls_train_imagined {
 dls_status dls_train_imagine(const dls_train_place *p, dls_train_imagined *out);
 void dls_train_forget(dls_train_imagined *g);
 
+/* declare the parts of a prediction */
 /* Scratch memory of what the layers send, and of the norm over the tensor axis. */
 typedef struct dls_layer_scratch {
     size_t tensor;              /* on the compute stream */

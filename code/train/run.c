@@ -134,8 +134,9 @@ static void print_progress(report *r, const dls_trainer *t, int n)
     printf("step %5lld/%lld  loss %.4f  %7.0f tokens/s  %.1f us/step (virtual)",
            (long long)t->step, (long long)c->steps, r->records[n - 1].loss_sum / tokens,
            elapsed > 0 ? n * tokens / elapsed : 0, seconds * 1e6);
-    if (t->world > 1 && !t->pipelined)
-        printf("  %3.0f %% of communication hidden", 100 * r->times.hidden);
+    if (t->place.holders > 1 && !t->pipelined)
+        printf("  %3.0f %% of %scommunication hidden", 100 * r->times.hidden,
+               t->place.plain ? "" : "the data axis' ");
     printf("\n");
     fflush(stdout);
 }

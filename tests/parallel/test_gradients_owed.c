@@ -55,6 +55,33 @@ Test(gradients_owed, each_element_counts_once_over_the_tensor_ranks)
     }
 }
 
+static void check_most(dls_transformer_config c, int t)
+{
+    dls_params ranks[8] = {0};
+    for (int r = 0; r < t; r++)
+        ranks[r] = list_of(c, t, r, 1);
+    for (int i = 0; i < ranks[0].n; i++) {
+        size_t most = 0, first = dls_tensor_most(&ranks[0].items[i], t);
+        for (int r = 0; r < t; r++) {
+            const dls_param *p = &ranks[r].items[i];
+            most = p->count > most ? p->count : most;
+            cr_assert_eq(dls_tensor_most(p, t), first, "%s on rank %d", p->name, r);
+        }
+        cr_assert_eq(first, most, "%s: %zu, and %zu at most", ranks[0].items[i].name,
+                     first, most);
+    }
+    for (int r = 0; r < t; r++)
+        dls_params_free(&ranks[r]);
+}
+
+Test(gradients_owed, all_ranks_know_how_large_a_parameter_is_where_it_is_largest)
+{
+    for (int t = 1; t <= 8; t *= 2) {
+        check_most(dls_transformer_gpt2(67, 8, 2, 8, 16), t);
+        check_most(dls_transformer_llama(65, 8, 2, 8, 2, 16, 25), t);
+    }
+}
+
 /* test what is owed */
 /* Elements that are owed to a group, and those of partial or shared parameters. */
 static size_t owed_to(const dls_params *set, int group)

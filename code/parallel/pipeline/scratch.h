@@ -10,6 +10,7 @@
 extern "C" {
 #endif
 
+/* list the groups of a pipeline */
 /* NULL: not there. table: elements of a tied table, which `tied` sums; 0: none. */
 typedef struct dls_pipeline_groups {
     dls_comm *pipe, *data, *mirror, *tied;
@@ -17,6 +18,7 @@ typedef struct dls_pipeline_groups {
     size_t table;
 } dls_pipeline_groups;
 
+/* declare the scratch of a pipeline */
 /* Bytes: on the stream of the reduction, and on that of the computation. */
 typedef struct dls_pipeline_scratch {
     size_t data, mirror, tensor, kv;

@@ -98,10 +98,10 @@ dls_status dls_tensor_finish(const dls_axes *axes, const dls_param *params, int 
 
 size_t dls_tensor_most(const dls_param *p, int t)
 {
-    size_t length = p->pieces == 1 ? p->shape[p->cut] : 0, most = length / t;
-    if (length == 0 || p->piece[0].sharers > 1)
-        return p->count;        // heads, which all ranks have equally many of
-    return p->count / p->piece[0].count * (most + (length % t > 0));
+    if (p->pieces == 0 || p->pieces > 2 || p->piece[0].sharers > 1)
+        return p->count;        // whole; or heads, which all ranks have equally many of
+    size_t length = p->shape[p->cut] / p->pieces;
+    return p->count / p->piece[0].count * (length / t + (length % t > 0));
 }
 
 dls_status dls_tensor_finish_scratch(const dls_axes *axes, const dls_param *params, int n,
