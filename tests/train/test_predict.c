@@ -224,6 +224,7 @@ Test(predict, parts_are_put_together)
         sum = dls_part_then(sum, one);
     assert_part(seven, sum.device, sum.host, sum.late);
     assert_part(seven, 21, 14, 26);     // the device is the slower: 5 + 7 * 3
+    assert_part(dls_part_times(other, 7), 7, 14, 18);   // the host is: 6 * 2 + 5 + 1
 }
 
 /* A message beside the computation: what is hidden is no talk. */
