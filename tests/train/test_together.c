@@ -105,6 +105,58 @@ Test(together, twenty_steps_in_single_precision, .init = make_corpus,
     }
 }
 
+/* test what is said to be hidden */
+/* A run whose ranks print into a file; rank 0 prints the progress. */
+static dls_status print_rank(int rank, void *arg)
+{
+    char path[256];
+    dls_config *cfg;
+    dls_train_config c;
+    dls_comm *comm;
+    snprintf(path, sizeof path, "%s/printed-%d", root, rank);
+    if (!freopen(path, "w", stdout))
+        return DLS_FAIL(DLS_ERR_IO, "cannot print into %s", path);
+    DLS_TRY(load_settings(arg, &cfg, &c));
+    DLS_TRY(dls_comm_create(&comm, NULL));
+    DLS_TRY(dls_train_run(&c, comm));
+    dls_comm_destroy(comm);
+    dls_config_free(cfg);
+    return DLS_OK;
+}
+
+static void expect_share(const layout_run *l, const char *said)
+{
+    static const char unit[] = "us/step (virtual)";
+    run r = {"printed", {"resume=never", "train.steps=4", "train.evaluate_every=0"}, 0};
+    char path[256], *text;
+    size_t size;
+    for (int i = 0; l->changes[i]; i++)
+        r.changes[3 + i] = l->changes[i];
+    OK(dls_run_ranks(l->ranks, print_rank, &r));
+    snprintf(path, sizeof path, "%s/printed-0", root);
+    OK(dls_file_read(path, &text, &size));
+    char *at = strstr(text, unit);
+    cr_assert_not_null(at, "%s", text);
+    at += strlen(unit);
+    at[strcspn(at, "\n")] = 0;
+    const char *share = strchr(at, '%');
+    cr_assert_str_eq(share ? share : at, said, "%d ranks, %s", l->ranks, l->changes[0]);
+    free(text);
+}
+
+Test(together, the_share_that_was_hidden_is_the_data_axis_share, .init = make_corpus,
+     .fini = remove_root)
+{
+    static const char *const plain = "% of communication hidden";
+    static const char *const named = "% of the data axis' communication hidden";
+    expect_share(&(layout_run){1, {NULL}}, "");
+    expect_share(&(layout_run){2, {"data_parallel=zero1"}}, plain);
+    expect_share(&(layout_run){2, {"parallel.tp=2"}}, "");
+    expect_share(&(layout_run){2, {"parallel.pp=2"}}, "");
+    expect_share(&(layout_run){2, {"parallel.cp=2"}}, named);
+    expect_share(&(layout_run){4, {"parallel.tp=2", "data_parallel=zero3"}}, named);
+}
+
 /* count the bytes of a step */
 typedef struct sent { uint64_t tensor, pipe, data; } sent;
 
