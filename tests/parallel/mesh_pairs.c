@@ -1,5 +1,5 @@
 /* tests/parallel/mesh_pairs.c: from chapters/07-proof-cases.md. Edit the chapter, or edit here and run "make untangle". */
-/* All layouts, with choices such that every pair of them occurs. */
+/* All layouts, with choices such that nearly every pair of them occurs. */
 #include "mesh_case.h"
 
 #include <stdio.h>
