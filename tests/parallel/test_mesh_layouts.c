@@ -81,6 +81,6 @@ static void prove_worlds(mesh_form form, int from, int to, int every)
     Test(mesh_layouts, name##_to_12_ranks) { prove_worlds(form, 9, 12, every_12); }    \
     Test(mesh_layouts, name##_to_16_ranks) { prove_worlds(form, 13, 16, every_16); }
 
-PROVE(in_whole_numbers, MESH_EXACT, 5, 40, 40)
-PROVE(in_double_precision, MESH_REAL, 5, 40, 40)
-PROVE(twenty_steps_in_float, MESH_SINGLE, 12, 100, 100)
+PROVE(in_whole_numbers, MESH_EXACT, 5, 41, 41)
+PROVE(in_double_precision, MESH_REAL, 5, 41, 41)
+PROVE(twenty_steps_in_float, MESH_SINGLE, 13, 101, 101)

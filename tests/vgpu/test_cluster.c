@@ -154,9 +154,10 @@ Test(vgpu, rings_share_no_link)
 {
     for (int i = 0; i < CLUSTERS; i++) {
         dls_cluster c;
-        int flows[32][2], n;
+        int flows[1024][2], n;
         OK(dls_cluster_load(clusters[i], &c));
         n = c.nodes * c.gpus_per_node;
+        cr_assert_leq(n, 1024);
         for (int r = 0; r < n; r++) {
             flows[r][0] = r;
             flows[r][1] = (r + 1) % n;
