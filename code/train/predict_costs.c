@@ -20,7 +20,8 @@ static dls_status is_predicted_way(const dls_train_config *c)
     if (!c->pipeline.schedule || !c->sharded || c->zero.stage < 2)
         return DLS_OK;
     return DLS_FAIL(DLS_ERR_INPUT, "data_parallel: expected ddp or zero1 for a "
-                    "prediction beside a pipeline, got zero%d; the nearest is zero1", c->zero.stage);
+                    "prediction beside a pipeline, got zero%d; the nearest is zero1",
+                    c->zero.stage);
 }
 
 static dls_status is_predicted(const dls_train_config *c)

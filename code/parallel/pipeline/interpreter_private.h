@@ -24,6 +24,7 @@ dls_status dls_pipeline_version(dls_pipeline *p, const dls_action *a, dls_params
 /* *sum (device) over the tensor axis: the squares of a stage whose parameters are cut. */
 dls_status dls_pipeline_sum_parts(dls_pipeline *p, double *sum);
 
+/* declare steps on trust */
 /* With validation: hands this rank's square sum on and steps on trust; may action i run
  * before the verdict; the verdict, after which *again says to begin the list again. */
 dls_status dls_pipeline_open_validation(dls_pipeline *p);
