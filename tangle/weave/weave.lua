@@ -389,6 +389,8 @@ local function mathml_text(text)
     text = text:gsub("\\[bB]igg?l%f[%A]", "\\left"):gsub("\\[bB]igg?r%f[%A]", "\\right")
   end
   text = text:gsub("\\mathrm%s*{(%a%a+)}", "\\text{%1}")
+  -- A comma between digits is part of the number; as an operator it would be spaced.
+  text = text:gsub("(%d){,}(%d)", "%1\\text{,}%2")
   text = text:gsub("\\([bB]igg?)[lrm]%f[%A]", "\\%1"):gsub("\\middle%s*|", "\\mid "):gsub("\\operatorname%*", "\\operatorname")
     :gsub("\\bmod%f[%A]", "\\;\\text{mod}\\;")
   local out, at = {}, 1
