@@ -80,7 +80,7 @@ static double pass_of(const dls_planned_unit u[3], int layers, int i)
 }
 
 /* The passes of the rank that has most to do, and the bubble of a pipeline of its kind:
- * no step is shorter. */
+ * but for the imbalance of one micro-batch, no step is shorter. */
 static dls_status shortest(const choice *x, const dls_train_config *c,
                            const dls_planned_unit u[3], int m, double *seconds)
 {

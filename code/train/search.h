@@ -13,7 +13,7 @@ extern "C" {
 /* A layout that was found: the run it is, what it takes. */
 typedef struct dls_found {
     dls_train_config c;
-    double bound;           // s: no step is shorter
+    double bound;           // s: a step is hardly ever shorter
     dls_predicted is;
     size_t bytes;           // of the rank that has most
 } dls_found;
