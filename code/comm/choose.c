@@ -172,3 +172,19 @@ dls_status dls_comm_choose(dls_comm *comm, int kind, dls_shape *shape, size_t el
     *out = key.algorithm;
     return DLS_OK;
 }
+
+dls_status dls_comm_choose_named(dls_comm *comm, const char *operation, size_t count,
+                                 int dtype, dls_shape *shape, size_t *element,
+                                 const dls_algorithm **out)
+{
+    int kind = (int)dls_operation_find(operation, strlen(operation));
+    *element = dls_comm_type_size(dtype);
+    *shape = (dls_shape){.rank = comm->rank, .world = comm->world, .root = -1,
+                         .per_node = comm->per_node, .count = count, .block = 1};
+    *out = NULL;
+    if (!kind || !*element)
+        return DLS_FAIL(DLS_ERR_INPUT, "%s of type %d: there is no such collective",
+                        operation, dtype);
+    return comm->world == 1 || comm->native ? DLS_OK
+        : dls_comm_choose(comm, kind, shape, *element, out);
+}

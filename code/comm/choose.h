@@ -16,4 +16,10 @@ dls_status dls_comm_want(dls_comm *comm, const char *wanted);
 dls_status dls_comm_choose(dls_comm *comm, int kind, dls_shape *shape, size_t element,
                            const dls_algorithm **out);
 
+/* The same for a call by its name, before there is one: fills in shape and *element. *out
+ * is NULL where no algorithm of ours would run: alone, or by the native backend. */
+dls_status dls_comm_choose_named(dls_comm *comm, const char *operation, size_t count,
+                                 int dtype, dls_shape *shape, size_t *element,
+                                 const dls_algorithm **out);
+
 #endif

@@ -25,19 +25,13 @@ static dls_status cost_of(dls_comm *comm, const dls_algorithm *a, const dls_shap
 dls_status dls_comm_seconds(dls_comm *comm, const char *operation, size_t count,
                             int dtype, double *seconds)
 {
-    int kind = (int)dls_operation_find(operation, strlen(operation));
-    size_t element = dls_comm_type_size(dtype);
     const dls_algorithm *algorithm;
-    dls_shape shape = {.rank = comm->rank, .world = comm->world, .root = -1,
-                       .per_node = comm->per_node, .count = count, .block = 1};
+    dls_shape shape;
+    size_t element;
     *seconds = 0;
-    if (!kind || !element)
-        return DLS_FAIL(DLS_ERR_INPUT, "%s of type %d: there is no such collective",
-                        operation, dtype);
-    if (comm->world == 1)
-        return DLS_OK;
-    DLS_TRY(dls_comm_choose(comm, kind, &shape, element, &algorithm));
-    return cost_of(comm, algorithm, &shape, element, seconds);
+    DLS_TRY(dls_comm_choose_named(comm, operation, count, dtype, &shape, &element,
+                                  &algorithm));
+    return algorithm ? cost_of(comm, algorithm, &shape, element, seconds) : DLS_OK;
 }
 
 /* tell the cost in any group */

@@ -2,8 +2,6 @@
 /* What collectives need besides the caller's buffers: told before they are called. */
 #include "comm/scratch.h"
 
-#include <string.h>
-
 #include "comm/choose.h"
 #include "comm/comm_private.h"
 
@@ -37,19 +35,13 @@ dls_status dls_comm_imagine(dls_comm **out, int rank, int first, int stride, int
 static dls_status scratch_of(dls_comm *comm, const char *operation, size_t count,
                              int dtype, size_t *bytes)
 {
-    int kind = (int)dls_operation_find(operation, strlen(operation));
-    size_t element = dls_comm_type_size(dtype);
     const dls_algorithm *algorithm;
-    dls_shape shape = {.rank = comm->rank, .world = comm->world, .root = -1,
-                       .per_node = comm->per_node, .count = count, .block = 1};
+    dls_shape shape;
+    size_t element;
     *bytes = 0;
-    if (!kind || !element)
-        return DLS_FAIL(DLS_ERR_INPUT, "%s of type %d: there is no such collective",
-                        operation, dtype);
-    if (comm->world == 1 || comm->native)
-        return DLS_OK;
-    DLS_TRY(dls_comm_choose(comm, kind, &shape, element, &algorithm));
-    if (algorithm->scratch)
+    DLS_TRY(dls_comm_choose_named(comm, operation, count, dtype, &shape, &element,
+                                  &algorithm));
+    if (algorithm && algorithm->scratch)
         *bytes = algorithm->scratch(&shape) * element;
     return DLS_OK;
 }

@@ -36,11 +36,7 @@ static size_t slots_hold(const dls_step_costs *k, int rank)
         const dls_action *a = &list->list[i];
         if (!dls_action_computes(a) || a->microbatch >= k->microbatches)
             continue;
-        const dls_stage_bytes *b = &k->stage[a->stage].full.bytes;
-        held += a->kind == DLS_DO_F ? b->stash + b->early : 0;
-        held += a->kind == DLS_DO_I ? b->gradients - b->early : 0;
-        held -= a->kind == DLS_DO_W ? b->stash + b->gradients
-              : a->kind == DLS_DO_B ? b->stash + b->early : 0;
+        held += (size_t)dls_stage_adds(&k->stage[a->stage].full.bytes, a);
         peak = held > peak ? held : peak;
     }
     return peak;

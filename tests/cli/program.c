@@ -32,6 +32,14 @@ outcome run_program(const char *format, ...)
     return o;
 }
 
+void program_says(const char *command, const char *options, int exit_code,
+                  const char *words)
+{
+    outcome o = run_program("%s %s", command, options);
+    cr_assert_eq(o.exit_code, exit_code, "%s: %s", options, o.output);
+    cr_assert(strstr(o.output, words), "%s: no \"%s\" in %s", options, words, o.output);
+}
+
 /* make a fresh directory */
 char *fresh_directory(const char *label)
 {

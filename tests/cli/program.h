@@ -13,6 +13,10 @@ typedef struct outcome {
 /* Runs a shell command from the book's folder (the tests' working directory). */
 outcome run_program(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Asserts that "COMMAND OPTIONS" ends with this status and prints these words. */
+void program_says(const char *command, const char *options, int exit_code,
+                  const char *words);
+
 /* A fresh directory below build/, whose name the caller frees. */
 char *fresh_directory(const char *label);
 

@@ -110,16 +110,6 @@ static dls_status trace(timed *b, int rank)
     return dls_trace_save(path);
 }
 
-static dls_status draw(const timed *b)
-{
-    char paths[2][256], svg[256];
-    const char *list[2] = {paths[0], paths[1]};
-    for (int i = 0; i < 2; i++)
-        snprintf(paths[i], sizeof paths[i], "%s-%d.json", b->trace, i);
-    snprintf(svg, sizeof svg, "%s.svg", b->trace);
-    return dls_trace_merge(list, 2, NULL, svg, 0, 0);
-}
-
 /* run the overlap bench */
 static dls_status run_rank(int rank, void *arg)
 {
@@ -139,5 +129,5 @@ int main(int argc, char **argv)
                .chunks = argc > 6 ? atoi(argv[6]) : 0};
     if (dls_run_ranks(b.ranks, run_rank, &b) != DLS_OK)
         return fprintf(stderr, "%s\n", dls_status_message()), 1;
-    return b.trace && draw(&b) != DLS_OK;
+    return b.trace && draw_two(b.trace) != DLS_OK;
 }

@@ -77,16 +77,6 @@ static dls_status run_rank(int rank, void *arg)
 }
 
 /* run the sequence bench */
-static dls_status draw(const timed_model *b)
-{
-    char paths[2][256], svg[256];
-    const char *list[2] = {paths[0], paths[1]};
-    for (int i = 0; i < 2; i++)
-        snprintf(paths[i], sizeof paths[i], "%s-%d.json", b->trace, i);
-    snprintf(svg, sizeof svg, "%s.svg", b->trace);
-    return dls_trace_merge(list, 2, NULL, svg, 0, 0);
-}
-
 int main(int argc, char **argv)
 {
     if (argc < 7)
@@ -96,5 +86,5 @@ int main(int argc, char **argv)
                      atoi(argv[5]), atoi(argv[6]), .trace = argc > 7 ? argv[7] : NULL};
     if (dls_run_ranks(b.ranks, run_rank, &b) != DLS_OK)
         return fprintf(stderr, "%s\n", dls_status_message()), 1;
-    return b.trace && draw(&b) != DLS_OK;
+    return b.trace && draw_two(b.trace) != DLS_OK;
 }

@@ -41,6 +41,9 @@ dls_status mesh_single_step(mesh_rank *r);
 dls_status mesh_single_visit(mesh_rank *r);
 void mesh_single_close(mesh_rank *r);
 
+/* What zero has of the gradients and values of a set, slice by slice, of either. */
+dls_status mesh_show_slices(mesh_rank *r, dls_zero *zero, const dls_params *set);
+
 /* Several: a pipeline. */
 dls_status mesh_stages_open(mesh_rank *r);
 dls_status mesh_stages_step(mesh_rank *r);

@@ -90,15 +90,15 @@ dls_status mesh_single_step(mesh_rank *r)
 }
 
 /* show a single stage */
-static dls_status show_sharded(mesh_rank *r)
+dls_status mesh_show_slices(mesh_rank *r, dls_zero *zero, const dls_params *set)
 {
     dls_dtype dtype;
-    char *values = calloc(dls_zero_elements(r->zero) + 1, sizeof(double));
-    dls_status s = values ? dls_zero_fetch(r->zero, values, NULL, NULL) : DLS_ERR_MEMORY;
-    for (int i = 0; s == DLS_OK && i < dls_zero_slices(r->zero); i++) {
-        dls_zero_slice at = dls_zero_slice_at(r->zero, i);
-        const void *grads = dls_zero_gradient(r->zero, i, &dtype);
-        s = mesh_compare(r->p, &r->whole, &r->model->params, r->step, at.first, at.count,
+    char *values = calloc(dls_zero_elements(zero) + 1, sizeof(double));
+    dls_status s = values ? dls_zero_fetch(zero, values, NULL, NULL) : DLS_ERR_MEMORY;
+    for (int i = 0; s == DLS_OK && i < dls_zero_slices(zero); i++) {
+        dls_zero_slice at = dls_zero_slice_at(zero, i);
+        const void *grads = dls_zero_gradient(zero, i, &dtype);
+        s = mesh_compare(r->p, &r->whole, set, r->step, at.first, at.count,
                          grads, values + at.at * dls_dtype_size(dtype));
     }
     free(values);
@@ -109,7 +109,7 @@ dls_status mesh_single_visit(mesh_rank *r)
 {
     const dls_params *set = &r->model->params;
     if (r->zero)
-        DLS_TRY(show_sharded(r));
+        DLS_TRY(mesh_show_slices(r, r->zero, set));
     else
         DLS_TRY(mesh_compare(r->p, &r->whole, set, r->step, 0, set->elements, set->grads,
                              set->values));

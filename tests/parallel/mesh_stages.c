@@ -68,21 +68,6 @@ dls_status mesh_stages_step(mesh_rank *r)
 }
 
 /* show the stages of a case */
-/* A stage's slices of gradients and values. */
-static dls_status show_slices(mesh_rank *r, const dls_stage_update *u)
-{
-    dls_dtype dtype;
-    char *values = calloc(dls_zero_elements(u->zero) + 1, sizeof(double));
-    dls_status s = values ? dls_zero_fetch(u->zero, values, NULL, NULL) : DLS_ERR_MEMORY;
-    for (int k = 0; s == DLS_OK && k < dls_zero_slices(u->zero); k++) {
-        dls_zero_slice at = dls_zero_slice_at(u->zero, k);
-        const void *grads = dls_zero_gradient(u->zero, k, &dtype);
-        s = mesh_compare(r->p, &r->whole, &u->stage->model->params, r->step, at.first,
-                         at.count, grads, values + at.at * dls_dtype_size(dtype));
-    }
-    free(values);
-    return s;
-}
 
 dls_status mesh_stages_visit(mesh_rank *r)
 {
@@ -91,7 +76,7 @@ dls_status mesh_stages_visit(mesh_rank *r)
         const dls_params *set = r->pipeline->stage[s]
             ? &r->pipeline->stage[s]->model->params : NULL;
         if (set && u->zero)
-            DLS_TRY(show_slices(r, u));
+            DLS_TRY(mesh_show_slices(r, u->zero, set));
         else if (set)
             DLS_TRY(mesh_compare(r->p, &r->whole, set, r->step, 0, set->elements,
                                  set->grads, set->values));

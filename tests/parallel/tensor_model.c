@@ -185,3 +185,25 @@ dls_status tensor_compare(const tensor_side *cut, const tensor_side *whole,
                                  relative, absolute));
     return DLS_OK;
 }
+
+dls_status tensor_prove(int rank, void *arg)
+{
+    const tensor_case *c = arg;
+    tensor_side whole, cut;
+    dls_comm *comm;
+    (void)rank;
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(tensor_open(&whole, c, NULL));
+    DLS_TRY(tensor_open(&cut, c, comm));
+    for (int pass = 0; pass < 2; pass++) {
+        DLS_TRY(tensor_forward(&whole, c));
+        DLS_TRY(tensor_forward(&cut, c));
+        DLS_TRY(tensor_backward(&whole, c));
+        DLS_TRY(tensor_backward(&cut, c));
+        DLS_TRY(tensor_compare(&cut, &whole, 1e-10, 1e-12));
+    }
+    tensor_close(&cut);
+    tensor_close(&whole);
+    dls_comm_destroy(comm);
+    return DLS_OK;
+}

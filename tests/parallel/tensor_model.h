@@ -45,4 +45,8 @@ dls_status tensor_distance(const tensor_side *s, const tensor_side *truth,
 dls_status tensor_compare(const tensor_side *cut, const tensor_side *whole,
                           double relative, double absolute);
 
+/* A rank's part, for dls_run_ranks: two passes of a float64 case over all ranks against
+ * the same on one device. */
+dls_status tensor_prove(int rank, void *tensor_case);
+
 #endif

@@ -161,9 +161,7 @@ Test(activation_laws, a_layer_more_takes_the_account_on_the_device)
 /* test the activations command */
 static void expect_words(const char *options, int exit_code, const char *words)
 {
-    outcome o = run_program("build/bin/dls activations %s", options);
-    cr_assert_eq(o.exit_code, exit_code, "%s: %s", options, o.output);
-    cr_assert(strstr(o.output, words), "%s: no \"%s\" in %s", options, words, o.output);
+    program_says("build/bin/dls activations", options, exit_code, words);
 }
 
 Test(activation_laws, dls_activations_prints_and_refuses)

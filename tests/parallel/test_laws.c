@@ -50,13 +50,9 @@ Test(laws, the_estimator_of_deepspeed)
 }
 
 /* test the plan command */
-#define PLAN "build/bin/dls plan "
-
 static void expect_words(const char *options, int exit_code, const char *words)
 {
-    outcome o = run_program(PLAN "%s", options);
-    cr_assert_eq(o.exit_code, exit_code, "%s: %s", options, o.output);
-    cr_assert(strstr(o.output, words), "%s: no \"%s\" in %s", options, words, o.output);
+    program_says("build/bin/dls plan", options, exit_code, words);
 }
 
 Test(laws, dls_plan_prints_and_refuses)

@@ -87,12 +87,7 @@ static size_t slots_peak(const measured_run *r, int rank)
     size_t held = 0, peak = 0;
     for (size_t i = 0; i < r->s.order[rank].n; i++) {
         const dls_action *a = &r->s.order[rank].list[i];
-        const dls_stage *stage = r->pipeline->stage[a->stage];
-        const dls_stage_bytes *b = &stage->bytes;
-        held += a->kind == DLS_DO_F ? b->stash + b->early : 0;
-        held += a->kind == DLS_DO_I ? b->gradients - b->early : 0;
-        held -= a->kind == DLS_DO_W ? b->stash + b->gradients
-              : a->kind == DLS_DO_B ? b->stash + b->early : 0;
+        held += (size_t)dls_stage_adds(&r->pipeline->stage[a->stage]->bytes, a);
         peak = held > peak ? held : peak;
     }
     return peak;

@@ -83,6 +83,29 @@ static dls_status step_once(dls_pipeline *p, int T)
 }
 
 
+typedef struct weighing {
+    dls_ctx ctx;
+    dls_comm *data;
+    dls_pipeline *p;
+    dls_gpu_memory before, is;
+    uint64_t sent;              /* between the replicas */
+} weighing;
+
+static dls_status weigh_step(weighing *w, const dls_pipeline_options *o, dls_dtype dtype)
+{
+    dls_comm *comm, *pipe;
+    setenv("DLS_ALGORITHM", "all_reduce:ring", 1);
+    DLS_TRY(test_world(NULL, &comm));
+    DLS_TRY(pipeline_groups(comm, 2, &pipe, &w->data));
+    DLS_TRY(dls_ctx_create(&w->ctx, 0, dtype));
+    DLS_TRY(dls_gpu_memory_stats(0, &w->before));
+    DLS_TRY(dls_pipeline_create(&w->p, &w->ctx, pipe, w->data, o));
+    w->sent = dls_comm_stats(w->data).wire_bytes;
+    DLS_TRY(step_once(w->p, o->T));
+    w->sent = dls_comm_stats(w->data).wire_bytes - w->sent;
+    return dls_gpu_memory_stats(0, &w->is);
+}
+
 static dls_status weigh(int rank, void *arg)
 {
     const scale_case *c = arg;
@@ -90,30 +113,18 @@ static dls_status weigh(int rank, void *arg)
     pipeline_setup setup = {.schedule = c->schedule, .ranks = 2, .microbatches = 4};
     dls_transformer_config config = layout_config(&setup.proof);
     int first[3];
-    dls_comm *comm, *pipe, *data;
-    dls_gpu_memory before, is;
+    weighing w;
     dls_schedule s;
-    dls_pipeline *p;
-    dls_ctx ctx;
     (void)rank;
-    setenv("DLS_ALGORITHM", "all_reduce:ring", 1);
-    DLS_TRY(test_world(NULL, &comm));
-    DLS_TRY(pipeline_groups(comm, 2, &pipe, &data));
-    DLS_TRY(dls_ctx_create(&ctx, 0, c->dtype));
     DLS_TRY(pipeline_schedule(&setup, &s));
     DLS_TRY(pipeline_partition(&setup, config.layers, 2, first));
     dls_pipeline_options o = {.model = &config, .schedule = &s, .partition = first,
                               .max_B = 1, .T = config.context, .zero = &zero,
                               .adamw = {0.875, 0.96875, 1e-8, 0.125, 1}};
-    DLS_TRY(dls_gpu_memory_stats(0, &before));
-    DLS_TRY(dls_pipeline_create(&p, &ctx, pipe, data, &o));
-    uint64_t sent = dls_comm_stats(data).wire_bytes;
-    DLS_TRY(step_once(p, config.context));
-    sent = dls_comm_stats(data).wire_bytes - sent;
-    DLS_TRY(dls_gpu_memory_stats(0, &is));
-    DLS_TRY(compare(p, c->dtype, is.current[DLS_MEM_OPTIMIZER]
-                    - before.current[DLS_MEM_OPTIMIZER], sent));
-    dls_pipeline_free(p);
+    DLS_TRY(weigh_step(&w, &o, c->dtype));
+    DLS_TRY(compare(w.p, c->dtype, w.is.current[DLS_MEM_OPTIMIZER]
+                    - w.before.current[DLS_MEM_OPTIMIZER], w.sent));
+    dls_pipeline_free(w.p);
     dls_schedule_free(&s);
     return DLS_OK;
 }
@@ -225,32 +236,21 @@ static dls_status weigh_stretches(int rank, void *arg)
     const dls_zero_options zero = {.stage = c->zero};
     dls_transformer_config config = layout_config(&(layout_proof){.layers = 7});
     pipeline_setup setup = {0};
-    dls_comm *comm, *pipe, *data;
-    dls_gpu_memory before, is;
+    weighing w;
     dls_schedule s;
-    dls_pipeline *p;
-    dls_ctx ctx;
     (void)rank;
-    setenv("DLS_ALGORITHM", "all_reduce:ring", 1);
-    DLS_TRY(test_world(NULL, &comm));
-    DLS_TRY(pipeline_groups(comm, 2, &pipe, &data));
-    DLS_TRY(dls_ctx_create(&ctx, 0, c->dtype));
     DLS_TRY(make_case(c, &s));
     int first[s.stages + 1];
     DLS_TRY(pipeline_partition(&setup, config.layers, s.stages, first));
     dls_pipeline_options o = {.model = &config, .schedule = &s, .partition = first,
                               .max_B = 1, .T = config.context, .zero = &zero,
                               .adamw = {0.875, 0.96875, 1e-8, 0.125, 1}};
-    DLS_TRY(dls_gpu_memory_stats(0, &before));
-    DLS_TRY(dls_pipeline_create(&p, &ctx, pipe, data, &o));
-    uint64_t sent = dls_comm_stats(data).wire_bytes;
-    DLS_TRY(step_once(p, config.context));
-    sent = dls_comm_stats(data).wire_bytes - sent;
-    DLS_TRY(dls_gpu_memory_stats(0, &is));
-    size_t held[2] = {is.peak[DLS_MEM_PARAMETERS] - before.current[DLS_MEM_PARAMETERS],
-                      is.peak[DLS_MEM_GRADIENTS] - before.current[DLS_MEM_GRADIENTS]};
-    DLS_TRY(compare_stretches(p, c, held, sent));
-    dls_pipeline_free(p);
+    DLS_TRY(weigh_step(&w, &o, c->dtype));
+    const size_t *peak = w.is.peak, *before = w.before.current;
+    size_t held[2] = {peak[DLS_MEM_PARAMETERS] - before[DLS_MEM_PARAMETERS],
+                      peak[DLS_MEM_GRADIENTS] - before[DLS_MEM_GRADIENTS]};
+    DLS_TRY(compare_stretches(w.p, c, held, w.sent));
+    dls_pipeline_free(w.p);
     dls_schedule_free(&s);
     return DLS_OK;
 }

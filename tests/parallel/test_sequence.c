@@ -4,29 +4,6 @@
 
 #include "parallel/tensor/traffic_laws.h"
 
-/* compare a sliced model */
-static dls_status compare(int rank, void *arg)
-{
-    const tensor_case *c = arg;
-    tensor_side whole, cut;
-    dls_comm *comm;
-    (void)rank;
-    DLS_TRY(test_world(NULL, &comm));
-    DLS_TRY(tensor_open(&whole, c, NULL));
-    DLS_TRY(tensor_open(&cut, c, comm));
-    for (int pass = 0; pass < 2; pass++) {
-        DLS_TRY(tensor_forward(&whole, c));
-        DLS_TRY(tensor_forward(&cut, c));
-        DLS_TRY(tensor_backward(&whole, c));
-        DLS_TRY(tensor_backward(&cut, c));
-        DLS_TRY(tensor_compare(&cut, &whole, 1e-10, 1e-12));
-    }
-    tensor_close(&cut);
-    tensor_close(&whole);
-    dls_comm_destroy(comm);
-    return DLS_OK;
-}
-
 /* test sliced models */
 /* All combinations of what is kept and when W comes, each on its number of ranks. */
 static void in_all_ways(tensor_case c, const int *ranks, int n)
@@ -38,7 +15,7 @@ static void in_all_ways(tensor_case c, const int *ranks, int n)
         c.split = i % 2;
         snprintf(seed, sizeof seed, "%d", 17 * i + 3);
         setenv("DLS_SEED", seed, 1);
-        expect_ranks(ranks[i % n], compare, &c);
+        expect_ranks(ranks[i % n], tensor_prove, &c);
     }
 }
 

@@ -5,35 +5,13 @@
 #include "model/hf.h"
 
 /* compare a cut model */
-static dls_status compare(int rank, void *arg)
-{
-    const tensor_case *c = arg;
-    tensor_side whole, cut;
-    dls_comm *comm;
-    (void)rank;
-    DLS_TRY(test_world(NULL, &comm));
-    DLS_TRY(tensor_open(&whole, c, NULL));
-    DLS_TRY(tensor_open(&cut, c, comm));
-    for (int pass = 0; pass < 2; pass++) {
-        DLS_TRY(tensor_forward(&whole, c));
-        DLS_TRY(tensor_forward(&cut, c));
-        DLS_TRY(tensor_backward(&whole, c));
-        DLS_TRY(tensor_backward(&cut, c));
-        DLS_TRY(tensor_compare(&cut, &whole, 1e-10, 1e-12));
-    }
-    tensor_close(&cut);
-    tensor_close(&whole);
-    dls_comm_destroy(comm);
-    return DLS_OK;
-}
-
 static void everywhere(tensor_case c, int from, int to)
 {
     int H = c.heads ? c.heads : 6, Hk = c.kv_heads ? c.kv_heads : H;
     c.dtype = DLS_F64;
     for (int t = from; t <= to; t++)
         if (H % t == 0 && (Hk % t == 0 || t % Hk == 0))
-            expect_ranks(t, compare, &c);
+            expect_ranks(t, tensor_prove, &c);
 }
 
 /* test cut models */

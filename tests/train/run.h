@@ -116,4 +116,20 @@ static dls_status train_rank(int rank, void *arg)
     dls_config_free(cfg);
     return s;
 }
+
+/* read the numbers of a run */
+/* The numbers behind a key in a run's metrics; returns how many. */
+static inline int numbers_of(const char *directory, const char *key,
+                             double *numbers)
+{
+    char path[256], *text;
+    size_t size;
+    int n = 0;
+    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", root, directory);
+    OK(dls_file_read(path, &text, &size));
+    for (char *at = text; (at = strstr(at, key)) != NULL;)
+        numbers[n++] = strtod(at += strlen(key), NULL);
+    free(text);
+    return n;
+}
 #endif

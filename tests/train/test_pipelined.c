@@ -3,19 +3,6 @@
 #include "run.h"
 
 /* compare a pipelined run */
-static int numbers_of(const char *directory, const char *key, double *numbers)
-{
-    char path[256], *text;
-    size_t size;
-    int n = 0;
-    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", root, directory);
-    OK(dls_file_read(path, &text, &size));
-    for (char *at = text; (at = strstr(at, key)) != NULL;)
-        numbers[n++] = strtod(at += strlen(key), NULL);
-    free(text);
-    return n;
-}
-
 /* The last numbers of two runs behind a key. */
 static void assert_same(const char *a, const char *b, const char *key, int least)
 {

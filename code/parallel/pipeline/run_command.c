@@ -151,11 +151,7 @@ static size_t expected_peak(const timed_run *r)
     size_t held = r->rest, peak = held;
     for (size_t i = 0; i < list->n; i++) {
         const dls_action *a = &list->list[i];
-        const dls_stage_bytes *b = &r->pipeline->stage[a->stage]->bytes;
-        held += a->kind == DLS_DO_F ? b->stash + b->early : 0;
-        held += a->kind == DLS_DO_I ? b->gradients - b->early : 0;
-        held -= a->kind == DLS_DO_W ? b->stash + b->gradients
-              : a->kind == DLS_DO_B ? b->stash + b->early : 0;
+        held += (size_t)dls_stage_adds(&r->pipeline->stage[a->stage]->bytes, a);
         peak = held > peak ? held : peak;
     }
     return peak;

@@ -10,6 +10,18 @@
 #include "vgpu/gpu.h"
 #include "vgpu/trace.h"
 
+/* tell what an action adds */
+ptrdiff_t dls_stage_adds(const dls_stage_bytes *b, const dls_action *a)
+{
+    switch (a->kind) {
+    case DLS_DO_F: return (ptrdiff_t)(b->stash + b->early);
+    case DLS_DO_I: return (ptrdiff_t)b->gradients - (ptrdiff_t)b->early;
+    case DLS_DO_W: return -(ptrdiff_t)(b->stash + b->gradients);
+    case DLS_DO_B: return -(ptrdiff_t)(b->stash + b->early);
+    default: return 0;
+    }
+}
+
 /* take and give memory */
 /* Of a cut model, what travels between ranks lies in these blocks: they come from memory
  * that may, and go round. One stream uses them, so that its order keeps users apart. */

@@ -6,6 +6,7 @@
 #define DLS_PARALLEL_PIPELINE_STAGE_H
 
 #include "model/transformer.h"
+#include "parallel/pipeline/schedule.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -85,6 +86,9 @@ dls_status dls_stage_backward(dls_stage *s, int slot, void *dx, const void *dy);
 
 /* Gives back what the slot holds, whatever it was about to do. */
 dls_status dls_stage_forget(dls_stage *s, int slot);
+
+/* What an action adds to the bytes of its slot; less than 0: it gives back. */
+ptrdiff_t dls_stage_adds(const dls_stage_bytes *b, const dls_action *a);
 
 #ifdef __cplusplus
 }
