@@ -12,7 +12,8 @@ status=${PIPESTATUS[0]}
 awk '/^grid: .* proven, / { proven += $3; refused += $5 }
      END { if (proven) printf "grid: %d combinations, %d proven, %d refused\n",
                               proven + refused, proven, refused }' "$log"
-line=$(sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -E 'Synthesis: Tested:' | tail -n 1)
+plain=$(sed 's/\x1b\[[0-9;]*m//g' "$log")
+line=$(grep -E 'Synthesis: Tested:' <<<"$plain" | tail -n 1)
 if [ -z "$line" ]; then
   echo "0 passed, 1 failed"
   exit 1
@@ -20,5 +21,7 @@ fi
 number() { grep -oE "$1: [0-9]+" <<<"$line" | grep -oE '[0-9]+'; }
 passed=$(number Passing)
 failed=$(($(number Failing) + $(number Crashing)))
+# What failed is said once more at the end, where whoever reads only that finds it.
+grep -E '^\[(----|FAIL|ERR )' <<<"$plain" | tail -n 40
 echo "$passed passed, $failed failed"
 [ "$status" -eq 0 ] && [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

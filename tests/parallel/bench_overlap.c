@@ -2,6 +2,8 @@
 /* A gathered and a scattered product on the virtual clock, in pieces.
  * bench_overlap RANKS ROWS CHANNELS COLUMNS [TRACE CHUNKS]; run with
  * DLS_KERNELS=timed. COLUMNS: of the whole weight, shared by the ranks. */
+#include "draw_two.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,7 +11,6 @@
 #include "layers/overlap.h"
 #include "layers/param.h"
 #include "tensor/memory.h"
-#include "vgpu/trace.h"
 
 /* set up a timed product */
 typedef struct timed {

@@ -2,12 +2,13 @@
 /* Forward and backward of a cut GPT on the virtual clock.
  * bench_sequence RANKS TOKENS CHANNELS LAYERS SEQUENCE CHUNKS [TRACE]; run with
  * DLS_KERNELS=timed. Prints ms forward and backward, MB sent, MB of activations. */
+#include "draw_two.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "comm/launch.h"
 #include "model/transformer.h"
-#include "vgpu/trace.h"
 
 /* set up a timed model */
 typedef struct timed_model {
