@@ -30,6 +30,8 @@ typedef struct dls_plan {
     size_t gradients, gradients_now;
     size_t scratch, scratch_now;
     size_t temporary;
+    size_t host;                /* bytes on the host, as long as the stash */
+    int experts;                /* expert layers planned so far */
 } dls_plan;
 
 /* declare the plan calls */
@@ -84,8 +86,11 @@ typedef struct dls_pass {
     const void *rotation;       /* (rotation_length, R) device: see kernels/rope.h */
     int rotation_length;
     void *stash, *early, *gradients, *scratch, *temporary;  /* device: the regions */
+    void *host;                 /* (plan->host) bytes on the host */
+    void *balance;              /* (expert layers, 2, E) device: see layers/moe.h */
     const dls_grad_hook *hook;  /* NULL: nobody asks */
     const dls_unit_hook *units; /* the same */
+    const dls_point_hook *points;   /* the same */
     int *pending;               /* [params->n] additions still to come */
     const dls_grad_hook *partial;   /* after additions but the last; NULL: nobody asks */
 } dls_pass;

@@ -50,6 +50,7 @@ typedef struct dls_param {
     int decay;                  /* 1: weight decay applies */
     int frozen;                 /* 1: stays as it is: not exchanged, not updated */
     int partial;                /* 1: the gradient is a rank's share of a sum */
+    int expert;                 /* 1: of an expert: copies are along edp, not dp x cp */
     int uses;                   /* layers that add to its gradient; tied: 2 */
     int overwritten;            /* 1: the first of them is a product */
     int unwritten;              /* 1: the gradient counts as zero, whatever lies there */
@@ -84,6 +85,14 @@ typedef struct dls_unit_hook {
     dls_status (*before)(void *self, int unit, int backward);
     dls_status (*after)(void *self, int unit, int backward);
 } dls_unit_hook;
+
+/* What a pass has just handed to the communication stream, and does not wait for yet. */
+typedef enum dls_point { DLS_POINT_DISPATCH, DLS_POINT_COMBINE } dls_point;
+
+typedef struct dls_point_hook {
+    void *self;
+    dls_status (*fn)(void *self, dls_point point, int backward);
+} dls_point_hook;
 
 /* declare the parameter calls */
 /* Adds a parameter; `story` gives name, ndim, shape, init, init_scale, decay.

@@ -17,7 +17,16 @@ typedef enum dls_token_order {
     DLS_TOKENS_ZIGZAG, DLS_TOKENS_CONTIGUOUS, DLS_TOKENS_STRIPED
 } dls_token_order;
 
-/* How a model's layers are cut over the ranks of two axes. Zeroed: one device. */
+/* How rows get to the experts: all-to-all over all ranks; over the nodes, then within
+ * them; or written by the sender to where they belong. */
+typedef enum dls_dispatch_way {
+    DLS_DISPATCH_FLAT, DLS_DISPATCH_NODES, DLS_DISPATCH_ONE_SIDED
+} dls_dispatch_way;
+
+/* The type of the model, bf16, or fp8 with a scale for every 128 columns. */
+typedef enum dls_wire_type { DLS_WIRE_SAME, DLS_WIRE_BF16, DLS_WIRE_FP8 } dls_wire_type;
+
+/* How a model's layers are cut over the ranks of three axes. Zeroed: one device. */
 typedef struct dls_sharding {
     int tensor, tensor_rank;    /* ranks of the tensor axis, 0: 1; this one's number */
     int sequence;               /* 1: rows between the cut products are cut as well */
@@ -26,6 +35,10 @@ typedef struct dls_sharding {
     dls_context_way way;
     dls_token_order order;
     int ulysses;                /* ranks of an all-to-all group within the ring; 0: 1 */
+    int expert, expert_rank;    /* ranks that share the experts, 0: 1 */
+    int expert_tensor, expert_tensor_rank;  /* ranks that share each of them, 0: 1 */
+    dls_wire_type wire;         /* of rows on their way to experts and back */
+    dls_dispatch_way dispatch;
 } dls_sharding;
 
 /* Into how many slices the rows between cut products are cut. */
@@ -43,6 +56,12 @@ typedef struct dls_axes {
     dls_comm *tensor, *context; /* the caller's */
     dls_comm *kv;               /* of tensor: who has the same keys and values */
     dls_comm *ring, *ulysses;   /* of context */
+    dls_comm *expert, *expert_tensor;   /* the caller's: who has the other experts; who
+                                           has the rest of the same ones */
+    dls_comm *rows;             /* the caller's: tp, cp and dp: who has the other rows of
+                                   the same micro-batch */
+    dls_comm *node, *across;    /* of expert: those of the same node; those with the same
+                                   place in the others */
     cudaStream_t stream;        /* for communication beside the products */
     cudaEvent_t ready, arrived; /* between it and the context's stream */
     cudaEvent_t piece[DLS_AXES_PIECES]; /* for pieces of a slice (layers/overlap.h) */

@@ -9,6 +9,7 @@
 
 #include "base/config.h"
 #include "kernels/rope.h"
+#include "layers/moe.h"
 #include "layers/sharding.h"
 #ifdef __cplusplus
 extern "C" {
@@ -45,6 +46,7 @@ typedef struct dls_transformer_config {
     int frozen;                 /* 1: forward passes only, no room for gradients */
     int unplaced;               /* 1: others take room for parameters and gradients */
     int imagined;               /* 1: passes are only recorded: no table of angles */
+    dls_moe moe;                /* zeroed: the MLPs are dense */
     dls_sharding sharding;      /* how layers are cut; zeroed: not at all */
     int from_unit, to_unit;     /* to_unit > 0: only units from_unit ... to_unit - 1, and
                                    others take room for the activations */
