@@ -38,6 +38,19 @@ static int expected_rank(const dls_schedule *s, const dls_action *a)
     return down;
 }
 
+/* What runs together is one forward and one backward pass. */
+static int pairs_well(const dls_actions *list, size_t i)
+{
+    const dls_action *a = &list->list[i];
+    if (!a->paired)
+        return 1;
+    if (i + 1 == list->n || a[1].paired)
+        return 0;
+    int one = a->kind == DLS_DO_F ? a[1].kind : a->kind;
+    int forward = (a->kind == DLS_DO_F) + (a[1].kind == DLS_DO_F);
+    return forward == 1 && one != DLS_DO_W;
+}
+
 /* 1 if every stage and micro-batch has its F and one B, or one I and one W; or, if there
  * is no backward at all, just its F; all on the right rank. */
 static int complete(sim *x)
@@ -48,7 +61,8 @@ static int complete(sim *x)
         for (size_t i = 0; i < s->order[r].n; i++) {
             const dls_action *a = &s->order[r].list[i];
             if (a->stage >= s->stages || a->microbatch >= s->options.microbatches ||
-                a->kind > DLS_DO_B || expected_rank(s, a) != r)
+                a->kind > DLS_DO_B || expected_rank(s, a) != r ||
+                !pairs_well(&s->order[r], i))
                 return 0;
             int *rank = &at(x, a->stage, a->microbatch)->rank[a->kind];
             if (*rank >= 0)
@@ -100,25 +114,50 @@ static int64_t duration(const sim *x, const dls_action *a)
     return a->kind == DLS_DO_B ? three[1] + three[2] : three[a->kind];
 }
 
+/* How many run together from list[i] on. */
+static size_t together(const dls_actions *list, size_t i)
+{
+    return list->list[i].paired ? 2 : 1;
+}
+
+/* When the actions from list[i] on, n of them, can start; -1: not yet. */
+static int64_t all_ready(const sim *x, int rank, const dls_action *a, size_t n)
+{
+    int64_t start = x->clock[rank];
+    for (size_t k = 0; k < n; k++) {
+        int64_t one = ready(x, a + k, rank);
+        if (one < 0)
+            return -1;
+        start = one > start ? one : start;
+    }
+    return start;
+}
 /* How many actions it did. */
 static int advance(sim *x, int rank, oracle *out)
 {
     const dls_actions *list = &x->s->order[rank];
     int done = 0;
-    for (; x->next[rank] < list->n; done++) {
+    for (size_t n; x->next[rank] < list->n; done += (int)n) {
         const dls_action *a = &list->list[x->next[rank]];
-        int64_t start = ready(x, a, rank), takes = duration(x, a);
+        n = together(list, x->next[rank]);
+        int64_t start = all_ready(x, rank, a, n), takes = duration(x, a);
         if (start < 0)
             break;
-        if (start < x->clock[rank])
-            start = x->clock[rank];
-        if (x->next[rank]++ == 0)
+        if (n == 2)
+            takes = x->cost->overlapped ? x->cost->overlapped : takes + duration(x, a + 1);
+        if (x->next[rank] == 0)
             x->begun[rank] = start;
-        x->clock[rank] = at(x, a->stage, a->microbatch)->end[a->kind] = start + takes;
+        x->next[rank] += n;
+        x->clock[rank] = start + takes;
         x->busy[rank] += takes;
-        x->held[rank] += a->kind == DLS_DO_F ? 1 : a->kind == DLS_DO_I ? 0 : -1;
+        for (size_t k = 0; k < n; k++) {
+            at(x, a[k].stage, a[k].microbatch)->end[a[k].kind] = start + takes;
+            x->held[rank] += a[k].kind == DLS_DO_F;
+        }
         if (x->held[rank] > out->peak[rank])
             out->peak[rank] = x->held[rank];
+        for (size_t k = 0; k < n; k++)
+            x->held[rank] -= a[k].kind == DLS_DO_W || a[k].kind == DLS_DO_B;
     }
     return done;
 }

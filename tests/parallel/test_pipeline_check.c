@@ -310,11 +310,11 @@ Test(pipeline_check, a_pair_is_of_one_kind)
     s.order[0].list[0].paired = 1;
     cr_assert_eq(dls_schedule_check(&s, NULL), DLS_ERR_INPUT);
     cr_assert_str_eq(dls_status_message(),
-                     "rank 0: 0F0 is paired with nothing of its kind");
+                     "rank 0: 0F0 is paired with nothing that fits");
     s.order[0].list[0].paired = 0;
     s.order[1].list[1].paired = 1;
     cr_assert_eq(dls_schedule_check(&s, NULL), DLS_ERR_INPUT);
     cr_assert_str_eq(dls_status_message(),
-                     "rank 1: 1F0 is paired with nothing of its kind");
+                     "rank 1: 1F0 is paired with nothing that fits");
     dls_schedule_free(&s);
 }

@@ -135,6 +135,10 @@ static void prove_all(int several)
             cr_expect_eq(refused, 8 * 64);
         else if (strcmp(e->name, "pipedream-2bw") == 0)
             cr_expect_eq(refused, 16 * 64 - 211);
+        else if (strcmp(e->name, "dualpipe") == 0)
+            cr_expect_eq(refused, 16 * 64 - 192); // 33 - p even m from 2p on, p even
+        else if (strcmp(e->name, "dualpipev") == 0)
+            cr_expect_eq(refused, 16 * 64 - 768); // 65 - 2p
         else if (strcmp(e->name, "zb-exact") != 0)
             cr_expect_eq(refused, 0, "%s", e->name);
     }

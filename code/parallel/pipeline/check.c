@@ -52,16 +52,23 @@ static dls_status check_rank(dls_check *c, int rank, const dls_action *a)
 }
 
 /* refuse a mixed pair */
-/* What runs together is all computation or all messages. */
+/* What runs together is messages, or one F and one I or B. */
+static int fit(const dls_action *a, const dls_action *b)
+{
+    if (!dls_action_computes(a))
+        return a->kind < DLS_DO_UNSHARD && b->kind < DLS_DO_UNSHARD &&
+               !dls_action_computes(b);
+    return dls_action_computes(b) && !b->paired && a->kind != DLS_DO_W &&
+           b->kind != DLS_DO_W && (a->kind == DLS_DO_F) != (b->kind == DLS_DO_F);
+}
+
 static dls_status check_pair(dls_check *c, int rank, size_t i)
 {
     const dls_actions *order = &c->s->order[rank];
     const dls_action *a = &order->list[i];
-    if (!a->paired || (i + 1 < order->n && a->kind < DLS_DO_UNSHARD &&
-                       a[1].kind < DLS_DO_UNSHARD &&
-                       dls_action_computes(a) == dls_action_computes(a + 1)))
+    if (!a->paired || (i + 1 < order->n && fit(a, a + 1)))
         return DLS_OK;
-    return dls_check_fail(c, rank, a, "is paired with nothing of its kind");
+    return dls_check_fail(c, rank, a, "is paired with nothing that fits");
 }
 
 /* note all passes */

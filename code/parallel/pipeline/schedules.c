@@ -44,6 +44,11 @@ static const dls_schedule_entry entries[] = {
      DLS_PLACE_LOOP, 1, 0},
     {"zb-exact", "the best there is, for small cases", NULL, dls_schedule_exact,
      DLS_PLACE_LOOP, 1, 0},
+    /* list the schedules of pairs */
+    {"dualpipe", "fed from both ends, F beside B, weights twice", dls_schedule_dualpipe,
+     NULL, DLS_PLACE_BOTH, 1, 0},
+    {"dualpipev", "half of dualpipe, on a V: weights once", dls_schedule_dualpipev, NULL,
+     DLS_PLACE_V, 2, 0},
 };
 
 const dls_schedule_entry *dls_schedule_at(int i)

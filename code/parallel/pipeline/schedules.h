@@ -16,4 +16,7 @@ dls_schedule_generator dls_schedule_zb_h1, dls_schedule_zb_h2, dls_schedule_zb_v
 dls_schedule_planner dls_schedule_v_half, dls_schedule_v_min, dls_schedule_auto,
     dls_schedule_exact;
 
+/* in both directions, from chapter 8 */
+dls_schedule_generator dls_schedule_dualpipe, dls_schedule_dualpipev;
+
 #endif
