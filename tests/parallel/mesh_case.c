@@ -141,6 +141,7 @@ dls_transformer_config mesh_case_config(const mesh_case *c, int exact)
     m.recompute = c->recompute;
     m.embedding_dropout = m.residual_dropout = c->drops ? p : 0;
     m.attention_dropout = c->drops == 2 && !exact ? p : 0;
+    m.moe = exact ? mesh_exact_experts(c) : c->moe;
     return m;
 }
 
@@ -150,7 +151,7 @@ dls_train_config mesh_case_settings(const mesh_case *c, int exact)
     dls_sharding sharding = {
         .tensor = c->mesh.size[DLS_AXIS_TP], .sequence = c->split_rows,
         .chunks = c->overlap, .context = c->mesh.size[DLS_AXIS_CP], .way = c->way,
-        .order = c->order, .ulysses = larger(1, c->ulysses)};
+        .order = c->order, .ulysses = larger(1, c->ulysses), .dispatch = c->dispatch};
     return (dls_train_config){
         .model = mesh_case_config(c, exact), .global_batch = c->rows,
         .micro_batch = c->micro, .mesh = c->mesh, .sharding = sharding,
@@ -187,6 +188,8 @@ void mesh_case_text(const mesh_case *c, char text[MESH_TEXT])
         n += snprintf(text + n, MESH_TEXT - n, " %s%d %s", ways[c->way], c->ulysses,
                       dls_token_order_name(c->order));
     if (c->schedule)
-        snprintf(text + n, MESH_TEXT - n, " %s v%d m%d", c->schedule, c->chunks,
-                 c->microbatches);
+        n += snprintf(text + n, MESH_TEXT - n, " %s v%d m%d", c->schedule, c->chunks,
+                      c->microbatches);
+    if (c->moe.experts)
+        mesh_case_text_experts(c, text + n, MESH_TEXT - n);
 }

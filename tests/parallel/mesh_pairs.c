@@ -9,7 +9,8 @@
 /* list the features */
 const char *const mesh_feature_names[MESH_FEATURES] = {
     "family", "dp", "pp", "tp", "cp", "schedule", "zero", "rows sliced", "overlap",
-    "keys", "tokens", "recompute", "tied", "dropout"};
+    "keys", "tokens", "recompute", "tied", "dropout", "ep", "etp", "edp", "gate",
+    "capacity", "shared", "sequence loss", "batch loss", "z-loss", "bias", "dispatch"};
 
 static int schedule_number(const char *name)
 {
@@ -23,13 +24,14 @@ void mesh_case_features(const mesh_case *c, int of[MESH_FEATURES])
 {
     const int *size = c->mesh.size;
     int tp = size[DLS_AXIS_TP] > 1, cp = size[DLS_AXIS_CP] > 1;
-    const int all[MESH_FEATURES] = {
+    const int all[MESH_DENSE] = {
         c->llama, size[DLS_AXIS_DP] > 1, size[DLS_AXIS_PP] > 1, tp, cp,
         c->schedule ? schedule_number(c->schedule) : -1, c->zero,
         tp ? c->split_rows : -1, tp ? c->overlap : -1,
         cp ? (c->ulysses ? 3 : (int)c->way) : -1, cp ? (int)c->order : -1,
         (int)c->recompute, !c->untied, c->drops};
     memcpy(of, all, sizeof all);
+    mesh_case_features_of_experts(c, of + MESH_DENSE);
 }
 
 /* count pairs */
@@ -69,12 +71,18 @@ static void count_refusal(mesh_cases *out, const char *message)
 /* draw the best of several */
 enum { DRAWS = 16 };
 
-static int draw_best(mesh_cases *out, pair_table *t, const int size[DLS_AXES], int llama)
+/* A layout and a family; ep 0: without experts. */
+typedef struct wanted { int size[DLS_AXES], llama, ep, etp; } wanted;
+
+static int draw_best(mesh_cases *out, pair_table *t, const wanted *w)
 {
     mesh_case c[DRAWS];
     int tried[DRAWS] = {0};
-    for (int i = 0; i < DRAWS; i++)
-        mesh_case_draw(&c[i], size, llama, i);
+    for (int i = 0; i < DRAWS; i++) {
+        mesh_case_draw(&c[i], w->size, w->llama, i);
+        if (w->ep)
+            mesh_case_draw_experts(&c[i], w->ep, w->etp, i);
+    }
     for (int k = 0; k < DRAWS; k++) {
         int best = -1, most = -1;
         for (int i = 0; i < DRAWS; i++) {
@@ -94,29 +102,55 @@ static int draw_best(mesh_cases *out, pair_table *t, const int size[DLS_AXES], i
 }
 
 /* make all cases */
-/* Calls for every quadruple with a product of at most `most`. */
-static int for_all_sizes(mesh_cases *out, pair_table *t, int most)
+/* What is wanted of one quadruple of sizes. */
+static int draw_all(mesh_cases *out, pair_table *t, wanted w, int experts)
 {
-    int size[DLS_AXES], ok = 1;
-    for (size[0] = 1; size[0] <= most; size[0]++)
-        for (size[1] = 1; size[0] * size[1] <= most; size[1]++)
-            for (size[2] = 1; size[0] * size[1] * size[2] <= most; size[2]++)
-                for (size[3] = 1; size[0] * size[1] * size[2] * size[3] <= most;
-                     size[3]++)
-                    for (int llama = 0; llama < 2 && ok; llama++)
-                        ok = draw_best(out, t, size, llama);
+    int ok = 1, ranks = w.size[DLS_AXIS_TP] * w.size[DLS_AXIS_CP] * w.size[DLS_AXIS_DP];
+    for (w.llama = 0; w.llama < 2 && ok && !experts; w.llama++)
+        ok = draw_best(out, t, &w);
+    for (w.ep = 1; w.ep <= MESH_MOST_EP && experts; w.ep++)
+        for (w.etp = 1; w.etp <= MESH_MOST_ETP && ok; w.etp++) {
+            if (ranks % (w.ep * w.etp) != 0)
+                continue;
+            w.llama = out->n % 3 > 0;
+            ok = draw_best(out, t, &w);
+        }
     return ok;
 }
 
-dls_status mesh_cases_make(mesh_cases *out, int most)
+/* Calls for every quadruple with a product of at most `most`. */
+static int for_all_sizes(mesh_cases *out, pair_table *t, int most, int experts)
+{
+    wanted w = {.ep = 0};
+    int *size = w.size, ok = 1;
+    for (size[0] = 1; size[0] <= most; size[0]++)
+        for (size[1] = 1; size[0] * size[1] <= most; size[1]++)
+            for (size[2] = 1; size[0] * size[1] * size[2] <= most; size[2]++)
+                for (size[3] = 1; ok && size[0] * size[1] * size[2] * size[3] <= most;
+                     size[3]++)
+                    ok = draw_all(out, t, w, experts);
+    return ok;
+}
+
+static dls_status make(mesh_cases *out, int most, int experts)
 {
     pair_table *t = calloc(1, sizeof *t);
-    *out = (mesh_cases){.list = calloc(1024, sizeof *out->list)};
-    int ok = t && out->list && for_all_sizes(out, t, most);
+    *out = (mesh_cases){.list = calloc(2048, sizeof *out->list)};
+    int ok = t && out->list && for_all_sizes(out, t, most, experts);
     free(t);
     dls_status_clear();
     return ok ? DLS_OK : DLS_FAIL(DLS_ERR_STATE, "a layout is refused whatever else is "
                                   "chosen");
+}
+
+dls_status mesh_cases_make(mesh_cases *out, int most)
+{
+    return make(out, most, 0);
+}
+
+dls_status mesh_expert_cases_make(mesh_cases *out, int most)
+{
+    return make(out, most, 1);
 }
 
 void mesh_cases_free(mesh_cases *cases)
