@@ -64,6 +64,7 @@ fail:
 
 void dls_axes_close(dls_axes *axes)
 {
+    dls_axes_drop_experts(axes);
     dls_comm_destroy(axes->kv);
     dls_comm_destroy(axes->ring);
     dls_comm_destroy(axes->ulysses);

@@ -24,7 +24,7 @@ typedef enum dls_dispatch_way {
 } dls_dispatch_way;
 
 /* The type of the model, bf16, or fp8 with a scale for every 128 columns. */
-typedef enum dls_wire_type { DLS_WIRE_SAME, DLS_WIRE_BF16, DLS_WIRE_FP8 } dls_wire_type;
+typedef enum dls_row_type { DLS_ROWS_SAME, DLS_ROWS_BF16, DLS_ROWS_FP8 } dls_row_type;
 
 /* How a model's layers are cut over the ranks of three axes. Zeroed: one device. */
 typedef struct dls_sharding {
@@ -37,7 +37,7 @@ typedef struct dls_sharding {
     int ulysses;                /* ranks of an all-to-all group within the ring; 0: 1 */
     int expert, expert_rank;    /* ranks that share the experts, 0: 1 */
     int expert_tensor, expert_tensor_rank;  /* ranks that share each of them, 0: 1 */
-    dls_wire_type wire;         /* of rows on their way to experts and back */
+    dls_row_type wire;          /* of rows on their way to experts and back */
     dls_dispatch_way dispatch;
 } dls_sharding;
 
@@ -48,7 +48,10 @@ static inline int dls_sharding_slices(const dls_sharding *s)
 }
 
 /* define the axes */
-enum { DLS_AXES_PIECES = 8 };
+enum { DLS_AXES_PIECES = 8, DLS_AXES_MOVES = 4 };
+
+/* A pass with rows under way to experts or back; the event stands behind the last. */
+typedef struct dls_axes_move { const void *pass; cudaEvent_t done; } dls_axes_move;
 
 /* The communicators of a cut model; NULL: a group of one, whose collectives vanish. */
 typedef struct dls_axes {
@@ -62,6 +65,9 @@ typedef struct dls_axes {
                                    the same micro-batch */
     dls_comm *node, *across;    /* of expert: those of the same node; those with the same
                                    place in the others */
+    dls_comm *counts, *shares;  /* expert and expert_tensor once more, for numbers that
+                                   do not wait behind rows */
+    dls_axes_move *moves;       /* [DLS_AXES_MOVES]; NULL: no experts over ranks */
     cudaStream_t stream;        /* for communication beside the products */
     cudaEvent_t ready, arrived; /* between it and the context's stream */
     cudaEvent_t piece[DLS_AXES_PIECES]; /* for pieces of a slice (layers/overlap.h) */
@@ -74,6 +80,12 @@ typedef struct dls_axes {
 dls_status dls_axes_open(dls_axes *out, const dls_sharding *sharding, int kv_heads,
                          dls_comm *tensor, dls_comm *context);
 void dls_axes_close(dls_axes *axes);    /* after the streams are synchronised */
+
+/* Adds the groups of experts to axes that are open (NULL: a group of one): layers/moe.h.
+ * Collective over expert and expert_tensor. DLS_ERR_INPUT: as above. */
+dls_status dls_axes_add_experts(dls_axes *axes, dls_comm *expert,
+                                dls_comm *expert_tensor, dls_comm *rows);
+void dls_axes_drop_experts(dls_axes *axes);    /* called by dls_axes_close */
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,17 @@
+/* code/layers/dispatch_internal.h: from chapters/08-dispatch.md. Edit the chapter, or edit here and run "make untangle". */
+/* Shared by the sources of dispatch, and by nobody else. */
+#ifndef DLS_LAYERS_DISPATCH_INTERNAL_H
+#define DLS_LAYERS_DISPATCH_INTERNAL_H
+
+#include "layers/dispatch.h"
+
+/* declare the inside of dispatch */
+/* At least one. */
+static inline int dls_at_least_one(int n) { return n > 1 ? n : 1; }
+
+/* Rows of a source for the experts of rank e of the expert group. */
+int dls_routes_rows(const dls_routes *r, int source, int e);
+
+/* Bytes of a wire row, and of the scratch memory in front of the rows. */
+size_t dls_dispatch_counts_bytes(const dls_dispatch *d);
+#endif
