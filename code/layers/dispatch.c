@@ -16,12 +16,12 @@ int dls_dispatch_moves(const dls_sharding *s)
 
 dls_status dls_dispatch_check(const dls_sharding *s, const dls_moe *m)
 {
-    int ep = dls_at_least_one(s->expert), E = m->experts;
+    int ep = dls_at_least_one(s->expert), E = m->experts, below = E / ep * ep;
     if (E % ep == 0)
         return DLS_OK;
     return DLS_FAIL(DLS_ERR_INPUT, "experts: %d ranks (ep) can not share %d experts "
                     "equally; the nearest numbers of experts that work are %d and %d", ep,
-                    E, E / ep * ep ? E / ep * ep : ep, (E / ep + 1) * ep);
+                    E, below > 0 ? below : ep, (E / ep + 1) * ep);
 }
 
 // The most rows that one rank's `rows` tokens send to one expert.
