@@ -1,0 +1,34 @@
+/* code/kernels/node_rows.h: from chapters/08-dispatch-nodes.md. Edit the chapter, or edit here and run "make untangle". */
+/* Rows on their way over nodes: which go on, and the sums on the way back. */
+#ifndef DLS_KERNELS_NODE_ROWS_H
+#define DLS_KERNELS_NODE_ROWS_H
+
+#include "base/status.h"
+#include "tensor/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* declare the kernels of nodes */
+typedef struct dls_select {
+    int rows, k;                // index (rows, k)
+    int ranges, first, per;     // range r: experts first + r per ... + per - 1
+    int width;                  // columns of place
+} dls_select;
+
+/* For each range r the rows of index that have a choice there, in order: list (copies),
+ * from begin[r] on. place (rows, width) := where in the list each row stands, -1 behind
+ * the last. entry (copies), if not NULL: row * k + the choice. All device. */
+dls_status dls_node_select(dls_ctx *ctx, const dls_select *s, const int *index,
+                           const int *begin, int *list, int *place, int *entry);
+
+/* y (n, C)[i] := sum over j of x (m, C)[place[i, j]], places -1 left out, each times
+ * weight (m) of the accumulator type, if not NULL. */
+dls_status dls_node_sum(dls_ctx *ctx, void *y, const void *x, const int *place,
+                        const void *weight, int n, int width, int C);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,20 @@
+/* code/kernels/select_rows.c: from chapters/08-dispatch-nodes.md. Edit the chapter, or edit here and run "make untangle". */
+/* The selection of rows in plain C; see node_rows.h. */
+#include "kernels/select_row.h"
+
+void dls_select_rows_host(dls_select s, const int *index, const int *begin, int *list,
+                          int *place, int *entry)
+{
+    for (int r = 0; r < s.ranges; r++)
+        for (int row = 0, to = begin[r]; row < s.rows; row++) {
+            int earlier, choice;
+            choice = dls_select_row(&s, index + (size_t)row * s.k, r, &earlier);
+            if (choice < 0)
+                continue;
+            list[to] = row;
+            place[(size_t)row * s.width + earlier] = to;
+            if (entry)
+                entry[to] = row * s.k + choice;
+            to++;
+        }
+}
