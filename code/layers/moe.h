@@ -2,14 +2,11 @@
 /* What an expert layer is: sizes and choices. A plain structure. */
 #ifndef DLS_LAYERS_MOE_H
 #define DLS_LAYERS_MOE_H
+#include "kernels/router.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
 /* define the experts */
-/* From a token's E scores to probabilities. Identity: the scores themselves, for proofs
- * with whole numbers. */
-typedef enum dls_gate { DLS_GATE_SOFTMAX, DLS_GATE_SIGMOID, DLS_GATE_IDENTITY } dls_gate;
-
 typedef struct dls_moe {
     int experts;                /* E; 0: there are none, the MLP is dense */
     int chosen;                 /* k: experts of a token */
