@@ -56,6 +56,14 @@ size_t dls_dispatch_counts_bytes(const dls_dispatch *d)
                                             : 0;
 }
 
+// Behind the counts: the shares of a sum, of the own section.
+static size_t scratch_bytes(const dls_dispatch *d, dls_dtype dtype)
+{
+    size_t shares = dls_at_least_one(d->sharding.expert_tensor);
+    size_t own = (size_t)d->room / shares * d->columns * dls_dtype_size(dtype);
+    return dls_dispatch_counts_bytes(d) + (own * (shares - 1) + 255) / 256 * 256;
+}
+
 static size_t routes_bytes(const dls_sharding *s, const dls_moe *m)
 {
     size_t ranks = dls_at_least_one(s->expert);
@@ -74,8 +82,7 @@ void dls_dispatch_plan(dls_dispatch *out, dls_plan *plan, const dls_sharding *s,
     out->room = sources * most_to(m, rows, T, m->experts / ranks);
     out->host = plan->host;
     plan->host += (routes_bytes(s, m) + 15) / 16 * 16;
-    out->scratch = dls_plan_scratch(plan, (dls_dispatch_counts_bytes(out) + 3) / 4,
-                                    DLS_F32);
+    out->scratch = dls_plan_scratch(plan, scratch_bytes(out, plan->dtype) / 4, DLS_F32);
 }
 
 /* count the rows */

@@ -14,4 +14,10 @@ int dls_routes_rows(const dls_routes *r, int source, int e);
 
 /* Bytes of a wire row, and of the scratch memory in front of the rows. */
 size_t dls_dispatch_counts_bytes(const dls_dispatch *d);
+
+/* Moves rows of `bytes` bytes over the expert group, on axes->stream: from (r->sent) in
+ * the order of experts to the own section (r->own); back: from that to (r->sent). */
+typedef dls_status dls_dispatch_move(const dls_axes *a, const dls_routes *r, void *to,
+                                     const void *from, size_t bytes, int back);
+dls_dispatch_move dls_dispatch_flat;
 #endif
