@@ -204,8 +204,17 @@ __global__ void place_kernel(dls_router r, int *place, int *counts, const int *i
     int end = rows_before(r, chosen, before, earlier, from, n, e + 1, 0);
     if (threadIdx.x == 0) {
         int bad = chosen[r.B * r.E];
-        counts[e] = e == 0 && bad > 0 ? -1 - (r.N - bad) : end - begin;
+        counts[e] = e == 0 && bad > 0 ? -1 - (r.first + r.N - bad) : end - begin;
     }
+}
+/* gather counts on the device */
+__global__ void router_gather_kernel(int *out, const int *chosen, int B, int E)
+{
+    int e = blockIdx.x * blockDim.x + threadIdx.x, sum = 0;
+    for (int s = 0; e < E && s < B; s++)
+        sum += chosen[(size_t)s * E + e];
+    if (e < E)
+        out[e] = sum;
 }
 /* push auxiliary losses on the device */
 template <typename acc>
@@ -439,6 +448,15 @@ static dls_status place_rows(dls_ctx *ctx, dls_router r, int *place, int *counts
     return dls_launched();
 }
 /* launch the way back */
+template <typename real>
+static dls_status gather(dls_ctx *ctx, int *out, const int *chosen, int B, int E)
+{
+    dls_gpu_cost_of(DLS_WORK_REDUCTION, "router counts", (double)B * E, 4.0 * B * E);
+    DLS_RUN_ON_HOST(ctx, dls_router_gather, out, chosen, B, E);
+    router_gather_kernel<<<dls_blocks(E, 128), 128, 0, ctx->stream>>>(out, chosen, B, E);
+    return dls_launched();
+}
+
 template <typename real, typename acc = dls_acc<real>>
 static dls_status backward(dls_ctx *ctx, dls_router r, dls_router_aux aux, acc scale,
                            real *dscores, const acc *dweight, const acc *scores,
@@ -501,6 +519,12 @@ extern "C" dls_status dls_router_place(dls_ctx *ctx, const dls_router *r, int *p
 {
     return DLS_BY_TYPE(ctx, place_rows<real>(ctx, *r, place, counts, index, chosen,
                                              before, earlier));
+}
+
+extern "C" dls_status dls_router_gather(dls_ctx *ctx, int *out, const int *chosen, int B,
+                                        int E)
+{
+    return DLS_BY_TYPE(ctx, gather<real>(ctx, out, chosen, B, E));
 }
 
 extern "C" dls_status dls_router_backward(dls_ctx *ctx, const dls_router *r,

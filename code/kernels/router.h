@@ -55,7 +55,7 @@ dls_status dls_router_choose(dls_ctx *ctx, const dls_router *r,
 /* declare the places */
 /* place: the row of each choice in the order by expert, then token; -1: the expert had
  * its capacity of the sequence already. counts: rows of each expert, those of padding
- * included; but counts[0] is -1 - i if row i has a score that is no finite number.
+ * included; but counts[0] is -1 - (first + i) if a score of row i is no finite number.
  * before: `chosen` of `earlier` ranks whose rows of the same sequences come first. */
 dls_status dls_router_place(dls_ctx *ctx, const dls_router *r,
                             int *place,         // (N, k)
@@ -75,6 +75,9 @@ static inline int dls_router_kept(int capacity, int before, int chosen)
     return capacity == 0 || left >= chosen ? chosen : left > 0 ? left : 0;
 }
 /* declare the way back */
+/* out (E) := the rows of all B sequences of chosen (B, E). */
+dls_status dls_router_gather(dls_ctx *ctx, int *out, const int *chosen, int B, int E);
+
 /* The auxiliary losses of a row: coefficients, 0: none, and the counts they need. */
 typedef struct dls_router_aux {
     double batch, sequence, z;

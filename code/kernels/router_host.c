@@ -174,7 +174,16 @@ void DLS_HOST_NAME(dls_router_place)(dls_router r, int *place, int *counts,
         }
     }
     if (chosen[r.B * r.E] > 0)
-        counts[0] = -1 - (r.N - chosen[r.B * r.E]);
+        counts[0] = -1 - (r.first + r.N - chosen[r.B * r.E]);
+}
+/* gather counts on the host */
+void DLS_HOST_NAME(dls_router_gather)(int *out, const int *chosen, int B, int E)
+{
+    for (int e = 0; e < E; e++) {
+        out[e] = 0;
+        for (int s = 0; s < B; s++)
+            out[e] += chosen[(size_t)s * E + e];
+    }
 }
 /* push auxiliary losses on the host */
 /* f of the two losses: share of an expert in the choices, times E. */

@@ -5,6 +5,7 @@ void DLS_HOST_NAME(dls_router_choose)(dls_router r, int *index, acc *weight, int
 void DLS_HOST_NAME(dls_router_place)(dls_router r, int *place, int *counts,
                                      const int *index, const int *chosen,
                                      const int *before, int earlier);
+void DLS_HOST_NAME(dls_router_gather)(int *out, const int *chosen, int B, int E);
 void DLS_HOST_NAME(dls_router_backward)(dls_router r, dls_router_aux aux, acc scale,
                                         real *dscores, const acc *dweight,
                                         const acc *scores, const int *index,

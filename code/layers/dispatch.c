@@ -7,6 +7,7 @@
 
 #include "comm/comm.h"
 #include "layers/dispatch_internal.h"
+#include "layers/router.h"
 
 /* size a dispatch */
 int dls_dispatch_moves(const dls_sharding *s)
@@ -157,6 +158,7 @@ int dls_routes_rows(const dls_routes *r, int source, int e)
 static dls_status check_counts(const dls_dispatch *d, const dls_routes *r)
 {
     int E = d->moe.experts;
+    DLS_TRY(dls_routing_fault(r->counts, r->sources, E));
     for (int i = 0; i < r->sources * E; i++)
         if (r->counts[i] < 0 || r->counts[i] > d->sent_room)
             return DLS_FAIL(DLS_ERR_STATE, "dispatch: source %d has %d rows for expert "

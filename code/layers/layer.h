@@ -87,7 +87,9 @@ typedef struct dls_pass {
     int rotation_length;
     void *stash, *early, *gradients, *scratch, *temporary;  /* device: the regions */
     void *host;                 /* (plan->host) bytes on the host */
-    void *balance;              /* (expert layers, 2, E) device: see layers/moe.h */
+    void *balance;              /* (expert layers, E) acc device: biases of the choice */
+    void *tally;                /* what they did: see layers/router.h; NULL: nobody asks */
+    int again;                  /* 1: forward once more, in a backward pass */
     const dls_grad_hook *hook;  /* NULL: nobody asks */
     const dls_unit_hook *units; /* the same */
     const dls_point_hook *points;   /* the same */

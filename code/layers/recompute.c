@@ -28,7 +28,9 @@ static dls_status recompute_forward(const dls_layer *l, dls_pass *p, void *y,
 static dls_status run_again(const dls_layer *l, dls_pass *p, const void *x)
 {
     dls_trace_range_push("recompute");
+    p->again = 1;               // what is counted was counted
     dls_status s = l->inner[0]->kind->forward(l->inner[0], p, NULL, x);
+    p->again = 0;
     dls_trace_range_pop();
     return s;
 }

@@ -132,7 +132,8 @@ dls_status dls_transformer_predict_memory(const dls_transformer_config *c, int m
     out->plan = t.plan;
     out->spares_x = t.top ? t.top->spares_x : 0;
     out->activations = dls_plan_bytes(&t.plan)
-        + rotation_elements(c) * dls_dtype_size(dls_dtype_accumulator(dtype));
+        + rotation_elements(c) * dls_dtype_size(dls_dtype_accumulator(dtype))
+        + dls_balance_bytes(t.plan.experts, c->moe.experts, dtype);
     dls_build_free(&t.build);
     dls_params_free(&t.params);
     return s;
@@ -168,6 +169,10 @@ static dls_status allocate_model(dls_transformer *t)
     t->pass = (dls_pass){.ctx = t->ctx, .params = &t->params, .pending = pending};
     if (t->activations)
         dls_pass_regions(&t->pass, &t->plan, t->activations);
+    DLS_TRY(dls_balance_open(&t->balance, t->ctx, t->plan.experts,
+                             t->config.moe.experts));
+    t->pass.balance = t->balance.bias;
+    t->pass.tally = t->balance.tally;
     return make_rotation(t);
 }
 
@@ -209,6 +214,7 @@ void dls_transformer_free(dls_transformer *t)
         return;
     dls_device_free(t->activations);
     dls_device_free(t->rotation);
+    dls_balance_close(&t->balance);
     free(t->pass.pending);
     dls_params_free(&t->params);
     dls_build_free(&t->build);

@@ -7,6 +7,7 @@
 #ifndef DLS_MODEL_TRANSFORMER_H
 #define DLS_MODEL_TRANSFORMER_H
 #include "layers/layer.h"
+#include "layers/router.h"
 #include "model/config.h"
 #ifdef __cplusplus
 extern "C" {
@@ -23,6 +24,7 @@ typedef struct dls_transformer {
     void *rotation;             /* (context, R) device; NULL: learned positions */
     void *activations;          /* (dls_plan_bytes) device */
     size_t losses;              /* stash offset of (N) */
+    dls_balance balance;        /* of the expert layers */
     dls_pass pass;
 } dls_transformer;
 
