@@ -41,6 +41,12 @@ typedef struct dls_sharding {
     dls_dispatch_way dispatch;
 } dls_sharding;
 
+/* 1: rows of a pass travel between ranks, so that its memory must be shared memory. */
+static inline int dls_sharding_travels(const dls_sharding *s)
+{
+    return s->tensor > 1 || s->context > 1 || s->expert > 1 || s->expert_tensor > 1;
+}
+
 /* Into how many slices the rows between cut products are cut. */
 static inline int dls_sharding_slices(const dls_sharding *s)
 {

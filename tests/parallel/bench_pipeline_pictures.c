@@ -78,7 +78,7 @@ static dls_status predict(rank_state *r, const dls_evaluation *e, dls_evaluation
 {
     int64_t of_stage[3 * r->schedule.stages], hop;
     dls_schedule same = r->schedule;
-    dls_pipeline_mean_costs(&r->schedule, e, of_stage, &hop);
+    dls_pipeline_mean_costs(&r->schedule, e, of_stage, NULL, &hop);
     same.options.cost = (dls_pipeline_costs){.hop = hop, .of_stage = of_stage};
     return dls_evaluate(&same, out);
 }

@@ -62,7 +62,7 @@ static dls_status compare_times(const measured_run *r, const dls_evaluation *is)
     dls_schedule s = r->s;
     dls_evaluation want;
     int64_t of_stage[3 * s.stages], idle[2] = {0, 0};
-    dls_pipeline_mean_costs(&s, is, of_stage, &s.options.cost.hop);
+    dls_pipeline_mean_costs(&s, is, of_stage, NULL, &s.options.cost.hop);
     s.options.cost.of_stage = of_stage;
     DLS_TRY(dls_evaluate(&s, &want));
     for (int i = 0; i < RANKS; i++) {

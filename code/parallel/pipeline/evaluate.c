@@ -25,9 +25,12 @@ int64_t dls_action_ticks(const dls_schedule *s, const dls_action *a)
 /* time a unit */
 static int64_t unit_ticks(const dls_schedule *s, const dls_action *list, size_t count)
 {
+    const dls_pipeline_costs *c = &s->options.cost;
     int64_t sum = 0;
-    if (count == 2 && s->options.cost.overlapped && dls_action_computes(list))
-        return s->options.cost.overlapped;
+    if (count == 2 && c->of_pair && list->kind == DLS_DO_F)
+        return c->of_pair[list->stage * s->stages + list[1].stage];
+    if (count == 2 && c->overlapped && dls_action_computes(list))
+        return c->overlapped;
     for (size_t i = 0; i < count; i++)
         sum += dls_action_ticks(s, &list[i]);
     return sum;
@@ -57,6 +60,8 @@ static dls_status check_costs(const dls_schedule *s)
     DLS_TRY(check_cost("cost of an overlapped pair", c->overlapped, most));
     for (int i = 0; c->of_stage && i < 3 * s->stages; i++)
         DLS_TRY(check_cost("cost of a stage", c->of_stage[i], most));
+    for (int i = 0; c->of_pair && i < s->stages * s->stages; i++)
+        DLS_TRY(check_cost("cost of a pair", c->of_pair[i], most));
     DLS_TRY(check_cost("memory of a forward", s->options.memory.hold, most));
     return check_cost("memory kept until W", s->options.memory.keep,
                       s->options.memory.hold);

@@ -60,30 +60,33 @@ static dls_status receive_rows(dls_pipeline *p, const dls_action *a, int way)
 }
 
 /* compute an action */
-static dls_status begin_io(dls_pipeline *p, const dls_action *a, int way, void **x,
-                           void **y)
+/* The way in which an action's input comes, or -1. */
+static int way_of(const dls_action *a)
 {
-    size_t at = place(p, a->stage, a->microbatch);
-    int first = way == FORWARD ? 0 : p->stages - 1, last = p->stages - 1 - first;
-    *x = *y = NULL;
-    if (a->stage != first) {
-        if (!p->in[way][at])
-            return DLS_FAIL(DLS_ERR_STATE, "the input of stage %d, micro-batch %d, was "
-                            "not received", a->stage, a->microbatch);
-        *x = p->in[way][at]->rows;
-    }
-    if (a->stage != last) {
-        DLS_TRY(dls_p2p_take(&p->p2p, p->ctx->stream, &p->out[way][at]));
-        *y = p->out[way][at]->rows;
-    }
-    return DLS_OK;
+    return a->kind == DLS_DO_F ? FORWARD
+        : a->kind == DLS_DO_I || a->kind == DLS_DO_B ? BACKWARD : -1;
 }
 
-static dls_status end_io(dls_pipeline *p, const dls_action *a, int way)
+static dls_status begin_io(dls_pipeline *p, const dls_action *a)
 {
+    int way = way_of(a), first = way == FORWARD ? 0 : p->stages - 1;
     size_t at = place(p, a->stage, a->microbatch);
+    if (way < 0)
+        return DLS_OK;
+    if (a->stage != first && !p->in[way][at])
+        return DLS_FAIL(DLS_ERR_STATE, "the input of stage %d, micro-batch %d, was not "
+                        "received", a->stage, a->microbatch);
+    return a->stage == p->stages - 1 - first ? DLS_OK
+        : dls_p2p_take(&p->p2p, p->ctx->stream, &p->out[way][at]);
+}
+
+static dls_status end_io(dls_pipeline *p, const dls_action *a)
+{
+    int way = way_of(a), to = way == FORWARD ? a->stage + 1 : a->stage - 1;
+    size_t at = place(p, a->stage, a->microbatch);
+    if (way < 0)
+        return DLS_OK;
     dls_p2p_buffer **in = &p->in[way][at], **out = &p->out[way][at];
-    int to = way == FORWARD ? a->stage + 1 : a->stage - 1;
     if (*in)
         DLS_TRY(dls_p2p_give(&p->p2p, *in, p->ctx->stream));
     *in = NULL;
@@ -114,15 +117,19 @@ static void *losses_of(const dls_pipeline *p, const dls_action *a)
         + (size_t)a->microbatch * p->batch->micro * p->o.T * size;
 }
 
-static dls_status compute_forward(dls_pipeline *p, const dls_action *a)
+static void *rows_at(dls_p2p_buffer *const *table, size_t at)
+{
+    return table[at] ? table[at]->rows : NULL;
+}
+
+static dls_status pass_forward(dls_pipeline *p, const dls_action *a)
 {
     dls_stage_input in = input_of(p, a);
-    void *x, *y;
+    size_t at = place(p, a->stage, a->microbatch);
+    void *y = rows_at(p->out[FORWARD], at);
     DLS_TRY(dls_pipeline_version(p, a, &in.params));
-    DLS_TRY(begin_io(p, a, FORWARD, &x, &y));
-    DLS_TRY(dls_stage_forward(p->stage[a->stage], a->microbatch, &in,
-                              y ? y : losses_of(p, a), x));
-    return end_io(p, a, FORWARD);
+    return dls_stage_forward(p->stage[a->stage], a->microbatch, &in,
+                             y ? y : losses_of(p, a), rows_at(p->in[FORWARD], at));
 }
 
 /* The version of the forward pass is an old one by now, and lies elsewhere. */
@@ -135,24 +142,46 @@ static dls_status use_version(dls_pipeline *p, const dls_action *a)
     return DLS_OK;
 }
 
-static dls_status compute_backward(dls_pipeline *p, const dls_action *a)
+static dls_status pass_backward(dls_pipeline *p, const dls_action *a)
 {
-    void *dy, *dx;
+    size_t at = place(p, a->stage, a->microbatch);
     DLS_TRY(use_version(p, a));
-    DLS_TRY(begin_io(p, a, BACKWARD, &dy, &dx));
-    DLS_TRY((a->kind == DLS_DO_I ? dls_stage_backward_input : dls_stage_backward)(
-        p->stage[a->stage], a->microbatch, dx, dy));
-    return end_io(p, a, BACKWARD);
+    return (a->kind == DLS_DO_I ? dls_stage_backward_input : dls_stage_backward)(
+        p->stage[a->stage], a->microbatch, rows_at(p->out[BACKWARD], at),
+        rows_at(p->in[BACKWARD], at));
+}
+
+dls_status dls_pipeline_pass(dls_pipeline *p, const dls_action *a)
+{
+    if (a->kind == DLS_DO_W)
+        return dls_stage_backward_weight(p->stage[a->stage], a->microbatch);
+    return a->kind == DLS_DO_F ? pass_forward(p, a) : pass_backward(p, a);
+}
+
+static dls_status compute_one(dls_pipeline *p, const dls_action *a)
+{
+    DLS_TRY(begin_io(p, a));
+    DLS_TRY(dls_pipeline_pass(p, a));
+    return end_io(p, a);
+}
+
+static dls_status compute_pair(dls_pipeline *p, const dls_action *a)
+{
+    for (int k = 0; k < 2; k++)
+        DLS_TRY(begin_io(p, a + k));
+    DLS_TRY(dls_stage_reserve(p->stage[a->stage], a->microbatch));
+    DLS_TRY(dls_pairs_run(p, a));
+    for (int k = 0; k < 2; k++)
+        DLS_TRY(end_io(p, a + k));
+    return DLS_OK;
 }
 
 /* run an action */
 static dls_status compute(dls_pipeline *p, const dls_action *a)
 {
     switch (a->kind) {
-    case DLS_DO_F: return compute_forward(p, a);
-    case DLS_DO_I:
-    case DLS_DO_B: return compute_backward(p, a);
-    case DLS_DO_W: return dls_stage_backward_weight(p->stage[a->stage], a->microbatch);
+    case DLS_DO_F: case DLS_DO_I: case DLS_DO_B:
+    case DLS_DO_W: return compute_one(p, a);
     case DLS_DO_SEND_F: return send_rows(p, a, FORWARD);
     case DLS_DO_SEND_B: return send_rows(p, a, BACKWARD);
     case DLS_DO_RECV_F: return receive_rows(p, a, FORWARD);
@@ -163,13 +192,6 @@ static dls_status compute(dls_pipeline *p, const dls_action *a)
     case DLS_DO_STEP: return dls_pipeline_update(p, a->stage);
     default: return DLS_OK;
     }
-}
-
-/* The way in which an action's input comes, or -1. */
-static int way_of(const dls_action *a)
-{
-    return a->kind == DLS_DO_F ? FORWARD
-        : a->kind == DLS_DO_I || a->kind == DLS_DO_B ? BACKWARD : -1;
 }
 
 static dls_status wait_for_input(dls_pipeline *p, const dls_action *a)
@@ -183,7 +205,8 @@ static const char *const range_names[DLS_DO_KINDS] = {
     "F", "I", "W", "B", "send F", "receive F", "send B", "receive B", "unshard",
     "reshard", "reduce", "step"};
 
-static dls_status run_action(dls_pipeline *p, const dls_action *a, size_t i)
+/* *runs: 0 if it has no rows. */
+static dls_status prepare(dls_pipeline *p, const dls_action *a, int *runs)
 {
     if (a->stage < 0 || a->stage >= p->stages || !p->stage[a->stage]
         || a->microbatch >= p->microbatches)
@@ -191,17 +214,36 @@ static dls_status run_action(dls_pipeline *p, const dls_action *a, size_t i)
                         p->rank, a->stage, a->microbatch);
     if (dls_action_computes(a))     // with rows or without: the replicas do it together
         DLS_TRY(dls_stage_use(&p->update[a->stage], &p->grads, a->kind != DLS_DO_F));
-    if (a->microbatch >= 0 && rows_of(p, a->microbatch) == 0)
-        return DLS_OK;
-    dls_trace_range_push(range_names[a->kind]);
-    dls_status s = wait_for_input(p, a);
-    if (s == DLS_OK && p->mark)
-        s = dls_pipeline_mark(p, 2 * i);
-    if (s == DLS_OK)
-        s = compute(p, a);
-    if (s == DLS_OK && p->mark)
-        s = dls_pipeline_mark(p, 2 * i + 1);
-    dls_trace_range_pop();
+    *runs = a->microbatch < 0 || rows_of(p, a->microbatch) > 0;
+    return DLS_OK;
+}
+
+static dls_status run_marked(dls_pipeline *p, const dls_action *a, size_t i, size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        DLS_TRY(wait_for_input(p, a + k));
+    for (size_t k = 0; p->mark && k < n; k++)
+        DLS_TRY(dls_pipeline_mark(p, 2 * (i + k)));
+    DLS_TRY(n == 2 ? compute_pair(p, a) : compute(p, a));
+    for (size_t k = 0; p->mark && k < n; k++)
+        DLS_TRY(dls_pipeline_mark(p, 2 * (i + k) + 1));
+    return DLS_OK;
+}
+
+static dls_status run_unit(dls_pipeline *p, const dls_action *a, size_t i, size_t n)
+{
+    int runs[2] = {0, 0};
+    for (size_t k = 0; k < n; k++)
+        DLS_TRY(prepare(p, a + k, &runs[k]));
+    int together = runs[0] && runs[1];
+    dls_status s = DLS_OK;
+    for (size_t k = 0; s == DLS_OK && k < (together ? 1 : n); k++) {
+        if (!runs[k])
+            continue;
+        dls_trace_range_push(together ? "F and B" : range_names[a[k].kind]);
+        s = run_marked(p, a + k, i + k, together ? 2 : 1);
+        dls_trace_range_pop();
+    }
     return s;
 }
 
@@ -244,12 +286,16 @@ dls_status dls_pipeline_step(dls_pipeline *p, const dls_pipeline_batch *batch, d
     p->lr = lr;
     p->step = step;
     DLS_TRY(begin_step(p));
-    for (size_t i = 0; i < list->n; i++) {
-        int again = 0;
-        if (p->validation.due && !dls_pipeline_may_trust(p, i))
+    for (size_t i = 0, n; i < list->n; i += n) {
+        int again = 0, trusted = 1;
+        n = dls_pair_size(list, i);
+        for (size_t k = i; p->validation.due && k < i + n; k++)
+            trusted = trusted && dls_pipeline_may_trust(p, k);
+        if (!trusted)
             DLS_TRY(dls_pipeline_verdict(p, &again));
         i = again ? 0 : i;
-        DLS_TRY(run_action(p, &list->list[i], i));
+        n = dls_pair_size(list, i);
+        DLS_TRY(run_unit(p, &list->list[i], i, n));
     }
     return end_step(p);
 }
@@ -284,7 +330,7 @@ static dls_status pass_stage(dls_pipeline *p, int stage, int microbatch)
     if (stage > 0 && sender(p, &a, FORWARD) != p->rank)
         DLS_TRY(receive_rows(p, &a, FORWARD));
     DLS_TRY(wait_for_input(p, &a));
-    DLS_TRY(compute_forward(p, &a));
+    DLS_TRY(compute_one(p, &a));
     DLS_TRY(dls_stage_forget(p->stage[stage], microbatch));
     return stage < p->stages - 1 && receiver(p, &a, FORWARD) != p->rank
         ? send_rows(p, &a, FORWARD) : DLS_OK;

@@ -9,6 +9,7 @@
 #include "kernels/adamw.h"
 #include "parallel/pipeline/evaluate.h"
 #include "parallel/pipeline/p2p.h"
+#include "parallel/pipeline/pairs.h"
 #include "parallel/pipeline/stage.h"
 #include "parallel/pipeline/update.h"
 #include "parallel/pipeline/weights.h"
@@ -32,6 +33,7 @@ typedef struct dls_pipeline_options {
     const dls_zero_options *zero;   /* cut over the replicas, adamw is the one above;
                                        stages 2 and 3: the schedule says when a stage is
                                        gathered. NULL: whole */
+    const char *pair_order;         /* whose turn it is in a pair: pairs.h; NULL: "b f" */
     int measured;                   /* 1: keep the times of the actions */
     int validate;                   /* 1: step on trust, see dls_pipeline_settle */
     /* Of an asynchronous schedule: told which version an F or backward uses. Or NULL. */
@@ -86,6 +88,7 @@ typedef struct dls_pipeline {
     cudaEvent_t computed, reduced;
     int updating;                   /* 1: the step's coefficient is known */
     int evaluating;                 /* 1: forward passes alone, with the newest weights */
+    dls_pairs pairs;                /* passes that run together */
     dls_validation validation;
     cudaEvent_t base, *mark;        /* measured: [2 * actions], around each */
     double base_time;
@@ -136,10 +139,10 @@ int dls_pipeline_has_losses(const dls_pipeline *p);
 dls_status dls_pipeline_times(dls_pipeline *p, dls_evaluation *out);
 
 /* What the evaluator needs, from measured times: the mean F, I and W of each stage, of
- * B as I where the schedule does not split, and the shortest way between two ranks.
- * of_stage[stages][3]. */
+ * B as I where the stage does not split, the mean of each kind of pair, and the shortest
+ * way between two ranks. of_stage[stages][3]; of_pair[stages][stages], or NULL. */
 void dls_pipeline_mean_costs(const dls_schedule *s, const dls_evaluation *measured,
-                             int64_t *of_stage, int64_t *hop);
+                             int64_t *of_stage, int64_t *of_pair, int64_t *hop);
 
 #ifdef __cplusplus
 }

@@ -222,6 +222,7 @@ void dls_pipeline_free(dls_pipeline *p)
     dls_stage_pool_close(&p->grads);
     dls_p2p_close(&p->p2p);
     dls_pipeline_close_validation(p);
+    dls_pairs_close(p);
     dls_comm_destroy(p->mirror);
     dls_comm_destroy(p->tied);
     cudaFree(p->scalars);
@@ -275,6 +276,7 @@ static dls_status open_pipeline(dls_pipeline *p)
     DLS_TRY(make_pools(p));
     DLS_TRY(make_groups(p));
     DLS_TRY(reserve(p));
+    DLS_TRY(dls_pairs_open(p));
     return dls_pipeline_open_validation(p);
 }
 

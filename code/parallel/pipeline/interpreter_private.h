@@ -33,6 +33,14 @@ dls_status dls_pipeline_trust(dls_pipeline *p);
 int dls_pipeline_may_trust(const dls_pipeline *p, size_t i);
 dls_status dls_pipeline_verdict(dls_pipeline *p, int *again);
 
+/* An F, I, W or B, between its buffers. */
+dls_status dls_pipeline_pass(dls_pipeline *p, const dls_action *a);
+
+/* Once, when the stages are there; both passes of a pair, in turns; at the end. */
+dls_status dls_pairs_open(dls_pipeline *p);
+dls_status dls_pairs_run(dls_pipeline *p, const dls_action *pair);
+void dls_pairs_close(dls_pipeline *p);
+
 /* Elements of a micro-batch's rows: 0 if the batch has none for it. */
 size_t dls_pipeline_count(const dls_pipeline *p, int microbatch);
 

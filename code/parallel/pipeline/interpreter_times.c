@@ -106,19 +106,49 @@ static int column_of(const dls_action *a)
     return a->kind == DLS_DO_F ? 0 : a->kind == DLS_DO_W ? 2 : 1;
 }
 
+/* The mean time of actions of a kind in a stage; those in pairs are no part of it. */
+static int64_t mean_of(const dls_schedule *s, const dls_evaluation *e, int kind,
+                       int stage)
+{
+    int64_t sum = 0, n = 0;
+    for (int r = 0; r < e->ranks; r++)
+        for (size_t k = 0, size; k < s->order[r].n; k += size) {
+            const dls_action *a = &s->order[r].list[k];
+            size = dls_pair_size(&s->order[r], k);
+            if (size == 2 || a->kind != kind || a->stage != stage)
+                continue;
+            sum += e->end[r][k] - e->start[r][k];
+            n++;
+        }
+    return n ? (sum + n / 2) / n : 0;
+}
+
 static void mean_times(const dls_schedule *s, const dls_evaluation *e, int64_t *of_stage)
 {
-    for (int i = 0; i < 3 * s->stages; i++) {
+    for (int i = 0; i < s->stages; i++) {
+        int64_t *t = of_stage + 3 * i;
+        t[0] = mean_of(s, e, DLS_DO_F, i);
+        t[1] = mean_of(s, e, DLS_DO_I, i);
+        t[2] = mean_of(s, e, DLS_DO_W, i);
+        if (t[1] == 0)
+            t[1] = mean_of(s, e, DLS_DO_B, i);
+    }
+}
+
+static void mean_pairs(const dls_schedule *s, const dls_evaluation *e, int64_t *of_pair)
+{
+    for (int i = 0; i < s->stages * s->stages; i++) {
         int64_t sum = 0, n = 0;
         for (int r = 0; r < e->ranks; r++)
             for (size_t k = 0; k < s->order[r].n; k++) {
                 const dls_action *a = &s->order[r].list[k];
-                if (!dls_action_computes(a) || 3 * a->stage + column_of(a) != i)
+                if (dls_pair_size(&s->order[r], k) != 2
+                    || a->stage * s->stages + a[1].stage != i)
                     continue;
                 sum += e->end[r][k] - e->start[r][k];
                 n++;
             }
-        of_stage[i] = n ? (sum + n / 2) / n : 0;
+        of_pair[i] = n ? (sum + n / 2) / n : 0;
     }
 }
 
@@ -137,9 +167,11 @@ static int64_t end_of(const dls_schedule *s, const dls_evaluation *e,
 }
 
 void dls_pipeline_mean_costs(const dls_schedule *s, const dls_evaluation *measured,
-                             int64_t *of_stage, int64_t *hop)
+                             int64_t *of_stage, int64_t *of_pair, int64_t *hop)
 {
     mean_times(s, measured, of_stage);
+    if (of_pair)
+        mean_pairs(s, measured, of_pair);
     *hop = INT64_MAX;
     for (int r = 0; r < measured->ranks; r++)
         for (size_t i = 0; i < s->order[r].n; i++) {

@@ -235,11 +235,13 @@ static dls_status report(timed_run *r, const dls_evaluation *is,
 static dls_status compare(timed_run *r)
 {
     dls_evaluation is = {0}, want = {0};
-    int64_t of_stage[3 * r->schedule.stages];
+    int n = r->schedule.stages;
+    int64_t of_stage[3 * n], of_pair[n * n];
     DLS_TRY(run_steps(r, &is));
     dls_schedule s = r->schedule;
-    dls_pipeline_mean_costs(&s, &is, of_stage, &s.options.cost.hop);
+    dls_pipeline_mean_costs(&s, &is, of_stage, of_pair, &s.options.cost.hop);
     s.options.cost.of_stage = of_stage;
+    s.options.cost.of_pair = of_pair;
     DLS_TRY(dls_evaluate(&s, &want));
     dls_status status = report(r, &is, &want);
     dls_evaluation_free(&is);

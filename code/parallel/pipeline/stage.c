@@ -125,6 +125,17 @@ static size_t x_room(const dls_stage *s, int early)
     return !s->first && early == s->model->top->spares_x ? rows_room(s) : 0;
 }
 
+static size_t host_room(const dls_stage *s)
+{
+    return (s->model->plan.host + 63) / 64 * 64;
+}
+
+static void use_working(const dls_stage *s, dls_pass *p, void *working)
+{
+    p->scratch = working;
+    p->temporary = (char *)working + s->model->plan.scratch;
+}
+
 static void fill_pass(const dls_stage *s, dls_stage_slot *k, const dls_stage_input *in)
 {
     dls_pass *p = &k->pass;
@@ -141,8 +152,17 @@ static void fill_pass(const dls_stage *s, dls_stage_slot *k, const dls_stage_inp
     p->stash = (char *)k->stash + x_room(s, 0);
     p->early = (char *)k->early + x_room(s, 1);
     k->x = x_room(s, 1) ? k->early : k->stash;
-    p->scratch = s->working;
-    p->temporary = (char *)s->working + s->model->plan.scratch;
+    p->host = s->host + (k - s->slot) * host_room(s);
+    use_working(s, p, s->working);
+}
+
+dls_status dls_stage_reserve(dls_stage *s, int slot)
+{
+    DLS_TRY(expect(s, slot, 0));
+    dls_stage_slot *k = &s->slot[slot];
+    DLS_TRY(take(s, s->bytes.stash, &k->stash));
+    k->reserved = 1;
+    return take(s, s->bytes.early, &k->early);
 }
 
 dls_status dls_stage_forward(dls_stage *s, int slot, const dls_stage_input *in, void *y,
@@ -150,13 +170,14 @@ dls_status dls_stage_forward(dls_stage *s, int slot, const dls_stage_input *in, 
 {
     const dls_plan *plan = &s->model->plan;
     dls_layer *top = s->model->top;
-    DLS_TRY(expect(s, slot, 0));
+    DLS_TRY(expect(s, slot, slot >= 0 && slot < s->slots && s->slot[slot].reserved));
     if (in->B < 1 || in->T < 1 || in->B > plan->max_B || in->T > plan->max_T)
         return DLS_FAIL(DLS_ERR_INPUT, "micro-batch %d x %d: planned for %d x %d", in->B,
                         in->T, plan->max_B, plan->max_T);
     dls_stage_slot *k = &s->slot[slot];
-    DLS_TRY(take(s, s->bytes.stash, &k->stash));
-    DLS_TRY(take(s, s->bytes.early, &k->early));
+    if (!k->reserved)
+        DLS_TRY(dls_stage_reserve(s, slot));
+    k->reserved = 0;
     fill_pass(s, k, in);
     if (!s->first)
         DLS_TRY(keep_rows(s, &k->pass, k->x, x));
@@ -166,6 +187,7 @@ dls_status dls_stage_forward(dls_stage *s, int slot, const dls_stage_input *in, 
 /* run a stage backward */
 static void use_gradients(const dls_stage *s, dls_pass *p, void *block)
 {
+    use_working(s, p, s->beside ? s->beside : s->working);
     p->gradients = (char *)block + (s->last || !s->deferred ? 0 : rows_room(s));
 }
 
@@ -218,6 +240,7 @@ void dls_stage_free(dls_stage *s)
         dls_stage_forget(s, i);         // a broken device has told its error already
     if (s->model && s->model->ctx) {
         give(s, &s->working);
+        give(s, &s->beside);
         give(s, &s->spare);
     }
     while (s->blocks) {
@@ -227,6 +250,7 @@ void dls_stage_free(dls_stage *s)
         free(b);
     }
     free(s->slot);
+    free(s->host);
     dls_transformer_free(s->model);
     free(s);
 }
@@ -272,13 +296,19 @@ static dls_status open_stage(dls_stage *s, dls_ctx *ctx, const dls_transformer_c
     s->first = c->from_unit == 0;
     s->last = c->to_unit == c->layers + 2;
     s->deferred = c->split_backward;
-    s->cut = c->sharding.tensor > 1 || c->sharding.context > 1;
+    s->cut = dls_sharding_travels(&c->sharding);
     s->slot = calloc((size_t)s->slots, sizeof *s->slot);
-    if (!s->slot)
+    s->host = calloc((size_t)s->slots, host_room(s) + 1);
+    if (!s->slot || !s->host)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d slots", s->slots);
     dls_stage_add_up(s);
     DLS_TRY(take(s, s->bytes.working, &s->working));
     return take(s, s->bytes.gradients, &s->spare);
+}
+
+dls_status dls_stage_pair(dls_stage *s)
+{
+    return s->beside ? DLS_OK : take(s, s->bytes.working, &s->beside);
 }
 
 dls_status dls_stage_create(dls_stage **out, dls_ctx *ctx,

@@ -27,6 +27,7 @@ typedef struct dls_stage_slot {
     dls_pass pass;
     void *stash, *early, *gradients;    /* NULL: not taken */
     void *x;                            /* (B * T, C) in one of the first two */
+    int reserved;                       /* 1: taken for a forward pass that is to come */
 } dls_stage_slot;
 
 typedef struct dls_stage_block {
@@ -43,7 +44,9 @@ typedef struct dls_stage {
     int slots;
     dls_stage_slot *slot;       /* [slots] */
     dls_stage_bytes bytes;
+    char *host;                 /* (slots, plan.host) on the host */
     void *working;              /* scratch and temporary */
+    void *beside;               /* the same again, for backward passes; or NULL */
     void *spare;                /* gradients of the backward that comes next */
     int cut;                    /* 1: the layers are, over ranks; then the blocks are: */
     dls_stage_block *blocks;
@@ -83,6 +86,13 @@ dls_status dls_stage_forward(dls_stage *s, int slot, const dls_stage_input *in, 
 dls_status dls_stage_backward_input(dls_stage *s, int slot, void *dx, const void *dy);
 dls_status dls_stage_backward_weight(dls_stage *s, int slot);
 dls_status dls_stage_backward(dls_stage *s, int slot, void *dx, const void *dy);
+
+/* Takes the memory of the slot's next forward pass now. */
+dls_status dls_stage_reserve(dls_stage *s, int slot);
+
+/* Takes a second working memory, so that a forward and a backward pass of the stage may
+ * be under way at once. */
+dls_status dls_stage_pair(dls_stage *s);
 
 /* Gives back what the slot holds, whatever it was about to do. */
 dls_status dls_stage_forget(dls_stage *s, int slot);
