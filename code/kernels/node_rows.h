@@ -28,6 +28,13 @@ dls_status dls_node_select(dls_ctx *ctx, const dls_select *s, const int *index,
 dls_status dls_node_sum(dls_ctx *ctx, void *y, const void *x, const int *place,
                         const void *weight, int n, int width, int C);
 
+/* kept (rows, k) := index where place (rows, k) is at least 0, else -1. */
+dls_status dls_node_keep(dls_ctx *ctx, int *kept, const int *index, const int *place,
+                         int rows, int k);
+
+/* copies (s->ranges) := rows of index with a choice in each range. Device. */
+dls_status dls_node_tally(dls_ctx *ctx, const dls_select *s, const int *index, int *copies);
+
 #ifdef __cplusplus
 }
 #endif

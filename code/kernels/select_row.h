@@ -32,4 +32,12 @@ extern "C"
 #endif
 void dls_select_rows_host(dls_select s, const int *index, const int *begin, int *list,
                           int *place, int *entry);
+#ifdef __cplusplus
+extern "C"
+#endif
+void dls_tally_rows_host(dls_select s, const int *index, int *copies);
+#ifdef __cplusplus
+extern "C"
+#endif
+void dls_keep_choices_host(int *kept, const int *index, const int *place, size_t n);
 #endif

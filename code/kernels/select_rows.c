@@ -2,6 +2,7 @@
 /* The selection of rows in plain C; see node_rows.h. */
 #include "kernels/select_row.h"
 
+/* select rows in plain c */
 void dls_select_rows_host(dls_select s, const int *index, const int *begin, int *list,
                           int *place, int *entry)
 {
@@ -17,4 +18,21 @@ void dls_select_rows_host(dls_select s, const int *index, const int *begin, int 
                 entry[to] = row * s.k + choice;
             to++;
         }
+}
+
+/* count rows in plain c */
+void dls_tally_rows_host(dls_select s, const int *index, int *copies)
+{
+    for (int r = 0; r < s.ranges; r++) {
+        int all = 0, earlier;
+        for (int row = 0; row < s.rows; row++)
+            all += dls_select_row(&s, index + (size_t)row * s.k, r, &earlier) >= 0;
+        copies[r] = all;
+    }
+}
+
+void dls_keep_choices_host(int *kept, const int *index, const int *place, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        kept[i] = place[i] >= 0 ? index[i] : -1;
 }

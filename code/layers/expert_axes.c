@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include "layers/dispatch_nodes.h"
+
 #include "vgpu/gpu.h"
 
 /* join the experts */
@@ -40,6 +42,8 @@ dls_status dls_axes_add_experts(dls_axes *a, dls_comm *expert, dls_comm *expert_
         DLS_TRY(dls_comm_split(expert, 0, s->expert_rank, &a->counts));
     if (expert_tensor)
         DLS_TRY(dls_comm_split(expert_tensor, 0, s->expert_tensor_rank, &a->shares));
+    if (s->dispatch == DLS_DISPATCH_NODES)
+        DLS_TRY(dls_axes_add_nodes(a));
     return expert || expert_tensor ? make_moves(a) : DLS_OK;
 }
 
@@ -47,10 +51,12 @@ void dls_axes_drop_experts(dls_axes *a)
 {
     dls_comm_destroy(a->counts);
     dls_comm_destroy(a->shares);
+    dls_comm_destroy(a->node);
+    dls_comm_destroy(a->across);
     for (int i = 0; a->moves && i < DLS_AXES_MOVES; i++)
         if (a->moves[i].done)
             cudaEventDestroy(a->moves[i].done);
     free(a->moves);
-    a->counts = a->shares = NULL;
+    a->counts = a->shares = a->node = a->across = NULL;
     a->moves = NULL;
 }

@@ -1,0 +1,215 @@
+/* code/layers/dispatch_nodes.c: from chapters/08-dispatch-nodes.md. Edit the chapter, or edit here and run "make untangle". */
+/* Routes over nodes: planned, counted, and selected on the device. */
+#include "layers/dispatch_nodes.h"
+
+#include <string.h>
+
+#include "comm/comm.h"
+#include "kernels/node_rows.h"
+#include "layers/dispatch_nodes_internal.h"
+
+/* refuse what nodes can not */
+dls_status dls_node_dispatch_check(const dls_sharding *s, const dls_moe *m)
+{
+    if (s->expert_tensor > 1)
+        return DLS_FAIL(DLS_ERR_INPUT, "dispatch over nodes: expected etp 1, got %d: "
+                        "experts that are cut take the flat way", s->expert_tensor);
+    if (s->wire != DLS_ROWS_SAME)
+        return DLS_FAIL(DLS_ERR_INPUT, "dispatch over nodes: expected the wire type "
+                        "\"same\": sums are on their way");
+    if (m->padded)
+        return DLS_FAIL(DLS_ERR_INPUT, "dispatch over nodes: expected no padding: rows "
+                        "that belong to no token have no way home");
+    return dls_dispatch_check(s, m);
+}
+
+/* plan a dispatch over nodes */
+static size_t host_ints(const dls_node_grid *g)
+{
+    size_t R = (size_t)g->nodes * g->places;
+    return R * dls_node_census_ints(g) + R * g->experts + dls_node_leg_ints(g)
+         + g->nodes + g->places + g->experts / R;
+}
+
+// Ints of the device tables of legs with these bounds.
+static size_t table_ints(const dls_node_grid *g, const dls_leg *most)
+{
+    size_t ints = (size_t)most[0].rows * g->chosen + most[DLS_LEGS - 1].copies;
+    for (int l = 0; l < DLS_LEGS; l++)
+        ints += most[l].ranges + most[l].copies + (size_t)most[l].rows * most[l].width;
+    return ints;
+}
+
+void dls_node_dispatch_plan(dls_node_dispatch *out, dls_plan *plan, const dls_sharding *s,
+                            const dls_moe *m, int per_node, int tokens, int columns)
+{
+    dls_node_grid g = {s->expert / per_node, per_node, m->experts, m->chosen};
+    size_t R = s->expert, wide = columns > 2 * m->chosen ? columns : 2 * m->chosen;
+    dls_leg most[DLS_LEGS];
+    dls_node_most(&g, tokens, most);
+    *out = (dls_node_dispatch){.grid = g, .moe = *m, .rank = s->expert_rank,
+                               .columns = columns, .tokens = tokens};
+    out->room = most[2].copies;
+    out->host = plan->host;
+    plan->host += sizeof(dls_node_routes) + m->experts / R * sizeof(dls_segment) +
+                  (host_ints(&g) * sizeof(int) + 15) / 16 * 16;
+    plan->host = (plan->host + 15) / 16 * 16;
+    out->tables = dls_plan_stash(plan, table_ints(&g, most), DLS_F32);
+    size_t rows = most[1].copies > most[2].rows ? most[1].copies : most[2].rows;
+    size_t elements = rows * wide, numbers = R * dls_node_census_ints(&g);
+    for (int i = 0; i < 2; i++)
+        out->buffer[i] = dls_plan_scratch(plan, elements > 2 * numbers ? elements
+                                          : 2 * numbers, plan->dtype);
+}
+
+/* lay out the tables */
+const dls_node_routes *dls_node_dispatch_routes(const dls_pass *p,
+                                                const dls_node_dispatch *d)
+{
+    return (const dls_node_routes *)((const char *)p->host + d->host);
+}
+
+// Host memory of the pass, but for the tables; *legs: room for the legs' arrays.
+static dls_node_routes *lay_out(const dls_pass *p, const dls_node_dispatch *d, int tokens,
+                                int **legs)
+{
+    const dls_node_grid *g = &d->grid;
+    int R = g->nodes * g->places, E = g->experts;
+    dls_node_routes *r = (dls_node_routes *)((char *)p->host + d->host);
+    *r = (dls_node_routes){.tokens = tokens};
+    r->routes = (dls_routes){.ranks = R, .experts = E / R, .sources = R};
+    r->routes.segment = (dls_segment *)(r + 1);
+    r->routes.counts = (int *)(r->routes.segment + E / R);
+    r->censuses = r->routes.counts + R * E;
+    *legs = r->censuses + R * dls_node_census_ints(g);
+    return r;
+}
+
+// Pointers into the device tables, side by side as the legs need them.
+static void lay_out_tables(const dls_pass *p, const dls_node_dispatch *d,
+                           dls_node_routes *r)
+{
+    int *at = r->kept = dls_pass_stash(p, d->tables);
+    at += (size_t)d->tokens * d->grid.chosen;
+    for (int l = 0; l < DLS_LEGS; l++, at += r->leg[l - 1].ranges)
+        r->begin[l] = at;
+    for (int l = 0; l < DLS_LEGS; l++) {
+        r->list[l] = at;
+        r->place[l] = at + r->leg[l].copies;
+        at = r->place[l] + (size_t)r->leg[l].rows * r->leg[l].width;
+    }
+    r->entry = at;
+}
+
+/* gather the censuses */
+static dls_status ask(const dls_pass *p, const dls_node_dispatch *d, dls_node_routes *r)
+{
+    const dls_node_grid *g = &d->grid;
+    int R = g->nodes * g->places, ints = dls_node_census_ints(g), at = 0;
+    int ranges[] = {g->nodes, R, g->experts};
+    int *all = dls_pass_stash(p, d->buffer[0]), *mine = dls_pass_stash(p, d->buffer[1]);
+    for (int i = 0; i < 3; at += ranges[i++]) {
+        dls_select s = {r->tokens, g->chosen, ranges[i], 0, g->experts / ranges[i], 0};
+        DLS_TRY(dls_node_tally(p->ctx, &s, r->kept, mine + at));
+    }
+    DLS_TRY(dls_comm_all_gather(p->axes->counts, mine, all, ints, DLS_COMM_I32,
+                                p->ctx->stream));
+    DLS_CUDA(cudaMemcpyAsync(r->censuses, all, sizeof(int) * R * ints,
+                             cudaMemcpyDeviceToHost, p->ctx->stream));
+    DLS_CUDA(cudaStreamSynchronize(p->ctx->stream));
+    return DLS_OK;
+}
+
+static dls_status tell(const dls_pass *p, const dls_node_dispatch *d, dls_node_routes *r,
+                       const int *known)
+{
+    int ints = dls_node_census_ints(&d->grid), mine[ints];
+    dls_node_census(&d->grid, known, r->tokens, mine);
+    return dls_comm_all_gather_host(p->axes->counts, mine, sizeof mine, r->censuses);
+}
+
+/* route over the nodes */
+static void describe_arrived(const dls_node_dispatch *d, dls_node_routes *r)
+{
+    const dls_node_grid *g = &d->grid;
+    dls_routes *x = &r->routes;
+    int ints = dls_node_census_ints(g), E = g->experts;
+    for (int s = 0; s < x->ranks; s++)
+        memcpy(x->counts + s * E, r->censuses + (s + 1) * ints - E, sizeof(int) * E);
+    for (int e = 0; e < E; e++)
+        x->sent += x->counts[d->rank * E + e];
+    for (int e = 0; e < x->experts; e++) {
+        int rows = r->leg[DLS_LEGS - 1].go[e];
+        if (rows > 0)
+            x->segment[x->segments++] = (dls_segment){e, x->arrived, rows};
+        x->arrived += rows;
+    }
+    x->own = x->arrived;
+}
+
+static dls_status check_legs(const dls_node_dispatch *d, const dls_node_routes *r)
+{
+    dls_leg most[DLS_LEGS];
+    dls_node_most(&d->grid, d->tokens, most);
+    for (int l = 0; l < DLS_LEGS; l++)
+        if (r->leg[l].rows < 0 || r->leg[l].rows > most[l].rows || r->leg[l].copies < 0 ||
+            r->leg[l].copies > most[l].copies)
+            return DLS_FAIL(DLS_ERR_STATE, "dispatch over nodes: leg %d has %d rows and "
+                            "%d copies; there is room for %d and %d", l, r->leg[l].rows,
+                            r->leg[l].copies, most[l].rows, most[l].copies);
+    return DLS_OK;
+}
+
+static dls_status select_leg(dls_ctx *comm, const dls_node_dispatch *d,
+                             const dls_node_routes *r, int l, const int *index)
+{
+    const dls_leg *leg = &r->leg[l];
+    dls_select s = {leg->rows, d->grid.chosen, leg->ranges, leg->first, leg->per,
+                    leg->width};
+    return dls_node_select(comm, &s, index, r->begin[l], r->list[l], r->place[l],
+                           l == DLS_LEGS - 1 ? r->entry : NULL);
+}
+
+// begin: host memory (N + P + E / R), good as long as the routes.
+static dls_status select_all(const dls_pass *p, const dls_node_dispatch *d,
+                             const dls_node_routes *r, int *begin)
+{
+    dls_node_way way;
+    size_t n = 0;
+    for (int l = 0; l < DLS_LEGS; l++)
+        for (int i = 0, at = 0; i < r->leg[l].ranges; at += r->leg[l].go[i++])
+            begin[n++] = at;
+    DLS_TRY(dls_node_way_begin(&way, p, d, r->kept, d->grid.chosen, DLS_F32));
+    DLS_CUDA(cudaMemcpyAsync(r->begin[0], begin, n * sizeof *begin,
+                             cudaMemcpyHostToDevice, way.ctx.stream));
+    for (int l = 0; l < DLS_LEGS; l++) {
+        DLS_TRY(select_leg(&way.ctx, d, r, l, (const int *)way.at));
+        if (l < DLS_LEGS - 1)
+            DLS_TRY(dls_node_way_go(&way, l));
+    }
+    return DLS_OK;
+}
+
+/* count over the nodes */
+dls_status dls_node_dispatch_count(const dls_pass *p, const dls_node_dispatch *d,
+                                   const int *index, const int *place, int tokens,
+                                   const int *known)
+{
+    int *legs;
+    const dls_axes *a = p->axes;
+    if (!a || !a->node || !a->across || !a->counts)
+        return DLS_FAIL(DLS_ERR_STATE, "dispatch over nodes, and no communicators within "
+                        "and across them");
+    if (tokens > d->tokens)
+        return DLS_FAIL(DLS_ERR_STATE, "dispatch over nodes: %d tokens; there is room for "
+                        "%d", tokens, d->tokens);
+    dls_node_routes *r = lay_out(p, d, tokens, &legs);
+    lay_out_tables(p, d, r);    // kept has its place; the legs' do not count yet
+    DLS_TRY(dls_node_keep(p->ctx, r->kept, index, place, tokens, d->grid.chosen));
+    DLS_TRY(known ? tell(p, d, r, known) : ask(p, d, r));
+    dls_node_legs(&d->grid, d->rank, tokens, r->censuses, legs, r->leg);
+    DLS_TRY(check_legs(d, r));
+    describe_arrived(d, r);
+    lay_out_tables(p, d, r);
+    return select_all(p, d, r, legs + dls_node_leg_ints(&d->grid));
+}
