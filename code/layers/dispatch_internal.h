@@ -20,4 +20,7 @@ size_t dls_dispatch_counts_bytes(const dls_dispatch *d);
 typedef dls_status dls_dispatch_move(const dls_axes *a, const dls_routes *r, void *to,
                                      const void *from, size_t bytes, int back);
 dls_dispatch_move dls_dispatch_flat;
+
+/* Behind a movement that is enqueued: the pass can wait for it. */
+dls_status dls_dispatch_moved(const dls_pass *p);
 #endif

@@ -7,20 +7,6 @@
 #include "kernels/rows.h"
 #include "layers/dispatch_internal.h"
 
-/* note a movement */
-static dls_status moved(const dls_pass *p)
-{
-    dls_axes_move *move = p->axes->moves, *end = move + DLS_AXES_MOVES;
-    while (move < end && move->pass && move->pass != p)
-        move++;
-    if (move == end)
-        return DLS_FAIL(DLS_ERR_STATE, "dispatch: more than %d passes have rows under way",
-                        DLS_AXES_MOVES);
-    move->pass = p;
-    DLS_CUDA(cudaEventRecord(move->done, p->axes->stream));
-    return DLS_OK;
-}
-
 /* begin a way */
 dls_status dls_node_way_begin(dls_node_way *way, const dls_pass *p,
                               const dls_node_dispatch *d, const void *at, int columns,
@@ -83,7 +69,7 @@ dls_status dls_node_way_go(dls_node_way *way, int l)
 dls_status dls_node_way_end(dls_node_way *way, void *out, const int *numbers, int n)
 {
     DLS_TRY(dls_rows_gather(&way->ctx, out, way->at, numbers, n, way->columns));
-    return moved(way->pass);
+    return dls_dispatch_moved(way->pass);
 }
 
 dls_status dls_node_way_back(dls_node_way *way, int l, void *out, const void *weight)
@@ -95,7 +81,7 @@ dls_status dls_node_way_back(dls_node_way *way, int l, void *out, const void *we
     DLS_TRY(dls_node_sum(&way->ctx, sums, way->at, way->routes->place[l], weight,
                          leg->rows, leg->width, way->columns));
     way->at = sums;
-    return l > 0 ? DLS_OK : moved(way->pass);
+    return l > 0 ? DLS_OK : dls_dispatch_moved(way->pass);
 }
 
 /* dispatch over the nodes */

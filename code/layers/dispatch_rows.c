@@ -20,7 +20,7 @@ static dls_axes_move *find_move(const dls_axes *a, const void *pass)
     return NULL;
 }
 
-static dls_status moved(const dls_pass *p)
+dls_status dls_dispatch_moved(const dls_pass *p)
 {
     dls_axes_move *move = find_move(p->axes, key_of(p));
     if (!move)
@@ -161,7 +161,7 @@ dls_status dls_dispatch_rows(const dls_pass *p, const dls_dispatch *d, void *arr
     DLS_TRY(dls_dispatch_flat(p->axes, r, (char *)arrived + r->own_first * row, rows, row,
                               0));
     DLS_TRY(gather_shares(p, d, arrived, row));
-    return moved(p);
+    return dls_dispatch_moved(p);
 }
 
 dls_status dls_combine_rows(const dls_pass *p, const dls_dispatch *d, void *rows,
@@ -177,5 +177,5 @@ dls_status dls_combine_rows(const dls_pass *p, const dls_dispatch *d, void *rows
     DLS_TRY(beside(p, &ctx));
     DLS_TRY(sum_shares(p, d, &ctx, room, arrived, &own));
     DLS_TRY(dls_dispatch_flat(p->axes, r, rows, own, row, 1));
-    return moved(p);
+    return dls_dispatch_moved(p);
 }
