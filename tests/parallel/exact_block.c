@@ -56,8 +56,21 @@ static dls_status exact_block_forward(const dls_layer *l, dls_pass *p, void *y,
 /* What entered a branch on its way back. */
 static void *entered(const dls_layer *l, const dls_pass *p, int half, const void *dy)
 {
-    int drops = p->drops && l->inner[2 * half + 1]->dropout > 0;
-    return drops ? value(l, p, half ? DF2 : DF1) : half ? (void *)dy : value(l, p, DH);
+    const dls_layer *f = l->inner[2 * half + 1];
+    int drops = p->drops && f->dropout > 0;
+    return drops || exact_has_experts(f) ? value(l, p, half ? DF2 : DF1)
+         : half ? (void *)dy : value(l, p, DH);
+}
+
+static dls_status enter(const dls_layer *f, dls_pass *p, void *df, const void *dy)
+{
+    exact_op o = {.fn = exact_limit, .rows = dls_pass_rows(f, p), .in = f->out,
+                  .scale = 1, .a = {df, (void *)dy}};
+    if (p->drops && f->dropout > 0) {
+        DLS_TRY(dls_layer_drop(f, p, df, dy));
+        o.a[1] = df;
+    }
+    return exact_has_experts(f) ? exact_enqueue(p->ctx, o, "limit") : DLS_OK;
 }
 
 static dls_status half_back(const dls_layer *l, dls_pass *p, int half, void *dx,
@@ -67,7 +80,7 @@ static dls_status half_back(const dls_layer *l, dls_pass *p, int half, void *dx,
     void *dn = value(l, p, half ? DN2 : DN1), *n = value(l, p, half ? N2 : N1);
     void *df = entered(l, p, half, dy);
     if (df != dy)
-        DLS_TRY(dls_layer_drop(f, p, df, dy));
+        DLS_TRY(enter(f, p, df, dy));
     DLS_TRY((fused ? dls_layer_backward : f->kind->backward_input)(f, p, dn, df, n,
                                                                     NULL));
     DLS_TRY(norm->kind->backward_weight(norm, p, dn, x));

@@ -21,12 +21,12 @@ static const exchange exchanges[] = {
     {"head", &exact_head_kind}, {"block", &exact_block_kind},
     {"embedding", NULL}, {"linear", NULL}, {"column linear", NULL},
     {"row linear", NULL}, {"rotary", NULL},
-    {"dropout", NULL}, {"sequence", NULL}, {"recompute", NULL}};
+    {"dropout", NULL}, {"sequence", NULL}, {"recompute", NULL}, {"moe", NULL}};
 
-static dls_status exchange_one(const dls_transformer *t, dls_layer *l)
+static dls_status exchange_one(dls_layer *l, const dls_layer_kind *sequence)
 {
     if (strcmp(l->kind->name, "mlp") == 0) {    // with GELU in a product's epilogue
-        l->kind = t->top->kind;
+        l->kind = sequence;
         return DLS_OK;
     }
     for (size_t i = 0; i < sizeof exchanges / sizeof *exchanges; i++)
@@ -38,11 +38,19 @@ static dls_status exchange_one(const dls_transformer *t, dls_layer *l)
     return DLS_FAIL(DLS_ERR_STATE, "is the layer %s exact?", l->kind->name);
 }
 
+dls_status exact_exchange(dls_layer *all)
+{
+    const dls_layer_kind *sequence = NULL;
+    for (dls_layer *l = all; l; l = l->next)
+        sequence = strcmp(l->kind->name, "sequence") == 0 ? l->kind : sequence;
+    for (dls_layer *l = all; l; l = l->next)
+        DLS_TRY(exchange_one(l, sequence));
+    return DLS_OK;
+}
+
 static dls_status exchange_all(dls_transformer *t)
 {
-    for (dls_layer *l = t->build.all; l; l = l->next)
-        DLS_TRY(exchange_one(t, l));
-    return DLS_OK;
+    return exact_exchange(t->build.all);
 }
 
 /* turn by quarters */

@@ -3,6 +3,8 @@
 #ifndef DLS_TESTS_PARALLEL_EXACT_LAYERS_H
 #define DLS_TESTS_PARALLEL_EXACT_LAYERS_H
 
+#include <string.h>
+
 #include "exact_ops.h"
 #include "model/transformer.h"
 
@@ -15,6 +17,15 @@ enum { EXACT_MOST_TOKENS = 512, EXACT_MOST_T = 32, EXACT_MOST_BLOCKS = 30,
  * any, with a probability of one half. */
 dls_status exact_transformer(dls_transformer **out, dls_ctx *ctx,
                              const dls_transformer_config *config, int max_B, int max_T);
+
+/* Exchanges the kinds of a builder's layers. */
+dls_status exact_exchange(dls_layer *all);
+
+/* 1: an expert layer. */
+static inline int exact_has_experts(const dls_layer *l)
+{
+    return strcmp(l->kind->name, "moe") == 0;
+}
 
 /* Initial values: -1, 0, 1 by (name, index in the whole tensor). host (elements),
  * accumulator type. */

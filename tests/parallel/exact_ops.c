@@ -25,3 +25,10 @@ dls_status exact_enqueue(dls_ctx *ctx, exact_op o, const char *name)
     DLS_CUDA(dls_gpu_enqueue(ctx->stream, &op, copy));
     return DLS_OK;
 }
+
+/* limit whole numbers */
+void exact_limit(const exact_op *o)
+{
+    for (size_t i = 0; i < (size_t)o->rows * o->in; i++)
+        exact_set(o, 0, i, exact_cut(exact_get(o, 1, i), o->scale));
+}

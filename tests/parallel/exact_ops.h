@@ -23,6 +23,9 @@ typedef struct exact_op {
 /* On the stream; `o` is copied. */
 dls_status exact_enqueue(dls_ctx *ctx, exact_op o, const char *name);
 
+/* An operation. a: y, x (rows, in), cut off at `scale`. */
+void exact_limit(const exact_op *o);
+
 /* read and write whole numbers */
 static inline double exact_get(const exact_op *o, int k, size_t i)
 {

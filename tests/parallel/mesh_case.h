@@ -36,10 +36,11 @@ enum { MESH_C = 7, MESH_V = 19, MESH_MOST = 16, MESH_TOKENS = 512, MESH_MOST_EP 
 /* Draws all but the sizes of the axes; attempt: another one for the same layout. */
 void mesh_case_draw(mesh_case *c, const int size[DLS_AXES], int llama, int attempt);
 
-/* Gives a drawn case experts, over ep * etp of the ranks; what of them is exact; the
- * text behind that of the rest. */
+/* Gives a drawn case experts, over ep * etp of the ranks; what of them is exact; rows of
+ * a pass on one device; the text behind that of the rest. */
 void mesh_case_draw_experts(mesh_case *c, int ep, int etp, int attempt);
 dls_moe mesh_exact_experts(const mesh_case *c);
+int mesh_case_pass(const mesh_case *c);
 void mesh_case_text_experts(const mesh_case *c, char *text, size_t room);
 
 /* DLS_ERR_INPUT with the reason why it can not be: the program's own. */

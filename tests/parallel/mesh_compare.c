@@ -28,7 +28,7 @@ static int same(const mesh_proof *p, double is, double should)
 static dls_status mark(const mesh_proof *p, int what, int step, size_t at, double is,
                        double should, const char *name, size_t index)
 {
-    static const char *const whats[] = {"gradient", "value", "loss"};
+    static const char *const whats[] = {"gradient", "value", "loss", "load"};
     p->truth.seen[what][at] = (unsigned char)step;
     if (same(p, is, should))
         return DLS_OK;
@@ -107,6 +107,12 @@ dls_status mesh_compare_losses(const mesh_proof *p, int step, int row, int T,
     return DLS_OK;
 }
 
+dls_status mesh_compare_load(const mesh_proof *p, int step, size_t at, double is)
+{
+    return mark(p, 3, step, at, is, p->truth.load[(step - 1) * p->truth.loads + at],
+                "of experts", at);
+}
+
 dls_status mesh_compare_norm(const mesh_proof *p, int step, const double *device)
 {
     double is, should = p->truth.norm[step - 1];
@@ -119,9 +125,11 @@ dls_status mesh_compare_norm(const mesh_proof *p, int step, const double *device
 dls_status mesh_compare_seen(const mesh_proof *p, int step)
 {
     const mesh_truth *t = &p->truth;
-    for (int what = p->form == MESH_SINGLE ? 2 : 0; what < 3; what++)
-        for (size_t i = 0; i < (what < 2 ? t->elements : t->tokens); i++)
+    static const char *const whats[] = {"gradient", "value", "loss", "load"};
+    const size_t many[] = {t->elements, t->elements, t->tokens, t->loads};
+    for (int what = p->form == MESH_SINGLE ? 2 : 0; what < 4; what++)
+        for (size_t i = 0; i < many[what]; i++)
             EXPECT(t->seen[what][i] == step, "step %d: nobody has %s %zu", step,
-                   what == 0 ? "gradient" : what == 1 ? "value" : "loss", i);
+                   whats[what], i);
     return DLS_OK;
 }

@@ -22,7 +22,7 @@ static void draw_sizes(dls_moe *m, int ep, int etp, dice *d)
     m->experts += m->experts == 1 ? 1 + draw(d, 4) : 0;
     most = m->experts < 3 ? m->experts : 3;
     m->chosen = 1 + draw(d, most);
-    m->hidden = etp + 3 + draw(d, 4);
+    m->hidden = etp * ((3 + etp) / etp + draw(d, 2));
 }
 
 static void draw_groups(dls_moe *m, dice *d)
@@ -34,11 +34,25 @@ static void draw_groups(dls_moe *m, dice *d)
         }
 }
 
+/* draw a length for experts */
+static void draw_length(mesh_case *c, dice *d)
+{
+    int slices = c->split_rows ? c->mesh.size[DLS_AXIS_TP] : 1, T = 4 << draw(d, 2);
+    if (draw(d, 3) && c->mesh.size[DLS_AXIS_CP] == 1 && T % slices == 0
+        && c->rows * T <= MESH_TOKENS)
+        c->T = T;
+}
+
 /* draw losses of experts */
 static int one_set_of_rows(const mesh_case *c)
 {
     int dp = c->mesh.size[DLS_AXIS_DP];
     return dp == 1 || (c->rows + dp - 1) / dp <= c->micro;
+}
+
+int mesh_case_pass(const mesh_case *c)
+{
+    return c->moe.aux_batch > 0 && c->mesh.size[DLS_AXIS_DP] > 1 ? c->rows : c->micro;
 }
 
 static void draw_losses(mesh_case *c, dice *d)
@@ -63,6 +77,7 @@ void mesh_case_draw_experts(mesh_case *c, int ep, int etp, int attempt)
     int deep = c->llama && draw(&d, 2);
     c->mesh.ep = ep;
     c->mesh.etp = etp;
+    draw_length(c, &d);
     draw_sizes(m, ep, etp, &d);
     draw_losses(c, &d);
     m->gate = deep ? DLS_GATE_SIGMOID : DLS_GATE_SOFTMAX;
@@ -77,14 +92,23 @@ void mesh_case_draw_experts(mesh_case *c, int ep, int etp, int attempt)
 }
 
 /* keep what is exact of experts */
+static int is_power_of_two(int n)
+{
+    return (n & (n - 1)) == 0;
+}
+
 dls_moe mesh_exact_experts(const mesh_case *c)
 {
     dls_moe m = c->moe;
+    int choices = m.chosen * c->T, P = mesh_case_pass(c);
+    int whole = is_power_of_two(choices);
     m.gate = DLS_GATE_IDENTITY;
     m.normalised = 0;
     m.scale = m.scale > 0 ? 2 : 0;
     m.bias_rate = m.bias_rate > 0 ? 1 : 0;
-    m.aux_sequence = m.aux_batch = m.z_loss = 0;
+    m.aux_sequence = m.aux_sequence > 0 && whole ? choices : 0;
+    m.aux_batch = m.aux_batch > 0 && whole && P <= 2 ? choices * P : 0;
+    m.z_loss = 0;
     return m;
 }
 

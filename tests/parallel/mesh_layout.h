@@ -27,7 +27,9 @@ typedef struct mesh_truth {
     double *initial;                // (elements)
     double *grads, *values;         // (steps, elements): before clipping; updated
     double *losses, *norm;          // (steps, tokens), (steps)
-    unsigned char *seen[3];         // gradients, values, losses: by which step last
+    size_t loads;                   // numbers that tell the loads of all expert layers
+    double *load;                   // (steps, loads)
+    unsigned char *seen[4];         // gradients, values, losses, loads: by which step last
     size_t bytes;
 } mesh_truth;
 
@@ -79,6 +81,13 @@ dls_status mesh_compare(const mesh_proof *p, const dls_params *whole,
 dls_status mesh_compare_losses(const mesh_proof *p, int step, int row, int T,
                                const int *positions, const void *device);
 dls_status mesh_compare_norm(const mesh_proof *p, int step, const double *device);
+
+/* What expert layers have counted, from unit `from_unit` on: kept, and compared. */
+size_t mesh_loads(const mesh_case *c);
+dls_status mesh_keep_loads(const mesh_proof *p, int step, const dls_balance *b);
+dls_status mesh_compare_loads(const mesh_proof *p, int step, int from_unit,
+                              const dls_balance *b);
+dls_status mesh_compare_load(const mesh_proof *p, int step, size_t at, double is);
 
 /* After a barrier: everything has been seen in this step. */
 dls_status mesh_compare_seen(const mesh_proof *p, int step);

@@ -77,8 +77,9 @@ static dls_status map_truth(mesh_proof *p)
     size_t steps = (size_t)mesh_proof_steps(p);
     DLS_TRY(count_elements(p, &t->elements));
     t->tokens = (size_t)p->c.rows * p->c.T;
-    size_t doubles = (2 * steps + 1) * t->elements + steps * (t->tokens + 1);
-    t->bytes = doubles * sizeof(double) + 2 * t->elements + t->tokens;
+    t->loads = mesh_loads(&p->c);
+    size_t doubles = (2 * steps + 1) * t->elements + steps * (t->tokens + 1 + t->loads);
+    t->bytes = doubles * sizeof(double) + 2 * t->elements + t->tokens + t->loads;
     t->initial = mmap(NULL, t->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
                       -1, 0);
     EXPECT(t->initial != MAP_FAILED, "no memory for a truth of %zu bytes", t->bytes);
@@ -86,9 +87,11 @@ static dls_status map_truth(mesh_proof *p)
     t->values = t->grads + steps * t->elements;
     t->losses = t->values + steps * t->elements;
     t->norm = t->losses + steps * t->tokens;
-    t->seen[0] = (unsigned char *)(t->norm + steps);
+    t->load = t->norm + steps;
+    t->seen[0] = (unsigned char *)(t->load + steps * t->loads);
     t->seen[1] = t->seen[0] + t->elements;
     t->seen[2] = t->seen[1] + t->elements;
+    t->seen[3] = t->seen[2] + t->tokens;
     return DLS_OK;
 }
 
@@ -145,7 +148,7 @@ static dls_status open_alone(alone *a, const mesh_proof *p)
     *a = (alone){.p = p};
     adamw.clip = p->clip;
     DLS_TRY(dls_ctx_create(&a->ctx, 0, mesh_proof_dtype(p)));
-    DLS_TRY(mesh_proof_maker(p)(&a->model, &a->ctx, &m, p->c.micro, p->c.T));
+    DLS_TRY(mesh_proof_maker(p)(&a->model, &a->ctx, &m, mesh_case_pass(&p->c), p->c.T));
     DLS_TRY(dls_optimizer_create(&a->optimizer, &a->ctx, &a->model->params, &adamw));
     mesh_proof_fill(p, &a->model->params, p->truth.initial);
     DLS_TRY(dls_optimizer_put(a->optimizer, p->truth.initial));
@@ -166,7 +169,8 @@ static void close_alone(alone *a)
 static dls_status pass_alone(alone *a, int row, int step)
 {
     const mesh_case *c = &a->p->c;
-    int B = c->rows - row < c->micro ? c->rows - row : c->micro, at = row * c->T;
+    int most = mesh_case_pass(c), B = c->rows - row < most ? c->rows - row : most;
+    int at = row * c->T;
     size_t size = dls_dtype_size(a->ctx.dtype), n = a->p->truth.tokens;
     if (c->drops)
         dls_transformer_drop(a->model, 7, step, row);
@@ -181,9 +185,11 @@ static dls_status step_alone(alone *a, int step)
 {
     dls_params *set = &a->model->params;
     DLS_TRY(dls_params_zero_grads(set, &a->ctx));
-    for (int row = 0; row < a->p->c.rows; row += a->p->c.micro)
+    DLS_TRY(dls_balance_clear(&a->model->balance));
+    for (int row = 0; row < a->p->c.rows; row += mesh_case_pass(&a->p->c))
         DLS_TRY(pass_alone(a, row, step));
     DLS_TRY(dls_optimizer_step(a->optimizer, mesh_proof_rate(a->p), step));
+    DLS_TRY(dls_balance_step(&a->model->balance, a->model->config.moe.bias_rate));
     return dls_ctx_sync(&a->ctx);
 }
 
@@ -198,7 +204,7 @@ static dls_status keep(alone *a, int step)
     DLS_TRY(widen(a, t->losses + i * t->tokens, a->losses, t->tokens));
     DLS_CUDA(cudaMemcpy(t->norm + i, a->optimizer->scalars + 1, sizeof(double),
                         cudaMemcpyDeviceToHost));
-    return DLS_OK;
+    return mesh_keep_loads(a->p, step, &a->model->balance);
 }
 
 dls_status mesh_truth_compute(const mesh_proof *p)
