@@ -88,7 +88,7 @@ typedef struct dls_pass {
     void *stash, *early, *gradients, *scratch, *temporary;  /* device: the regions */
     void *host;                 /* (plan->host) bytes on the host */
     void *balance;              /* (expert layers, E) acc device: biases of the choice */
-    void *tally;                /* what they did: see layers/router.h; NULL: nobody asks */
+    void *tally;                /* what they did (layers/router.h); NULL: nobody asks */
     int again;                  /* 1: forward once more, in a backward pass */
     const dls_grad_hook *hook;  /* NULL: nobody asks */
     const dls_unit_hook *units; /* the same */

@@ -58,7 +58,6 @@ const int *dls_routing_known(const dls_routing *r, int n, int first, int *counts
  * choice has no place. The losses are multiplied by the pass's loss_scale. */
 dls_status dls_route_back(const dls_routing *r, const dls_pass *p, void *dx,
                           const void *dweights, int n, int first);
-
 /* Adds to the gradient of the router's matrix. */
 dls_status dls_route_weight(const dls_routing *r, dls_pass *p, const void *x, int n);
 
