@@ -57,12 +57,16 @@ size_t dls_dispatch_counts_bytes(const dls_dispatch *d)
                                             : 0;
 }
 
-// Behind the counts: the shares of a sum, of the own section.
 static size_t scratch_bytes(const dls_dispatch *d, dls_dtype dtype)
 {
-    size_t shares = dls_at_least_one(d->sharding.expert_tensor);
-    size_t own = (size_t)d->room / shares * d->columns * dls_dtype_size(dtype);
-    return dls_dispatch_counts_bytes(d) + (own * (shares - 1) + 255) / 256 * 256;
+    size_t shares = dls_at_least_one(d->sharding.expert_tensor), own = d->room / shares;
+    size_t there = 0, back = (shares - 1) * own * d->columns * dls_dtype_size(dtype);
+    if (dls_dispatch_row_type(d, dtype, 0) != DLS_ROWS_SAME)
+        there = (d->sent_room + d->room) * dls_dispatch_row_bytes(d, dtype, 0);
+    if (dls_dispatch_row_type(d, dtype, 1) != DLS_ROWS_SAME)
+        back += (d->sent_room + own) * dls_dispatch_row_bytes(d, dtype, 1);
+    there = dls_dispatch_moves(&d->sharding) ? there > back ? there : back : 0;
+    return dls_dispatch_counts_bytes(d) + (there + 255) / 256 * 256 + 512;
 }
 
 static size_t routes_bytes(const dls_sharding *s, const dls_moe *m)

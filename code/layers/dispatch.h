@@ -81,6 +81,9 @@ dls_status dls_combine_rows(const dls_pass *p, const dls_dispatch *d, void *rows
 
 /* The context's stream waits for this pass's last dispatch or combine. */
 dls_status dls_dispatch_wait(const dls_pass *p);
+
+/* Bytes of a row on the wire over the expert group, there or back. */
+size_t dls_dispatch_row_bytes(const dls_dispatch *d, dls_dtype dtype, int back);
 #ifdef __cplusplus
 }
 #endif

@@ -12,7 +12,7 @@ static inline int dls_at_least_one(int n) { return n > 1 ? n : 1; }
 /* Rows of a source for the experts of rank e of the expert group. */
 int dls_routes_rows(const dls_routes *r, int source, int e);
 
-/* Bytes of a wire row, and of the scratch memory in front of the rows. */
+/* Bytes of scratch memory in front of those for rows. */
 size_t dls_dispatch_counts_bytes(const dls_dispatch *d);
 
 /* Moves rows of `bytes` bytes over the expert group, on axes->stream: from (r->sent) in
@@ -23,4 +23,11 @@ dls_dispatch_move dls_dispatch_flat;
 
 /* Behind a movement that is enqueued: the pass can wait for it. */
 dls_status dls_dispatch_moved(const dls_pass *p);
+
+/* What is really on the wire: the model's type stands as DLS_ROWS_SAME. */
+dls_row_type dls_dispatch_row_type(const dls_dispatch *d, dls_dtype dtype, int back);
+dls_status dls_dispatch_pack(dls_ctx *ctx, dls_row_type type, void *wire,
+                             const void *rows, int n, int C);
+dls_status dls_dispatch_unpack(dls_ctx *ctx, dls_row_type type, void *rows,
+                               const void *wire, int n, int C);
 #endif

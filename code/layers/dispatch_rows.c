@@ -141,41 +141,76 @@ static dls_status stay(const dls_pass *p, const dls_dispatch *d, void *to,
     return DLS_OK;
 }
 
-/* The context, on the communication stream and behind all of its own stream so far. */
-static dls_status beside(const dls_pass *p, dls_ctx *out)
+static dls_status move(const dls_pass *p, const dls_dispatch *d, void *to,
+                       const void *from, size_t bytes, int back)
 {
-    *out = *p->ctx;
-    out->stream = p->axes->stream;
+    dls_dispatch_move *way = dls_dispatch_flat;
+    return way(p->axes, dls_dispatch_routes(p, d), to, from, bytes, back);
+}
+
+
+/* A movement: what it needs to know, in one place. */
+typedef struct movement {
+    const dls_routes *r;
+    dls_ctx ctx;                // on the communication stream
+    dls_row_type type;
+    size_t bytes, row;          // of a row on the wire, and in memory
+    char *room;                 // scratch, behind the counts
+} movement;
+
+static dls_status begin(const dls_pass *p, const dls_dispatch *d, int back, movement *m)
+{
+    dls_dtype dtype = p->ctx->dtype;
+    char *scratch = dls_pass_stash(p, d->scratch);
+    *m = (movement){.r = dls_dispatch_routes(p, d), .ctx = *p->ctx,
+                    .type = dls_dispatch_row_type(d, dtype, back),
+                    .bytes = dls_dispatch_row_bytes(d, dtype, back),
+                    .row = d->columns * dls_dtype_size(dtype),
+                    .room = scratch + dls_dispatch_counts_bytes(d)};
+    m->ctx.stream = p->axes->stream;
     return dls_axes_fork(p->axes, p->ctx);
 }
+
+static char *behind(char *room, size_t bytes) { return room + (bytes + 255) / 256 * 256; }
 
 dls_status dls_dispatch_rows(const dls_pass *p, const dls_dispatch *d, void *arrived,
                              const void *rows)
 {
-    const dls_routes *r = dls_dispatch_routes(p, d);
-    size_t row = d->columns * dls_dtype_size(p->ctx->dtype);
-    dls_ctx ctx;
+    movement m;
     if (!dls_dispatch_moves(&d->sharding))
         return stay(p, d, arrived, rows);
-    DLS_TRY(beside(p, &ctx));
-    DLS_TRY(dls_dispatch_flat(p->axes, r, (char *)arrived + r->own_first * row, rows, row,
-                              0));
-    DLS_TRY(gather_shares(p, d, arrived, row));
+    DLS_TRY(begin(p, d, 0, &m));
+    int wire = m.type != DLS_ROWS_SAME;
+    char *came = wire ? behind(m.room, m.r->sent * m.bytes) : arrived;
+    if (wire)
+        DLS_TRY(dls_dispatch_pack(&m.ctx, m.type, m.room, rows, m.r->sent, d->columns));
+    DLS_TRY(move(p, d, came + m.r->own_first * m.bytes, wire ? m.room : rows, m.bytes,
+                 0));
+    DLS_TRY(gather_shares(p, d, came, m.bytes));
+    if (wire)
+        DLS_TRY(dls_dispatch_unpack(&m.ctx, m.type, arrived, came, m.r->arrived,
+                                    d->columns));
     return dls_dispatch_moved(p);
 }
 
 dls_status dls_combine_rows(const dls_pass *p, const dls_dispatch *d, void *rows,
                             const void *arrived)
 {
-    const dls_routes *r = dls_dispatch_routes(p, d);
-    size_t row = d->columns * dls_dtype_size(p->ctx->dtype);
-    char *room = (char *)dls_pass_stash(p, d->scratch) + dls_dispatch_counts_bytes(d);
+    movement m;
     const char *own;
-    dls_ctx ctx;
     if (!dls_dispatch_moves(&d->sharding))
         return stay(p, d, rows, arrived);
-    DLS_TRY(beside(p, &ctx));
-    DLS_TRY(sum_shares(p, d, &ctx, room, arrived, &own));
-    DLS_TRY(dls_dispatch_flat(p->axes, r, rows, own, row, 1));
+    DLS_TRY(begin(p, d, 1, &m));
+    DLS_TRY(sum_shares(p, d, &m.ctx, m.room, arrived, &own));
+    if (m.type == DLS_ROWS_SAME) {
+        DLS_TRY(move(p, d, rows, own, m.row, 1));
+        return dls_dispatch_moved(p);
+    }
+    int shares = dls_at_least_one(d->sharding.expert_tensor);
+    char *leaves = behind(m.room, (shares - 1) * m.r->own * m.row);
+    char *comes = behind(leaves, m.r->own * m.bytes);
+    DLS_TRY(dls_dispatch_pack(&m.ctx, m.type, leaves, own, m.r->own, d->columns));
+    DLS_TRY(move(p, d, comes, leaves, m.bytes, 1));
+    DLS_TRY(dls_dispatch_unpack(&m.ctx, m.type, rows, comes, m.r->sent, d->columns));
     return dls_dispatch_moved(p);
 }

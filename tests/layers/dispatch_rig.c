@@ -69,18 +69,25 @@ double dispatch_element(const dispatch_case *c, int rank, int expert, int i, int
 }
 
 /* make the dispatch rig */
-static dls_status make_groups(dispatch_rig *r)
+dls_status dispatch_open(dispatch_groups *g, int ep, int etp, dls_comm *world)
 {
-    const dispatch_case *c = r->c;
-    dls_sharding s = {.expert = c->ep, .expert_rank = r->rank / c->etp,
-                      .expert_tensor = c->etp, .expert_tensor_rank = r->rank % c->etp,
-                      .wire = c->wire, .dispatch = c->way};
-    if (c->ep > 1)
-        DLS_TRY(dls_comm_split(r->world, s.expert_tensor_rank, r->rank, &r->expert));
-    if (c->etp > 1)
-        DLS_TRY(dls_comm_split(r->world, s.expert_rank, r->rank, &r->expert_tensor));
-    DLS_TRY(dls_axes_open(&r->axes, &s, 1, NULL, NULL));
-    return dls_axes_add_experts(&r->axes, r->expert, r->expert_tensor, r->world);
+    int rank = dls_comm_rank(world);
+    dls_sharding s = {.expert = ep, .expert_rank = rank / etp, .expert_tensor = etp,
+                      .expert_tensor_rank = rank % etp};
+    *g = (dispatch_groups){.world = world};
+    if (ep > 1)
+        DLS_TRY(dls_comm_split(world, rank % etp, rank, &g->expert));
+    if (etp > 1)
+        DLS_TRY(dls_comm_split(world, rank / etp, rank, &g->expert_tensor));
+    DLS_TRY(dls_axes_open(&g->axes, &s, 1, NULL, NULL));
+    return dls_axes_add_experts(&g->axes, g->expert, g->expert_tensor, world);
+}
+
+void dispatch_close(dispatch_groups *g)
+{
+    dls_axes_close(&g->axes);
+    dls_comm_destroy(g->expert);
+    dls_comm_destroy(g->expert_tensor);
 }
 
 static dls_status make_buffers(dispatch_rig *r)
@@ -95,18 +102,18 @@ static dls_status make_buffers(dispatch_rig *r)
     return r->host ? DLS_OK : DLS_FAIL(DLS_ERR_MEMORY, "no memory for routes");
 }
 
-dls_status dispatch_begin(dispatch_rig *r, const dispatch_case *c, dls_comm *world)
+dls_status dispatch_begin(dispatch_rig *r, const dispatch_case *c, dispatch_groups *g)
 {
     dls_moe moe = {.experts = c->experts, .chosen = c->chosen};
-    *r = (dispatch_rig){.c = c, .world = world,
-                        .rank = world ? dls_comm_rank(world) : 0};
+    *r = (dispatch_rig){.c = c, .axes = &g->axes, .rank = dls_comm_rank(g->world)};
+    g->axes.sharding.wire = c->wire;
+    g->axes.sharding.dispatch = c->way;
     DLS_TRY(dls_ctx_create(&r->ctx, 0, c->dtype));
-    DLS_TRY(make_groups(r));
     r->plan = (dls_plan){.max_B = 1, .max_T = c->tokens, .dtype = c->dtype};
-    dls_dispatch_plan(&r->d, &r->plan, &r->axes.sharding, &moe, c->tokens, c->tokens,
+    dls_dispatch_plan(&r->d, &r->plan, &g->axes.sharding, &moe, c->tokens, c->tokens,
                       c->columns);
     DLS_TRY(make_buffers(r));
-    r->pass = (dls_pass){.ctx = &r->ctx, .axes = &r->axes, .B = 1, .T = c->tokens,
+    r->pass = (dls_pass){.ctx = &r->ctx, .axes = r->axes, .B = 1, .T = c->tokens,
                          .host = r->host};
     dls_pass_regions(&r->pass, &r->plan, r->activations);
     return DLS_OK;
@@ -118,8 +125,5 @@ void dispatch_end(dispatch_rig *r)
     for (int i = 0; i < 5; i++)
         cudaFree(all[i]);
     free(r->host);
-    dls_axes_close(&r->axes);
-    dls_comm_destroy(r->expert);
-    dls_comm_destroy(r->expert_tensor);
     dls_ctx_destroy(&r->ctx);
 }

@@ -26,23 +26,32 @@ typedef struct dispatch_case {
 
 enum { ORIGIN_COLUMNS = 4 };    // rank, token, choice, expert; then other numbers
 
+/* The groups of a layout: etp nearest, rank = ep rank * etp + etp rank. */
+typedef struct dispatch_groups {
+    dls_comm *world, *expert, *expert_tensor;
+    dls_axes axes;
+} dispatch_groups;
+
+dls_status dispatch_open(dispatch_groups *g, int ep, int etp, dls_comm *world);
+void dispatch_close(dispatch_groups *g);
+
 /* One rank's part of a case. */
 typedef struct dispatch_rig {
     const dispatch_case *c;
-    int rank;                   // etp nearest: ep rank * etp + etp rank
+    int rank;
     dls_ctx ctx;
-    dls_axes axes;
+    dls_axes *axes;
     dls_dispatch d;
     dls_plan plan;
     dls_pass pass;
-    dls_comm *world, *expert, *expert_tensor;
     int *counts;                // (E)
     char *sent, *arrived, *back;
     void *activations, *host;
 } dispatch_rig;
 
-/* Makes the groups, the plan and the buffers; world of ep * etp ranks. */
-dls_status dispatch_begin(dispatch_rig *r, const dispatch_case *c, dls_comm *world);
+
+/* Makes the plan and the buffers, over groups of the case's layout. */
+dls_status dispatch_begin(dispatch_rig *r, const dispatch_case *c, dispatch_groups *g);
 void dispatch_end(dispatch_rig *r);
 
 /* Rows of a rank for an expert, by the pattern. The token's choices are distinct. */

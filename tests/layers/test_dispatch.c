@@ -42,14 +42,14 @@ static void run_experts(dispatch_rig *r)
 {
     const dispatch_case *c = r->c;
     const dls_routes *to = dls_dispatch_routes(&r->pass, &r->d);
-    int first = r->axes.sharding.expert_rank * to->experts;
+    int first = r->axes->sharding.expert_rank * to->experts;
     for (int s = 0; s < to->segments; s++)
         for (int i = 0; i < to->segment[s].count * c->columns; i++) {
             size_t at = (size_t)to->segment[s].begin * c->columns + i;
             double y = answer(first + to->segment[s].expert,
                               dispatch_get(c, r->arrived, at));
             dispatch_set(c, r->arrived, at,
-                         y * (r->axes.sharding.expert_tensor_rank + 1));
+                         y * (r->axes->sharding.expert_tensor_rank + 1));
         }
 }
 
@@ -85,7 +85,7 @@ static dls_status expect_arrived(const dispatch_rig *r)
 {
     const dispatch_case *c = r->c;
     const dls_routes *to = dls_dispatch_routes(&r->pass, &r->d);
-    int segment = 0, row = 0, first = r->axes.sharding.expert_rank * to->experts;
+    int segment = 0, row = 0, first = r->axes->sharding.expert_rank * to->experts;
     for (int source = 0; source < to->sources; source++) {
         int counts[c->experts], rank = world_rank(c, source);
         dispatch_counts(c, rank, counts);
@@ -124,10 +124,10 @@ static dls_status expect_back(const dispatch_rig *r)
     return DLS_OK;
 }
 
-static dls_status run_case(dls_comm *world, const dispatch_case *c)
+static dls_status run_case(dispatch_groups *g, const dispatch_case *c)
 {
     dispatch_rig r;
-    DLS_TRY(dispatch_begin(&r, c, world));
+    DLS_TRY(dispatch_begin(&r, c, g));
     DLS_TRY(go(&r));
     DLS_TRY(expect_arrived(&r));
     DLS_TRY(come_back(&r));
@@ -142,16 +142,21 @@ typedef struct dispatch_layout { int ep, etp, experts, chosen; } dispatch_layout
 static dls_status run_patterns(int rank, void *arg)
 {
     const dispatch_layout *l = arg;
+    dispatch_groups g;
     dls_comm *world;
     (void)rank;
     DLS_TRY(test_world(NULL, &world));
+    DLS_TRY(dispatch_open(&g, l->ep, l->etp, world));
     dispatch_case c = {.ep = l->ep, .etp = l->etp, .experts = l->experts,
                        .chosen = l->chosen, .tokens = 7, .columns = 5};
-    for (int p = 0; p < DISPATCH_PATTERNS; p++) {
-        c.pattern = (dispatch_pattern)p;
-        c.dtype = p % 2 ? DLS_F32 : DLS_F64;
-        DLS_TRY(run_case(world, &c));
+    for (int i = 0; i < 3 * DISPATCH_PATTERNS; i++) {
+        static const dls_dtype types[] = {DLS_F32, DLS_F64, DLS_BF16};
+        c.pattern = (dispatch_pattern)(i / 3);
+        c.wire = (dls_row_type)(i % 3);
+        c.dtype = types[(i + i / 3) % 3];
+        DLS_TRY(run_case(&g, &c));
     }
+    dispatch_close(&g);
     dls_comm_destroy(world);
     return DLS_OK;
 }
