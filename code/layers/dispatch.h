@@ -8,18 +8,13 @@
  *   wait        the pass waits for its last movement */
 #ifndef DLS_LAYERS_DISPATCH_H
 #define DLS_LAYERS_DISPATCH_H
+#include "kernels/grouped.h"
 #include "layers/layer.h"
 #include "layers/moe.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
 /* define the routes */
-/* A stretch of the rows that arrived: those of one source for one expert of this rank. */
-typedef struct dls_segment {
-    int expert;                 /* 0 ... experts of this rank - 1 */
-    int begin, count;           /* rows of the buffer of arrived rows; never empty */
-} dls_segment;
-
 /* Where the rows of one pass go. In the pass's host region. */
 typedef struct dls_routes {
     int sent, arrived;          /* rows that leave, sorted by expert; rows that come */

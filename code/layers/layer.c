@@ -216,6 +216,7 @@ void dls_build_free(dls_build *b)
         b->all = l->next;
         free(l->inner);
         free(l->slots);
+        free(l->experts);
         free(l);
     }
 }

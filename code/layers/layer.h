@@ -139,7 +139,7 @@ struct dls_layer {
     int in, out;                /* columns of x and of y */
     int heads, kv_heads, head_size;     /* attention, rotary: H, Hk, D */
     int rotated;                /* rotary: columns of a head that are turned */
-    int ordinal;                /* attention: how many came before it */
+    int ordinal;                /* attention, experts: how many came before it */
     int vocabulary;             /* embedding, head: rows of the token table, */
     int whole, first;           /*   of how many, from which on; attention: first head */
     int cut, ranks;             /* cut 1: other ranks have the rest; ends: how many */
@@ -161,6 +161,7 @@ struct dls_layer {
     size_t *slots;              /* [2 * ninner] places between the inner layers */
     size_t places[9];           /* a block's (layers/block.c) */
     int deferred;               /* as planned */
+    struct dls_expert_part *experts;    /* moe: what else it has; NULL: no experts */
     dls_layer *next;            /* the builder's list */
 };
 

@@ -9,6 +9,7 @@
 
 #include "base/hash.h"
 #include "layers/tensor.h"
+#include "model/expert_block.h"
 
 /* name a part */
 typedef struct part_name { char text[DLS_PARAM_NAME]; } part_name;
@@ -87,7 +88,9 @@ dls_layer *dls_block(dls_build *b, const char *name, const dls_transformer_confi
     parts[0] = dls_block_norm(b, part(b, name, "ln1").text, c);
     parts[1] = self_attention(b, attention.text, c, std, out_std);
     parts[2] = dls_block_norm(b, part(b, name, "ln2").text, c);
-    parts[3] = mlp(b, perceptron.text, c, std, out_std);
+    parts[3] = dls_block_has_experts(c, b->unit > 0 ? b->unit - 1 : 0)
+        ? dls_block_experts(b, perceptron.text, c, std, out_std)
+        : mlp(b, perceptron.text, c, std, out_std);
     set_branch(parts[0], parts[1], attention.text, c);
     set_branch(parts[2], parts[3], perceptron.text, c);
     dls_layer *block = dls_pre_norm(b, parts);

@@ -156,8 +156,10 @@ dls_status dls_transformer_list(const dls_transformer_config *c, dls_params *out
 static dls_status allocate_model(dls_transformer *t)
 {
     DLS_TRY(dls_params_allocate(&t->params, t->ctx));
-    if (t->config.to_unit == 0
-        && (t->config.sharding.tensor > 1 || t->config.sharding.context > 1))
+    const dls_sharding *by = &t->config.sharding;
+    int cut = by->tensor > 1 || by->context > 1 || by->expert > 1
+              || by->expert_tensor > 1;
+    if (t->config.to_unit == 0 && cut)
         DLS_TRY(dls_flat_buffer(&t->activations, dls_plan_bytes(&t->plan),
                                 DLS_MEM_ACTIVATIONS));
     else if (t->config.to_unit == 0)
@@ -169,10 +171,16 @@ static dls_status allocate_model(dls_transformer *t)
     t->pass = (dls_pass){.ctx = t->ctx, .params = &t->params, .pending = pending};
     if (t->activations)
         dls_pass_regions(&t->pass, &t->plan, t->activations);
+<<<<<<< HEAD
     DLS_TRY(dls_balance_open(&t->balance, t->ctx, t->plan.experts,
                              t->config.moe.experts));
     t->pass.balance = t->balance.bias;
     t->pass.tally = t->balance.tally;
+=======
+    if (t->plan.host > 0 && !(t->pass.host = calloc(1, t->plan.host)))
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the routes of %d expert layers",
+                        t->plan.experts);
+>>>>>>> 0718df5 (Let tokens pass through experts: rows permuted, products in groups, a layer)
     return make_rotation(t);
 }
 
@@ -216,6 +224,7 @@ void dls_transformer_free(dls_transformer *t)
     dls_device_free(t->rotation);
     dls_balance_close(&t->balance);
     free(t->pass.pending);
+    free(t->pass.host);
     dls_params_free(&t->params);
     dls_build_free(&t->build);
     free(t);

@@ -1,0 +1,64 @@
+/* code/layers/expert_layer.h: from chapters/08-mixture-of-experts-layer.md. Edit the chapter, or edit here and run "make untangle". */
+/* The expert layer, and the parts that its sources share. */
+#ifndef DLS_LAYERS_EXPERT_LAYER_H
+#define DLS_LAYERS_EXPERT_LAYER_H
+#include "layers/dispatch.h"
+#include "layers/layer.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+/* define the places of an expert layer */
+/* n: this rank's own rows; sent, arrived: at most so many rows leave and come. */
+enum {
+    /* stash, from the router: (n, E) acc, (n, k) int, acc, int, (E) int */
+    MOE_SCORES, MOE_INDEX, MOE_WEIGHT, MOE_PLACE, MOE_COUNTS,
+    /* (sent, C), (arrived, C), (arrived, up), (arrived, F), (arrived, C), (sent, C) */
+    MOE_ROWS, MOE_ARRIVED, MOE_PRE, MOE_ACT, MOE_OUT, MOE_BACK,
+    /* gradients of the last five, last first; then of MOE_ARRIVED and MOE_ROWS */
+    MOE_DBACK, MOE_DOUT, MOE_DACT, MOE_DPRE, MOE_DARRIVED, MOE_DROWS,
+    MOE_DWEIGHT, MOE_DSCORES,   /* (n, k) acc, (n, E) */
+    MOE_PLACES
+};
+
+/* define the part of an expert layer */
+/* What an expert layer has besides its dls_layer. */
+typedef struct dls_expert_part {
+    dls_moe moe;
+    int first, count;           /* the experts of this rank */
+    int weights;                /* index of the first one's fc; proj comes behind it */
+    int router;                 /* index of the router's weight (E, C) */
+    dls_layer *activation, *shared;     /* shared NULL: none */
+    dls_dispatch dispatch;      /* as planned */
+    size_t at[MOE_PLACES];
+} dls_expert_part;
+
+/* declare the expert layer */
+/* y (N, C) = sum over a token's experts of weight expert(x), and shared(x). activation:
+ * (rows, up) -> (rows, F of this rank); up is 2 F for SwiGLU. shared: an uncut MLP, or
+ * NULL. Registers NAME.router.weight (E, C), NAME.expert.J.fc.weight (up, C) and
+ * NAME.expert.J.proj.weight (C, F) for the experts J of this rank.
+ * Source: Shazeer et al. 2017; Dai et al. 2024 (shared experts). */
+dls_layer *dls_expert_layer(dls_build *b, const char *name, int channels,
+                            const dls_moe *moe, dls_layer *activation, dls_layer *shared,
+                            double std, double out_std);
+
+/* Which rows of a micro-batch are this rank's own, when others of the tensor axis have the
+ * same ones: a band of them. *first: of l's rows. */
+int dls_expert_rows(const dls_layer *l, const dls_pass *p, int *first);
+
+/* declare the routing */
+/* The router on rows x (n, C): fills MOE_INDEX ... MOE_COUNTS. counted 1: statistics. */
+void dls_route_plan(dls_layer *l, dls_plan *plan, int rows);
+dls_status dls_route_forward(const dls_layer *l, dls_pass *p, const void *x, int n,
+                             int counted);
+/* From MOE_DWEIGHT to MOE_DSCORES. */
+dls_status dls_route_backward(const dls_layer *l, dls_pass *p, int n);
+/* dx (n, C) := dscores Wr, or that added to it. */
+dls_status dls_route_backward_input(const dls_layer *l, dls_pass *p, void *dx, int n,
+                                    int adds);
+dls_status dls_route_backward_weight(const dls_layer *l, dls_pass *p, const void *x,
+                                     int n);
+#ifdef __cplusplus
+}
+#endif
+#endif
