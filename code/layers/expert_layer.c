@@ -313,7 +313,7 @@ static dls_status expert_walk(const dls_layer *l, dls_pass *p, void *dx, const v
     if (shared)
         DLS_TRY(shared->kind->backward_input(shared, &q, own, from,
                                              row_of(l, p, x, first), NULL));
-    DLS_TRY(dls_route_backward(l, p, n));
+    DLS_TRY(dls_route_backward(l, p));
     DLS_TRY(dls_route_backward_input(l, p, own, n, shared != NULL));
     DLS_TRY(dls_dispatch_wait(p));
     DLS_TRY(experts_input(l, p));

@@ -10,8 +10,8 @@ extern "C" {
 /* define the places of an expert layer */
 /* n: this rank's own rows; sent, arrived: at most so many rows leave and come. */
 enum {
-    /* stash, from the router: (n, E) acc, (n, k) int, acc, int, (E) int */
-    MOE_SCORES, MOE_INDEX, MOE_WEIGHT, MOE_PLACE, MOE_COUNTS,
+    /* from the router: (n, E) acc; (n, k) int, acc, int; (E) int; (B E + 1) int */
+    MOE_SCORES, MOE_INDEX, MOE_WEIGHT, MOE_PLACE, MOE_COUNTS, MOE_CHOSEN,
     /* (sent, C), (arrived, C), (arrived, up), (arrived, F), (arrived, C), (sent, C) */
     MOE_ROWS, MOE_ARRIVED, MOE_PRE, MOE_ACT, MOE_OUT, MOE_BACK,
     /* gradients of the last five, last first; then of MOE_ARRIVED and MOE_ROWS */
@@ -52,7 +52,7 @@ void dls_route_plan(dls_layer *l, dls_plan *plan, int rows);
 dls_status dls_route_forward(const dls_layer *l, dls_pass *p, const void *x, int n,
                              int counted);
 /* From MOE_DWEIGHT to MOE_DSCORES. */
-dls_status dls_route_backward(const dls_layer *l, dls_pass *p, int n);
+dls_status dls_route_backward(const dls_layer *l, dls_pass *p);
 /* dx (n, C) := dscores Wr, or that added to it. */
 dls_status dls_route_backward_input(const dls_layer *l, dls_pass *p, void *dx, int n,
                                     int adds);
