@@ -26,9 +26,16 @@ static int band(const dls_layer *l, int rows, int *first)
     return (int)((long)(r + 1) * rows / t) - *first;
 }
 
-int dls_expert_rows(const dls_layer *l, const dls_pass *p, int *first)
+/* The rows of a pass that go through here on this rank: n from `first` of l's on, which is
+ * number `number` of the pass. */
+typedef struct own_rows { int n, first, number; } own_rows;
+
+static own_rows rows_of(const dls_layer *l, const dls_pass *p)
 {
-    return band(l, dls_pass_rows(l, p), first);
+    own_rows own;
+    own.n = band(l, dls_pass_rows(l, p), &own.first);
+    own.number = dls_pass_first_row(l, p) + own.first;
+    return own;
 }
 
 /* The most rows of any rank's band. */
@@ -73,6 +80,10 @@ static void plan_gradients(dls_layer *l, dls_plan *plan)
     size_t sent = e->dispatch.sent_room, arrived = e->dispatch.room;
     int moves = dls_dispatch_moves(l->sharding);
     size_t C = l->in, up = e->activation->in, F = e->activation->out, *at = e->at;
+    size_t wide = dls_dtype_size(dls_dtype_accumulator(plan->dtype))
+                  / dls_dtype_size(plan->dtype);
+    at[MOE_DWEIGHTS] = dls_plan_passing(plan, (size_t)most_rows(l, plan)
+                                              * e->moe.chosen * wide);
     at[MOE_DOUT] = dls_plan_gradient(plan, arrived * C);
     at[MOE_DPRE] = dls_plan_gradient(plan, arrived * up);
     at[MOE_DACT] = dls_plan_passing(plan, arrived * F);
@@ -86,9 +97,8 @@ static void expert_plan(dls_layer *l, dls_plan *plan)
     dls_expert_part *e = l->experts;
     dls_plan_mark mark = dls_plan_begin(plan);
     int n = most_rows(l, plan);
-    l->ordinal = plan->experts++;
+    dls_routing_plan(&e->routing, plan, l->sharding, &e->moe, n, l->in, e->router);
     dls_dispatch_plan(&e->dispatch, plan, l->sharding, &e->moe, n, plan->max_T, l->in);
-    dls_route_plan(l, plan, n);
     plan_values(l, plan);
     plan_gradients(l, plan);
     plan_inner(e->activation, plan, e->dispatch.room);
@@ -112,17 +122,19 @@ static const dls_routes *routes_of(const dls_layer *l, const dls_pass *p)
     return dls_dispatch_routes(p, &l->experts->dispatch);
 }
 
-/* Balanced, the counts do not depend on the scores. */
-static dls_status count_routes(const dls_layer *l, dls_pass *p, int n)
+static dls_routed routed(const dls_layer *l, const dls_pass *p)
+{
+    return dls_routing_found(&l->experts->routing, p);
+}
+
+static dls_status count_routes(const dls_layer *l, dls_pass *p, own_rows own)
 {
     const dls_expert_part *e = l->experts;
-    const int *counts = place(l, p, MOE_COUNTS);
-    int E = e->moe.experts, rows = n * e->moe.chosen, known[E];
-    if (!e->moe.balanced || e->moe.capacity > 0)
-        return dls_dispatch_count(p, &e->dispatch, counts, NULL);
-    for (int i = 0; i < E; i++)
-        known[i] = rows / E + (i < rows % E);
-    return dls_dispatch_count(p, &e->dispatch, counts, known);
+    int room[e->moe.experts];
+    const int *known = dls_routing_known(&e->routing, own.n, own.number, room);
+    return dls_routing_explain(&e->routing, p,
+                               dls_dispatch_count(p, &e->dispatch, routed(l, p).counts,
+                                                  known));
 }
 
 static dls_status announce(const dls_pass *p, dls_point point, int backward)
@@ -192,12 +204,13 @@ static dls_status clear_padding(const dls_layer *l, dls_pass *p, void *rows)
     return DLS_OK;
 }
 
-static dls_status send_rows(const dls_layer *l, dls_pass *p, const void *x, int n)
+static dls_status send_rows(const dls_layer *l, dls_pass *p, const void *x, own_rows own)
 {
     void *rows = place(l, p, MOE_ROWS);
-    DLS_TRY(count_routes(l, p, n));
+    DLS_TRY(dls_route(&l->experts->routing, p, x, own.n, own.number));
+    DLS_TRY(count_routes(l, p, own));
     DLS_TRY(clear_padding(l, p, rows));
-    DLS_TRY(dls_permute(p->ctx, rows, x, place(l, p, MOE_PLACE), n,
+    DLS_TRY(dls_permute(p->ctx, rows, x, routed(l, p).place, own.n,
                         l->experts->moe.chosen, l->in));
     DLS_TRY(dls_dispatch_rows(p, &l->experts->dispatch, place(l, p, MOE_ARRIVED),
                               rows));
@@ -208,16 +221,15 @@ static dls_status expert_forward(const dls_layer *l, dls_pass *p, void *y, const
 {
     const dls_expert_part *e = l->experts;
     const dls_layer *shared = e->shared;
-    int first, n = dls_expert_rows(l, p, &first);
-    dls_pass q = with_rows(p, n);
-    void *own = row_of(l, p, y, first);
+    own_rows own = rows_of(l, p);
+    dls_pass q = with_rows(p, own.n);
+    void *to = row_of(l, p, y, own.first);
+    const void *from = row_of(l, p, x, own.first);
     if (!p->host)
         return DLS_FAIL(DLS_ERR_STATE, "an expert layer runs without a host region");
-    x = row_of(l, p, x, first);
-    DLS_TRY(dls_route_forward(l, p, x, n, y != NULL));
-    DLS_TRY(send_rows(l, p, x, n));
+    DLS_TRY(send_rows(l, p, from, own));
     if (shared)
-        DLS_TRY(shared->kind->forward(shared, &q, own, x));
+        DLS_TRY(shared->kind->forward(shared, &q, to, from));
     DLS_TRY(dls_dispatch_wait(p));
     DLS_TRY(run_experts(l, p));
     DLS_TRY(dls_combine_rows(p, &e->dispatch, place(l, p, MOE_BACK),
@@ -225,9 +237,9 @@ static dls_status expert_forward(const dls_layer *l, dls_pass *p, void *y, const
     DLS_TRY(announce(p, DLS_POINT_COMBINE, 0));
     DLS_TRY(dls_dispatch_wait(p));
     return !y ? DLS_OK
-        : dls_unpermute(p->ctx, own, shared ? own : NULL, place(l, p, MOE_BACK),
-                        place(l, p, MOE_WEIGHT), place(l, p, MOE_PLACE), n,
-                        e->moe.chosen, l->in);
+        : dls_unpermute(p->ctx, to, shared ? to : NULL, place(l, p, MOE_BACK),
+                        routed(l, p).weights, routed(l, p).place, own.n, e->moe.chosen,
+                        l->in);
 }
 
 /* go back through the experts */
@@ -280,51 +292,61 @@ static dls_status send_gradients(const dls_layer *l, dls_pass *p, const void *dy
 {
     void *rows = slope(l, p, MOE_DBACK);
     DLS_TRY(clear_padding(l, p, rows));
-    DLS_TRY(dls_unpermute_backward(p->ctx, rows, slope(l, p, MOE_DWEIGHT), dy,
-                                   place(l, p, MOE_BACK), place(l, p, MOE_WEIGHT),
-                                   place(l, p, MOE_PLACE), n, l->experts->moe.chosen,
+    DLS_TRY(dls_unpermute_backward(p->ctx, rows, slope(l, p, MOE_DWEIGHTS), dy,
+                                   place(l, p, MOE_BACK), routed(l, p).weights,
+                                   routed(l, p).place, n, l->experts->moe.chosen,
                                    l->in));
     DLS_TRY(dls_dispatch_rows(p, &l->experts->dispatch, slope(l, p, MOE_DOUT), rows));
     return announce(p, DLS_POINT_COMBINE, 1);
+}
+
+/* What does not wait for the rows under way: through the shared expert and the router. */
+static dls_status go_back_beside(const dls_layer *l, dls_pass *p, void *dx,
+                                 const void *dy, const void *x, own_rows own, int fused)
+{
+    const dls_layer *shared = l->experts->shared;
+    dls_pass q = with_rows(p, own.n);
+    if (shared)
+        DLS_TRY((fused ? dls_layer_backward : shared->kind->backward_input)(
+            shared, &q, dx, dy, x, NULL));
+    DLS_TRY(dls_route_back(&l->experts->routing, p, shared != NULL, dx,
+                           slope(l, p, MOE_DWEIGHTS), own.n, own.number));
+    return !fused ? DLS_OK : dls_route_weight(&l->experts->routing, p, x, own.n);
+}
+
+static dls_status expert_walk(const dls_layer *l, dls_pass *p, void *dx, const void *dy,
+                              const void *x, int fused)
+{
+    const dls_expert_part *e = l->experts;
+    own_rows own = rows_of(l, p);
+    void *to = row_of(l, p, dx, own.first);
+    const void *from = row_of(l, p, dy, own.first);
+    DLS_TRY(send_gradients(l, p, from, own.n));
+    DLS_TRY(go_back_beside(l, p, to, from, row_of(l, p, x, own.first), own, fused));
+    DLS_TRY(dls_dispatch_wait(p));
+    DLS_TRY(experts_input(l, p));
+    DLS_TRY(dls_combine_rows(p, &e->dispatch, slope(l, p, MOE_DROWS),
+                             slope(l, p, MOE_DARRIVED)));
+    DLS_TRY(announce(p, DLS_POINT_DISPATCH, 1));
+    if (fused)
+        DLS_TRY(experts_weight(l, p));
+    DLS_TRY(dls_dispatch_wait(p));
+    return dls_unpermute(p->ctx, to, to, slope(l, p, MOE_DROWS), NULL,
+                         routed(l, p).place, own.n, e->moe.chosen, l->in);
 }
 
 static dls_status expert_backward_weight(const dls_layer *l, dls_pass *p, const void *dy,
                                          const void *x)
 {
     const dls_layer *shared = l->experts->shared;
-    int first, n = dls_expert_rows(l, p, &first);
-    dls_pass q = with_rows(p, n);
-    x = row_of(l, p, x, first);
+    own_rows own = rows_of(l, p);
+    dls_pass q = with_rows(p, own.n);
+    x = row_of(l, p, x, own.first);
     DLS_TRY(experts_weight(l, p));
     if (shared)
-        DLS_TRY(shared->kind->backward_weight(shared, &q, row_of(l, p, dy, first), x));
-    return dls_route_backward_weight(l, p, x, n);
-}
-
-static dls_status expert_walk(const dls_layer *l, dls_pass *p, void *dx, const void *dy,
-                              const void *x, int fused)
-{
-    const dls_layer *shared = l->experts->shared;
-    int first, n = dls_expert_rows(l, p, &first);
-    dls_pass q = with_rows(p, n);
-    void *own = row_of(l, p, dx, first);
-    const void *from = row_of(l, p, dy, first);
-    DLS_TRY(send_gradients(l, p, from, n));
-    if (shared)
-        DLS_TRY(shared->kind->backward_input(shared, &q, own, from,
-                                             row_of(l, p, x, first), NULL));
-    DLS_TRY(dls_route_backward(l, p));
-    DLS_TRY(dls_route_backward_input(l, p, own, n, shared != NULL));
-    DLS_TRY(dls_dispatch_wait(p));
-    DLS_TRY(experts_input(l, p));
-    DLS_TRY(dls_combine_rows(p, &l->experts->dispatch, slope(l, p, MOE_DROWS),
-                             slope(l, p, MOE_DARRIVED)));
-    DLS_TRY(announce(p, DLS_POINT_DISPATCH, 1));
-    if (fused)
-        DLS_TRY(expert_backward_weight(l, p, dy, x));
-    DLS_TRY(dls_dispatch_wait(p));
-    return dls_unpermute(p->ctx, own, own, slope(l, p, MOE_DROWS), NULL,
-                         place(l, p, MOE_PLACE), n, l->experts->moe.chosen, l->in);
+        DLS_TRY(shared->kind->backward_weight(shared, &q, row_of(l, p, dy, own.first),
+                                              x));
+    return dls_route_weight(&l->experts->routing, p, x, own.n);
 }
 
 static dls_status expert_backward(const dls_layer *l, dls_pass *p, void *dx,
@@ -400,11 +422,7 @@ dls_layer *dls_expert_layer(dls_build *b, const char *name, int channels,
                            .first = moe->experts / ranks * b->sharding.expert_rank,
                            .activation = activation, .shared = shared};
     l->ignores_x = 1;
-    e->router = dls_layer_param(b, name, "router.weight", (dls_param){
-        .ndim = 2, .shape = {(size_t)moe->experts, (size_t)channels},
-        .init = DLS_INIT_NORMAL, .init_scale = std, .decay = 1, .overwritten = 1});
-    if (b->status == DLS_OK)
-        b->params->items[e->router].partial = b->sharding.tensor > 1;
+    e->router = dls_routing_param(b, name, channels, moe, std);
     register_experts(b, name, l, std, out_std);
     return b->status == DLS_OK ? l : NULL;
 }

@@ -4,19 +4,18 @@
 #define DLS_LAYERS_EXPERT_LAYER_H
 #include "layers/dispatch.h"
 #include "layers/layer.h"
+#include "layers/router.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
 /* define the places of an expert layer */
 /* n: this rank's own rows; sent, arrived: at most so many rows leave and come. */
 enum {
-    /* from the router: (n, E) acc; (n, k) int, acc, int; (E) int; (B E + 1) int */
-    MOE_SCORES, MOE_INDEX, MOE_WEIGHT, MOE_PLACE, MOE_COUNTS, MOE_CHOSEN,
     /* (sent, C), (arrived, C), (arrived, up), (arrived, F), (arrived, C), (sent, C) */
     MOE_ROWS, MOE_ARRIVED, MOE_PRE, MOE_ACT, MOE_OUT, MOE_BACK,
-    /* gradients of the last five, last first; then of MOE_ARRIVED and MOE_ROWS */
+    /* their gradients */
     MOE_DBACK, MOE_DOUT, MOE_DACT, MOE_DPRE, MOE_DARRIVED, MOE_DROWS,
-    MOE_DWEIGHT, MOE_DSCORES,   /* (n, k) acc, (n, E) */
+    MOE_DWEIGHTS,               /* of the router's weights (n, k) acc */
     MOE_PLACES
 };
 
@@ -28,7 +27,8 @@ typedef struct dls_expert_part {
     int weights;                /* index of the first one's fc; proj comes behind it */
     int router;                 /* index of the router's weight (E, C) */
     dls_layer *activation, *shared;     /* shared NULL: none */
-    dls_dispatch dispatch;      /* as planned */
+    dls_routing routing;        /* as planned */
+    dls_dispatch dispatch;
     size_t at[MOE_PLACES];
 } dls_expert_part;
 
@@ -41,23 +41,6 @@ typedef struct dls_expert_part {
 dls_layer *dls_expert_layer(dls_build *b, const char *name, int channels,
                             const dls_moe *moe, dls_layer *activation, dls_layer *shared,
                             double std, double out_std);
-
-/* Which rows of a micro-batch are this rank's own, when others of the tensor axis have the
- * same ones: a band of them. *first: of l's rows. */
-int dls_expert_rows(const dls_layer *l, const dls_pass *p, int *first);
-
-/* declare the routing */
-/* The router on rows x (n, C): fills MOE_INDEX ... MOE_COUNTS. counted 1: statistics. */
-void dls_route_plan(dls_layer *l, dls_plan *plan, int rows);
-dls_status dls_route_forward(const dls_layer *l, dls_pass *p, const void *x, int n,
-                             int counted);
-/* From MOE_DWEIGHT to MOE_DSCORES. */
-dls_status dls_route_backward(const dls_layer *l, dls_pass *p);
-/* dx (n, C) := dscores Wr, or that added to it. */
-dls_status dls_route_backward_input(const dls_layer *l, dls_pass *p, void *dx, int n,
-                                    int adds);
-dls_status dls_route_backward_weight(const dls_layer *l, dls_pass *p, const void *x,
-                                     int n);
 #ifdef __cplusplus
 }
 #endif

@@ -208,7 +208,7 @@ const int *dls_routing_known(const dls_routing *r, int n, int first, int *counts
     return m->balanced ? counts : NULL;
 }
 /* go back through the router */
-dls_status dls_route_back(const dls_routing *r, const dls_pass *p, void *dx,
+dls_status dls_route_back(const dls_routing *r, const dls_pass *p, double keep, void *dx,
                           const void *dweights, int n, int first)
 {
     dls_router of = router_of(r, p, n, first);
@@ -219,7 +219,7 @@ dls_status dls_route_back(const dls_routing *r, const dls_pass *p, void *dx,
                                 dls_pass_stash(p, r->index),
                                 dls_pass_stash(p, r->place)));
     return dls_gemm(p->ctx, 0, 0, n, r->channels, r->moe.experts, 1, dscores,
-                    dls_pass_value(p, r->weight), 1, dx);
+                    dls_pass_value(p, r->weight), keep, dx);
 }
 
 dls_status dls_route_weight(const dls_routing *r, dls_pass *p, const void *x, int n)

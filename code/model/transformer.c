@@ -171,16 +171,13 @@ static dls_status allocate_model(dls_transformer *t)
     t->pass = (dls_pass){.ctx = t->ctx, .params = &t->params, .pending = pending};
     if (t->activations)
         dls_pass_regions(&t->pass, &t->plan, t->activations);
-<<<<<<< HEAD
     DLS_TRY(dls_balance_open(&t->balance, t->ctx, t->plan.experts,
                              t->config.moe.experts));
     t->pass.balance = t->balance.bias;
     t->pass.tally = t->balance.tally;
-=======
     if (t->plan.host > 0 && !(t->pass.host = calloc(1, t->plan.host)))
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for the routes of %d expert layers",
                         t->plan.experts);
->>>>>>> 0718df5 (Let tokens pass through experts: rows permuted, products in groups, a layer)
     return make_rotation(t);
 }
 

@@ -53,6 +53,7 @@ static void fill_rig(expert_rig *f)
     put(f->x, f->input, rows);
     put(f->dy, f->slope, rows);
     cr_assert_eq(cudaMemset(f->activations, 0xff, dls_plan_bytes(&f->plan)), 0);
+    cr_assert_eq(cudaDeviceSynchronize(), 0);
 }
 
 void expert_rig_open(expert_rig *f, const expert_case *c, int deferred)

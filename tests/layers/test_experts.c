@@ -27,7 +27,7 @@ enum { CASES = sizeof cases / sizeof *cases };
 /* compare with the naive experts */
 static void near(const double *got, const double *want, size_t n, int i, const char *what)
 {
-    double size = 0;
+    double size = 1;            // of what it is computed from
     for (size_t a = 0; a < n; a++)
         size = fmax(size, fabs(want[a]));
     for (size_t a = 0; a < n; a++)
