@@ -144,7 +144,8 @@ static int advance(sim *x, int rank, oracle *out)
         if (start < 0)
             break;
         if (n == 2)
-            takes = x->cost->overlapped ? x->cost->overlapped : takes + duration(x, a + 1);
+            takes = x->cost->overlapped ? x->cost->overlapped
+                                        : takes + duration(x, a + 1);
         if (x->next[rank] == 0)
             x->begun[rank] = start;
         x->next[rank] += n;

@@ -55,7 +55,9 @@ Test(pipeline_command, the_contract_field_by_field)
     expect_field(j, "peak", "[2,1]");
     expect_field(j, "order", "[[\"0F0\",\"0F1\",\"0B0\",\"0B1\"],"
                  "[\"1F0\",\"1B0\",\"1F1\",\"1B1\"]]");
-    cr_assert_eq(json_object_size(j), 13);
+    expect_field(j, "parameters", "1");
+    expect_field(j, "peak_of", "\"stage\"");
+    cr_assert_eq(json_object_size(j), 15);
     json_decref(j);
 }
 Test(pipeline_command, numbers_are_exact)

@@ -46,6 +46,8 @@ Test(pipeline_page, answers_as_the_program_does)
         }
     expect_same("interleaved --stages 2 --microbatches 6 --chunks 3 --group 3");
     expect_same("chimera --stages 5 --microbatches 4");
+    expect_same("dualpipe --stages 4 --microbatches 8 --overlap-cost 5/2");
+    expect_same("dualpipev --stages 3 --microbatches 7 --cost 1/2,1,1/3,1/9");
     expect_same("1f1b --stages 3 --microbatchs 4");
     expect_same("1f1b --stages 0 --microbatches 4");
     expect_same("1f1b --stages 3");
@@ -62,8 +64,9 @@ Test(pipeline_page, draws_as_the_program_does)
     char *directory = fresh_directory("page");
     static const char *const words[] = {
         "1f1b --stages 4 --microbatches 8", "gpipe --stages 64 --microbatches 256",
-        "chimera --stages 4 --microbatches 6 --cost 1,1/3,1/3,1/8"};
-    for (int i = 0; i < 3; i++) {
+        "chimera --stages 4 --microbatches 6 --cost 1,1/3,1/3,1/8",
+        "dualpipe --stages 4 --microbatches 8 --overlap-cost 5/2"};
+    for (int i = 0; i < 4; i++) {
         outcome o = run_program("build/bin/page svg %s > %s/a.svg && "
                                 "build/bin/dls schedule %s --draw %s/b.svg > %s/log && "
                                 "cmp %s/a.svg %s/b.svg",

@@ -175,7 +175,7 @@ Test(pipeline_pictures, steps_shades_and_halves)
     free(svg);
     dls_text letters = {0};
     cr_assert_eq(dls_draw_terminal(&p.d, 80, 0, &letters), DLS_OK);
-    cr_assert(strstr(letters.data, "rank 0 F0 F1 ===== B1 ==   peak 2\n"));
+    cr_assert(strstr(letters.data, "rank 0 F0 F1+B0 == B1 ==   peak 2\n"));
     dls_text_free(&letters);
     close_picture(&p);
 }

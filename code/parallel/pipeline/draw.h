@@ -30,7 +30,8 @@ typedef struct dls_drawing {
     const char *title;
     const dls_box *boxes;  // rank after rank, each by start
     size_t count;
-    int ranks, shades;     // shades: chunks of a rank
+    int ranks, shades;     // shades: chunks of a rank, or directions
+    const char *lighter;   // for the legend; NULL: "lighter: later chunks"
     int64_t unit;          // ticks of one unit of the axis, > 0
     const char *unit_name; // "" for units of cost, else "ms" ...
     int64_t hold, keep;    // memory of a forward pass, and how much of it I leaves to W

@@ -31,6 +31,7 @@ dls_status dls_draw_schedule(const dls_schedule *s, const dls_evaluation *e,
     *out = (dls_drawing){
         .title = "", .boxes = boxes, .ranks = s->options.ranks, .unit = 1,
         .unit_name = "", .shades = shades > 10 ? 10 : shades, .ideal = e->ideal,
+        .lighter = s->placement == DLS_PLACE_BOTH ? "lighter: from the other end" : NULL,
         .hold = s->options.memory.hold, .keep = s->options.memory.keep,
         .one = s->options.memory.hold * s->options.chunks};
     for (int r = 0; r < s->options.ranks; r++)

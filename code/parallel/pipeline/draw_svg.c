@@ -183,15 +183,24 @@ static void put_key(const sheet *s, flow *f, const char *class, const char *name
                  class, x, f->y - 10 * PX, x + 17 * PX, f->y, name);
 }
 
+static void put_words(const sheet *s, flow *f, const char *words)
+{
+    int x = place_item(s, f, 0, strlen(words));
+    dls_text_add(s->out, "<text class=\"soft\" x=\"%d\" y=\"%d\">%s</text>\n", x, f->y,
+                 words);
+}
+
 static void write_legend(const sheet *s, flow *f)
 {
     static const char *const names[] = {"F forward", "I input gradient",
                                         "W weight gradient", "B whole backward",
                                         "step, reduction"};
-    int used[DLS_DRAW_KINDS] = {0};
+    int used[DLS_DRAW_KINDS] = {0}, pairs = 0;
     for (size_t i = 0; i < s->d->count; i++)
-        if (dls_draw_kind(&s->d->boxes[i]) >= 0)
+        if (dls_draw_kind(&s->d->boxes[i]) >= 0) {
             used[dls_draw_kind(&s->d->boxes[i])] = 1;
+            pairs |= s->d->boxes[i].half;
+        }
     for (int k = 0; k < DLS_DRAW_KINDS; k++) {
         char class[] = {'k', (char)('0' + k), '0', 0};
         if (used[k])
@@ -199,7 +208,9 @@ static void write_legend(const sheet *s, flow *f)
     }
     put_key(s, f, "idle", "idle");
     if (s->d->shades > 1)
-        put_key(s, f, "k01", "lighter: later chunks");
+        put_key(s, f, "k01", s->d->lighter ? s->d->lighter : "lighter: later chunks");
+    if (pairs)
+        put_words(s, f, "one above the other: a pair");
 }
 
 /* draw the axis of time */

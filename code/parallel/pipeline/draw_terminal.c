@@ -76,6 +76,10 @@ static void write_box(const page *p, const dls_box *b, int cells)
 {
     dls_text label = {0};
     label_box(p, b, &label);
+    if (b->half == 1 && 2 * (int)label.size + 1 < cells) {
+        dls_text_add(&label, "+");
+        label_box(p, b + 1, &label);
+    }
     set_colour(p, dls_draw_kind(b), b->shade);
     dls_text_add(p->out, "%s", label.data ? label.data : "");
     for (int i = (int)label.size; i < cells; i++)
@@ -109,11 +113,13 @@ static void write_boxes(const page *p, size_t first, size_t last)
 }
 
 /* find what fills a cell */
-/* The kind and shade that fill most of [from, to), or -1 for idle; *i: where to look. */
+/* The kind and shade that fill most of [from, to), or -1 for idle; *i: where to look. Of
+ * two that fill it alike, a pair, `turn` says which. */
 static int fills(const page *p, size_t *i, size_t last, int64_t from, int64_t to,
-                 int *shade)
+                 int turn, int *shade)
 {
     int64_t busy[DLS_DRAW_KINDS][2] = {{0}}, idle = to - from;
+    int pair = 0;
     while (*i < last && p->d->boxes[*i].end <= from)
         ++*i;
     for (size_t j = *i; j < last && p->d->boxes[j].start < to; j++) {
@@ -122,12 +128,14 @@ static int fills(const page *p, size_t *i, size_t last, int64_t from, int64_t to
         if (dls_draw_kind(b) >= 0 && z > a) {
             busy[dls_draw_kind(b)][b->shade > 0] += z - a;
             idle -= z - a;
+            pair |= b->half;
         }
     }
     int best = -1;
     int64_t most = idle > 0 ? idle - 1 : 0; // as long as the rank was idle is enough
     for (int k = 0; k < 2 * DLS_DRAW_KINDS; k++)
-        if (busy[k / 2][k % 2] > most) {
+        if (busy[k / 2][k % 2] > most ||
+            (turn && pair && best >= 0 && busy[k / 2][k % 2] == most)) {
             best = k;
             most = busy[k / 2][k % 2];
         }
@@ -141,7 +149,7 @@ static void write_cells(const page *p, size_t first, size_t last)
     int before = -1, shade = 0;
     for (int64_t c = 0; c < p->steps; c++) {
         int64_t from = p->t.from + c * p->per;
-        int to_be = fills(p, &first, last, from, from + p->per, &shade);
+        int to_be = fills(p, &first, last, from, from + p->per, c % 2, &shade);
         int now = to_be < 0 ? -1 : 2 * to_be + shade;
         if (now != before && before >= 0)
             end_colour(p);

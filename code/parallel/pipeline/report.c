@@ -42,6 +42,16 @@ static dls_status print_ranks(const dls_schedule *s, const dls_evaluation *e, dl
     return status;
 }
 
+/* note what has no column */
+void dls_report_notes(const char *name, const dls_schedule *s, dls_text *out)
+{
+    if (s->placement == DLS_PLACE_BOTH)
+        dls_text_add(out, "%s: 2x parameters, each stage on two ranks\n", name);
+    if (dls_schedule_pairs(s) && s->options.chunks > 1)
+        dls_text_add(out, "%s: peak in chunks, %d of them a stage\n", name,
+                     s->options.chunks);
+}
+
 /* print all as text */
 dls_status dls_report_text(const char *name, const dls_schedule *s,
                            const dls_evaluation *e, dls_units u, int order, FILE *out)
@@ -55,6 +65,7 @@ dls_status dls_report_text(const char *name, const dls_schedule *s,
     fputc('\n', out);
     DLS_TRY(print_ranks(s, e, u, out));
     dls_text orders = {0};
+    dls_report_notes(name, s, &orders);
     for (int r = 0; order && r < s->options.ranks; r++) {
         dls_text_add(&orders, "%s%4d: ", r ? "" : "\n", r);
         dls_report_order(&s->order[r], "", " ", &orders);

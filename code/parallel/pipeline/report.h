@@ -17,6 +17,9 @@ extern "C" {
 dls_status dls_report_text(const char *name, const dls_schedule *s,
                            const dls_evaluation *e, dls_units u, int order, FILE *out);
 
+/* What a table has no column for: parameters held twice, peaks that count chunks. */
+void dls_report_notes(const char *name, const dls_schedule *s, dls_text *out);
+
 /* A table for several, and a row of it. */
 dls_status dls_report_table(dls_table **out);
 void dls_report_row(const char *name, const dls_schedule *s, const dls_evaluation *e,

@@ -80,6 +80,8 @@ dls_status dls_report_json(const char *name, const dls_schedule *s,
         dls_report_order(&s->order[r], "\"", ",", out);
         dls_text_add(out, "]");
     }
-    dls_text_add(out, "]}\n");
+    dls_text_add(out, "],\"parameters\":%d,\"peak_of\":\"%s\"}\n",
+                 s->placement == DLS_PLACE_BOTH ? 2 : 1,
+                 dls_schedule_pairs(s) ? "chunk" : "stage");
     return dls_text_status(out);
 }

@@ -12,7 +12,8 @@ extern "C" {
 #endif
 
 /* One object: schedule, stages, microbatches, chunks, makespan, span, ideal, idle and
- * peak per rank, the bubble by three conventions, and the order. `name` is UTF-8. */
+ * peak per rank, the bubble by three conventions, the order, how many copies of the
+ * parameters there are, and what the peak counts activations of. `name` is UTF-8. */
 dls_status dls_report_json(const char *name, const dls_schedule *s,
                            const dls_evaluation *e, dls_units u, dls_text *out);
 

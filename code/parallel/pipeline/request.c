@@ -119,11 +119,29 @@ static dls_status in_range(const char *option, int64_t value, int64_t least, int
 }
 
 /* make what was asked */
-dls_status dls_request_costs(dls_request *q, int chunks, int stages)
+static dls_status read_all(request *q, int chunks, int stages)
 {
     DLS_TRY(read_costs(q));
     DLS_TRY(read_memory(q, chunks));
     return spread_costs(q, stages);
+}
+/* Schedules of pairs count in chunks, as their authors do. */
+static dls_status count_chunks(request *q, dls_schedule *s)
+{
+    if (!dls_schedule_pairs(s))
+        return DLS_OK;
+    DLS_TRY(read_memory(q, 1));
+    s->options.memory = q->options.memory;
+    s->options.limit = q->options.limit;
+    return DLS_OK;
+}
+
+dls_status dls_request_price(dls_request *q, dls_schedule *s)
+{
+    q->options = s->options;
+    DLS_TRY(read_all(q, s->options.chunks, s->stages));
+    s->options = q->options;
+    return count_chunks(q, s);
 }
 
 /* make a named schedule */
@@ -138,9 +156,9 @@ dls_status dls_request_make(dls_request *q, const char *name, dls_schedule *out)
     q->options = dls_schedule_defaults(name, (int)q->ranks, (int)q->microbatches);
     q->options.chunks = q->chunks ? (int)q->chunks : e->chunks ? e->chunks : 2;
     q->options.group = (int)q->group;
-    DLS_TRY(dls_request_costs(q, q->options.chunks,
-                              q->options.ranks * q->options.chunks));
-    return dls_schedule_make(&q->options, out);
+    DLS_TRY(read_all(q, q->options.chunks, q->options.ranks * q->options.chunks));
+    DLS_TRY(dls_schedule_make(&q->options, out));
+    return count_chunks(q, out);
 }
 
 /* read a request */

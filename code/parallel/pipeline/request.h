@@ -14,7 +14,7 @@ extern "C" {
 /* say what was asked */
 typedef struct dls_units {
     int64_t time;    // ticks per unit of time
-    int64_t memory;  // units of memory per stage activation
+    int64_t memory;  // units of memory per activation of a stage; with pairs, of a chunk
 } dls_units;
 
 typedef struct dls_request {
@@ -36,8 +36,8 @@ dls_status dls_request_read(dls_request *q, int argc, char **argv, int *helped);
 /* The schedule of that name in the table, with the request's costs in its options. */
 dls_status dls_request_make(dls_request *q, const char *name, dls_schedule *out);
 
-/* The costs and memory of the request for a schedule of so many stages and chunks. */
-dls_status dls_request_costs(dls_request *q, int chunks, int stages);
+/* The costs and memory of the request, for a schedule that was read: into its options. */
+dls_status dls_request_price(dls_request *q, dls_schedule *s);
 
 void dls_request_free(dls_request *q);
 

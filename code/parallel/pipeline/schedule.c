@@ -112,6 +112,16 @@ static int has_backward(const dls_schedule *s)
     return 0;
 }
 
+/* look for pairs */
+int dls_schedule_pairs(const dls_schedule *s)
+{
+    for (int r = 0; r < s->options.ranks; r++)
+        for (size_t i = 0; i < s->order[r].n; i++)
+            if (s->order[r].list[i].paired && dls_action_computes(&s->order[r].list[i]))
+                return 1;
+    return 0;
+}
+
 /* make it from the table */
 dls_status dls_schedule_make(const dls_schedule_options *o, dls_schedule *out)
 {

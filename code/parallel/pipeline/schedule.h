@@ -127,6 +127,9 @@ void dls_schedule_free(dls_schedule *s);
 dls_status dls_schedule_empty(const dls_schedule_options *o, dls_placement placement,
                               dls_schedule *out);
 
+/* 1 if somewhere a forward and a backward pass run together. */
+int dls_schedule_pairs(const dls_schedule *s);
+
 /* Where a stage computes a micro-batch. */
 int dls_schedule_rank(const dls_schedule *s, int stage, int microbatch);
 

@@ -29,10 +29,7 @@ static dls_status read_file(request *q, const char *path, dls_schedule *out)
     dls_status status = dls_schedule_from_csv(path, text, size, out);
     free(text);
     DLS_TRY(status);
-    q->options = out->options;
-    DLS_TRY(dls_request_costs(q, q->options.chunks, out->stages));
-    out->options = q->options;
-    return DLS_OK;
+    return dls_request_price(q, out);
 }
 
 static int is_file(const char *name)
@@ -185,16 +182,17 @@ static dls_status show(request *q, const char *name)
 
 /* compare schedules */
 static dls_status add_compared(request *q, const char *name, dls_table *t,
-                               dls_text *json)
+                               dls_text *more)
 {
     dls_schedule s;
     dls_evaluation e;
     dls_status status = load_checked(q, name, &s, &e);
     if (status == DLS_OK && q->json) {
-        dls_text_add(json, json->size ? "," : "[");
-        status = dls_report_json(name, &s, &e, q->units, json);
+        dls_text_add(more, more->size ? "," : "[");
+        status = dls_report_json(name, &s, &e, q->units, more);
     } else if (status == DLS_OK) {
         dls_report_row(name, &s, &e, q->units, t);
+        dls_report_notes(name, &s, more);
     }
     dls_evaluation_free(&e);
     dls_schedule_free(&s);
@@ -207,16 +205,18 @@ static dls_status compare(request *q)
 {
     char *names = strdup(q->compare), *rest = names;
     dls_table *t = NULL;
-    dls_text json = {0};
+    dls_text more = {0};  // the JSON, or notes below the table
     dls_status status = names ? dls_report_table(&t)
                               : DLS_FAIL(DLS_ERR_MEMORY, "no memory for the names");
     for (char *name; status == DLS_OK && (name = strsep(&rest, ","));)
-        status = add_compared(q, name, t, &json);
+        status = add_compared(q, name, t, &more);
     if (status == DLS_OK && q->json)
-        printf("%s]\n", json.data);
+        printf("%s]\n", more.data);
     else if (status == DLS_OK)
         status = dls_table_print(t, stdout, 0);
-    dls_text_free(&json);
+    if (status == DLS_OK && !q->json && more.size)
+        printf("%s", more.data);
+    dls_text_free(&more);
     dls_table_free(t);
     free(names);
     return status;

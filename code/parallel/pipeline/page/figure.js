@@ -50,7 +50,7 @@
     field("name", "schedule", {}), number("stages", "ranks", 4, 64),
     number("microbatches", "micro-batches", 8, 1024), number("chunks", "chunks", "", 16),
     cost("F", "F", "1"), cost("I", "I", "1"), cost("W", "W", "1"), cost("hop", "hop", "0"),
-    cost("limit", "memory limit", "")]);
+    cost("overlap-cost", "pair", ""), cost("limit", "memory limit", "")]);
   var own = make("details", {}, [make("summary", {}, ["The orders, to be changed"]),
                                  orders]);
 
@@ -63,6 +63,7 @@
       text += " --stages " + v("stages") + " --microbatches " + v("microbatches");
     if (v("chunks") && !fields.chunks.disabled) text += " --chunks " + v("chunks");
     if (costs.join() !== "1,1,1") text += " --cost " + costs.join();
+    if (v("overlap-cost")) text += " --overlap-cost " + v("overlap-cost");
     if (v("limit")) text += " --limit " + v("limit");
     return text;
   }

@@ -60,10 +60,7 @@ static char *split(char *line, int *argc, char **argv)
 static dls_status load_own(dls_request *q, const char *csv, dls_schedule *out)
 {
     DLS_TRY(dls_schedule_from_csv("line", csv, strlen(csv), out));
-    q->options = out->options;
-    DLS_TRY(dls_request_costs(q, q->options.chunks, out->stages));
-    out->options = q->options;
-    return DLS_OK;
+    return dls_request_price(q, out);
 }
 
 static dls_status load_checked(dls_request *q, const char *csv, dls_schedule *s,
