@@ -24,6 +24,7 @@ dls_status command_cluster(int argc, char **argv, int *exit_code);
 dls_status command_cc(int argc, char **argv, int *exit_code);
 dls_status command_check(int argc, char **argv, int *exit_code);
 dls_status command_profile(int argc, char **argv, int *exit_code);
+dls_status command_router(int argc, char **argv, int *exit_code);
 
 /* The command of that name, or NULL. */
 const command *command_find(const char *name);

@@ -40,6 +40,7 @@ static const command commands[] = {
     {"activations", "print what a block keeps of its inputs", dls_activations_command},
     {"mesh", "print who is with whom along each axis", dls_mesh_command},
     {"context", "time attention over ranks that share a sequence", dls_context_command},
+    {"router", "route tokens to experts, and tell who goes where", command_router},
     {"summa", "time an MLP cut in one dimension and in two", dls_summa_command},
     {"schedule", "evaluate, draw and compare pipeline schedules", dls_schedule_command},
     {"pipeline", "time a GPT that is cut into stages", dls_pipeline_command},

@@ -235,7 +235,7 @@ dls_status dls_routing_fault(const int *counts, int sources, int E)
 {
     for (int i = 0; i < sources; i++)
         if (counts[(size_t)i * E] < 0)
-            return DLS_FAIL(DLS_ERR_INPUT, "the router's scores of token %d of rank %d "
+            return DLS_FAIL(DLS_ERR_STATE, "the router's scores of token %d of rank %d "
                             "of the expert group are not finite numbers",
                             -1 - counts[(size_t)i * E], i);
     return DLS_OK;

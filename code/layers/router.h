@@ -64,7 +64,7 @@ dls_status dls_route_weight(const dls_routing *r, dls_pass *p, const void *x, in
 /* Puts the layer's name before the message of a failure that is not a rank's own. */
 dls_status dls_routing_explain(const dls_routing *r, const dls_pass *p, dls_status s);
 
-/* DLS_ERR_INPUT if counts (sources, E) of the host, each source's own, tell of a score
+/* DLS_ERR_STATE if counts (sources, E) of the host, each source's own, tell of a score
  * that is no finite number. */
 dls_status dls_routing_fault(const int *counts, int sources, int E);
 /* describe the balance */

@@ -88,7 +88,8 @@ static double *drawn_scores(kcase *k, int N, int E, unsigned stream)
         for (int e = 0; e < E; e++) {
             int rank = 0;
             for (int f = 0; f < E; f++)
-                rank += u[i * E + f] < u[i * E + e] || (u[i * E + f] == u[i * E + e] && f < e);
+                rank += u[i * E + f] < u[i * E + e] ||
+                        (u[i * E + f] == u[i * E + e] && f < e);
             s[i * E + e] = kcase_round_acc(k, 0.01 * (rank - E / 2) + 0.3 * (i % 3));
         }
     return s;
@@ -110,10 +111,10 @@ static void check_choice(kcase *k, dls_router r, int biased, unsigned stream)
                       "weight");
     }
 }
-
 KERNEL_TEST(router_choice)
 {
-    static const int E[] = {1, 2, 3, 8, 31, 32, 33, 72}, best[] = {1, 2, 1, 2, 5, 8, 8, 6};
+    static const int E[] = {1, 2, 3, 8, 31, 32, 33, 72};
+    static const int best[] = {1, 2, 1, 2, 5, 8, 8, 6};
     for (int i = 0; i < 8; i++)
         for (int gate = DLS_GATE_SOFTMAX; gate <= DLS_GATE_IDENTITY; gate++) {
             dls_router r = {.E = E[i], .k = best[i], .gate = gate, .scale = 1 + i % 3,
@@ -210,8 +211,8 @@ static void check_places(kcase *k, dls_router r, int sequences, unsigned stream)
     for (int i = 0; i < r.N; i++)
         for (int j = 0; j < r.k; j++) {
             int want = refer_place(&r, c.index_of, i, j, sequences);
-            cr_expect_eq(c.place_of[i * r.k + j], want, "place of %d, %d: %d not %d", i, j,
-                         c.place_of[i * r.k + j], want);
+            cr_expect_eq(c.place_of[i * r.k + j], want, "place of %d, %d: %d not %d", i,
+                         j, c.place_of[i * r.k + j], want);
             counts[c.index_of[i * r.k + j]] += want >= 0;
         }
     for (int e = 0; e < r.E; e++)
