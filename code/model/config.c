@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "kernels/layernorm.h"
+#include "model/moe_config.h"
 
 /* fill in a family */
 dls_transformer_config dls_transformer_gpt2(int vocabulary, int context, int layers,
@@ -144,7 +145,8 @@ static int can_not_be_cut(const dls_transformer_config *c, problem *p)
 dls_status dls_transformer_config_check(const dls_transformer_config *c)
 {
     problem p;
-    if (out_of_range(c, &p) || contradicts_itself(c, &p) || can_not_be_cut(c, &p))
+    if (out_of_range(c, &p) || contradicts_itself(c, &p) || can_not_be_cut(c, &p)
+        || (p.key = dls_moe_problem(c, p.text)))
         return DLS_FAIL(DLS_ERR_INPUT, "%s: %s", p.key, p.text);
     if (c->from_unit < 0 || c->to_unit > c->layers + 2
         || (c->to_unit > 0 && c->from_unit >= c->to_unit))
@@ -291,6 +293,7 @@ dls_status dls_transformer_config_load(dls_transformer_config *c, dls_config *cf
     DLS_TRY(choose_family(cfg, c));
     DLS_TRY(read_choices(cfg, c));
     DLS_TRY(read_details(cfg, c));
+    DLS_TRY(dls_moe_load(c, cfg));
     if (out_of_range(c, &p) || contradicts_itself(c, &p))
         return dls_config_fail(cfg, p.key, "%s", p.text);
     return DLS_OK;
@@ -339,6 +342,7 @@ void dls_transformer_settings(const dls_transformer_config *c,
              c->positions == DLS_POSITIONS_ROTARY ? "rotary" : "learned");
     if (c->positions == DLS_POSITIONS_ROTARY)
         write_rotation(c, text + strlen(text), DLS_MODEL_SETTINGS - strlen(text));
+    dls_moe_settings(&c->moe, text, DLS_MODEL_SETTINGS);
 }
 
 /* parse the settings of a model */
@@ -372,23 +376,38 @@ dls_status dls_transformer_config_parse(dls_transformer_config *c, const char *n
 }
 
 /* count the parameters */
-static size_t block_parameters(const dls_transformer_config *c)
+/* Of the block's experts `experts` count; 0: a dense block. */
+static size_t block_parameters(const dls_transformer_config *c, int experts)
 {
     size_t C = c->channels, F = c->hidden, q = (size_t)c->heads * c->head_size;
     size_t qkv = q + 2 * (size_t)c->kv_heads * c->head_size;
     size_t up = c->mlp == DLS_MLP_SWIGLU ? 2 * F : F;
     size_t norms = c->norm == DLS_NORM_LAYER ? 4 * C : 2 * C;
-    return qkv * C + C * q + up * C + C * F + norms
-        + (c->qkv_bias ? qkv : 0) + (c->proj_bias ? C : 0) + (c->mlp_bias ? up + C : 0);
+    size_t mlp = experts ? dls_moe_parameters(c, experts)
+        : up * C + C * F + (c->mlp_bias ? up + C : 0);
+    return qkv * C + C * q + mlp + norms
+        + (c->qkv_bias ? qkv : 0) + (c->proj_bias ? C : 0);
 }
 
-size_t dls_transformer_parameter_count(const dls_transformer_config *c)
+static size_t count(const dls_transformer_config *c, int experts)
 {
+    size_t dense = experts ? c->moe.dense_layers : c->layers;
     size_t C = c->channels, tables = (size_t)c->vocabulary * C;
     if (c->positions == DLS_POSITIONS_LEARNED)
         tables += c->context * C;
     if (!c->tied_head)
         tables += c->vocabulary * C;
-    return tables + c->layers * block_parameters(c)
+    return tables + dense * block_parameters(c, 0)
+        + (c->layers - dense) * block_parameters(c, experts)
         + (c->norm == DLS_NORM_LAYER ? 2 * C : C);
+}
+
+size_t dls_transformer_parameter_count(const dls_transformer_config *c)
+{
+    return count(c, c->moe.experts);
+}
+
+size_t dls_transformer_active_count(const dls_transformer_config *c)
+{
+    return count(c, c->moe.experts ? c->moe.chosen : 0);
 }

@@ -72,7 +72,7 @@ dls_rope dls_transformer_rope(const dls_transformer_config *c);
 
 /* "model.KEY=VALUE\n" for every setting that shapes the model, and the way back. `name`
    stands for the file in messages; lines of other sections are passed over. */
-enum { DLS_MODEL_SETTINGS = 2048 };
+enum { DLS_MODEL_SETTINGS = 4096 };
 void dls_transformer_settings(const dls_transformer_config *c,
                               char text[DLS_MODEL_SETTINGS]);
 dls_status dls_transformer_config_parse(dls_transformer_config *c, const char *name,
@@ -80,6 +80,9 @@ dls_status dls_transformer_config_parse(dls_transformer_config *c, const char *n
 
 /* The number of parameters, by the formula in the chapter. */
 size_t dls_transformer_parameter_count(const dls_transformer_config *c);
+
+/* Those of them that one token passes: of the experts the chosen ones only. */
+size_t dls_transformer_active_count(const dls_transformer_config *c);
 #ifdef __cplusplus
 }
 #endif
