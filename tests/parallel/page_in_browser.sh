@@ -33,7 +33,7 @@ expect "interleaved+--stages+3+--microbatches+5+--chunks+3+--cost+1,1/3,2/3" \
     "--chunks 3 --cost 1,1/3,2/3<" "3 chunks per rank" "<title>8F4, "
 expect "dualpipe+--stages+4+--microbatches+8+--overlap-cost+5/2" \
     ">dls schedule dualpipe --stages 4 --microbatches 8 --overlap-cost 5/2<" \
-    ">makespan 24.5<" "one above the other: a pair" "<title>3F5, "
+    ">makespan 24<" "one above the other: a pair" "<title>3F5, "
 expect "own%0A0F0%2C0B0%0A1F0%2C1B0" ">dls schedule your.csv<" ">makespan 6<"
 expect "own%0A0B0%2C0F0%0A1F0%2C1B0" "rank 0: 0B0 stands before 0F0, which it needs"
 expect "1f1b+--stages+0" "--stages: expected a number from 1 to 4096"
