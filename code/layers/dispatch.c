@@ -20,9 +20,13 @@ dls_status dls_dispatch_check(const dls_sharding *s, const dls_moe *m)
     int ep = dls_at_least_one(s->expert), E = m->experts, below = E / ep * ep;
     if (E % ep == 0)
         return DLS_OK;
+    if (below == 0)
+        return DLS_FAIL(DLS_ERR_INPUT, "experts: %d ranks (ep) can not share %d experts "
+                        "equally; the nearest number of experts that works is %d", ep, E,
+                        ep);
     return DLS_FAIL(DLS_ERR_INPUT, "experts: %d ranks (ep) can not share %d experts "
                     "equally; the nearest numbers of experts that work are %d and %d", ep,
-                    E, below > 0 ? below : ep, (E / ep + 1) * ep);
+                    E, below, below + ep);
 }
 
 // The most rows that one rank's `rows` tokens send to one expert.
@@ -159,15 +163,27 @@ int dls_routes_rows(const dls_routes *r, int source, int e)
     return rows;
 }
 
-static dls_status check_counts(const dls_dispatch *d, const dls_routes *r)
+// A source's counts are none below zero, and together no more than it can have.
+static dls_status check_source(const dls_dispatch *d, const dls_routes *r, int source)
 {
     int E = d->moe.experts;
-    DLS_TRY(dls_routing_fault(r->counts, r->sources, E));
-    for (int i = 0; i < r->sources * E; i++)
-        if (r->counts[i] < 0 || r->counts[i] > d->sent_room)
+    long rows = 0;
+    for (int e = 0; e < E; e++) {
+        int n = r->counts[source * E + e];
+        if (n < 0 || n > d->sent_room)
             return DLS_FAIL(DLS_ERR_STATE, "dispatch: source %d has %d rows for expert "
-                            "%d; expected 0 to %d", i / E, r->counts[i], i % E,
-                            d->sent_room);
+                            "%d; expected 0 to %d", source, n, e, d->sent_room);
+        rows += n;
+    }
+    return rows <= d->sent_room ? DLS_OK
+        : DLS_FAIL(DLS_ERR_STATE, "dispatch: source %d has %ld rows; expected at most %d",
+                   source, rows, d->sent_room);
+}
+
+static dls_status check_counts(const dls_dispatch *d, const dls_routes *r)
+{
+    for (int source = 0; source < r->sources; source++)
+        DLS_TRY(check_source(d, r, source));
     for (int e = 0; e < r->ranks; e++) {
         long rows = 0;
         for (int source = 0; source < r->sources; source++)

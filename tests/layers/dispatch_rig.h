@@ -47,12 +47,19 @@ typedef struct dispatch_rig {
     int *counts;                // (E)
     char *sent, *arrived, *back;
     void *activations, *host;
+    void (*spoil)(struct dispatch_rig *r);  // after the count; NULL: nothing is wrong
 } dispatch_rig;
 
 
 /* Makes the plan and the buffers, over groups of the case's layout. */
 dls_status dispatch_begin(dispatch_rig *r, const dispatch_case *c, dispatch_groups *g);
 void dispatch_end(dispatch_rig *r);
+
+/* The way there, into arrived; what came; experts and the way back; what came back. */
+dls_status dispatch_go(dispatch_rig *r);
+dls_status dispatch_expect_arrived(const dispatch_rig *r);
+dls_status dispatch_return(dispatch_rig *r);
+dls_status dispatch_expect_back(const dispatch_rig *r);
 
 /* Rows of a rank for an expert, by the pattern. The token's choices are distinct. */
 int dispatch_tokens(const dispatch_case *c, int rank);
