@@ -29,10 +29,18 @@ dls_status dls_dispatch_check(const dls_sharding *s, const dls_moe *m)
                     E, below, below + ep);
 }
 
-// The most rows that one rank's `rows` tokens send to one expert.
-static long most_to_expert(const dls_moe *m, int rows, int T)
+// Of how many sequences of T tokens `rows` rows can be. A slice of them may begin and end
+// within one.
+static int most_sequences(const dls_sharding *s, int rows, int T)
 {
-    int of_sequence = rows < T ? rows : T, sequences = T ? (rows + T - 1) / T : 0;
+    int more = s->tensor > 1 ? 2 * T - 2 : T - 1;
+    return rows > 0 && T > 0 ? (rows + more) / T : 0;
+}
+
+// The most rows that one rank's `rows` tokens send to one expert.
+static long most_to_expert(const dls_sharding *s, const dls_moe *m, int rows, int T)
+{
+    int of_sequence = rows < T ? rows : T;
     long most = of_sequence, each = (long)of_sequence * m->chosen;
     if (m->balanced)
         most = (each + m->experts - 1) / m->experts;
@@ -40,14 +48,15 @@ static long most_to_expert(const dls_moe *m, int rows, int T)
         long taken = (long)ceil(m->capacity * m->chosen * T / m->experts);
         most = m->padded || taken < most ? taken : most;
     }
-    return most * sequences;
+    return most * most_sequences(s, rows, T);
 }
 
 // The most that it sends to so many experts together.
-static int most_to(const dls_moe *m, int rows, int T, int experts)
+static int most_to(const dls_sharding *s, const dls_moe *m, int rows, int T, int experts)
 {
     int chosen = m->chosen < experts ? m->chosen : experts;
-    long free = (long)rows * chosen, bound = experts * most_to_expert(m, rows, T);
+    long free = (long)rows * chosen, bound;
+    bound = experts * most_to_expert(s, m, rows, T);
     return (int)(!m->padded && free < bound ? free : bound);
 }
 
@@ -87,8 +96,8 @@ void dls_dispatch_plan(dls_dispatch *out, dls_plan *plan, const dls_sharding *s,
     int ranks = dls_at_least_one(s->expert);
     int sources = ranks * dls_at_least_one(s->expert_tensor);
     *out = (dls_dispatch){.sharding = *s, .moe = *m, .columns = columns};
-    out->sent_room = most_to(m, rows, T, m->experts);
-    out->room = sources * most_to(m, rows, T, m->experts / ranks);
+    out->sent_room = most_to(s, m, rows, T, m->experts);
+    out->room = sources * most_to(s, m, rows, T, m->experts / ranks);
     out->host = plan->host;
     plan->host += (routes_bytes(s, m) + 15) / 16 * 16;
     out->scratch = dls_plan_scratch(plan, scratch_bytes(out, plan->dtype) / 4, DLS_F32);

@@ -17,11 +17,15 @@
 #include "layers/tensor.h"
 
 /* find the rows of a rank */
-static int band(const dls_layer *l, int rows, int *first)
+/* Ranks of the tensor axis that have the same rows, and do a band of them each. */
+static int bands(const dls_layer *l)
 {
-    const dls_sharding *s = l->sharding;
-    int t = s->tensor > 1 && l->slices <= 1 ? s->tensor : 1;
-    int r = t > 1 ? s->tensor_rank : 0;
+    return l->sharding->tensor > 1 && l->slices <= 1 ? l->sharding->tensor : 1;
+}
+
+static int band(const dls_layer *l, int r, int rows, int *first)
+{
+    int t = bands(l);
     *first = (int)((long)r * rows / t);
     return (int)((long)(r + 1) * rows / t) - *first;
 }
@@ -33,7 +37,8 @@ typedef struct own_rows { int n, first, number; } own_rows;
 static own_rows rows_of(const dls_layer *l, const dls_pass *p)
 {
     own_rows own;
-    own.n = band(l, dls_pass_rows(l, p), &own.first);
+    int r = bands(l) > 1 ? l->sharding->tensor_rank : 0;
+    own.n = band(l, r, dls_pass_rows(l, p), &own.first);
     own.number = dls_pass_first_row(l, p) + own.first;
     return own;
 }
@@ -41,8 +46,7 @@ static own_rows rows_of(const dls_layer *l, const dls_pass *p)
 /* The most rows of any rank's band. */
 static int most_rows(const dls_layer *l, const dls_plan *plan)
 {
-    int t = l->sharding->tensor > 1 && l->slices <= 1 ? l->sharding->tensor : 1;
-    return (dls_plan_rows(l, plan) + t - 1) / t;
+    return (dls_plan_rows(l, plan) + bands(l) - 1) / bands(l);
 }
 
 /* plan the expert layer */
@@ -217,6 +221,31 @@ static dls_status send_rows(const dls_layer *l, dls_pass *p, const void *x, own_
     return announce(p, DLS_POINT_DISPATCH, 0);
 }
 
+/* rows (N, C) := the bands of all ranks of the tensor axis that have the same ones. */
+static dls_status gather_bands(const dls_layer *l, const dls_pass *p, void *rows)
+{
+    int t = bands(l), me = l->sharding->tensor_rank, N = dls_pass_rows(l, p), mine;
+    size_t C = l->in;
+    dls_comm *comm;
+    dls_status s = DLS_OK;
+    if (t == 1)
+        return DLS_OK;
+    int n = band(l, me, N, &mine);
+    DLS_TRY(dls_tensor_comm(p, &comm));
+    DLS_TRY(dls_comm_group_begin(comm));
+    for (int r = 0, first; r < t && s == DLS_OK; r++) {
+        int come = band(l, r, N, &first);
+        if (r != me && n > 0)
+            s = dls_comm_send(comm, row_of(l, p, rows, mine), n * C, p->ctx->dtype, r,
+                              p->ctx->stream);
+        if (r != me && come > 0 && s == DLS_OK)
+            s = dls_comm_recv(comm, row_of(l, p, rows, first), come * C, p->ctx->dtype, r,
+                              p->ctx->stream);
+    }
+    dls_status end = dls_comm_group_end(comm);
+    return s != DLS_OK ? s : end;
+}
+
 static dls_status expert_forward(const dls_layer *l, dls_pass *p, void *y, const void *x)
 {
     const dls_expert_part *e = l->experts;
@@ -236,10 +265,12 @@ static dls_status expert_forward(const dls_layer *l, dls_pass *p, void *y, const
                              place(l, p, MOE_OUT)));
     DLS_TRY(announce(p, DLS_POINT_COMBINE, 0));
     DLS_TRY(dls_dispatch_wait(p));
-    return !y ? DLS_OK
-        : dls_unpermute(p->ctx, to, shared ? to : NULL, place(l, p, MOE_BACK),
-                        routed(l, p).weights, routed(l, p).place, own.n, e->moe.chosen,
-                        l->in);
+    if (!y)
+        return DLS_OK;
+    DLS_TRY(dls_unpermute(p->ctx, to, shared ? to : NULL, place(l, p, MOE_BACK),
+                          routed(l, p).weights, routed(l, p).place, own.n, e->moe.chosen,
+                          l->in));
+    return gather_bands(l, p, y);
 }
 
 /* go back through the experts */
@@ -331,8 +362,9 @@ static dls_status expert_walk(const dls_layer *l, dls_pass *p, void *dx, const v
     if (fused)
         DLS_TRY(experts_weight(l, p));
     DLS_TRY(dls_dispatch_wait(p));
-    return dls_unpermute(p->ctx, to, to, slope(l, p, MOE_DROWS), NULL,
-                         routed(l, p).place, own.n, e->moe.chosen, l->in);
+    DLS_TRY(dls_unpermute(p->ctx, to, to, slope(l, p, MOE_DROWS), NULL,
+                          routed(l, p).place, own.n, e->moe.chosen, l->in));
+    return gather_bands(l, p, dx);
 }
 
 static dls_status expert_backward_weight(const dls_layer *l, dls_pass *p, const void *dy,
