@@ -230,7 +230,8 @@ static void tell_losses(const run *x)
     if (x->o->json)
         printf("{\"most\":%.17g,\"least\":%.17g,\"violation\":%.17g,"
                "\"dropped\":%.17g,\"balance\":%.17g,\"z\":%.17g,\"entropy\":%.17g}",
-               l->most, l->least, l->violation, l->dropped, l->sequence, l->z, l->entropy);
+               l->most, l->least, l->violation, l->dropped, l->sequence, l->z,
+               l->entropy);
     else
         printf("load %.3f to %.3f of the mean; MaxVio %.3f; dropped %.1f %%; "
                "f P %.4f; z %.4f; entropy %.4f\n", l->least, l->most, l->violation,
@@ -283,7 +284,8 @@ static dls_status parse(int argc, char **argv, options *o, int *helped)
 static dls_status check(const options *o)
 {
     dls_router r = rules_of(o);
-    if (o->tokens < 0 || o->tokens * o->experts > 1 << 24 || o->tokens * o->chosen > 65536)
+    if (o->tokens < 0 || o->tokens * o->experts > 1 << 24 ||
+        o->tokens * o->chosen > 65536)
         return DLS_FAIL(DLS_ERR_INPUT, "--tokens: expected 0 or more, with at most 65536 "
                         "choices, got %lld", (long long)o->tokens);
     if (r.gate == DLS_GATE_IDENTITY && strcmp(o->gate, "identity") != 0)

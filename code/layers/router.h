@@ -95,7 +95,7 @@ dls_status dls_balance_clear(dls_balance *b);
 dls_status dls_balance_step(dls_balance *b, double rate);
 /* What a layer's tally says. The shares are of the rows chosen. */
 typedef struct dls_load {
-    int experts;
+    double experts;
     double tokens, rows;        /* rows: chosen, k for each token */
     double most, least;         /* load of an expert, by the mean; 1 is balance */
     double violation;           /* most - 1: MaxVio */

@@ -167,6 +167,20 @@ dls_status dls_pipelined_create(dls_trainer *t)
         : DLS_FAIL(DLS_ERR_MEMORY, "no memory for a pipeline");
 }
 
+dls_transformer *dls_pipelined_model(const dls_trainer *t, int i)
+{
+    const dls_pipeline *p = t->pipelined->pipeline;
+    for (int s = 0; s < p->stages; s++)
+        if (p->stage[s] && i-- == 0)
+            return p->stage[s]->model;
+    return NULL;
+}
+
+dls_comm *dls_pipelined_mirror(const dls_trainer *t)
+{
+    return t->pipelined->pipeline->mirror;
+}
+
 void dls_pipelined_free(dls_pipelined *p)
 {
     if (!p)

@@ -35,6 +35,11 @@ dls_status dls_pipelined_predict_memory(const dls_train_config *c,
 /* The losses of the B rows that are loaded, for the meter. */
 dls_status dls_pipelined_evaluate(dls_trainer *t, int B);
 
+/* The model of this rank's i-th stage; NULL: it has fewer. And who has the same stages,
+ * where each is there twice; else NULL. */
+dls_transformer *dls_pipelined_model(const dls_trainer *t, int i);
+dls_comm *dls_pipelined_mirror(const dls_trainer *t);
+
 /* declare the state of stages */
 /* As dls_trainer_slices. */
 dls_status dls_pipelined_slices(const dls_trainer *t, int saved, dls_slices *out,

@@ -14,6 +14,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "train/balance.h"
 #include "train/pipelined.h"
 #include "train/trainer.h"
 #include "vgpu/trace.h"
@@ -25,6 +26,7 @@ typedef struct report {
     double wall;                /* when the last line was printed */
     dls_ddp_times times;        /* of the last step */
     double trace_start;         /* virtual time; < 0: not tracing */
+    char loads[80];             /* of the experts, for the next line */
 } report;
 
 /* know what is due */
@@ -137,10 +139,22 @@ static void print_progress(report *r, const dls_trainer *t, int n)
     if (t->place.holders > 1 && !t->pipelined)
         printf("  %3.0f %% of %scommunication hidden", 100 * r->times.hidden,
                t->place.plain ? "" : "the data axis' ");
-    printf("\n");
+    printf("%s%s\n", *r->loads ? "  " : "", r->loads);
     fflush(stdout);
 }
 
+/* report the loads of experts */
+static dls_status report_loads(report *r, dls_trainer *t)
+{
+    dls_train_loads loads;
+    dls_status s = dls_train_balance_read(t, &loads);
+    if (s == DLS_OK)
+        dls_train_loads_tell(&loads, r->loads, sizeof r->loads);
+    if (s == DLS_OK && r->metrics)
+        dls_train_loads_write(&loads, t->step, r->metrics);
+    dls_train_loads_free(&loads);
+    return s;
+}
 /* read the meter and report */
 static dls_status report_steps(report *r, dls_trainer *t)
 {
@@ -159,6 +173,8 @@ static dls_status report_steps(report *r, dls_trainer *t)
     if (r->metrics && fflush(r->metrics) != 0)
         return DLS_FAIL(DLS_ERR_IO, "%s/metrics.jsonl: %s", t->config->output,
                         strerror(errno));
+    if (n > 0 && t->config->model.moe.experts > 0)
+        DLS_TRY(report_loads(r, t));
     if (t->rank == 0 && n > 0 && due(t, t->config->log_every))
         print_progress(r, t, n);
     r->wall = wall_clock();

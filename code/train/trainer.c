@@ -5,6 +5,8 @@
  */
 #include "train/trainer.h"
 
+#include "train/balance.h"
+
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,8 +103,10 @@ dls_status dls_trainer_step(dls_trainer *t)
     int64_t step = t->step + 1;
     DLS_TRY(dls_meter_begin(&t->meter));
     DLS_TRY(load_step_windows(t));
+    DLS_TRY(dls_train_balance_begin(t));
     DLS_TRY(t->pipelined ? dls_pipelined_step(t, step)
             : t->zero ? dls_sharded_step(t, step) : replicated_step(t, step));
+    DLS_TRY(dls_train_balance_end(t));
     DLS_TRY(dls_meter_end(&t->meter, t->pipelined ? dls_pipelined_norm(t)
                           : t->zero ? dls_zero_norm(t->zero)
                                     : t->optimizer->scalars + 1));

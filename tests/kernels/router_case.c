@@ -30,7 +30,6 @@ rcase rcase_make(kcase *k, dls_router r, const double *s, const double *b)
                .b = (double *)b};
     return c;
 }
-
 void rcase_route(kcase *k, rcase *c)
 {
     size_t choices = (size_t)c->r.N * c->r.k;

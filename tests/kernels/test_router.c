@@ -60,7 +60,8 @@ KERNEL_TEST(router_example_with_capacity)
 /* test the steps of the bias */
 KERNEL_TEST(router_example_balances)
 {
-    static const int loads[4][E4] = {{4, 3, 1, 0}, {4, 1, 3, 0}, {3, 2, 1, 2}, {2, 2, 2, 2}};
+    static const int loads[4][E4] = {
+        {4, 3, 1, 0}, {4, 1, 3, 0}, {3, 2, 1, 2}, {2, 2, 2, 2}};
     static const double last[E4] = {-0.18, 0, 0.06, 0.12};
     static const double w0[] = {0.6, 0.4};      // of token 0 with experts 1 and 2
     rcase c = rcase_make(k, example_router(0), example_scores(k), kcase_zeros(k, E4));
