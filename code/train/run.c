@@ -16,7 +16,6 @@
 #include "base/log.h"
 #include "train/balance.h"
 #include "train/pipelined.h"
-#include "train/trainer.h"
 #include "vgpu/trace.h"
 
 /* define the report */
@@ -142,8 +141,6 @@ static void print_progress(report *r, const dls_trainer *t, int n)
     printf("%s%s\n", *r->loads ? "  " : "", r->loads);
     fflush(stdout);
 }
-
-/* report the loads of experts */
 static dls_status report_loads(report *r, dls_trainer *t)
 {
     dls_train_loads loads;
@@ -155,6 +152,7 @@ static dls_status report_loads(report *r, dls_trainer *t)
     dls_train_loads_free(&loads);
     return s;
 }
+
 /* read the meter and report */
 static dls_status report_steps(report *r, dls_trainer *t)
 {

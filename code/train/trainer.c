@@ -5,8 +5,6 @@
  */
 #include "train/trainer.h"
 
-#include "train/balance.h"
-
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +13,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "comm/scratch.h"
+#include "train/balance.h"
 #include "train/checkpoint.h"
 #include "train/memory.h"
 #include "train/layout.h"
