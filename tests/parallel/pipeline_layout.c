@@ -15,6 +15,8 @@ dls_status pipeline_schedule(const pipeline_setup *setup, dls_schedule *out)
     dls_schedule plain;
     o.chunks = setup->chunks;
     DLS_TRY(dls_schedule_make(&o, &plain));
+    if (setup->change)
+        setup->change(&plain);
     dls_status s = dls_lower(&plain, setup->gathered, out);
     dls_schedule_free(&plain);
     DLS_TRY(s);
@@ -86,7 +88,8 @@ static dls_status open_layout(void **self, const layout *l, dls_transformer *mod
     DLS_TRY(pipeline_partition(setup, r->config.layers, r->schedule.stages, first));
     dls_pipeline_options o = {
         .model = &r->config, .schedule = &r->schedule, .partition = first,
-        .make = setup->proof.exact ? exact_model_make : NULL,
+        .make = setup->make ? setup->make : setup->proof.exact ? exact_model_make : NULL,
+        .pair_order = setup->order,
         .max_B = setup->proof.micro, .T = r->config.context, .adamw = *adamw,
         .validate = setup->validate,
         .zero = setup->zero ? &zero_stages[setup->zero] : NULL};

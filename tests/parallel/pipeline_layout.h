@@ -15,6 +15,9 @@ typedef struct pipeline_setup {
     dls_comm *pipe, *data;  /* of the world, where several setups share it; else NULL */
     int zero;               /* ZeRO's stage: cut over the replicas */
     int gathered;           /* stages of a rank that are whole at once; 0: not said */
+    dls_model_maker *make;  /* NULL: that of the proof's form */
+    const char *order;      /* of a pair's turns */
+    void (*change)(dls_schedule *s);    /* before it is lowered; or NULL */
 } pipeline_setup;
 
 /* The setup is kept by pointer. */
@@ -30,7 +33,8 @@ layout pipeline_layout(const pipeline_setup *setup);
 
 #define expect_pipeline_cut(zero_, gathered_, replicas, ...)                    \
     do {                                                                        \
-        pipeline_setup setup_ = {__VA_ARGS__, NULL, NULL, zero_, gathered_};    \
+        pipeline_setup setup_ = {__VA_ARGS__, NULL, NULL, zero_, gathered_,     \
+                                 NULL, NULL, NULL};                             \
         const layout layout_ = pipeline_layout(&setup_);                        \
         setup_.proof.layout = &layout_;                                         \
         setup_.proof.pipeline = setup_.ranks;                                   \

@@ -32,7 +32,7 @@ static dls_status prove_schedule(const all_schedules *a, const dls_schedule_entr
                             {.exact = a->exact, .rows = rows, .micro = 2,
                              .steps = a->exact ? 1 : 2, .clip = a->exact ? 8 : 1,
                              .layers = LAYERS, .pipeline = a->ranks},
-                            a->pipe, a->data, 0, 0};
+                            a->pipe, a->data, 0, 0, NULL, NULL, NULL};
     const layout l = pipeline_layout(&setup);
     setup.proof.layout = &l;
     return layout_prove_in(a->comm, &setup.proof);
