@@ -8,6 +8,7 @@
 
 char pointed_log[1 << 16];
 int pointed_count, pointed_fails = -1;
+dls_recompute pointed_recompute;
 
 /* wrap a kind of layers */
 enum { KINDS = 24 };
@@ -79,7 +80,9 @@ static void wrap(dls_transformer *t)
 dls_status pointed_make(dls_transformer **out, dls_ctx *ctx,
                         const dls_transformer_config *config, int max_B, int max_T)
 {
-    DLS_TRY(dls_transformer_create(out, ctx, config, max_B, max_T));
+    dls_transformer_config c = *config;
+    c.recompute = pointed_recompute;
+    DLS_TRY(dls_transformer_create(out, ctx, &c, max_B, max_T));
     wrap(*out);
     return DLS_OK;
 }

@@ -15,5 +15,6 @@ dls_status pointed_exact_make(dls_transformer **out, dls_ctx *ctx,
 /* What ran, in order: f and b for a layer of a forward and of a backward pass. */
 extern char pointed_log[1 << 16];
 extern int pointed_count, pointed_fails;    /* fails: at this point of a forward pass */
+extern dls_recompute pointed_recompute;     /* of pointed_make's models */
 
 #endif

@@ -98,6 +98,17 @@ Test(pairs, of_one_stage_in_any_order)
     }
 }
 
+/* A pass that forgets its stash has it in the scratch memory while it lasts. */
+Test(pairs, of_one_stage_have_working_memory_of_their_own)
+{
+    const char *orders[] = {"b f", "f f b"};
+    pointed_recompute = DLS_RECOMPUTE_FULL;
+    for (size_t i = 0; i < 2; i++)
+        expect_pairs(1, .schedule = "gpipe", .ranks = 1, .microbatches = 4,
+                     .change = pair_up, .order = orders[i],
+                     .proof = {.rows = 7, .micro = 2, .steps = 2, .clip = 1});
+}
+
 Test(pairs, without_rows_for_the_other_half)
 {
     expect_pairs(1, .schedule = "gpipe", .ranks = 1, .microbatches = 12,
