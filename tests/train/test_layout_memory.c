@@ -107,7 +107,14 @@ Test(layout_memory, of_chosen_layouts, .init = make_corpus, .fini = remove_root)
         {4, {"trust", {"resume=never", "parallel.tp=2", "parallel.pp=2",
                        "pipeline.post_validation=true"}, 0}},
         {4, {"shared", {"resume=never", "parallel.tp=4", "model.heads=4",
-                        "model.kv_heads=2", "model.family=llama"}, 0}}};
-    for (int i = 0; i < 3; i++)
+                        "model.kv_heads=2", "model.family=llama"}, 0}},
+        {4, {"pairs", {"resume=never", "parallel.pp=4", "model.layers=3",
+                       "pipeline.schedule=dualpipe", "train.global_batch=20"}, 0}},
+        {4, {"pairs2", {"resume=never", "parallel.pp=2", "data_parallel=zero3",
+                        "pipeline.schedule=dualpipev", "train.micro_batch=1"}, 0}},
+        {4, {"pairs3", {"resume=never", "parallel.pp=2", "parallel.tp=2",
+                        "pipeline.schedule=dualpipe", "data_parallel=zero1",
+                        "train.global_batch=13", "model.recompute=full"}, 0}}};
+    for (int i = 0; i < 6; i++)
         weigh(cases[i].ranks, &cases[i].r);
 }

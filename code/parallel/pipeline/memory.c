@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include "parallel/pipeline/pairs.h"
+
 /* keep the state of a replay */
 /* Blocks of one size that go round in a stage: how many there are, how many are idle. */
 typedef struct circle { size_t bytes; int idle; } circle;
@@ -66,18 +68,23 @@ static void take_buffer(replay *p)
         p->idle--;
 }
 
-/* What a pass reads and hands on: way 0 forward, 1 backward. */
-static void replay_rows(replay *p, const dls_action *a, int way)
+/* The stage that a pass hands its rows to, or -1. */
+static int receiver(const replay *p, const dls_action *a)
 {
-    const dls_schedule *s = p->r->schedule;
-    int to = way ? a->stage - 1 : a->stage + 1;
+    int to = a->kind == DLS_DO_F ? a->stage + 1 : a->stage - 1;
+    return a->kind == DLS_DO_W || to == p->r->schedule->stages ? -1 : to;
+}
+
+/* Behind the pass: what it has read is given back, what it hands on has arrived. */
+static void hand_on(replay *p, const dls_action *a)
+{
+    int way = a->kind != DLS_DO_F, to = receiver(p, a);
     char *in = &p->arrived[way][place(p, a->stage, a->microbatch)];
-    if (to >= 0 && to < s->stages)
-        take_buffer(p);
+    if (a->kind == DLS_DO_W)
+        return;
     p->idle += *in;
     *in = 0;
-    if (to >= 0 && to < s->stages
-        && dls_schedule_rank(s, to, a->microbatch) == p->r->rank)
+    if (to >= 0 && dls_schedule_rank(p->r->schedule, to, a->microbatch) == p->r->rank)
         p->arrived[way][place(p, to, a->microbatch)] = 1;
 }
 
@@ -96,25 +103,32 @@ static void forget(replay *p, const dls_action *a, int early)
         give(p, a->stage, b->early);
 }
 
-static void replay_pass(replay *p, const dls_action *a)
+static void replay_slot(replay *p, const dls_action *a)
 {
     const dls_stage_bytes *b = &p->r->bytes[a->stage];
     if (a->kind == DLS_DO_F) {
-        replay_rows(p, a, 0);
         take(p, a->stage, b->stash);
         take(p, a->stage, b->early);
     } else if (a->kind == DLS_DO_W) {
         forget(p, a, 0);
         give(p, a->stage, b->gradients);
+    } else if (a->kind == DLS_DO_B) {
+        forget(p, a, 1);
     } else {
-        replay_rows(p, a, 1);
-        if (a->kind == DLS_DO_B)
-            forget(p, a, 1);
-        else
-            give(p, a->stage, b->early);
-        if (a->kind == DLS_DO_I)
-            take(p, a->stage, b->gradients);
+        give(p, a->stage, b->early);
+        take(p, a->stage, b->gradients);
     }
+}
+
+static void replay_passes(replay *p, const dls_action *a, size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        if (receiver(p, a + k) >= 0)
+            take_buffer(p);
+    for (size_t k = 0; k < n; k++)
+        replay_slot(p, a + k);
+    for (size_t k = 0; k < n; k++)
+        hand_on(p, a + k);
 }
 
 static int has_rows(const replay *p, int microbatch)
@@ -127,11 +141,25 @@ static void replay_action(replay *p, const dls_action *a)
     if (a->microbatch >= 0 && !has_rows(p, a->microbatch))
         return;
     switch (a->kind) {
-    case DLS_DO_F: case DLS_DO_I: case DLS_DO_B: case DLS_DO_W: replay_pass(p, a); break;
+    case DLS_DO_F: case DLS_DO_I: case DLS_DO_B:
+    case DLS_DO_W: replay_passes(p, a, 1); break;
     case DLS_DO_SEND_F: case DLS_DO_SEND_B: p->idle++; break;
     case DLS_DO_RECV_F: receive(p, a, 0); break;
     case DLS_DO_RECV_B: receive(p, a, 1); break;
     default: break;
+    }
+}
+
+static void replay_list(replay *p, const dls_actions *list)
+{
+    for (size_t i = 0, n; i < list->n; i += n) {
+        const dls_action *a = &list->list[i];
+        n = dls_pair_size(list, i);
+        if (n == 2 && has_rows(p, a->microbatch) && has_rows(p, a[1].microbatch))
+            replay_passes(p, a, 2);
+        else
+            for (size_t k = 0; k < n; k++)
+                replay_action(p, a + k);
     }
 }
 
@@ -145,7 +173,7 @@ static void replay_evaluation(replay *p)
             continue;
         if (i > 0 && dls_schedule_rank(s, i - 1, 0) != p->r->rank)
             receive(p, &a, 0);
-        replay_pass(p, &a);
+        replay_passes(p, &a, 1);
         forget(p, &a, 1);
         if (i + 1 < s->stages && dls_schedule_rank(s, i + 1, 0) != p->r->rank)
             p->idle++;
@@ -160,10 +188,11 @@ static void replay_all(replay *p)
         if (is_here(p, i)) {
             take(p, i, p->r->bytes[i].working);
             take(p, i, p->r->bytes[i].gradients);
+            if (dls_schedule_pairs_within(s, p->r->rank, i))
+                take(p, i, p->r->bytes[i].working);
         }
     for (int n = 0; n < p->r->steps; n++)
-        for (size_t i = 0; i < list->n; i++)
-            replay_action(p, &list->list[i]);
+        replay_list(p, list);
     if (p->r->evaluates)
         replay_evaluation(p);
 }
