@@ -52,6 +52,11 @@ static dls_status check_company(dls_config *cfg, const dls_train_config *c)
         return dls_config_fail(cfg, "pipeline.schedule", "expected a schedule's name "
                                "(dls schedule --help lists them), got %s",
                                c->pipeline.schedule);
+    dls_pair_order order;
+    if (dls_pair_order_read("", c->pipeline.pair_order, &order) != DLS_OK)
+        return dls_config_fail(cfg, "pipeline.pair_order", "expected up to %d letters b "
+                               "and f, as in \"b f b f\", got \"%.80s\"", DLS_PAIR_TURNS,
+                               c->pipeline.pair_order);
     if (c->pipeline.post_validation
         && dls_schedule_find(c->pipeline.schedule)->step_every != 0)
         return dls_config_fail(cfg, "pipeline.post_validation", "expected false: the "
@@ -71,6 +76,7 @@ dls_status dls_train_read_pipeline(dls_config *cfg, dls_train_config *c)
     DLS_TRY(dls_config_int_or(cfg, "pipeline.chunks", 1, 1 << 8, 0, &chunks));
     DLS_TRY(dls_config_bool_or(cfg, "pipeline.post_validation", 0,
                                &p->post_validation));
+    DLS_TRY(dls_config_string_or(cfg, "pipeline.pair_order", "b f", &p->pair_order));
     DLS_TRY(read_partition(cfg, p, c->model.layers));
     p->microbatches = (int)microbatches;
     p->chunks = (int)chunks;
@@ -149,6 +155,7 @@ static dls_status make_pipeline(dls_trainer *t, dls_pipelined *p)
                               .positions = t->batch.positions,
                               .T_whole = c->model.context, .adamw = c->adamw,
                               .validate = c->pipeline.post_validation,
+                              .pair_order = c->pipeline.pair_order,
                               .zero = c->sharded ? &c->zero : NULL};
     DLS_TRY(dls_pipeline_create(&p->pipeline, &t->ctx, t->groups.pipe, t->groups.data,
                                 &o));

@@ -22,6 +22,7 @@ typedef struct dls_train_pipeline {
     const char *schedule;       /* NULL: no pipeline; its ranks: the mesh's pp */
     int microbatches, chunks;   /* 0: what the batch needs; the schedule's own */
     int post_validation;        /* 1: steps on trust, undone if it was misplaced */
+    const char *pair_order;     /* turns of paired passes: parallel/pipeline/pairs.h */
     int by_cost, given;         /* partition; or units[given], of each stage */
     int64_t units[DLS_PIPELINE_UNITS];
 } dls_train_pipeline;

@@ -207,6 +207,7 @@ Test(pipeline_train, bad_pipelines_are_refused_in_one_line, .init = make_corpus,
         {"data_parallel=zero1", "zero.offload=true", "1f1b with ZeRO: expected slices",
          "parallel.pp=2"},
         {"parallel.pp=2", "pipeline.chunks=3", "expected 1 chunk, got 3"},
+        {"parallel.pp=2", "pipeline.pair_order=b x", "pipeline.pair_order: expected"},
         {"parallel.pp=2", "parallel.ppp=3", "parallel.ppp"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         run r = {"bad", {cases[i][0], cases[i][1], cases[i][3]}, 0};

@@ -139,6 +139,7 @@ dls_status dls_coroutine_start(dls_coroutine *c, dls_coroutine_body *body, void 
     return DLS_OK;
 }
 
+
 void dls_coroutine_resume(dls_coroutine *c, dls_status with)
 {
     c->with = with;

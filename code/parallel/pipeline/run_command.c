@@ -21,7 +21,7 @@
 typedef struct options {
     const char *name;
     int64_t microbatches, chunks, layers, channels, context, vocabulary, rows;
-    const char *measured, *evaluated, *partition;
+    const char *measured, *evaluated, *partition, *pair_order;
     int json;
 } options;
 
@@ -37,6 +37,7 @@ static dls_status parse(int argc, char **argv, options *o, int *helped)
         {"--vocabulary", DLS_ARG_INT, &o->vocabulary, "V", "(50257)"},
         {"--rows", DLS_ARG_INT, &o->rows, "B", "sequences of a micro-batch (4)"},
         {"--partition", DLS_ARG_STRING, &o->partition, "WAY", "count or cost (cost)"},
+        {"--pair-order", DLS_ARG_STRING, &o->pair_order, "ORDER", "turns (b f)"},
         {"--measured", DLS_ARG_STRING, &o->measured, "FILE", "draw what was measured"},
         {"--evaluated", DLS_ARG_STRING, &o->evaluated, "FILE", "and what was expected"},
         {"--json", DLS_ARG_FLAG, &o->json, NULL, "print JSON"}};
@@ -111,7 +112,7 @@ static dls_status make_pipeline(timed_run *r)
     dls_pipeline_options p = {
         .model = &r->model, .schedule = &r->schedule, .partition = first,
         .max_B = (int)o->rows, .T = r->model.context,
-        .adamw = {0.9, 0.95, 1e-8, 0.1, 1}, .measured = 1};
+        .adamw = {0.9, 0.95, 1e-8, 0.1, 1}, .pair_order = o->pair_order, .measured = 1};
     return dls_pipeline_create(&r->pipeline, &r->ctx, r->comm, r->data, &p);
 }
 
