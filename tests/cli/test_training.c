@@ -186,7 +186,7 @@ static int kill_rank(pid_t launcher, const char *rank)
     double start = seconds_now();
     kill(victim, SIGKILL);
     waitpid(launcher, &status, 0);
-    cr_expect_lt(seconds_now() - start, 5.0);
+    cr_expect_lt(seconds_now() - start, 30.0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

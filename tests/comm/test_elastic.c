@@ -79,7 +79,7 @@ static char *calm_run(void)
 Test(comm, an_elastic_job_loses_a_rank_and_nothing_else, .timeout = 120)
 {
     char *calm = calm_run();
-    const char *faults[] = {"DLS_FAULT=kill:2:60", "DLS_WATCHDOG=1 DLS_FAULT=stop:0:75"};
+    const char *faults[] = {"DLS_FAULT=kill:2:60", "DLS_WATCHDOG=3 DLS_FAULT=stop:0:75"};
     for (int i = 0; i < 2; i++) {
         outcome o = run_job(faults[i], "-n 4 --elastic", "");
         cr_expect_eq(o.exit_code, 0, "%s: %s", faults[i], o.output);
@@ -170,13 +170,13 @@ static void expect_clean_end(const ordered *f, const char *calm, const char *mod
 {
     char environment[80];
     snprintf(environment, sizeof environment, "DLS_WATCHDOG=3 DLS_FAULT=%s", f->fault);
-    outcome o = run_job(environment, "-n 4 --limit 10", mode);
+    outcome o = run_job(environment, "-n 4 --limit 60", mode);
     cr_expect(o.exit_code != 0 && o.exit_code != 124, "%s: status %d", f->fault,
               o.exit_code);
     for (int i = 0; i < 3 && f->words[i]; i++)
         cr_expect(strstr(o.output, f->words[i]), "%s: no \"%s\" in:\n%s", f->fault,
                   f->words[i], o.output);
-    o = run_program(DLS " run -n 4 --limit 20" TRAIN "%s %s", dir, mode);
+    o = run_program(DLS " run -n 4 --limit 60" TRAIN "%s %s", dir, mode);
     cr_expect_eq(o.exit_code, 0, "%s: %s", f->fault, o.output);
     expect_words(&o, "resuming after step ");
     expect_same_losses(calm, dir);
@@ -226,7 +226,7 @@ static outcome run_without_launcher(const char *fault)
     cr_assert_not_null(f);
     fputs(launcher, f);
     fclose(f);
-    return run_program("timeout 20 sh %s %s %s 2>&1", path, fault, dir);
+    return run_program("timeout 60 sh %s %s %s 2>&1", path, fault, dir);
 }
 
 Test(comm, a_training_of_another_launcher_ends_and_loses_nothing, .timeout = 120)
@@ -240,7 +240,7 @@ Test(comm, a_training_of_another_launcher_ends_and_loses_nothing, .timeout = 120
         expect_words(&o, "status 1 1\n");
         for (int k = 0; k < 3 && faults[i].words[k]; k++)
             expect_words(&o, faults[i].words[k]);
-        o = run_program(DLS " run -n 3 --limit 20" TRAIN "%s", dir);
+        o = run_program(DLS " run -n 3 --limit 60" TRAIN "%s", dir);
         expect_words(&o, "resuming after step ");
         expect_same_losses(calm, dir);
     }
@@ -284,7 +284,7 @@ static outcome meet_and_train(const char *fault, const char *ranks, const char *
     cr_assert_not_null(f);
     fprintf(f, "%s%s%s", start, then, wait_for_all);
     fclose(f);
-    return run_program("timeout 10 sh %s %d %04X %s '%s' '%s' 2>&1", path, port, port,
+    return run_program("timeout 60 sh %s %d %04X %s '%s' '%s' 2>&1", path, port, port,
                        dir, fault, ranks);
 }
 
@@ -324,7 +324,7 @@ Test(comm, a_training_whose_store_vanishes_ends_and_loses_nothing, .timeout = 12
     expect_words(&o, "is gone: rank 0");
     expect_words(&o, "status 137 1\n");
     cr_expect_eq(errors_in(&o), 1, "%s", o.output);
-    o = run_program(DLS " run -n 3 --limit 20" TRAIN "%s", dir);
+    o = run_program(DLS " run -n 3 --limit 60" TRAIN "%s", dir);
     expect_words(&o, "resuming after step ");
     expect_same_losses(calm, dir);
     free(calm);

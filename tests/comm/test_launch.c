@@ -42,13 +42,13 @@ static pid_t launch(int n, const char *script)
 }
 
 /* wait for the launch */
-/* The launcher's exit status, or -1 when it took more than 5 s. */
+/* The launcher's exit status, or -1 when it took more than 30 s. */
 static int wait_status(pid_t pid)
 {
     double start = seconds();
     int status;
     while (waitpid(pid, &status, WNOHANG) == 0) {
-        if (seconds() - start > 5)
+        if (seconds() - start > 30)
             return -1;
         usleep(20000);
     }

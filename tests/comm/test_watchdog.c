@@ -200,7 +200,7 @@ static dls_status be_slow(int rank, void *arg)
 
 Test(comm, the_watchdog_waits_for_slow_ranks)
 {
-    setenv("DLS_WATCHDOG", "1", 1);
+    setenv("DLS_WATCHDOG", "2", 1);
     expect_ranks(3, be_slow, NULL);
 }
 
