@@ -29,8 +29,7 @@ typedef enum dls_window_order { DLS_BY_RANK, DLS_BY_BLOCK } dls_window_order;
 
 typedef struct dls_window_rows {
     dls_window_order order;
-    const int *count;  // (ranks * per): rows of each block; device, or host if `known`
-    int known;         // 1: count is host memory, and good until the stream is through
+    const int *count;  // (ranks * per): rows of each block; read when the stream is there
     int room;          // the most rows of a block
     size_t row;        // bytes of a row
 } dls_window_rows;

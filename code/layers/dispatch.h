@@ -27,6 +27,9 @@ typedef struct dls_routes {
                                    this rank's neighbour t */
     int segments;               /* sorted by place in the buffer, source by source */
     dls_segment *segment;       /* [sources * experts] */
+    const int *going;           /* one-sided, whose host knows no counts: device (E), rows */
+    int *coming;                /*   that leave for each expert, that came to each place */
+    int block;                  /*   of as many rows at most; else 0 */
 } dls_routes;
 
 /* describe a dispatch */
@@ -38,6 +41,8 @@ typedef struct dls_dispatch {
     int columns;                /* C */
     int sent_room, room;        /* the most rows that can leave; that can arrive */
     size_t host, scratch;       /* slots */
+    int block;                  /* one-sided: rows of a place, and a slot of the stash */
+    size_t numbers;
 } dls_dispatch;
 
 /* declare the dispatch */

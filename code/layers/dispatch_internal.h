@@ -19,7 +19,13 @@ size_t dls_dispatch_counts_bytes(const dls_dispatch *d);
  * the order of experts to the own section (r->own); back: from that to (r->sent). */
 typedef dls_status dls_dispatch_move(const dls_axes *a, const dls_routes *r, void *to,
                                      const void *from, size_t bytes, int back);
-dls_dispatch_move dls_dispatch_flat;
+dls_dispatch_move dls_dispatch_flat, dls_dispatch_one_sided;
+
+/* The parts of a one-sided dispatch. block: rows of a place. */
+dls_status dls_one_sided_check(const dls_sharding *s);
+void dls_one_sided_plan(dls_dispatch *d, dls_plan *plan, int block);
+dls_status dls_one_sided_count(const dls_pass *p, const dls_dispatch *d, dls_routes *r,
+                               const int *counts, const int *known);
 
 /* Behind a movement that is enqueued: the pass can wait for it. */
 dls_status dls_dispatch_moved(const dls_pass *p);

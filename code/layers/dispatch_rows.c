@@ -144,7 +144,7 @@ static dls_status stay(const dls_pass *p, const dls_dispatch *d, void *to,
 static dls_status move(const dls_pass *p, const dls_dispatch *d, void *to,
                        const void *from, size_t bytes, int back)
 {
-    dls_dispatch_move *way = dls_dispatch_flat;
+    dls_dispatch_move *way = d->block ? dls_dispatch_one_sided : dls_dispatch_flat;
     return way(p->axes, dls_dispatch_routes(p, d), to, from, bytes, back);
 }
 

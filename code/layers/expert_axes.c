@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "comm/window.h"
 #include "layers/dispatch_nodes.h"
 
 #include "vgpu/gpu.h"
@@ -44,6 +45,9 @@ dls_status dls_axes_add_experts(dls_axes *a, dls_comm *expert, dls_comm *expert_
         DLS_TRY(dls_comm_split(expert_tensor, 0, s->expert_tensor_rank, &a->shares));
     if (s->dispatch == DLS_DISPATCH_NODES)
         DLS_TRY(dls_axes_add_nodes(a));
+    if (s->dispatch == DLS_DISPATCH_ONE_SIDED && expert &&
+        !(a->window = calloc(1, sizeof *a->window)))
+        return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a window");
     return expert || expert_tensor ? make_moves(a) : DLS_OK;
 }
 
@@ -57,6 +61,9 @@ void dls_axes_drop_experts(dls_axes *a)
         if (a->moves[i].done)
             cudaEventDestroy(a->moves[i].done);
     free(a->moves);
+    dls_window_close(a->window ? a->window->window : NULL);
+    free(a->window);
     a->counts = a->shares = a->node = a->across = NULL;
     a->moves = NULL;
+    a->window = NULL;
 }

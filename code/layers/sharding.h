@@ -59,6 +59,13 @@ enum { DLS_AXES_PIECES = 8, DLS_AXES_MOVES = 4 };
 /* A pass with rows under way to experts or back; the event stands behind the last. */
 typedef struct dls_axes_move { const void *pass; cudaEvent_t done; } dls_axes_move;
 
+/* What ranks write to in a one-sided dispatch: opened by the first that counts its rows. */
+typedef struct dls_axes_window {
+    struct dls_window *window;
+    int slots;
+    size_t bytes;
+} dls_axes_window;
+
 /* The communicators of a cut model; NULL: a group of one, whose collectives vanish. */
 typedef struct dls_axes {
     dls_sharding sharding;
@@ -74,6 +81,7 @@ typedef struct dls_axes {
     dls_comm *counts, *shares;  /* expert and expert_tensor once more, for numbers that
                                    do not wait behind rows */
     dls_axes_move *moves;       /* [DLS_AXES_MOVES]; NULL: no experts over ranks */
+    dls_axes_window *window;    /* NULL: dispatch is not one-sided */
     cudaStream_t stream;        /* for communication beside the products */
     cudaEvent_t ready, arrived; /* between it and the context's stream */
     cudaEvent_t piece[DLS_AXES_PIECES]; /* for pieces of a slice (layers/overlap.h) */

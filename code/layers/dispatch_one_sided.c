@@ -1,0 +1,73 @@
+/* code/layers/dispatch_one_sided.c: from chapters/08-dispatch-nodes-one-sided.md. Edit the chapter, or edit here and run "make untangle". */
+/* Rows written to where they belong, with no word between the hosts. */
+#include "layers/dispatch_internal.h"
+
+#include <string.h>
+
+#include "comm/window.h"
+#include "vgpu/gpu.h"
+
+/* plan a one sided dispatch */
+dls_status dls_one_sided_check(const dls_sharding *s)
+{
+    return s->expert_tensor <= 1 ? DLS_OK
+        : DLS_FAIL(DLS_ERR_INPUT, "one-sided dispatch: expected etp 1, got %d: experts "
+                   "that are cut take the flat way", s->expert_tensor);
+}
+
+void dls_one_sided_plan(dls_dispatch *d, dls_plan *plan, int block)
+{
+    int ranks = dls_at_least_one(d->sharding.expert);
+    d->block = block;
+    d->room = d->moe.experts / ranks * ranks * block;
+    d->numbers = dls_plan_stash(plan, 2 * (size_t)d->moe.experts, DLS_F32);
+}
+
+/* open the window of a dispatch */
+static dls_status open_window(const dls_pass *p, const dls_dispatch *d)
+{
+    dls_axes_window *w = p->axes->window;
+    size_t bytes = (size_t)d->block * d->columns * dls_dtype_size(p->ctx->dtype);
+    if (w->window && w->slots == d->moe.experts && w->bytes >= bytes)
+        return DLS_OK;
+    DLS_CUDA(cudaStreamSynchronize(p->axes->stream));
+    dls_window_close(w->window);
+    w->window = NULL;
+    w->slots = d->moe.experts;
+    w->bytes = bytes;
+    return dls_window_open(&w->window, p->axes->counts, w->slots, bytes ? bytes : 1);
+}
+
+/* route to fixed places */
+dls_status dls_one_sided_count(const dls_pass *p, const dls_dispatch *d, dls_routes *r,
+                               const int *counts, const int *known)
+{
+    int E = d->moe.experts, rows = r->ranks * d->block;
+    int *numbers = dls_pass_stash(p, d->numbers);
+    DLS_TRY(open_window(p, d));
+    r->going = numbers;
+    r->coming = numbers + E;
+    r->block = d->block;
+    if (known)
+        r->going = memcpy(r->counts, known, sizeof(int) * E);
+    else
+        DLS_CUDA(cudaMemcpyAsync(numbers, counts, sizeof(int) * E,
+                                 cudaMemcpyDeviceToDevice, p->ctx->stream));
+    r->sent = d->sent_room;
+    r->arrived = r->own = d->room;
+    for (int e = 0; e < r->experts && rows > 0; e++)
+        r->segment[r->segments++] = (dls_segment){e, e * rows, rows};
+    return DLS_OK;
+}
+
+/* move rows one sided */
+dls_status dls_dispatch_one_sided(const dls_axes *a, const dls_routes *r, void *to,
+                                  const void *from, size_t bytes, int back)
+{
+    dls_window_rows there = {DLS_BY_RANK, r->going, r->block, bytes};
+    dls_window_rows here = {DLS_BY_BLOCK, r->coming, r->block, bytes};
+    dls_window *w = a->window->window;
+    DLS_TRY(dls_window_put(w, back ? &here : &there, from, a->stream));
+    return dls_window_take(w, back ? &there : &here, to, back ? NULL : r->coming,
+                           a->stream);
+}
