@@ -19,14 +19,9 @@ typedef struct dls_select {
 
 /* For each range r the rows of index that have a choice there, in order: list (copies),
  * from begin[r] on. place (rows, width) := where in the list each row stands, -1 behind
- * the last. entry (copies), if not NULL: row * k + the choice. All device. */
+ * the last. list NULL: place (rows, k) says it for each choice, -1: outside. Device. */
 dls_status dls_node_select(dls_ctx *ctx, const dls_select *s, const int *index,
-                           const int *begin, int *list, int *place, int *entry);
-
-/* y (n, C)[i] := sum over j of x (m, C)[place[i, j]], places -1 left out, each times
- * weight (m) of the accumulator type, if not NULL. */
-dls_status dls_node_sum(dls_ctx *ctx, void *y, const void *x, const int *place,
-                        const void *weight, int n, int width, int C);
+                           const int *begin, int *list, int *place);
 
 /* kept (rows, k) := index where place (rows, k) is at least 0, else -1. */
 dls_status dls_node_keep(dls_ctx *ctx, int *kept, const int *index, const int *place,

@@ -7,6 +7,15 @@
 #include "kernels/node_rows.h"
 
 /* look at a row */
+/* Notes that a row stands at `to`. */
+DLS_HD void dls_select_note(const dls_select *s, int row, int choice, int earlier, int to,
+                            int *list, int *place)
+{
+    place[list ? (size_t)row * s->width + earlier : (size_t)row * s->k + choice] = to;
+    if (list)
+        list[to] = row;
+}
+
 /* x (k): choices of a row. The first of them in range r, or -1; *earlier: ranges before
  * r that have one. */
 DLS_HD int dls_select_row(const dls_select *s, const int *x, int r, int *earlier)
@@ -31,7 +40,7 @@ DLS_HD int dls_select_row(const dls_select *s, const int *x, int r, int *earlier
 extern "C"
 #endif
 void dls_select_rows_host(dls_select s, const int *index, const int *begin, int *list,
-                          int *place, int *entry);
+                          int *place);
 #ifdef __cplusplus
 extern "C"
 #endif

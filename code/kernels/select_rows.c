@@ -4,19 +4,14 @@
 
 /* select rows in plain c */
 void dls_select_rows_host(dls_select s, const int *index, const int *begin, int *list,
-                          int *place, int *entry)
+                          int *place)
 {
     for (int r = 0; r < s.ranges; r++)
         for (int row = 0, to = begin[r]; row < s.rows; row++) {
             int earlier, choice;
             choice = dls_select_row(&s, index + (size_t)row * s.k, r, &earlier);
-            if (choice < 0)
-                continue;
-            list[to] = row;
-            place[(size_t)row * s.width + earlier] = to;
-            if (entry)
-                entry[to] = row * s.k + choice;
-            to++;
+            if (choice >= 0)
+                dls_select_note(&s, row, choice, earlier, to++, list, place);
         }
 }
 

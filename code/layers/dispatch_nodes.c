@@ -7,6 +7,7 @@
 #include "comm/comm.h"
 #include "kernels/node_rows.h"
 #include "layers/dispatch_nodes_internal.h"
+#include "layers/router.h"
 
 /* refuse what nodes can not */
 dls_status dls_node_dispatch_check(const dls_sharding *s, const dls_moe *m)
@@ -34,32 +35,39 @@ static size_t host_ints(const dls_node_grid *g)
 // Ints of the device tables of legs with these bounds.
 static size_t table_ints(const dls_node_grid *g, const dls_leg *most)
 {
-    size_t ints = (size_t)most[0].rows * g->chosen + most[DLS_LEGS - 1].copies;
+    size_t ints = (size_t)most[0].rows * g->chosen;
     for (int l = 0; l < DLS_LEGS; l++)
-        ints += most[l].ranges + most[l].copies + (size_t)most[l].rows * most[l].width;
+        ints += most[l].ranges + most[l].copies + (size_t)most[l].rows * g->chosen;
     return ints;
 }
 
+static void find_most(const dls_node_dispatch *d, dls_leg most[DLS_LEGS])
+{
+    dls_node_most(&d->grid, d->tokens, most);
+    most[2].copies = most[2].copies < d->room ? most[2].copies : d->room;
+}
+
 void dls_node_dispatch_plan(dls_node_dispatch *out, dls_plan *plan, const dls_sharding *s,
-                            const dls_moe *m, int per_node, int tokens, int columns)
+                            const dls_moe *m, int per_node, int tokens, int room,
+                            int columns)
 {
     dls_node_grid g = {s->expert / per_node, per_node, m->experts, m->chosen};
-    size_t R = s->expert, wide = columns > 2 * m->chosen ? columns : 2 * m->chosen;
+    size_t R = s->expert, numbers = R * dls_node_census_ints(&g);
+    size_t wide = columns > 2 * m->chosen ? columns : 2 * m->chosen;
     dls_leg most[DLS_LEGS];
-    dls_node_most(&g, tokens, most);
     *out = (dls_node_dispatch){.grid = g, .moe = *m, .rank = s->expert_rank,
-                               .columns = columns, .tokens = tokens};
-    out->room = most[2].copies;
+                               .columns = columns, .tokens = tokens, .room = room};
+    find_most(out, most);
+    out->landed = most[2].rows;
     out->host = plan->host;
     plan->host += sizeof(dls_node_routes) + m->experts / R * sizeof(dls_segment) +
                   (host_ints(&g) * sizeof(int) + 15) / 16 * 16;
     plan->host = (plan->host + 15) / 16 * 16;
     out->tables = dls_plan_stash(plan, table_ints(&g, most), DLS_F32);
     size_t rows = most[1].copies > most[2].rows ? most[1].copies : most[2].rows;
-    size_t elements = rows * wide, numbers = R * dls_node_census_ints(&g);
+    size_t elements = rows * wide > 2 * numbers ? rows * wide : 2 * numbers;
     for (int i = 0; i < 2; i++)
-        out->buffer[i] = dls_plan_scratch(plan, elements > 2 * numbers ? elements
-                                          : 2 * numbers, plan->dtype);
+        out->buffer[i] = dls_plan_scratch(plan, elements, plan->dtype);
 }
 
 /* lay out the tables */
@@ -94,24 +102,27 @@ static void lay_out_tables(const dls_pass *p, const dls_node_dispatch *d,
     for (int l = 0; l < DLS_LEGS; l++, at += r->leg[l - 1].ranges)
         r->begin[l] = at;
     for (int l = 0; l < DLS_LEGS; l++) {
-        r->list[l] = at;
-        r->place[l] = at + r->leg[l].copies;
-        at = r->place[l] + (size_t)r->leg[l].rows * r->leg[l].width;
+        int last = l == DLS_LEGS - 1, width = last ? d->grid.chosen : r->leg[l].width;
+        r->list[l] = last ? NULL : at;
+        r->place[l] = at + (last ? 0 : r->leg[l].copies);
+        at = r->place[l] + (size_t)r->leg[l].rows * width;
     }
-    r->entry = at;
 }
 
 /* gather the censuses */
-static dls_status ask(const dls_pass *p, const dls_node_dispatch *d, dls_node_routes *r)
+static dls_status ask(const dls_pass *p, const dls_node_dispatch *d, dls_node_routes *r,
+                      const int *counts)
 {
     const dls_node_grid *g = &d->grid;
     int R = g->nodes * g->places, ints = dls_node_census_ints(g), at = 0;
-    int ranges[] = {g->nodes, R, g->experts};
+    int ranges[] = {g->nodes, R};
     int *all = dls_pass_stash(p, d->buffer[0]), *mine = dls_pass_stash(p, d->buffer[1]);
-    for (int i = 0; i < 3; at += ranges[i++]) {
+    for (int i = 0; i < 2; at += ranges[i++]) {
         dls_select s = {r->tokens, g->chosen, ranges[i], 0, g->experts / ranges[i], 0};
         DLS_TRY(dls_node_tally(p->ctx, &s, r->kept, mine + at));
     }
+    DLS_CUDA(cudaMemcpyAsync(mine + at, counts, sizeof(int) * g->experts,
+                             cudaMemcpyDeviceToDevice, p->ctx->stream));
     DLS_TRY(dls_comm_all_gather(p->axes->counts, mine, all, ints, DLS_COMM_I32,
                                 p->ctx->stream));
     DLS_CUDA(cudaMemcpyAsync(r->censuses, all, sizeof(int) * R * ints,
@@ -121,10 +132,11 @@ static dls_status ask(const dls_pass *p, const dls_node_dispatch *d, dls_node_ro
 }
 
 static dls_status tell(const dls_pass *p, const dls_node_dispatch *d, dls_node_routes *r,
-                       const int *known)
+                       int number)
 {
-    int ints = dls_node_census_ints(&d->grid), mine[ints];
-    dls_node_census(&d->grid, known, r->tokens, mine);
+    const dls_node_grid *g = &d->grid;
+    int mine[dls_node_census_ints(g)];
+    dls_node_census_balanced(g, r->tokens, number, mine);
     return dls_comm_all_gather_host(p->axes->counts, mine, sizeof mine, r->censuses);
 }
 
@@ -138,6 +150,7 @@ static void describe_arrived(const dls_node_dispatch *d, dls_node_routes *r)
         memcpy(x->counts + s * E, r->censuses + (s + 1) * ints - E, sizeof(int) * E);
     for (int e = 0; e < E; e++)
         x->sent += x->counts[d->rank * E + e];
+    r->landed = r->leg[DLS_LEGS - 1].rows;
     for (int e = 0; e < x->experts; e++) {
         int rows = r->leg[DLS_LEGS - 1].go[e];
         if (rows > 0)
@@ -150,7 +163,7 @@ static void describe_arrived(const dls_node_dispatch *d, dls_node_routes *r)
 static dls_status check_legs(const dls_node_dispatch *d, const dls_node_routes *r)
 {
     dls_leg most[DLS_LEGS];
-    dls_node_most(&d->grid, d->tokens, most);
+    find_most(d, most);
     for (int l = 0; l < DLS_LEGS; l++)
         if (r->leg[l].rows < 0 || r->leg[l].rows > most[l].rows || r->leg[l].copies < 0 ||
             r->leg[l].copies > most[l].copies)
@@ -166,8 +179,7 @@ static dls_status select_leg(dls_ctx *comm, const dls_node_dispatch *d,
     const dls_leg *leg = &r->leg[l];
     dls_select s = {leg->rows, d->grid.chosen, leg->ranges, leg->first, leg->per,
                     leg->width};
-    return dls_node_select(comm, &s, index, r->begin[l], r->list[l], r->place[l],
-                           l == DLS_LEGS - 1 ? r->entry : NULL);
+    return dls_node_select(comm, &s, index, r->begin[l], r->list[l], r->place[l]);
 }
 
 // begin: host memory (N + P + E / R), good as long as the routes.
@@ -185,31 +197,32 @@ static dls_status select_all(const dls_pass *p, const dls_node_dispatch *d,
     for (int l = 0; l < DLS_LEGS; l++) {
         DLS_TRY(select_leg(&way.ctx, d, r, l, (const int *)way.at));
         if (l < DLS_LEGS - 1)
-            DLS_TRY(dls_node_way_go(&way, l));
+            DLS_TRY(dls_node_way_go(&way, l, NULL));
     }
     return DLS_OK;
 }
 
 /* count over the nodes */
 dls_status dls_node_dispatch_count(const dls_pass *p, const dls_node_dispatch *d,
-                                   const int *index, const int *place, int tokens,
-                                   const int *known)
+                                   const dls_node_choice *c, int known)
 {
     int *legs;
     const dls_axes *a = p->axes;
     if (!a || !a->node || !a->across || !a->counts)
         return DLS_FAIL(DLS_ERR_STATE, "dispatch over nodes, and no communicators within "
                         "and across them");
-    if (tokens > d->tokens)
+    if (c->tokens > d->tokens)
         return DLS_FAIL(DLS_ERR_STATE, "dispatch over nodes: %d tokens; there is room for "
-                        "%d", tokens, d->tokens);
-    dls_node_routes *r = lay_out(p, d, tokens, &legs);
+                        "%d", c->tokens, d->tokens);
+    dls_node_routes *r = lay_out(p, d, c->tokens, &legs);
     lay_out_tables(p, d, r);    // kept has its place; the legs' do not count yet
-    DLS_TRY(dls_node_keep(p->ctx, r->kept, index, place, tokens, d->grid.chosen));
-    DLS_TRY(known ? tell(p, d, r, known) : ask(p, d, r));
-    dls_node_legs(&d->grid, d->rank, tokens, r->censuses, legs, r->leg);
-    DLS_TRY(check_legs(d, r));
+    DLS_TRY(dls_node_keep(p->ctx, r->kept, c->index, c->place, c->tokens,
+                          d->grid.chosen));
+    DLS_TRY(known ? tell(p, d, r, c->number) : ask(p, d, r, c->counts));
+    dls_node_legs(&d->grid, d->rank, c->tokens, r->censuses, legs, r->leg);
     describe_arrived(d, r);
+    DLS_TRY(dls_routing_fault(r->routes.counts, r->routes.ranks, d->grid.experts));
+    DLS_TRY(check_legs(d, r));
     lay_out_tables(p, d, r);
     return select_all(p, d, r, legs + dls_node_leg_ints(&d->grid));
 }

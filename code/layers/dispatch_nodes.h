@@ -2,11 +2,12 @@
 /* Dispatch and combine over nodes: a token's row crosses the slow link once for each node
  * that has experts for it.
  *
- *   dispatch   token -> my place on each node -> ranks with experts -> rows by expert
- *   combine    token <- sum over nodes        <- sum over ranks     <- weighted sum
+ *   dispatch   token -> my place on each node -> ranks with experts   (landed)
+ *   combine    token <- sum over nodes        <- sum over ranks       <- landed
  *
- * Unlike in dispatch.h, rows are given and returned by token, and weights are applied
- * where the experts are: only sums come back. */
+ * Unlike in dispatch.h, rows are given and returned by token, and land once for each token
+ * and rank. There they are treated like tokens: permuted by routes.place, and added up
+ * with the weights that landed beside them. */
 #ifndef DLS_LAYERS_DISPATCH_NODES_H
 #define DLS_LAYERS_DISPATCH_NODES_H
 #include "layers/dispatch.h"
@@ -21,7 +22,8 @@ typedef struct dls_node_dispatch {
     dls_moe moe;
     int rank;                   /* of the expert group */
     int columns;                /* C */
-    int tokens, room;           /* the most tokens of a rank; rows that can arrive */
+    int tokens, landed, room;   /* the most tokens of a rank; rows that land; that these
+                                   become, by expert */
     size_t host, tables;        /* slots: on the host; of the stash */
     size_t buffer[2];           /* of the scratch */
 } dls_node_dispatch;
@@ -29,15 +31,22 @@ typedef struct dls_node_dispatch {
 /* The routes of a pass. The first member is what experts read of any dispatch. */
 typedef struct dls_node_routes {
     dls_routes routes;          /* a segment for each expert with rows */
-    int tokens;                 /* of this rank in the pass */
+    int tokens, landed;         /* of this rank in the pass; leg[2].rows */
     dls_leg leg[DLS_LEGS];
     int *begin[DLS_LEGS];       /* device (ranges) */
-    int *list[DLS_LEGS];        /* device (copies): rows before the leg */
-    int *place[DLS_LEGS];       /* device (rows, width): copies, -1 behind the last */
-    int *entry;                 /* device (arrived): row of leg 2 * k + choice */
+    int *list[DLS_LEGS];        /* device (copies): rows before the leg; none of leg 2 */
+    int *place[DLS_LEGS];       /* device (rows, width): copies, -1 behind the last; of leg
+                                   2 (landed, k): arrived row of each choice, or -1 */
     int *kept;                  /* device (tokens, k): the choices, -1: dropped */
     int *censuses;              /* (ranks, N + R + E) */
 } dls_node_routes;
+
+/* What a router found: device. number: of the first token in the pass. */
+typedef struct dls_node_choice {
+    const int *index, *place;   /* (tokens, k); place -1: dropped */
+    const int *counts;          /* (E): kept rows of each expert; negative: a bad score */
+    int tokens, number;
+} dls_node_choice;
 
 /* declare the dispatch over nodes */
 /* Splits node and across from the axes' expert group, by the nodes of the cluster.
@@ -47,39 +56,32 @@ dls_status dls_axes_add_nodes(dls_axes *axes);
 /* DLS_ERR_INPUT: what this way can not do. */
 dls_status dls_node_dispatch_check(const dls_sharding *s, const dls_moe *m);
 
-/* Describes the dispatch of up to `tokens` rows (., columns) of each rank: device stash
- * and scratch, until the caller's mark, and host memory. The buffer of arrived rows
- * (room, C) is the caller's. per_node: ranks of the expert group on a node. */
+/* Describes the dispatch of up to `tokens` rows (., columns) of each rank, of which up to
+ * `room` are for experts of a rank: device stash and scratch, until the caller's mark,
+ * and host memory. Buffers of landed rows are the caller's. per_node: ranks of the expert
+ * group on a node. */
 void dls_node_dispatch_plan(dls_node_dispatch *out, dls_plan *plan, const dls_sharding *s,
-                            const dls_moe *m, int per_node, int tokens, int columns);
+                            const dls_moe *m, int per_node, int tokens, int room,
+                            int columns);
 
-/* Fills the pass's routes from the choices of its tokens: index and place (tokens, k)
- * device int32, place -1: dropped. known (tokens, k), if the choice is made without a
- * look at the scores: index once more, on the host; else NULL. Waits for the context's
- * stream. Collective over the expert group. */
+/* Fills the pass's routes from what the router found. known: it is balanced, and so known
+ * without a look. Waits for the context's stream. Collective over the expert group. */
 dls_status dls_node_dispatch_count(const dls_pass *p, const dls_node_dispatch *d,
-                                   const int *index, const int *place, int tokens,
-                                   const int *known);
+                                   const dls_node_choice *choice, int known);
 
 const dls_node_routes *dls_node_dispatch_routes(const dls_pass *p,
                                                 const dls_node_dispatch *d);
 
-/* arrived (routes.arrived, C) := the tokens' rows (tokens, C), for each expert. Enqueued
- * on axes->stream, behind what the context's stream has now. Collective. */
+/* landed (r->landed, columns) := rows (tokens, columns) of the tokens with experts here.
+ * columns: up to the plan's, or k of accumulators. On axes->stream, behind what the
+ * context's stream has now. Collective. */
 dls_status dls_node_dispatch_rows(const dls_pass *p, const dls_node_dispatch *d,
-                                  void *arrived, const void *rows);
+                                  void *landed, const void *rows, int columns,
+                                  dls_dtype dtype);
 
-/* rows (tokens, C) := sum over a token's arrived rows, each times its weight
- * (routes.arrived) of the accumulator type; NULL: 1. */
+/* The way back: rows (tokens, columns) := the sum of a token's landed rows. */
 dls_status dls_node_combine_rows(const dls_pass *p, const dls_node_dispatch *d, void *rows,
-                                 const void *arrived, const void *weight);
-
-/* The same with numbers of the accumulator type, one for each choice: weight (tokens, k)
- * to arrived (routes.arrived), and back; where a choice was dropped, a zero comes. */
-dls_status dls_node_dispatch_weights(const dls_pass *p, const dls_node_dispatch *d,
-                                     void *arrived, const void *weight);
-dls_status dls_node_combine_weights(const dls_pass *p, const dls_node_dispatch *d,
-                                    void *weight, const void *arrived);
+                                 const void *landed, int columns, dls_dtype dtype);
 #ifdef __cplusplus
 }
 #endif

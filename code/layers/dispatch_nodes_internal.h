@@ -20,10 +20,9 @@ dls_status dls_node_way_begin(dls_node_way *way, const dls_pass *p,
                               const dls_node_dispatch *d, const void *at, int columns,
                               dls_dtype dtype);
 
-/* Leg 0 or 1, to where its ranges are; the last, to the rows `out`. */
-dls_status dls_node_way_go(dls_node_way *way, int leg);
-dls_status dls_node_way_end(dls_node_way *way, void *out, const int *numbers, int n);
+/* Leg 0 or 1, to where its ranges are; out: the rows then are there, not in a buffer. */
+dls_status dls_node_way_go(dls_node_way *way, int leg, void *out);
 
-/* The sums of leg 2, 1, 0 back to its rows, in `out`, or where there is room (NULL). */
-dls_status dls_node_way_back(dls_node_way *way, int leg, void *out, const void *weight);
+/* The same back, and the sums. */
+dls_status dls_node_way_back(dls_node_way *way, int leg, void *out);
 #endif

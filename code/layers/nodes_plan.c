@@ -40,6 +40,19 @@ void dls_node_census(const dls_node_grid *g, const int *index, int rows, int *ce
     dls_node_count(index, rows, k, 0, 1, E, census + g->nodes + R);
 }
 
+void dls_node_census_balanced(const dls_node_grid *g, int rows, int first, int *census)
+{
+    int k = g->chosen, ints = dls_node_census_ints(g), index[k], one[ints];
+    memset(census, 0, ints * sizeof *census);
+    for (int t = 0; t < rows; t++) {
+        for (int j = 0; j < k; j++)
+            index[j] = (int)(((long)(first + t) * k + j) % g->experts);
+        dls_node_census(g, index, 1, one);
+        for (int i = 0; i < ints; i++)
+            census[i] += one[i];
+    }
+}
+
 /* lay out the legs */
 int dls_node_leg_ints(const dls_node_grid *g)
 {

@@ -39,6 +39,10 @@ void dls_node_count(const int *index, int rows, int k, int first, int per, int r
  * node, on each rank, and of each expert. */
 void dls_node_census(const dls_node_grid *g, const int *index, int rows, int *census);
 
+/* The same where token i of the pass, choice j, has expert (i k + j) mod E, for `rows`
+ * tokens from number `first` on. */
+void dls_node_census_balanced(const dls_node_grid *g, int rows, int first, int *census);
+
 /* The legs of a rank that has `rows` rows, from the censuses (R, N + R + E) of all. Their
  * arrays lie in room (dls_node_leg_ints). */
 void dls_node_legs(const dls_node_grid *g, int rank, int rows, const int *censuses,

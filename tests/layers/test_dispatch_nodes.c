@@ -3,6 +3,7 @@
 #include "nodes_case.h"
 
 #include "../comm/world.h"
+#include "kernels/permute.h"
 #include "tensor/bf16.h"
 
 /* open a rank of nodes */
@@ -14,9 +15,10 @@ typedef struct rank_of_nodes {
     dls_plan plan;
     dls_pass pass;
     dls_node_dispatch d;
-    void *memory, *rows, *arrived;  // activations; (tokens, C); (room, C)
-    int *index, *place;             // (tokens, k)
-    void *weight, *dw;              // (tokens, k), (room): accumulators
+    void *memory, *rows;            // activations; (tokens, C)
+    void *landed, *arrived;         // (landed, C), (room, C)
+    int *index, *place, *counts;    // (tokens, k); (E)
+    void *weight, *near;            // (tokens, k), (landed, k): accumulators
 } rank_of_nodes;
 
 static dls_status open_rank(rank_of_nodes *x, const nodes_case *c, dls_gpu_kernels how)
@@ -34,6 +36,13 @@ static dls_status open_rank(rank_of_nodes *x, const nodes_case *c, dls_gpu_kerne
     return dls_ctx_create(&x->ctx, 0, c->dtype);
 }
 
+static void count_choices(rank_of_nodes *x, int choices)
+{
+    memset(x->counts, 0, sizeof(int) * nodes_grid(x->c).experts);
+    for (int i = 0; i < choices; i++)
+        x->counts[x->index[i]] += x->place[i] >= 0;
+}
+
 static dls_status open_case(rank_of_nodes *x, const nodes_case *c)
 {
     dls_node_grid g = nodes_grid(c);
@@ -42,27 +51,31 @@ static dls_status open_case(rank_of_nodes *x, const nodes_case *c)
     x->ctx.dtype = c->dtype;
     x->plan = (dls_plan){.max_B = 1, .max_T = NODES_MOST, .dtype = c->dtype};
     DLS_TRY(dls_node_dispatch_check(&x->axes.sharding, &m));
+    int n = c->nodes * c->places, k = c->k;
     dls_node_dispatch_plan(&x->d, &x->plan, &x->axes.sharding, &m, c->places, NODES_MOST,
-                           c->columns);
+                           n * NODES_MOST * k, c->columns);
     size_t row = c->columns * dls_dtype_size(c->dtype);
-    size_t numbers = sizeof(double) * (NODES_MOST * c->k + x->d.room);
     DLS_TRY(test_buffer(&x->memory, dls_plan_bytes(&x->plan)));
     DLS_TRY(test_buffer(&x->rows, NODES_MOST * row));
+    DLS_TRY(test_buffer(&x->landed, x->d.landed * row));
     DLS_TRY(test_buffer(&x->arrived, x->d.room * row));
-    DLS_TRY(test_buffer(&x->index, sizeof(int) * NODES_MOST * c->k));
-    DLS_TRY(test_buffer(&x->place, sizeof(int) * NODES_MOST * c->k));
-    DLS_TRY(test_buffer(&x->weight, numbers));
-    DLS_TRY(test_buffer(&x->dw, numbers));
+    DLS_TRY(test_buffer(&x->index, sizeof(int) * NODES_MOST * k));
+    DLS_TRY(test_buffer(&x->place, sizeof(int) * NODES_MOST * k));
+    DLS_TRY(test_buffer(&x->counts, sizeof(int) * g.experts));
+    DLS_TRY(test_buffer(&x->weight, sizeof(double) * NODES_MOST * k));
+    DLS_TRY(test_buffer(&x->near, sizeof(double) * x->d.landed * k));
     x->pass = (dls_pass){.ctx = &x->ctx, .axes = &x->axes, .host = malloc(x->plan.host)};
     dls_pass_regions(&x->pass, &x->plan, x->memory);
     nodes_choose(c, x->d.rank, x->index, x->place);
+    count_choices(x, nodes_tokens(c, x->d.rank) * k);
     return x->pass.host ? DLS_OK : DLS_FAIL(DLS_ERR_MEMORY, "no memory for a case");
 }
 
 static void close_case(rank_of_nodes *x)
 {
-    void *all[] = {x->memory, x->rows, x->arrived, x->index, x->place, x->weight, x->dw};
-    for (int i = 0; i < 7; i++)
+    void *all[] = {x->memory, x->rows, x->landed, x->arrived, x->index, x->place,
+                   x->counts, x->weight, x->near};
+    for (int i = 0; i < 9; i++)
         cudaFree(all[i]);
     free(x->pass.host);
 }
@@ -180,29 +193,28 @@ static dls_status check_returned(const rank_of_nodes *x, int weighted)
 static dls_status check_weights(rank_of_nodes *x, dls_dtype wide)
 {
     const nodes_case *c = x->c;
-    const dls_routes *r = &dls_node_dispatch_routes(&x->pass, &x->d)->routes;
-    int index[NODES_MOST * 64];
-    for (int i = 0; i < r->segments; i++)
-        for (int row = r->segment[i].begin, n = r->segment[i].count; n > 0; row++, n--) {
-            int s = (int)get(x->arrived, c->dtype, (size_t)row * c->columns) - 1;
-            int t = (int)get(x->arrived, c->dtype, (size_t)row * c->columns + 1) - 1, j = 0;
-            int e = x->d.rank * r->experts + r->segment[i].expert;
-            nodes_kept(c, s, index);
-            while (index[t * c->k + j] != e)
-                j++;
-            EXPECT(get(x->dw, wide, row) == weight_of(s, t, j), "weight of row %d", row);
-            put(x->dw, wide, row, 100 * s + 10 * t + e);
+    const dls_node_routes *r = dls_node_dispatch_routes(&x->pass, &x->d);
+    for (int i = 0; i < r->landed; i++) {
+        int s = (int)get(x->landed, c->dtype, (size_t)i * c->columns) - 1;
+        int t = (int)get(x->landed, c->dtype, (size_t)i * c->columns + 1) - 1;
+        for (int j = 0; j < c->k; j++) {
+            int here = r->place[2][i * c->k + j] >= 0;
+            EXPECT(get(x->near, wide, i * c->k + j) == weight_of(s, t, j),
+                   "weight %d of row %d of rank %d", j, t, s);
+            put(x->near, wide, i * c->k + j, here ? 100 * x->d.rank + 10 * t + j : 0);
         }
+    }
     return DLS_OK;
 }
 
 static dls_status check_numbers(const rank_of_nodes *x, dls_dtype wide)
 {
     const nodes_case *c = x->c;
-    int index[NODES_MOST * 64], s = x->d.rank;
-    nodes_kept(c, s, index);
-    for (int i = 0; i < nodes_tokens(c, s) * c->k; i++) {
-        double want = index[i] < 0 ? 0 : 100 * s + 10 * (i / c->k) + index[i];
+    int index[NODES_MOST * 64];
+    nodes_kept(c, x->d.rank, index);
+    for (int i = 0; i < nodes_tokens(c, x->d.rank) * c->k; i++) {
+        double want = 100 * (index[i] / c->per_rank) + 10 * (i / c->k) + i % c->k;
+        want = index[i] < 0 ? 0 : want;
         EXPECT(get(x->weight, wide, i) == want, "number of choice %d: %g, not %g", i,
                get(x->weight, wide, i), want);
     }
@@ -241,25 +253,44 @@ static dls_status check_bytes(const rank_of_nodes *x, bytes before, int back)
 }
 
 /* run cases over nodes */
-static dls_status go_and_return(rank_of_nodes *x)
+static dls_status land(rank_of_nodes *x)
 {
     const nodes_case *c = x->c;
-    int s = x->d.rank, tokens = nodes_tokens(c, s);
+    int s = x->d.rank, tokens = nodes_tokens(c, s), k = c->k, C = c->columns;
     dls_dtype wide = dls_dtype_accumulator(c->dtype);
-    for (int i = 0; i < tokens * c->columns; i++)
-        put(x->rows, c->dtype, i, origin(s, i / c->columns, i % c->columns));
-    for (int i = 0; i < tokens * c->k; i++)
-        put(x->weight, wide, i, weight_of(s, i / c->k, i % c->k));
-    DLS_TRY(dls_node_dispatch_count(&x->pass, &x->d, x->index, x->place, tokens, NULL));
+    dls_node_choice choice = {x->index, x->place, x->counts, tokens, 0};
+    for (int i = 0; i < tokens * C; i++)
+        put(x->rows, c->dtype, i, origin(s, i / C, i % C));
+    for (int i = 0; i < tokens * k; i++)
+        put(x->weight, wide, i, weight_of(s, i / k, i % k));
+    DLS_TRY(dls_node_dispatch_count(&x->pass, &x->d, &choice, 0));
     DLS_TRY(settle(x));
     bytes before = counted(x);
-    DLS_TRY(dls_node_dispatch_rows(&x->pass, &x->d, x->arrived, x->rows));
+    DLS_TRY(dls_node_dispatch_rows(&x->pass, &x->d, x->landed, x->rows, C, c->dtype));
     DLS_TRY(settle(x));
     DLS_TRY(check_bytes(x, before, 0));
-    DLS_TRY(check_arrived(x));
-    DLS_TRY(dls_node_dispatch_weights(&x->pass, &x->d, x->dw, x->weight));
+    DLS_TRY(dls_node_dispatch_rows(&x->pass, &x->d, x->near, x->weight, k, wide));
+    DLS_TRY(dls_dispatch_wait(&x->pass));
+    const dls_node_routes *r = dls_node_dispatch_routes(&x->pass, &x->d);
+    DLS_TRY(dls_permute(&x->ctx, x->arrived, x->landed, r->place[2], r->landed, k, C));
     DLS_TRY(settle(x));
-    return DLS_OK;
+    return check_arrived(x);
+}
+
+// The experts answer, and what is added up here returns.
+static dls_status go_home(rank_of_nodes *x, int weighted)
+{
+    const nodes_case *c = x->c;
+    const dls_node_routes *r = dls_node_dispatch_routes(&x->pass, &x->d);
+    int k = c->k, C = c->columns;
+    answer(x, c->dtype, weighted);
+    DLS_TRY(dls_unpermute(&x->ctx, x->landed, NULL, x->arrived, weighted ? x->near : NULL,
+                          r->place[2], r->landed, k, C));
+    bytes before = counted(x);
+    DLS_TRY(dls_node_combine_rows(&x->pass, &x->d, x->rows, x->landed, C, c->dtype));
+    DLS_TRY(settle(x));
+    DLS_TRY(check_bytes(x, before, 1));
+    return check_returned(x, weighted);
 }
 
 static dls_status run_case(rank_of_nodes *x, const nodes_case *c)
@@ -267,20 +298,15 @@ static dls_status run_case(rank_of_nodes *x, const nodes_case *c)
     dls_dtype wide = dls_dtype_accumulator(c->dtype);
     for (int weighted = 0; weighted < 2; weighted++) {
         DLS_TRY(open_case(x, c));
-        DLS_TRY(go_and_return(x));
-        answer(x, c->dtype, weighted);
-        bytes before = counted(x);
-        DLS_TRY(dls_node_combine_rows(&x->pass, &x->d, x->rows, x->arrived,
-                                      weighted ? x->dw : NULL));
-        DLS_TRY(settle(x));
-        DLS_TRY(check_bytes(x, before, 1));
-        DLS_TRY(check_returned(x, weighted));
+        DLS_TRY(land(x));
         if (!weighted) {
             DLS_TRY(check_weights(x, wide));
-            DLS_TRY(dls_node_combine_weights(&x->pass, &x->d, x->weight, x->dw));
+            DLS_TRY(dls_node_combine_rows(&x->pass, &x->d, x->weight, x->near, c->k,
+                                          wide));
             DLS_TRY(settle(x));
             DLS_TRY(check_numbers(x, wide));
         }
+        DLS_TRY(go_home(x, weighted));
         close_case(x);
     }
     return DLS_OK;
