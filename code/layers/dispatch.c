@@ -98,6 +98,8 @@ void dls_dispatch_plan(dls_dispatch *out, dls_plan *plan, const dls_sharding *s,
     *out = (dls_dispatch){.sharding = *s, .moe = *m, .columns = columns};
     out->sent_room = most_to(s, m, rows, T, m->experts);
     out->room = sources * most_to(s, m, rows, T, m->experts / ranks);
+    if (s->dispatch == DLS_DISPATCH_ONE_SIDED && dls_dispatch_moves(s))
+        dls_one_sided_plan(out, plan, most_to(s, m, rows, T, 1));
     out->host = plan->host;
     plan->host += (routes_bytes(s, m) + 15) / 16 * 16;
     out->scratch = dls_plan_scratch(plan, scratch_bytes(out, plan->dtype) / 4, DLS_F32);
@@ -245,6 +247,8 @@ dls_status dls_dispatch_count(const dls_pass *p, const dls_dispatch *d, const in
 {
     DLS_TRY(check_axes(p, d));
     dls_routes *r = lay_out(p, d);
+    if (d->block)
+        return dls_one_sided_count(p, d, r, counts, known);
     DLS_TRY(ask(p, d, r, counts));
     if (known)
         DLS_TRY(tell(p, d, r, known));
