@@ -39,8 +39,8 @@ const dls_algorithm dls_algorithms[] = {
     {DLS_MESSAGE_ALL_TO_ALL, "bruck", dls_bruck_all_to_all, dls_bruck_exchange_scratch,
      NULL},
     {DLS_MESSAGE_ALL_TO_ALL, "direct", dls_direct_all_to_all, NULL, NULL},
-    {DLS_MESSAGE_ALL_TO_ALL_V, "pairwise", dls_pairwise_all_to_all, NULL, NULL},
     {DLS_MESSAGE_ALL_TO_ALL_V, "direct", dls_direct_all_to_all, NULL, NULL},
+    {DLS_MESSAGE_ALL_TO_ALL_V, "pairwise", dls_pairwise_all_to_all, NULL, NULL},
 };
 const int dls_algorithm_count = sizeof dls_algorithms / sizeof *dls_algorithms;
 

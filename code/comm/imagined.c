@@ -117,17 +117,12 @@ static double messages_take(const dls_comm *c, const dls_step *step, size_t elem
     return left > last ? left : last;
 }
 
-/* An all-to-all of sizes that only the callers know: this rank's, one after the other. */
+/* An all-to-all of sizes that only the callers know: as if all had this rank's. */
 static double varying_take(const dls_comm_op *op)
 {
-    const dls_comm *c = op->comm;
-    double seconds = 0;
-    for (int r = 0; r < c->world; r++) {
-        const dls_link *link = &c->links[c->rank * c->world + r];
-        if (r != c->rank && op->amounts[r])
-            seconds += link->alpha + link->beta * (double)(op->amounts[r] * op->element);
-    }
-    return seconds;
+    dls_step step;
+    dls_direct_all_to_all(&op->shape, 0, &step);
+    return messages_take(op->comm, &step, op->element);
 }
 
 /* enqueue what is imagined */

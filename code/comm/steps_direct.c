@@ -84,13 +84,21 @@ static void block_of(const dls_shape *shape, int side, int peer, size_t *first,
     *first = amounts[shape->world + peer];
 }
 
+// The rank at distance d, forward or back: so many nodes, and so many places in a node.
+static int turned(const dls_shape *shape, int d, int forward)
+{
+    int n = shape->world, G = shape->per_node > 0 ? shape->per_node : n, N = n / G;
+    int i = d / G, j = d % G, node = shape->rank / G, place = shape->rank % G;
+    return (node + (forward ? i : N - i)) % N * G + (place + (forward ? j : G - j)) % G;
+}
+
 static void exchange(const dls_shape *shape, int d, dls_step *step)
 {
     size_t first, count;
-    block_of(shape, 0, ahead(shape, d), &first, &count);
-    dls_step_send(step, ahead(shape, d), DLS_IN, first, count);
-    block_of(shape, 1, behind(shape, d), &first, &count);
-    dls_step_receive(step, behind(shape, d), DLS_OUT, first, count);
+    block_of(shape, 0, turned(shape, d, 1), &first, &count);
+    dls_step_send(step, turned(shape, d, 1), DLS_IN, first, count);
+    block_of(shape, 1, turned(shape, d, 0), &first, &count);
+    dls_step_receive(step, turned(shape, d, 0), DLS_OUT, first, count);
 }
 
 static void keep_own(const dls_shape *shape, dls_step *step)

@@ -79,8 +79,12 @@ dls_status dls_dispatch_rows(const dls_pass *p, const dls_dispatch *d, void *arr
 dls_status dls_combine_rows(const dls_pass *p, const dls_dispatch *d, void *rows,
                             const void *arrived);
 
+
 /* The context's stream waits for this pass's last dispatch or combine. */
 dls_status dls_dispatch_wait(const dls_pass *p);
+
+/* Rows of a source for the experts of rank e of the expert group. */
+int dls_routes_rows(const dls_routes *r, int source, int e);
 
 /* Bytes of a row on the wire over the expert group, there or back. */
 size_t dls_dispatch_row_bytes(const dls_dispatch *d, dls_dtype dtype, int back);

@@ -9,9 +9,6 @@
 /* At least one. */
 static inline int dls_at_least_one(int n) { return n > 1 ? n : 1; }
 
-/* Rows of a source for the experts of rank e of the expert group. */
-int dls_routes_rows(const dls_routes *r, int source, int e);
-
 /* Bytes of scratch memory in front of those for rows. */
 size_t dls_dispatch_counts_bytes(const dls_dispatch *d);
 

@@ -187,6 +187,19 @@ Test(collectives, the_topology_changes_the_cost)
     unlink(path);
 }
 
+Test(collectives, all_to_all_over_nodes_meets_nobody_twice)
+{
+    const char *path = test_cluster(2, 8);
+    use(path);
+    double near = 7 * (a + b * BYTES), far = 8 * (10e-6 + 1e-10 * BYTES);
+    double direct = cost_of("all_to_all:direct", 16, COUNT, 8).seconds;
+    double pairwise = cost_of("all_to_all:pairwise", 16, COUNT, 8).seconds;
+    cr_expect(fabs(direct - fmax(near, far)) < 1e-12, "%g s, not %g", direct, far);
+    cr_expect(fabs(pairwise - near - far) < 1e-12, "%g s, not %g", pairwise, near + far);
+    cr_expect_gt(cost_of("all_to_all:direct", 16, COUNT, 0).seconds, 1.5 * direct);
+    unlink(path);
+}
+
 /* test the choice */
 static const char *chosen(int n, size_t count, int per_node)
 {

@@ -269,6 +269,9 @@ static void try_shape(const dls_algorithm *a, dls_shape shape)
     }
 }
 
+// It has an order for nodes, and works on any.
+static int turns(const dls_algorithm *a) { return a->kind == DLS_MESSAGE_ALL_TO_ALL; }
+
 static void try_world(const dls_algorithm *a, int n, const size_t *counts, int total)
 {
     int rooted = a->kind == DLS_MESSAGE_BROADCAST || a->kind == DLS_MESSAGE_REDUCE ||
@@ -279,7 +282,8 @@ static void try_world(const dls_algorithm *a, int n, const size_t *counts, int t
                 dls_shape shape = {.world = n, .root = root, .count = counts[c],
                                    .block = block};
                 for (shape.per_node = 0; shape.per_node < 4; shape.per_node++)
-                    if (shape.per_node == 0 || (a->fits && n % shape.per_node == 0))
+                    if (shape.per_node == 0 || ((a->fits || turns(a)) &&
+                                                n % shape.per_node == 0))
                         try_shape(a, shape);
             }
 }

@@ -207,9 +207,9 @@ Test(dispatch, refuses_experts_that_can_not_be_shared)
     dls_sharding by = {.expert = 4};
     dls_moe moe = {.experts = 6, .chosen = 2};
     cr_assert_eq(dls_dispatch_check(&by, &moe), DLS_ERR_INPUT);
-    cr_assert_str_eq(dls_status_message(), "experts: 4 ranks (ep) can not share 6 "
-                     "experts equally; the nearest numbers of experts that work are 4 and "
-                     "8");
+    cr_assert_str_eq(dls_status_message(),
+                     "experts: 4 ranks (ep) can not share 6 experts equally; the nearest "
+                     "numbers of experts that work are 4 and 8");
     moe.experts = 3;
     cr_assert_eq(dls_dispatch_check(&by, &moe), DLS_ERR_INPUT);
     cr_assert(strstr(dls_status_message(), "number of experts that works is 4"));
