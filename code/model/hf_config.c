@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "model/hf_internal.h"
+#include "model/moe_config.h"
 
 /* define the field reader */
 typedef struct fields {
@@ -197,6 +198,38 @@ static dls_transformer_config read_llama(fields *f)
     return c;
 }
 
+static dls_transformer_config read_mixtral(fields *f)
+{
+    dls_transformer_config c = read_llama(f);
+    c.moe = dls_moe_mixtral(whole(f, "num_local_experts", 8),
+                            whole(f, "num_experts_per_tok", 2), c.hidden);
+    c.moe.aux_batch = number(f, "router_aux_loss_coef", 0.001);
+    if (!field(f, "rope_theta") && !field(f, "rope_parameters"))
+        c.rope.theta = 1e6;
+    if (number(f, "sliding_window", c.context) < c.context && f->status == DLS_OK)
+        mistyped(f, "sliding_window", "null (nothing else is supported)");
+    if (number(f, "router_jitter_noise", 0) != 0 && f->status == DLS_OK)
+        mistyped(f, "router_jitter_noise", "0 (nothing else is supported)");
+    return c;
+}
+
+static dls_transformer_config read_deepseek(fields *f)
+{
+    dls_transformer_config c = read_llama(f);
+    c.moe = (dls_moe){.experts = whole(f, "n_routed_experts", -1),
+                      .chosen = whole(f, "num_experts_per_tok", -1),
+                      .hidden = whole(f, "moe_intermediate_size", 1407),
+                      .shared = whole(f, "n_shared_experts", 0),
+                      .dense_layers = whole(f, "first_k_dense_replace", 0),
+                      .normalised = truth(f, "norm_topk_prob", 0)};
+    double loss = number(f, "aux_loss_alpha", 0.001);
+    *(truth(f, "seq_aux", 1) ? &c.moe.aux_sequence : &c.moe.aux_batch) = loss;
+    demand(f, "scoring_func", "softmax");
+    if (whole(f, "moe_layer_freq", 1) != 1 && f->status == DLS_OK)
+        mistyped(f, "moe_layer_freq", "1 (nothing else is supported)");
+    return c;
+}
+
 /* read the stop tokens */
 static void read_tokens(fields *f, dls_hf_config *out)
 {
@@ -226,8 +259,12 @@ static dls_status read_fields(fields *f, dls_hf_config *out)
         out->model = read_gpt2(f);
     else if (strcmp(type, "llama") == 0)
         out->model = read_llama(f);
+    else if (strcmp(type, "mixtral") == 0)
+        out->model = read_mixtral(f);
+    else if (strcmp(type, "deepseek") == 0)
+        out->model = read_deepseek(f);
     else if (f->status == DLS_OK)
-        mistyped(f, "model_type", "gpt2 or llama");
+        mistyped(f, "model_type", "gpt2, llama, mixtral or deepseek");
     DLS_TRY(f->status);
     read_tokens(f, out);
     DLS_TRY(f->status);
@@ -328,6 +365,42 @@ static json_t *describe_llama(const dls_transformer_config *c)
     return out;
 }
 
+static void describe_routed(json_t *out, const dls_moe *m)
+{
+    json_object_set_new(out, "n_routed_experts", json_integer(m->experts));
+    json_object_set_new(out, "n_shared_experts", json_integer(m->shared));
+    json_object_set_new(out, "moe_intermediate_size", json_integer(m->hidden));
+    json_object_set_new(out, "first_k_dense_replace", json_integer(m->dense_layers));
+    json_object_set_new(out, "moe_layer_freq", json_integer(1));
+    json_object_set_new(out, "norm_topk_prob", json_boolean(m->normalised));
+    json_object_set_new(out, "scoring_func", json_string("softmax"));
+    json_object_set_new(out, "seq_aux", json_boolean(m->aux_batch == 0));
+    json_object_set_new(out, "aux_loss_alpha",
+                        json_real(m->aux_batch + m->aux_sequence));
+}
+
+static void describe_experts(json_t *out, const dls_transformer_config *c,
+                             dls_hf_family family)
+{
+    const dls_moe *m = &c->moe;
+    int mixtral = family == DLS_HF_MIXTRAL;
+    if (m->experts == 0)
+        return;
+    json_object_del(out, "mlp_bias");
+    json_object_set_new(out, "model_type", json_string(mixtral ? "mixtral" : "deepseek"));
+    json_object_set_new(out, "architectures",
+                        json_pack("[s]", mixtral ? "MixtralForCausalLM"
+                                                 : "DeepseekForCausalLM"));
+    json_object_set_new(out, "num_experts_per_tok", json_integer(m->chosen));
+    if (!mixtral) {
+        describe_routed(out, m);
+        return;
+    }
+    json_object_set_new(out, "num_local_experts", json_integer(m->experts));
+    json_object_set_new(out, "router_aux_loss_coef", json_real(m->aux_batch));
+    json_object_set_new(out, "sliding_window", json_null());
+}
+
 /* find the family */
 static int is_gpt2(const dls_transformer_config *c)
 {
@@ -344,9 +417,26 @@ static int is_llama(const dls_transformer_config *c)
         && c->embedding_dropout == 0 && c->residual_dropout == 0;
 }
 
+/* What the files of models with experts can not say. */
+static int has_plain_experts(const dls_moe *m)
+{
+    return m->gate == DLS_GATE_SOFTMAX && (m->scale == 0 || m->scale == 1)
+        && m->group_limit == 0 && m->capacity == 0 && m->bias_rate == 0 && !m->balanced;
+}
+
+static dls_hf_family family_of_experts(const dls_transformer_config *c)
+{
+    const dls_moe *m = &c->moe;
+    if (!is_llama(c) || c->mlp_bias || !has_plain_experts(m))
+        return DLS_HF_NONE;
+    return m->normalised && m->shared == 0 && m->dense_layers == 0 && !c->qkv_bias
+        && m->hidden == c->hidden ? DLS_HF_MIXTRAL : DLS_HF_DEEPSEEK;
+}
+
 dls_hf_family dls_hf_family_of(const dls_transformer_config *c)
 {
-    return is_gpt2(c) ? DLS_HF_GPT2 : is_llama(c) ? DLS_HF_LLAMA : DLS_HF_NONE;
+    return c->moe.experts > 0 ? family_of_experts(c)
+        : is_gpt2(c) ? DLS_HF_GPT2 : is_llama(c) ? DLS_HF_LLAMA : DLS_HF_NONE;
 }
 
 /* save the hf configuration */
@@ -354,8 +444,10 @@ static json_t *describe(const dls_hf_config *c, dls_dtype dtype)
 {
     const char *type = dtype == DLS_F64 ? "float64"
                      : dtype == DLS_F32 ? "float32" : "bfloat16";
-    json_t *out = dls_hf_family_of(&c->model) == DLS_HF_GPT2 ? describe_gpt2(&c->model)
-                                                            : describe_llama(&c->model);
+    dls_hf_family family = dls_hf_family_of(&c->model);
+    json_t *out = family == DLS_HF_GPT2 ? describe_gpt2(&c->model)
+                                        : describe_llama(&c->model);
+    describe_experts(out, &c->model, family);
     json_t *eos = json_array();
     for (int i = 0; i < c->n_eos; i++)
         json_array_append_new(eos, json_integer(c->eos[i]));

@@ -11,7 +11,9 @@
 
 enum { DLS_HF_NAME = 128 };
 
-typedef enum dls_hf_family { DLS_HF_NONE, DLS_HF_GPT2, DLS_HF_LLAMA } dls_hf_family;
+typedef enum dls_hf_family {
+    DLS_HF_NONE, DLS_HF_GPT2, DLS_HF_LLAMA, DLS_HF_MIXTRAL, DLS_HF_DEEPSEEK
+} dls_hf_family;
 
 /* place a stored tensor */
 /* A stored tensor and where it lies: `rows` rows of a parameter, from `row` on. A vector

@@ -29,8 +29,38 @@ static const renaming llama_names[] = {
     {"wte", "model.embed_tokens", 0}, {"ln_f", "model.norm", 0},
     {"head", "lm_head", 0}, {NULL, NULL, 0}};
 
+static const renaming mixtral_names[] = {
+    {"mlp.router", "block_sparse_moe.gate", 0},
+    {"mlp.expert.#.fc", "block_sparse_moe.experts.#.w1|block_sparse_moe.experts.#.w3", 0},
+    {"mlp.expert.#.proj", "block_sparse_moe.experts.#.w2", 0}, {NULL, NULL, 0}};
+
+static const renaming deepseek_names[] = {
+    {"mlp.router", "mlp.gate", 0},
+    {"mlp.expert.#.fc", "mlp.experts.#.gate_proj|mlp.experts.#.up_proj", 0},
+    {"mlp.expert.#.proj", "mlp.experts.#.down_proj", 0},
+    {"mlp.shared.fc", "mlp.shared_experts.gate_proj|mlp.shared_experts.up_proj", 0},
+    {"mlp.shared.proj", "mlp.shared_experts.down_proj", 0}, {NULL, NULL, 0}};
+
+/* The row of a name in a family's tables; NULL: it has none. */
+static const renaming *renaming_of(int family, const char *name)
+{
+    const renaming *tables[] = {
+        family == DLS_HF_GPT2 ? gpt2_names : llama_names,
+        family == DLS_HF_MIXTRAL ? mixtral_names
+            : family == DLS_HF_DEEPSEEK ? deepseek_names : NULL};
+    for (int i = 0; i < 2; i++)
+        for (const renaming *r = tables[i]; r && r->ours; r++)
+            if (strcmp(r->ours, name) == 0)
+                return r;
+    return NULL;
+}
+
 /* take a name apart */
-typedef struct parts { int block; char middle[DLS_PARAM_NAME]; const char *end; } parts;
+typedef struct parts {
+    int block, expert;
+    char middle[DLS_PARAM_NAME];
+    const char *end;
+} parts;
 
 static int take_apart(const char *name, parts *p)
 {
@@ -42,7 +72,11 @@ static int take_apart(const char *name, parts *p)
     if (!dot)
         return 0;
     p->end = dot + 1;
-    snprintf(p->middle, sizeof p->middle, "%.*s", (int)(dot - name), name);
+    int length = (int)(dot - name);
+    snprintf(p->middle, sizeof p->middle, "%.*s", length, name);
+    if (sscanf(name, "mlp.expert.%d.%n", &p->expert, &skipped) == 1)
+        snprintf(p->middle, sizeof p->middle, "mlp.expert.#.%.*s", length - skipped,
+                 name + skipped);
     return 1;
 }
 
@@ -67,8 +101,12 @@ static void place(placing *w, const parts *p, const char *middle, int length,
 {
     const char *layers = w->family == DLS_HF_GPT2 ? "transformer.h" : "model.layers";
     dls_hf_tensor *t = &w->list[w->n++];
+    int before = (int)strcspn(middle, "#"), after = length - before - 1;
     *t = *where;
-    if (p->block >= 0)
+    if (after >= 0)
+        snprintf(t->name, sizeof t->name, "%s.%d.%.*s%d%.*s.%s", layers, p->block, before,
+                 middle, p->expert, after, middle + before + 1, p->end);
+    else if (p->block >= 0)
         snprintf(t->name, sizeof t->name, "%s.%d.%.*s.%s", layers, p->block, length,
                  middle, p->end);
     else
@@ -81,12 +119,10 @@ static void place(placing *w, const parts *p, const char *middle, int length,
 static dls_status place_parameter(placing *w, const dls_params *set, int index)
 {
     const dls_param *q = &set->items[index];
-    const renaming *r = w->family == DLS_HF_GPT2 ? gpt2_names : llama_names;
     parts p;
-    int known = take_apart(q->name, &p), n = 1;
-    while (known && r->ours && strcmp(r->ours, p.middle) != 0)
-        r++;
-    if (!known || !r->ours)
+    const renaming *r = take_apart(q->name, &p) ? renaming_of(w->family, p.middle) : NULL;
+    int n = 1;
+    if (!r)
         return DLS_FAIL(DLS_ERR_INPUT, "parameter %s has no name in this layout",
                         q->name);
     for (const char *c = r->theirs; (c = strchr(c, '|')); c++)
@@ -120,6 +156,9 @@ dls_status dls_hf_tensors(const dls_transformer_config *c, const dls_params *set
     if (c->sharding.tensor > 1)
         return DLS_FAIL(DLS_ERR_STATE, "this is one of %d parts of a model; expected a "
                         "whole one", c->sharding.tensor);
+    if (c->sharding.expert > 1 || c->sharding.expert_tensor > 1)
+        return DLS_FAIL(DLS_ERR_STATE, "this is a model with some of its experts; "
+                        "expected a whole one");
     w.list = calloc(3 * (size_t)set->n, sizeof *w.list);
     if (!w.list)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a list of %d tensors", set->n);
