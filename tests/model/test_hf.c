@@ -571,9 +571,11 @@ Test(hf, an_index_is_not_trusted, .init = enter, .fini = leave)
 
 /* test the hf configuration */
 static const struct { const char *field, *message; } bad_gpt2[] = {
-    {"\"model_type\": \"mistral\"", "model_type: expected gpt2, llama, mixtral or deepseek, got "
+    {"\"model_type\": \"mistral\"",
+     "model_type: expected gpt2, llama, mixtral or deepseek, got "
      "\"mistral\""},
-    {"\"model_type\": null", "model_type: expected gpt2, llama, mixtral or deepseek, got null"},
+    {"\"model_type\": null",
+     "model_type: expected gpt2, llama, mixtral or deepseek, got null"},
     {"\"n_embd\": \"12\"", "n_embd: expected a whole number up to 16777216, got \"12\""},
     {"\"n_embd\": 12.0", "n_embd: expected a whole number up to 16777216, got 12.0"},
     {"\"n_layer\": -1", "n_layer: expected a whole number up to 16777216, got -1"},
