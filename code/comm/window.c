@@ -129,14 +129,19 @@ static int block_of(const turn *x, int r, int k, int *slot)
     return by_rank ? r * per + k : k * n + r;
 }
 
-static int check_block(const turn *x, int block)
+static int are_right(const turn *x)
 {
-    int count = x->rows.count[block];
-    if (count >= 0 && count <= x->rows.room)
+    const dls_window_rows *rows = &x->rows;
+    int n = x->window->slots;
+    if (rows->check && rows->check(rows->count, n) != DLS_OK)
         return 0;
-    DLS_FAIL(DLS_ERR_STATE, "one-sided: %d rows in block %d; there is room for %d", count,
-             block, x->rows.room);
-    return dls_comm_give_up(x->window->comm);
+    for (int b = 0; b < n; b++)
+        if (rows->count[b] < 0 || rows->count[b] > rows->room) {
+            DLS_FAIL(DLS_ERR_STATE, "one-sided: %d rows in block %d; there is room for %d",
+                     rows->count[b], b, rows->room);
+            return 0;
+        }
+    return 1;
 }
 
 // Writes the blocks for rank r; *from: where they begin, by rank. Returns the bytes.
@@ -191,9 +196,8 @@ static int put_run(void *arg, double start, double *finish)
     double departure[DLS_COMM_RANKS];
     const char *from = x->from;
     dls_step step;
-    for (int block = 0; block < x->window->slots; block++)
-        if (check_block(x, block) < 0)
-            return -DLS_ERR_STATE;
+    if (!are_right(x))
+        return dls_comm_give_up(x->window->comm);
     for (int r = 0; r < c->world; r++)
         bytes[r] = write_blocks(x, r, &from);
     list_messages(&step, c, bytes);

@@ -32,6 +32,7 @@ typedef struct dls_window_rows {
     const int *count;  // (ranks * per): rows of each block; read when the stream is there
     int room;          // the most rows of a block
     size_t row;        // bytes of a row
+    dls_status (*check)(const int *count, int n); // before a put; NULL: nothing to check
 } dls_window_rows;
 
 /* Begins a turn. DLS_BY_RANK: `from` has blocks 0, 1, ... without gaps; block r * per + k

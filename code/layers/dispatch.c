@@ -98,7 +98,7 @@ void dls_dispatch_plan(dls_dispatch *out, dls_plan *plan, const dls_sharding *s,
     *out = (dls_dispatch){.sharding = *s, .moe = *m, .columns = columns};
     out->sent_room = most_to(s, m, rows, T, m->experts);
     out->room = sources * most_to(s, m, rows, T, m->experts / ranks);
-    if (s->dispatch == DLS_DISPATCH_ONE_SIDED && dls_dispatch_moves(s))
+    if (s->dispatch == DLS_DISPATCH_ONE_SIDED && s->expert > 1)
         dls_one_sided_plan(out, plan, most_to(s, m, rows, T, 1));
     out->host = plan->host;
     plan->host += (routes_bytes(s, m) + 15) / 16 * 16;

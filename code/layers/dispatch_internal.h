@@ -19,7 +19,6 @@ typedef dls_status dls_dispatch_move(const dls_axes *a, const dls_routes *r, voi
 dls_dispatch_move dls_dispatch_flat, dls_dispatch_one_sided;
 
 /* The parts of a one-sided dispatch. block: rows of a place. */
-dls_status dls_one_sided_check(const dls_sharding *s);
 void dls_one_sided_plan(dls_dispatch *d, dls_plan *plan, int block);
 dls_status dls_one_sided_count(const dls_pass *p, const dls_dispatch *d, dls_routes *r,
                                const int *counts, const int *known);

@@ -5,21 +5,15 @@
 #include <string.h>
 
 #include "comm/window.h"
+#include "layers/router.h"
 #include "vgpu/gpu.h"
 
 /* plan a one sided dispatch */
-dls_status dls_one_sided_check(const dls_sharding *s)
-{
-    return s->expert_tensor <= 1 ? DLS_OK
-        : DLS_FAIL(DLS_ERR_INPUT, "one-sided dispatch: expected etp 1, got %d: experts "
-                   "that are cut take the flat way", s->expert_tensor);
-}
-
 void dls_one_sided_plan(dls_dispatch *d, dls_plan *plan, int block)
 {
-    int ranks = dls_at_least_one(d->sharding.expert);
+    int shares = dls_at_least_one(d->sharding.expert_tensor);
     d->block = block;
-    d->room = d->moe.experts / ranks * ranks * block;
+    d->room = shares * d->moe.experts * block;
     d->numbers = dls_plan_stash(plan, 2 * (size_t)d->moe.experts, DLS_F32);
 }
 
@@ -35,14 +29,14 @@ static dls_status open_window(const dls_pass *p, const dls_dispatch *d)
     w->window = NULL;
     w->slots = d->moe.experts;
     w->bytes = bytes;
-    return dls_window_open(&w->window, p->axes->counts, w->slots, bytes ? bytes : 1);
+    return dls_window_open(&w->window, p->axes->counts, w->slots, bytes);
 }
 
 /* route to fixed places */
 dls_status dls_one_sided_count(const dls_pass *p, const dls_dispatch *d, dls_routes *r,
                                const int *counts, const int *known)
 {
-    int E = d->moe.experts, rows = r->ranks * d->block;
+    int E = d->moe.experts, rows = r->ranks * d->block, shares = r->sources / r->ranks;
     int *numbers = dls_pass_stash(p, d->numbers);
     DLS_TRY(open_window(p, d));
     r->going = numbers;
@@ -54,18 +48,26 @@ dls_status dls_one_sided_count(const dls_pass *p, const dls_dispatch *d, dls_rou
         DLS_CUDA(cudaMemcpyAsync(numbers, counts, sizeof(int) * E,
                                  cudaMemcpyDeviceToDevice, p->ctx->stream));
     r->sent = d->sent_room;
-    r->arrived = r->own = d->room;
-    for (int e = 0; e < r->experts && rows > 0; e++)
-        r->segment[r->segments++] = (dls_segment){e, e * rows, rows};
+    r->arrived = d->room;
+    r->own = r->experts * rows;
+    r->own_first = shares > 1 ? d->sharding.expert_tensor_rank * r->own : 0;
+    for (int i = 0; i < shares * r->experts; i++)
+        r->segment[r->segments++] = (dls_segment){i % r->experts, i * rows, rows};
     return DLS_OK;
 }
 
 /* move rows one sided */
+// The counts as the router left them: negative ones tell of a score that is no number.
+static dls_status check_going(const int *count, int n)
+{
+    return dls_routing_fault(count, 1, n);
+}
+
 dls_status dls_dispatch_one_sided(const dls_axes *a, const dls_routes *r, void *to,
                                   const void *from, size_t bytes, int back)
 {
-    dls_window_rows there = {DLS_BY_RANK, r->going, r->block, bytes};
-    dls_window_rows here = {DLS_BY_BLOCK, r->coming, r->block, bytes};
+    dls_window_rows there = {DLS_BY_RANK, r->going, r->block, bytes, check_going};
+    dls_window_rows here = {DLS_BY_BLOCK, r->coming, r->block, bytes, NULL};
     dls_window *w = a->window->window;
     DLS_TRY(dls_window_put(w, back ? &here : &there, from, a->stream));
     return dls_window_take(w, back ? &there : &here, to, back ? NULL : r->coming,
