@@ -193,6 +193,7 @@ static dls_status check_source(const dls_dispatch *d, const dls_routes *r, int s
 
 static dls_status check_counts(const dls_dispatch *d, const dls_routes *r)
 {
+    DLS_TRY(dls_routing_fault(r->counts, r->sources, d->moe.experts));
     for (int source = 0; source < r->sources; source++)
         DLS_TRY(check_source(d, r, source));
     for (int e = 0; e < r->ranks; e++) {

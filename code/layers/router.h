@@ -54,8 +54,8 @@ dls_routed dls_routing_found(const dls_routing *r, const dls_pass *p);
  * if they are not. counts: room for E. */
 const int *dls_routing_known(const dls_routing *r, int n, int first, int *counts);
 
-/* dx (n, C) := keep dx + the way back through the scores; dweights (n, k) acc is not read where a
- * choice has no place. The losses are multiplied by the pass's loss_scale. */
+/* dx (n, C) := keep dx + the way back through the scores; dweights (n, k) acc is not read
+ * where a choice has no place. The losses are multiplied by the pass's loss_scale. */
 dls_status dls_route_back(const dls_routing *r, const dls_pass *p, double keep, void *dx,
                           const void *dweights, int n, int first);
 /* Adds to the gradient of the router's matrix. */
