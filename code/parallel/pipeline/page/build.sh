@@ -24,6 +24,7 @@ flags="-std=c11 -Wall -Wextra -Werror -ffreestanding -fno-builtin -nostdinc -Ico
 sources="code/base/status.c code/base/args.c code/base/suggest.c"
 for file in $here/*.c $here/page/*.c; do
     if needs=$($cc $flags -MM "$file" 2>/dev/null) &&
+        $cc $flags -E "$file" >/dev/null 2>&1 &&
         ! printf '%s\n' $needs | grep '^code/.*\.h$' |
             grep -qv "^code/base/\(status\|args\|suggest\)\.h$\|^$here/"; then
         sources="$sources $file"
