@@ -105,8 +105,10 @@ static dls_status plan_model(dls_transformer *t, int max_B, int max_T, dls_dtype
     t->build.sharding = t->config.sharding;
     t->params.frozen = t->config.frozen;
     t->params.unplaced = t->config.unplaced;
-    if (t->config.frozen)       // what nobody goes back to is scratch
+    if (t->config.frozen) {     // what nobody goes back to is scratch,
         t->config.recompute = DLS_RECOMPUTE_FULL;
+        t->config.moe.capacity = t->config.moe.padded = 0;  // and no token is dropped
+    }
     build_model(t);
     DLS_TRY(t->build.status);
     if (change)

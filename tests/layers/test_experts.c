@@ -62,3 +62,11 @@ Test(experts, equal_the_naive_ones_in_halves)
     for (int i = 0; i < CASES; i++)
         compare(i, 1);
 }
+
+Test(experts, equal_the_naive_ones_thread_by_thread)
+{
+    setenv("DLS_KERNELS", "simt", 1);
+    setenv("DLS_GROUPED", "tiles", 1);
+    for (int i = 0; i < CASES; i++)
+        compare(i, i % 2);
+}
