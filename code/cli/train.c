@@ -13,7 +13,7 @@
 /* describe the options of train */
 typedef struct train_options {
     const char *config, *corpus, *output;
-    const char *axes[5];        // dp, pp, tp, cp, ep
+    const char *axes[6];        // dp, pp, tp, cp, ep, etp
     dls_arg_list set;
 } train_options;
 
@@ -29,6 +29,7 @@ static dls_status parse_train(int argc, char **argv, train_options *o, int *help
         {"--tp", DLS_ARG_STRING, &o->axes[2], "N", "ranks that share each layer"},
         {"--cp", DLS_ARG_STRING, &o->axes[3], "N", "ranks that share each sequence"},
         {"--ep", DLS_ARG_STRING, &o->axes[4], "N", "ranks that share the experts"},
+        {"--etp", DLS_ARG_STRING, &o->axes[5], "N", "ranks that share each expert"},
     };
     const dls_args spec = {"dls train", "Trains a GPT.",
                            "dls run -n 4 -- train --config code/cli/tour.yaml"
@@ -56,13 +57,13 @@ static dls_status load_run(const train_options *o, dls_config **cfg,
                            dls_train_config *run)
 {
     static const char *const axes[] = {"parallel.dp", "parallel.pp", "parallel.tp",
-                                       "parallel.cp", "parallel.ep"};
+                                       "parallel.cp", "parallel.ep", "parallel.etp"};
     DLS_TRY(dls_config_load(o->config, cfg));
     for (int i = 0; i < o->set.count; i++)
         DLS_TRY(dls_config_override(*cfg, o->set.values[i]));
     DLS_TRY(override_string(*cfg, "data.corpus", o->corpus));
     DLS_TRY(override_string(*cfg, "output", o->output));
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 6; i++)
         DLS_TRY(override_string(*cfg, axes[i], o->axes[i]));
     DLS_TRY(dls_train_config_load(*cfg, run));
     /* resume after a restart */

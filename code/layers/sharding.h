@@ -76,6 +76,9 @@ typedef struct dls_axes {
                                            has the rest of the same ones */
     dls_comm *rows;             /* the caller's: tp, cp and dp: who has the other rows of
                                    the same micro-batch */
+    dls_comm *data, *expert_data;   /* the caller's: who has the same parameters; who has
+                                   the same experts. apart 1: these are other ranks */
+    int apart;
     dls_comm *node, *across;    /* of expert: those of the same node; those with the same
                                    place in the others */
     dls_comm *counts, *shares;  /* expert and expert_tensor once more, for numbers that

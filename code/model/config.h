@@ -67,6 +67,13 @@ dls_status dls_transformer_config_load(dls_transformer_config *c, dls_config *cf
 /* The same rules for a structure from elsewhere: "model.heads: expected ...". */
 dls_status dls_transformer_config_check(const dls_transformer_config *c);
 
+/* 1: what its layers hold goes to other ranks, so that it has to lie in memory that a
+ * communicator may touch. */
+static inline int dls_transformer_travels(const dls_transformer_config *c)
+{
+    return dls_sharding_travels(&c->sharding) || c->moe.experts > 0;
+}
+
 /* The rotation with its dim filled in. */
 dls_rope dls_transformer_rope(const dls_transformer_config *c);
 

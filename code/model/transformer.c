@@ -158,10 +158,7 @@ dls_status dls_transformer_list(const dls_transformer_config *c, dls_params *out
 static dls_status allocate_model(dls_transformer *t)
 {
     DLS_TRY(dls_params_allocate(&t->params, t->ctx));
-    const dls_sharding *by = &t->config.sharding;
-    int cut = by->tensor > 1 || by->context > 1 || by->expert > 1
-              || by->expert_tensor > 1;
-    if (t->config.to_unit == 0 && cut)
+    if (t->config.to_unit == 0 && dls_transformer_travels(&t->config))
         DLS_TRY(dls_flat_buffer(&t->activations, dls_plan_bytes(&t->plan),
                                 DLS_MEM_ACTIVATIONS));
     else if (t->config.to_unit == 0)

@@ -25,6 +25,19 @@ static dls_status read_mesh(dls_config *cfg, dls_mesh *m)
 }
 
 /* read the sharding of layers */
+static dls_status read_dispatch(dls_config *cfg, const dls_mesh *m, dls_sharding *s)
+{
+    int wire, dispatch;
+    DLS_TRY(dls_config_choice_or(cfg, "parallel.wire", "same|bf16|fp8", 0, &wire));
+    DLS_TRY(dls_config_choice_or(cfg, "parallel.dispatch", "flat|nodes|one-sided", 0,
+                                 &dispatch));
+    s->expert = m->ep;
+    s->expert_tensor = m->etp;
+    s->wire = (dls_wire_type)wire;
+    s->dispatch = (dls_dispatch_way)dispatch;
+    return DLS_OK;
+}
+
 static dls_status read_sharding(dls_config *cfg, const dls_mesh *m, dls_sharding *s)
 {
     int tp = m->size[DLS_AXIS_TP], cp = m->size[DLS_AXIS_CP], way, order;
@@ -40,7 +53,7 @@ static dls_status read_sharding(dls_config *cfg, const dls_mesh *m, dls_sharding
     s->sequence &= tp > 1;
     s->way = (dls_context_way)way;
     s->order = (dls_token_order)order;
-    return DLS_OK;
+    return read_dispatch(cfg, m, s);
 }
 
 /* read a layout */

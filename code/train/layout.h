@@ -19,6 +19,9 @@ int dls_train_microbatches(const dls_train_config *c, int replicas);
  * model.heads 12, got 8; the nearest that works is 6". */
 dls_status dls_train_check_shape(const dls_train_config *c, int world);
 
+/* The part of that which concerns a model with experts. DLS_ERR_INPUT. */
+dls_status dls_train_check_experts(const dls_train_config *c, const dls_mesh *mesh);
+
 /* Whether the predicted bytes of every rank fit into `capacity`. DLS_ERR_INPUT with the
  * largest micro-batch that does. */
 dls_status dls_train_check_memory(const dls_train_config *c, int world, double capacity);

@@ -94,9 +94,21 @@ static int groups_the_ring(question *q)
     return q->c->sharding.way == DLS_CONTEXT_RING && spreads(q, u);
 }
 
-static int has_experts(question *q)
+static int deals_out_the_experts(question *q)
 {
-    return q->mesh->ep > 1 && broken(q, "1, as the model has no experts");
+    int experts = q->c->model.moe.experts, ep = q->mesh->ep;
+    if (experts == 0)
+        return ep > 1 && broken(q, "1, as the model has no experts");
+    return experts % ep != 0
+        && broken(q, "a divisor of model.moe.experts %d", experts);
+}
+
+static int cuts_the_experts(question *q)
+{
+    int hidden = q->c->model.moe.hidden, etp = q->mesh->etp;
+    if (q->c->model.moe.experts == 0)
+        return etp > 1 && broken(q, "1, as the model has no experts");
+    return hidden % etp != 0 && broken(q, "a divisor of model.moe.hidden %d", hidden);
 }
 
 /* ask about the stages */
@@ -189,7 +201,8 @@ static const setting settings[] = {
      {cuts_the_heads, shares_the_kv_heads, cuts_the_mlp, cuts_the_rows}},
     {"parallel.cp", PLACE(mesh.size[DLS_AXIS_CP]), {cuts_the_tokens, spreads_the_heads}},
     {"parallel.ulysses", PLACE(sharding.ulysses), {groups_the_ring}},
-    {"parallel.ep", PLACE(mesh.ep), {has_experts}},
+    {"parallel.ep", PLACE(mesh.ep), {deals_out_the_experts}},
+    {"parallel.etp", PLACE(mesh.etp), {cuts_the_experts}},
     {"pipeline.microbatches", PLACE(pipeline.microbatches),
      {holds_the_batch, can_be_scheduled}},
     {"train.global_batch", PLACE(global_batch), {fills_the_passes, can_be_scheduled}},
@@ -314,6 +327,7 @@ dls_status dls_train_check_shape(const dls_train_config *c, int world)
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         DLS_TRY(check_setting(c, world, &mesh, &settings[i], 1));
     DLS_TRY(check_context(c));
+    DLS_TRY(dls_train_check_experts(c, &mesh));
     if (c->pipeline.schedule)
         DLS_TRY(check_pipeline(c, &mesh));
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)

@@ -2,7 +2,10 @@
 /* Coordinates from the mesh, and the communicators along its axes. */
 #include "train/place.h"
 
+#include <string.h>
+
 #include "layers/token_order.h"
+#include "parallel/expert/copies.h"
 
 /* find the place of a rank */
 static int number_in(const dls_mesh *m, int rank, unsigned axes)
@@ -24,7 +27,25 @@ static void cut_model(const dls_train_config *c, dls_train_place *p)
     s->tensor_rank = p->tensor_rank;
     s->context = m->size[DLS_AXIS_CP];
     s->context_rank = dls_mesh_coordinate(m, p->rank, DLS_AXIS_CP);
+    s->expert = m->ep;
+    s->expert_rank = dls_mesh_coordinate(m, p->rank, DLS_AXIS_EP);
+    s->expert_tensor = m->etp;
+    s->expert_tensor_rank = dls_mesh_coordinate(m, p->rank, DLS_AXIS_ETP);
     p->T = dls_token_count(s->order, c->model.context, s->context, s->context_rank);
+}
+
+int dls_train_experts_apart(const dls_train_config *c, const dls_mesh *m, int rank)
+{
+    unsigned data = DLS_AXES_DATA, edp = DLS_BIT(DLS_AXIS_EDP);
+    int n = dls_mesh_group_size(m, data);
+    if (c->model.moe.experts == 0)
+        return 0;
+    if (n != dls_mesh_group_size(m, edp))
+        return 1;
+    int a[n], b[n];
+    dls_mesh_group_ranks(m, rank, data, a);
+    dls_mesh_group_ranks(m, rank, edp, b);
+    return memcmp(a, b, sizeof a) != 0;
 }
 
 dls_status dls_train_place_of(const dls_train_config *c, int rank, int world,
@@ -39,7 +60,9 @@ dls_status dls_train_place_of(const dls_train_config *c, int rank, int world,
     p.tensor_rank = dls_mesh_coordinate(m, rank, DLS_AXIS_TP);
     p.holders = dls_mesh_group_size(m, DLS_AXES_DATA);
     p.holder = number_in(m, rank, DLS_AXES_DATA);
-    p.plain = p.replicas == world && !c->pipeline.schedule;
+    p.apart = dls_train_experts_apart(c, m, rank);
+    p.expert_holder = p.apart ? number_in(m, rank, DLS_BIT(DLS_AXIS_EDP)) : p.holder;
+    p.plain = p.replicas == world && !c->pipeline.schedule && !p.apart;
     cut_model(c, &p);
     *out = p;
     return DLS_OK;
@@ -61,29 +84,58 @@ static dls_status split_off(const dls_train_place *p, dls_comm *comm, unsigned a
     return *out ? DLS_OK : dls_comm_split(comm, p->rank, 0, out);
 }
 
-dls_status dls_train_groups_open(dls_train_groups *g, const dls_train_place *p,
-                                 dls_comm *comm)
+static dls_status open_dense(dls_train_groups *g, const dls_train_place *p,
+                             dls_comm *comm)
 {
     const dls_mesh *m = &p->mesh;
-    const dls_sharding *s = &p->model.sharding;
-    *g = (dls_train_groups){.plain = p->plain, .data = comm};
-    if (p->plain)
-        return DLS_OK;
     g->data = NULL;
     DLS_TRY(split_off(p, comm, DLS_AXES_DATA, &g->data));
     DLS_TRY(split_off(p, comm, DLS_BIT(DLS_AXIS_PP), &g->pipe));
     DLS_TRY(dls_mesh_split(m, comm, DLS_BIT(DLS_AXIS_TP), &g->tensor));
-    DLS_TRY(dls_mesh_split(m, comm, DLS_BIT(DLS_AXIS_CP), &g->context));
-    if (s->tensor == 1 && s->context == 1)
+    return dls_mesh_split(m, comm, DLS_BIT(DLS_AXIS_CP), &g->context);
+}
+
+
+static dls_status open_experts(dls_train_groups *g, const dls_train_place *p,
+                               dls_comm *comm)
+{
+    const dls_mesh *m = &p->mesh;
+    unsigned stage = DLS_AXES_DATA | DLS_BIT(DLS_AXIS_TP);
+    g->expert_data = g->data;
+    if (p->apart)
+        DLS_TRY(split_off(p, comm, DLS_BIT(DLS_AXIS_EDP), &g->expert_data));
+    DLS_TRY(dls_mesh_split(m, comm, DLS_BIT(DLS_AXIS_EP), &g->expert));
+    DLS_TRY(dls_mesh_split(m, comm, DLS_BIT(DLS_AXIS_ETP), &g->expert_tensor));
+    return dls_mesh_split(m, comm, stage, &g->rows);
+}
+
+dls_status dls_train_groups_open(dls_train_groups *g, const dls_train_place *p,
+                                 dls_comm *comm)
+{
+    const dls_sharding *s = &p->model.sharding;
+    *g = (dls_train_groups){.plain = p->plain, .data = comm};
+    if (!p->plain)
+        DLS_TRY(open_dense(g, p, comm));
+    if (p->model.moe.experts > 0)
+        DLS_TRY(open_experts(g, p, comm));
+    if (!dls_sharding_travels(s) && !g->rows)
         return DLS_OK;
     g->cut = &g->axes;
-    return dls_axes_open(&g->axes, s, p->model.kv_heads, g->tensor, g->context);
+    DLS_TRY(dls_axes_open(&g->axes, s, p->model.kv_heads, g->tensor, g->context));
+    DLS_TRY(dls_axes_add_experts(&g->axes, g->expert, g->expert_tensor, g->rows));
+    dls_axes_add_copies(&g->axes, g->data, g->expert_data);
+    return DLS_OK;
 }
 
 void dls_train_groups_close(dls_train_groups *g)
 {
     if (g->cut)
         dls_axes_close(&g->axes);
+    dls_comm_destroy(g->expert);
+    dls_comm_destroy(g->expert_tensor);
+    dls_comm_destroy(g->rows);
+    if (g->expert_data != g->data)
+        dls_comm_destroy(g->expert_data);
     dls_comm_destroy(g->tensor);
     dls_comm_destroy(g->context);
     dls_comm_destroy(g->pipe);

@@ -18,6 +18,8 @@ typedef struct dls_train_place {
     int replica, replicas;      /* of the model, for the rows of a step: along dp */
     int holders, holder;        /* who has the same parameters: dp x cp; which of them */
     int tensor_rank;
+    int apart;                  /* 1: an expert's copies are on other ranks: along edp; */
+    int expert_holder;          /*    this rank's number among them */
     int plain;                  /* 1: replicas of a whole model, and nothing else */
     int T;                      /* this rank's tokens of a sequence */
     dls_transformer_config model;   /* with the sharding of this rank */
@@ -27,6 +29,10 @@ typedef struct dls_train_place {
 dls_status dls_train_place_of(const dls_train_config *c, int rank, int world,
                               dls_train_place *out);
 
+/* 1: a model with experts whose copies are not along dp x cp, on a complete mesh. The
+ * same for all ranks. */
+int dls_train_experts_apart(const dls_train_config *c, const dls_mesh *m, int rank);
+
 /* positions (p->T, host) := where its tokens are in their sequence. */
 dls_status dls_train_positions(const dls_train_place *p, int *positions);
 
@@ -35,6 +41,9 @@ dls_status dls_train_positions(const dls_train_place *p, int *positions);
 typedef struct dls_train_groups {
     dls_comm *tensor, *context, *pipe;
     dls_comm *data;             /* over dp x cp; the caller's if the place is plain */
+    dls_comm *expert, *expert_tensor;   /* of a model with experts, else NULL */
+    dls_comm *expert_data;      /* over edp; data, if that has the same ranks */
+    dls_comm *rows;             /* over tp x cp x dp; NULL: one rank */
     int plain;
     dls_axes axes;
     const dls_axes *cut;        /* &axes; NULL: the layers are not cut */

@@ -113,7 +113,8 @@ static dls_status add_micro_batches(stages_load *l)
     dls_sampler windows = {.batch = c->evaluate_windows};
     dls_sampler_share(&windows, l->p->replica, l->p->replicas, &first, &n);
     dls_replay r = {.schedule = &l->schedule, .bytes = l->blocks,
-                    .rank = l->p->stage_rank, .cut = dls_sharding_travels(s),
+                    .rank = l->p->stage_rank,
+                    .cut = dls_transformer_travels(&l->p->model),
                     .rows = rows, .micro = c->micro_batch,
                     .steps = c->steps < 3 ? (int)c->steps : 3,
                     .evaluates = c->evaluate_every > 0 && n > 0};

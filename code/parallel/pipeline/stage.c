@@ -296,7 +296,7 @@ static dls_status open_stage(dls_stage *s, dls_ctx *ctx, const dls_transformer_c
     s->first = c->from_unit == 0;
     s->last = c->to_unit == c->layers + 2;
     s->deferred = c->split_backward;
-    s->cut = dls_sharding_travels(&c->sharding);
+    s->cut = dls_transformer_travels(c);
     s->slot = calloc((size_t)s->slots, sizeof *s->slot);
     s->host = calloc((size_t)s->slots, host_room(s) + 1);
     if (!s->slot || !s->host)

@@ -29,7 +29,8 @@ static void find_part(const dls_param *p, int part, size_t *first, size_t *count
 /* walk over a set in stretches */
 typedef struct question {
     int (*kind)(const struct question *q, const dls_param *p, int part); // 0: left out
-    int tensor_rank, learning;
+    dls_counter who;
+    int learning;
     const dls_param *skip;
 } question;
 
@@ -64,21 +65,24 @@ static int owed(const question *q, const dls_param *p, int part)
 
 int dls_owed_next(const dls_param *params, int n, dls_stretch *s)
 {
-    return next(&(question){owed, 0, 1, NULL}, params, n, s);
+    return next(&(question){.kind = owed, .learning = 1}, params, n, s);
 }
 
 /* say what counts */
 static int counted(const question *q, const dls_param *p, int part)
 {
-    if (p == q->skip || (q->learning && p->frozen))
+    const dls_counter *who = &q->who;
+    int copy = p->expert ? who->expert_copy : who->copy;
+    int rank = p->expert ? who->expert_tensor_rank : who->tensor_rank;
+    if (p == q->skip || (q->learning && p->frozen) || copy > 0)
         return 0;
-    return p->pieces > 0 ? p->piece[part].sharer == 0 : q->tensor_rank == 0;
+    return p->pieces > 0 ? p->piece[part].sharer == 0 : rank == 0;
 }
 
-int dls_counted_next(const dls_param *params, int n, int tensor_rank,
+int dls_counted_next(const dls_param *params, int n, const dls_counter *who,
                      const dls_param *skip, int learning, dls_stretch *s)
 {
-    return next(&(question){counted, tensor_rank, learning, skip}, params, n, s);
+    return next(&(question){counted, *who, learning, skip}, params, n, s);
 }
 
 /* finish the gradients */

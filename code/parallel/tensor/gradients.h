@@ -27,10 +27,16 @@ enum { DLS_OWED_NOTHING, DLS_OWED_TENSOR, DLS_OWED_KV };
  * the tensor axis. 0: no more. */
 int dls_owed_next(const dls_param *params, int n, dls_stretch *s);
 
-/* The next stretch that this rank of the tensor axis counts, in a norm or a checkpoint:
- * over the ranks each element once. Leaves out `skip` (NULL: nobody) and, with
- * learning 1, what is frozen. 0: no more. */
-int dls_counted_next(const dls_param *params, int n, int tensor_rank,
+/* A rank's number among those that have the same elements: along the axis that cuts them
+ * and among the copies; and the same for experts. Zeroed: one device. */
+typedef struct dls_counter {
+    int tensor_rank, copy, expert_tensor_rank, expert_copy;
+} dls_counter;
+
+/* The next stretch that this rank counts, in a norm or a checkpoint: over the ranks each
+ * element once. Leaves out `skip` (NULL: nobody) and, with learning 1, what is frozen.
+ * 0: no more. */
+int dls_counted_next(const dls_param *params, int n, const dls_counter *who,
                      const dls_param *skip, int learning, dls_stretch *s);
 
 /* declare finishing */
