@@ -33,7 +33,7 @@ static dls_status read_dispatch(dls_config *cfg, const dls_mesh *m, dls_sharding
                                  &dispatch));
     s->expert = m->ep;
     s->expert_tensor = m->etp;
-    s->wire = (dls_wire_type)wire;
+    s->wire = (dls_row_type)wire;
     s->dispatch = (dls_dispatch_way)dispatch;
     return DLS_OK;
 }

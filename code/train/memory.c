@@ -156,7 +156,7 @@ static dls_status weigh_data(const dls_train_config *c, const dls_train_place *p
     dls_zero_scratch zero = {0};
     if (c->sharded) {
         DLS_TRY(dls_sharded_predict_communication(c, p, data, axes, &zero));
-        *bytes += zero.shard + zero.copies + zero.tensor + zero.kv
+        *bytes += zero.shard + zero.experts + zero.copies + zero.tensor + zero.kv
             + (zero.whole ? beside(p, meter, zero.norm) : zero.norm);
         return DLS_OK;
     }

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 #include "kernels/kernels.h"
-#include "parallel/tensor/gradients.h"
+#include "parallel/expert/copies.h"
 #include "vgpu/gpu.h"
 #include "vgpu/trace.h"
 
@@ -62,13 +62,13 @@ static dls_status add_squares(dls_optimizer *o, double *square_sum)
 {
     dls_ctx wide = dls_ctx_accumulator(o->ctx);     // the gradients' type
     const dls_params *set = o->params;
-    int rank = o->axes ? o->axes->sharding.tensor_rank : 0;
-    for (dls_stretch s = {0}; dls_counted_next(set->items, set->n, rank, NULL, 1, &s);)
+    dls_counter who = dls_copies_counter(o->axes, 0);
+    dls_comm *over = dls_copies_counted_over(o->axes);
+    for (dls_stretch s = {0}; dls_counted_next(set->items, set->n, &who, NULL, 1, &s);)
         DLS_TRY(dls_square_sum(&wide, square_sum, (char *)set->grads
                                + s.first * dls_dtype_size(wide.dtype), s.count));
-    return o->axes && o->axes->tensor
-        ? dls_comm_all_reduce(o->axes->tensor, square_sum, 1, DLS_F64, DLS_SUM,
-                              o->ctx->stream) : DLS_OK;
+    return over ? dls_comm_all_reduce(over, square_sum, 1, DLS_F64, DLS_SUM,
+                                      o->ctx->stream) : DLS_OK;
 }
 
 /* clip and step */

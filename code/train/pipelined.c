@@ -267,13 +267,6 @@ static size_t elements_of(const dls_stage_update *u)
     return u->zero ? dls_zero_elements(u->zero) : u->stage->model->params.elements;
 }
 
-/* What is saved once: by the rank that counts the stage, and not the second copy of a
- * tied table. */
-static int is_saved(const dls_trainer *t, const dls_stage_update *u)
-{
-    return u->counted && (u->zero ? dls_zero_copy(u->zero) : t->place.holder) == 0;
-}
-
 dls_status dls_pipelined_slices(const dls_trainer *t, int saved, dls_slices *out,
                                 size_t *elements)
 {
@@ -285,9 +278,9 @@ dls_status dls_pipelined_slices(const dls_trainer *t, int saved, dls_slices *out
             continue;
         const dls_params *set = &p->stage[s]->model->params;
         dls_holding h = {.set = set, .zero = u->zero, .at = *elements, .saved = saved,
-                         .tensor_rank = t->place.tensor_rank,
+                         .who = dls_trainer_counter(t, u->zero),
                          .skip = u->copy < 0 ? NULL : &set->items[u->copy]};
-        if (!saved || is_saved(t, u))
+        if (!saved || u->counted)
             DLS_TRY(dls_slices_add(out, &t->whole, &h));
         *elements += elements_of(u);
     }

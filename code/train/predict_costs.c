@@ -196,7 +196,7 @@ static dls_status add_slices(dls_step_costs *k, dls_stage_costs *g, const dls_pa
     dls_dtype dtype = k->c->dtype, wide = dls_dtype_accumulator(dtype);
     int ways = dls_mesh_group_size(&k->mesh, DLS_AXES_DATA), n = 0;
     dls_shard_unit *units = calloc((size_t)set->n + 1, sizeof *units);
-    dls_status s = units ? dls_shard_plan(set->items, set->n, ways, units, &n)
+    dls_status s = units ? dls_shard_plan(set->items, set->n, ways, 0, units, &n)
         : DLS_FAIL(DLS_ERR_MEMORY, "no memory to plan %d units", set->n);
     g->sum = calloc((size_t)n + 1, sizeof *g->sum);
     int busiest = s == DLS_OK ? busiest_rank(set, units, n, ways) : 0;

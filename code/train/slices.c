@@ -74,8 +74,8 @@ static dls_status add_window(dls_slices *s, const dls_params *whole, const dls_h
     size_t end = w->first + w->count, at = h->at + w->at;
     if (!h->saved)
         return add_range(s, whole, set, w->first, end, at);
-    for (dls_stretch k = {0}; dls_counted_next(set->items, set->n, h->tensor_rank,
-                                               h->skip, 0, &k);) {
+    for (dls_stretch k = {0}; dls_counted_next(set->items, set->n, &h->who, h->skip, 0,
+                                               &k);) {
         size_t from = k.first > w->first ? k.first : w->first, to = k.first + k.count;
         to = to < end ? to : end;
         if (from < to)
@@ -96,15 +96,24 @@ dls_status dls_slices_add(dls_slices *s, const dls_params *whole, const dls_hold
 }
 
 /* list the slices of a trainer */
+dls_counter dls_trainer_counter(const dls_trainer *t, const dls_zero *zero)
+{
+    const dls_train_place *p = &t->place;
+    return (dls_counter){
+        .tensor_rank = p->tensor_rank,
+        .copy = zero ? dls_zero_copy(zero) : p->holder,
+        .expert_tensor_rank = p->model.sharding.expert_tensor_rank,
+        .expert_copy = zero ? dls_zero_copy(zero) : p->expert_holder};
+}
+
 dls_status dls_trainer_slices(const dls_trainer *t, int saved, dls_slices *out,
                               size_t *elements)
 {
     if (t->pipelined)
         return dls_pipelined_slices(t, saved, out, elements);
     const dls_params *set = &t->model->params;
-    int holder = t->zero ? dls_zero_copy(t->zero) : t->place.holder;
     dls_holding h = {.set = set, .zero = t->zero, .saved = saved,
-                     .tensor_rank = t->place.tensor_rank};
+                     .who = dls_trainer_counter(t, t->zero)};
     *elements = t->zero ? dls_zero_elements(t->zero) : set->elements;
-    return saved && holder > 0 ? DLS_OK : dls_slices_add(out, &t->whole, &h);
+    return dls_slices_add(out, &t->whole, &h);
 }

@@ -2,6 +2,7 @@
 /* Where a rank's state lies in the flat whole model: what a checkpoint is keyed by. */
 #ifndef DLS_TRAIN_SLICES_H
 #define DLS_TRAIN_SLICES_H
+#include "parallel/tensor/gradients.h"
 #include "train/shards.h"
 #include "train/trainer.h"
 #ifdef __cplusplus
@@ -21,7 +22,8 @@ typedef struct dls_holding {
     const dls_params *set;
     const dls_zero *zero;       /* NULL: whole */
     size_t at;
-    int saved, tensor_rank;     /* saved 1: only what this rank counts, without skip */
+    int saved;                  /* 1: only what this rank counts, without skip */
+    dls_counter who;
     const dls_param *skip;      /* NULL: nobody */
 } dls_holding;
 
@@ -41,6 +43,9 @@ typedef struct dls_held_state {
 dls_status dls_trainer_hold(const dls_trainer *t, dls_held_state *h, int saved);
 void dls_trainer_drop(dls_held_state *h);
 dls_status dls_trainer_fetch(dls_trainer *t, const dls_shard_state *s);
+
+/* What a rank saves: over all ranks each element once. zero: how its state is cut. */
+dls_counter dls_trainer_counter(const dls_trainer *t, const dls_zero *zero);
 
 /* The slices of a trainer's state, and the elements of its arrays. saved 1: over all
  * ranks each element of the model once. */

@@ -41,7 +41,8 @@ static dls_status add_cut_stage(stages_load *l, dls_params *set)
     l->bytes[DLS_MEM_PARAMETERS] += is.parameters;
     l->bytes[DLS_MEM_GRADIENTS] += is.gradients;
     l->bytes[DLS_MEM_OPTIMIZER] += is.optimizer;
-    l->bytes[DLS_MEM_COMMUNICATION] += scratch.shard + scratch.tensor + scratch.kv;
+    l->bytes[DLS_MEM_COMMUNICATION] += scratch.shard + scratch.experts + scratch.tensor
+        + scratch.kv;
     l->norm = scratch.norm;
     size_t elements = whole.parameters / dls_dtype_size(dtype);
     l->most = elements > l->most ? elements : l->most;

@@ -375,7 +375,7 @@ dls_status dls_trainer_save(dls_trainer *t)
 {
     dls_dtype wide = dls_dtype_accumulator(t->config->dtype);
     size_t bytes = t->model->params.elements * dls_dtype_size(wide);
-    if (t->zero || t->pipelined || t->groups.cut)
+    if (t->zero || t->pipelined || !t->place.plain)
         return dls_sharded_save(t);
     if (dls_hook_state_bytes(dls_ddp_hook(t->ddp)) > 0)
         return dls_replicated_save(t);

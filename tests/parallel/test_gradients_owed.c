@@ -20,7 +20,8 @@ static dls_params list_of(dls_transformer_config c, int t, int rank, int sequenc
 static void count_rank(const dls_params *whole, const dls_params *set, int rank,
                        unsigned char *times)
 {
-    for (dls_stretch s = {0}; dls_counted_next(set->items, set->n, rank, NULL, 0, &s);)
+    dls_counter who = {.tensor_rank = rank};
+    for (dls_stretch s = {0}; dls_counted_next(set->items, set->n, &who, NULL, 0, &s);)
         for (size_t e = s.first; e < s.first + s.count; e++)
             for (int i = 0; i < set->n; i++) {
                 const dls_param *p = &set->items[i];
@@ -113,15 +114,16 @@ Test(gradients_owed, norms_owe_with_slices_and_shared_heads_always)
 Test(gradients_owed, one_device_owes_nothing_and_counts_all_at_once)
 {
     dls_params set = list_of(dls_transformer_gpt2(67, 8, 2, 8, 16), 1, 0, 0);
+    dls_counter who = {0};
     dls_stretch s = {0};
     cr_assert_eq(dls_owed_next(set.items, set.n, &s), 0);
     s = (dls_stretch){0};
-    cr_assert_eq(dls_counted_next(set.items, set.n, 0, NULL, 1, &s), 1);
+    cr_assert_eq(dls_counted_next(set.items, set.n, &who, NULL, 1, &s), 1);
     cr_assert(s.first == 0 && s.count == set.elements);
-    cr_assert_eq(dls_counted_next(set.items, set.n, 0, NULL, 1, &s), 0);
+    cr_assert_eq(dls_counted_next(set.items, set.n, &who, NULL, 1, &s), 0);
     set.items[3].frozen = 1;
     s = (dls_stretch){0};
-    cr_assert_eq(dls_counted_next(set.items, set.n, 0, NULL, 1, &s), 1);
+    cr_assert_eq(dls_counted_next(set.items, set.n, &who, NULL, 1, &s), 1);
     cr_assert_eq(s.count, set.items[3].offset);
     dls_params_free(&set);
 }

@@ -66,7 +66,8 @@ static dls_status check_bytes_read(const shard_side *s, const dls_shards *saved,
     dls_shard_unit units[8];
     uint64_t want = 0;
     int n;
-    DLS_TRY(dls_shard_plan(s->model->params.items, s->model->params.n, ways, units, &n));
+    DLS_TRY(dls_shard_plan(s->model->params.items, s->model->params.n, ways, 0,
+                           units, &n));
     for (int i = 0; i < saved->files; i++)
         want += saved->file[i].head;
     for (int i = 0; i < n * ways; i++) {

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "parallel/data/ddp_private.h"
-#include "parallel/tensor/gradients.h"
+#include "parallel/expert/copies.h"
 #include "vgpu/gpu.h"
 
 /* agree on the plan */
@@ -133,6 +133,18 @@ dls_hook *dls_ddp_hook(dls_ddp *ddp)
 }
 
 /* send the buckets that are complete */
+static dls_status sum_bucket(dls_ddp *d, int b)
+{
+    const dls_bucket *is = &d->buckets[b];
+    dls_comm *copies = dls_copies_of(d->options.axes, d->comm, &d->params[is->param]);
+    if (copies != d->comm)
+        return dls_comm_all_reduce(copies, d->told[b].grads, is->count, d->dtype, DLS_SUM,
+                                   d->wire.stream);
+    return d->rows && is->first == 0
+        ? dls_rows_sum(d->rows)
+        : dls_hook_sum(d->hook, b); // an all-reduce, unless asked otherwise
+}
+
 static dls_status send_bucket(dls_ddp *d, int b)
 {
     bucket_state *state = &d->states[b];
@@ -141,10 +153,7 @@ static dls_status send_bucket(dls_ddp *d, int b)
     DLS_CUDA(cudaEventRecord(state->begin, d->wire.stream));
     DLS_TRY(dls_tensor_finish(d->options.axes, d->params + d->buckets[b].param,
                               d->buckets[b].params, d->dtype, d->wire.stream));
-    if (d->rows && d->buckets[b].first == 0)
-        DLS_TRY(dls_rows_sum(d->rows));
-    else
-        DLS_TRY(dls_hook_sum(d->hook, b)); // an all-reduce, unless asked otherwise
+    DLS_TRY(sum_bucket(d, b));
     DLS_CUDA(cudaEventRecord(state->end, d->wire.stream));
     return DLS_OK;
 }
@@ -217,9 +226,8 @@ dls_status dls_ddp_finish(dls_ddp *d)
 
 dls_status dls_ddp_broadcast(dls_ddp *d, void *flat, dls_dtype dtype)
 {
-    const dls_param *last = &d->params[d->nparams - 1];
-    return dls_comm_broadcast(d->comm, flat, last->offset + last->count, dtype, 0,
-                              d->ctx->stream);
+    return dls_copies_broadcast(d->options.axes, d->comm, d->params, d->nparams, flat,
+                                dtype, d->ctx->stream);
 }
 
 /* measure the overlap */

@@ -37,7 +37,8 @@ typedef struct dls_ddp_options {
     int reorder;           // 1: from step 2 on, buckets leave as rank 0 completed them
     int count_examples;    // 1: divide by the examples that the ranks report
     int rows_of;           // 1: parameter 0 is summed in two parts (dls_ddp_touch)
-    const dls_axes *axes;  // of a model that is cut: gradients are finished over them
+    const dls_axes *axes;  // of a model that is cut: gradients are finished over them,
+                           // and those of experts summed over their own copies
 } dls_ddp_options;
 
 /* Collective. params (n) in registration order; flat_grads holds their gradients, of
@@ -49,8 +50,8 @@ dls_status dls_ddp_create(dls_ddp **out, dls_ctx *ctx, const dls_param *params, 
                           const dls_ddp_options *options);
 void dls_ddp_destroy(dls_ddp *ddp); // after the streams are synchronised; NULL is fine
 
-/* Collective. flat, with the parameters' offsets, := rank 0's. Enqueued on
- * ctx->stream. */
+/* Collective. flat, with the parameters' offsets, := rank 0's (of experts: what the first
+ * copy has). Enqueued on ctx->stream. */
 dls_status dls_ddp_broadcast(dls_ddp *ddp, void *flat, dls_dtype dtype);
 
 /* The hook: the last addition to this gradient is on ctx->stream. DLS_ERR_STATE: reported

@@ -4,7 +4,7 @@
 
 #include "comm/scratch.h"
 #include "parallel/data/ddp_private.h"
-#include "parallel/tensor/gradients.h"
+#include "parallel/expert/copies.h"
 
 /* cut off the rows */
 /* Makes a bucket of its own out of the first parameter of the last bucket. */
@@ -100,7 +100,9 @@ static dls_status level_params(const dls_ddp *d, dls_param **out)
     for (int i = 0; i < d->nparams; i++) {
         p[i] = d->params[i];
         if (axes)
-            p[i].count = dls_tensor_most(&p[i], axes->sharding.tensor);
+            p[i].count = dls_tensor_most(&p[i], p[i].expert
+                                         ? axes->sharding.expert_tensor
+                                         : axes->sharding.tensor);
         if (axes)
             p[i].offset = i ? p[i - 1].offset + p[i - 1].count : 0;
     }
@@ -164,12 +166,27 @@ static dls_status finish_scratch(const dls_ddp *d, size_t *tensor, size_t *kv)
     return DLS_OK;
 }
 
+
+static dls_status expert_scratch(const dls_ddp *d, size_t *experts)
+{
+    size_t data = 0;
+    *experts = 0;
+    for (int b = 0; b < d->nbuckets; b++)
+        DLS_TRY(dls_copies_scratch(d->options.axes, d->comm,
+                                   d->params + d->buckets[b].param, d->buckets[b].params,
+                                   (int)d->dtype, &data, experts));
+    return DLS_OK;
+}
+
 dls_status ddp_reserve(dls_ddp *d)
 {
     const dls_axes *axes = d->options.axes;
     dls_hook_memory m;
-    size_t tensor, kv;
+    size_t tensor, kv, experts;
     DLS_TRY(finish_scratch(d, &tensor, &kv));
+    DLS_TRY(expert_scratch(d, &experts));
+    if (experts)
+        DLS_TRY(dls_comm_reserve(axes->expert_data, experts, d->wire.stream));
     if (tensor)
         DLS_TRY(dls_comm_reserve(axes->tensor, tensor, d->wire.stream));
     if (kv)
@@ -182,12 +199,13 @@ dls_status ddp_reserve(dls_ddp *d)
 
 static dls_status weigh(dls_ddp *d, dls_hook_memory *out)
 {
-    size_t tensor, kv;
+    size_t tensor, kv, experts;
     DLS_TRY(ddp_make_plan(d));
     DLS_TRY(dls_hook_predict(&d->options.hook, d->comm, d->dtype, d->told, d->nbuckets,
                              out));
     DLS_TRY(finish_scratch(d, &tensor, &kv));
-    out->buffers += tensor + kv;
+    DLS_TRY(expert_scratch(d, &experts));
+    out->buffers += tensor + kv + experts;
     return add_rows(d, out);
 }
 

@@ -55,22 +55,28 @@ static int own_buffer(const zero_pool *p, int u)
     return -1;
 }
 
-static int free_buffer(const zero_pool *p, int u)
+/* 1: any unit may have it that is of experts, or is not. */
+static int is_for(const zero_buffer *b, int expert)
+{
+    return b->owner < 0 && b->expert == expert;
+}
+
+static int free_buffer(const zero_pool *p, int u, int expert)
 {
     int own = own_buffer(p, u);
     for (int i = 0; own < 0 && i < p->n; i++)
-        if (p->items[i].owner < 0 && p->items[i].unit < 0)
+        if (is_for(&p->items[i], expert) && p->items[i].unit < 0)
             return i;
     return own;
 }
 
-static int next_buffer(zero_pool *p, int u)
+static int next_buffer(zero_pool *p, int u, int expert)
 {
-    int own = own_buffer(p, u);
+    int own = own_buffer(p, u), *next = &p->next[expert];
     while (own < 0) {
-        int i = p->next;
-        p->next = (p->next + 1) % p->n;
-        if (p->items[i].owner < 0)
+        int i = *next;
+        *next = (i + 1) % p->n;
+        if (is_for(&p->items[i], expert))
             return i;
     }
     return own;
@@ -81,15 +87,15 @@ static dls_status gather(dls_zero *z, int u)
 {
     const dls_shard_unit *unit = &z->units[u];
     zero_unit_state *s = &z->states[u];
-    int b = free_buffer(&z->value_pool, u);
+    int b = free_buffer(&z->value_pool, u, unit->expert);
     if (b < 0)
         return DLS_FAIL(DLS_ERR_STATE, "unit %d is used while no buffer is free: the "
                         "units before it were not left", u);
     zero_buffer *buffer = &z->value_pool.items[b];
     DLS_CUDA(cudaStreamWaitEvent(z->stream, buffer->free, 0));
     DLS_TRY(dls_spans_begin(&z->sent, z->stream));
-    DLS_TRY(dls_comm_all_gather(z->shard, zero_value_slice(z, u), buffer->memory,
-                                unit->slice, z->ctx->dtype, z->stream));
+    DLS_TRY(dls_comm_all_gather(zero_unit_group(z, u), zero_value_slice(z, u),
+                                buffer->memory, unit->slice, z->ctx->dtype, z->stream));
     DLS_TRY(dls_spans_end(&z->sent, z->stream));
     DLS_CUDA(cudaEventRecord(s->arrived, z->stream));
     zero_point_values(z, u, buffer->memory);
@@ -110,10 +116,11 @@ static dls_status prefetch(dls_zero *z, int u, int direction)
         int next = u + k * direction;
         if (next < 0 || next >= z->nunits)
             return DLS_OK;
-        if (is_away(z, next) && free_buffer(&z->value_pool, next) < 0)
+        if (!is_away(z, next))
+            continue;
+        if (free_buffer(&z->value_pool, next, z->units[next].expert) < 0)
             return DLS_OK;
-        if (is_away(z, next))
-            DLS_TRY(gather(z, next));
+        DLS_TRY(gather(z, next));
     }
     return DLS_OK;
 }
@@ -152,9 +159,9 @@ static dls_status open_one(dls_zero *z, int u)
     zero_unit_state *s = &z->states[u];
     if (unit->params == 0 || s->grads >= 0)
         return DLS_OK;
-    s->grads = next_buffer(&z->grad_pool, u);
+    s->grads = next_buffer(&z->grad_pool, u, unit->expert);
     zero_buffer *buffer = &z->grad_pool.items[s->grads];
-    size_t bytes = (size_t)z->ways * unit->slice * dls_dtype_size(z->wide);
+    size_t bytes = zero_unit_whole(z, u) * dls_dtype_size(z->wide);
     DLS_TRY(zero_wait(z, buffer->free));
     DLS_CUDA(cudaMemsetAsync(buffer->memory, 0, bytes, z->ctx->stream));
     zero_point_grads(z, u, buffer->memory);
@@ -184,13 +191,13 @@ static dls_ctx on_stream(const dls_zero *z, dls_dtype dtype)
 /* This copy's sum of `whole` (ways * slice); the slice of it is in its place there. */
 static dls_status reduce_in_copy(dls_zero *z, int u, char *whole, dls_dtype dtype)
 {
-    size_t slice = z->units[u].slice;
-    if (z->ways == 1)
+    size_t slice = z->units[u].slice, mine = (size_t)zero_unit_rank(z, u) * slice;
+    if (z->units[u].ways == 1)
         return DLS_OK;
     DLS_TRY(dls_spans_begin(&z->sent, z->stream));
     DLS_TRY(dls_comm_reduce_scatter(
-        z->shard, whole, whole + (size_t)z->rank * slice * dls_dtype_size(dtype), slice,
-        dtype, DLS_SUM, z->stream));
+        zero_unit_group(z, u), whole, whole + mine * dls_dtype_size(dtype), slice, dtype,
+        DLS_SUM, z->stream));
     return dls_spans_end(&z->sent, z->stream);
 }
 
@@ -199,14 +206,13 @@ static dls_status narrow_gradient(dls_zero *z, int u, char *to, int add)
 {
     dls_ctx c = on_stream(z, z->kept);
     const zero_buffer *buffer = &z->grad_pool.items[z->states[u].grads];
-    size_t n = (size_t)z->ways * z->units[u].slice;
-    return dls_to_narrow(&c, to, buffer->memory, n, add);
+    return dls_to_narrow(&c, to, buffer->memory, zero_unit_whole(z, u), add);
 }
 
 static dls_status add_slice(dls_zero *z, int u)
 {
     zero_buffer *buffer = &z->grad_pool.items[z->states[u].grads];
-    size_t slice = z->units[u].slice, mine = (size_t)z->rank * slice;
+    size_t slice = z->units[u].slice, mine = (size_t)zero_unit_rank(z, u) * slice;
     char *whole = z->wire ? z->wire : buffer->memory, *shard = zero_grad_slice(z, u);
     dls_ctx c = on_stream(z, z->kept);
     if (z->wire)
@@ -218,7 +224,7 @@ static dls_status add_slice(dls_zero *z, int u)
 static dls_status keep_whole(dls_zero *z, int u)
 {
     char *whole = zero_grad_slice(z, u)
-        - (size_t)z->rank * z->units[u].slice * dls_dtype_size(z->kept);
+        - (size_t)zero_unit_rank(z, u) * z->units[u].slice * dls_dtype_size(z->kept);
     if (!z->direct)
         DLS_TRY(narrow_gradient(z, u, whole, 1));
     return z->last ? reduce_in_copy(z, u, whole, z->kept) : DLS_OK;
@@ -253,23 +259,50 @@ static dls_status complete(dls_zero *z, int u)
 }
 
 /* answer the hooks */
-static dls_status before(void *self, int u, int backward)
+static dls_status before_part(dls_zero *z, int u, int backward)
 {
-    dls_zero *z = self;
-    if (u < 0 || u >= z->nunits)
-        return DLS_OK;          // a unit without parameters of its own, at the end
     if (backward)
         DLS_TRY(open_gradients(z, u));
     return bring(z, u, backward ? -1 : 1);
 }
 
 /* Values are forgotten after each use, unless the unit will be used again. */
-static dls_status after(void *self, int u, int backward)
+static dls_status after_part(dls_zero *z, int u, int backward)
 {
-    dls_zero *z = self;
-    if (u < 0 || u >= z->nunits || z->units[u].held)
+    if (z->units[u].held)
         return DLS_OK;
     return backward || !z->o.keep_forward ? zero_release(z, u) : DLS_OK;
+}
+
+/* What a unit of the model is here: units from ... to - 1. A unit without parameters of
+ * its own, at the end, is none. */
+static void parts_of(const dls_zero *z, int unit, int *from, int *to)
+{
+    *from = *to = 0;
+    if (unit < 0 || unit >= z->model_units)
+        return;
+    *from = z->parts ? z->parts[unit] : unit;
+    *to = z->parts ? z->parts[unit + 1] : unit + 1;
+}
+
+static dls_status before(void *self, int unit, int backward)
+{
+    dls_zero *z = self;
+    int from, to;
+    parts_of(z, unit, &from, &to);
+    for (int i = 0; i < to - from; i++)
+        DLS_TRY(before_part(z, backward ? to - 1 - i : from + i, backward));
+    return DLS_OK;
+}
+
+static dls_status after(void *self, int unit, int backward)
+{
+    dls_zero *z = self;
+    int from, to;
+    parts_of(z, unit, &from, &to);
+    for (int u = from; u < to; u++)
+        DLS_TRY(after_part(z, u, backward));
+    return DLS_OK;
 }
 
 static dls_status report(void *self, int param)
@@ -314,8 +347,8 @@ dls_status dls_zero_begin_pass(dls_zero *z, int last)
 dls_status dls_zero_idle_forward(dls_zero *z)
 {
     for (int u = 0; u < z->nunits; u++) {
-        DLS_TRY(before(z, u, 0));
-        DLS_TRY(after(z, u, 0));
+        DLS_TRY(before_part(z, u, 0));
+        DLS_TRY(after_part(z, u, 0));
     }
     return DLS_OK;
 }
@@ -324,10 +357,10 @@ dls_status dls_zero_idle_pass(dls_zero *z)
 {
     DLS_TRY(dls_zero_idle_forward(z));
     for (int u = z->nunits - 1; u >= 0; u--) {
-        DLS_TRY(before(z, u, 1));
+        DLS_TRY(before_part(z, u, 1));
         for (int i = 0; i < z->units[u].params; i++)
             DLS_TRY(report(z, z->units[u].param + i));
-        DLS_TRY(after(z, u, 1));
+        DLS_TRY(after_part(z, u, 1));
     }
     return DLS_OK;
 }
@@ -336,7 +369,7 @@ dls_status dls_zero_idle_pass(dls_zero *z)
 dls_status dls_zero_timing(const dls_zero *z, dls_ddp_times *out)
 {
     *out = (dls_ddp_times){.hidden = 1};
-    if (dls_comm_size(z->world) == 1)
+    if (dls_comm_size(z->world) == 1 && !z->experts)
         return DLS_OK;
     DLS_TRY(dls_spans_seconds(&z->sent, &out->busy));
     DLS_TRY(dls_spans_seconds(&z->waits, &out->exposed));

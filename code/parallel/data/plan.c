@@ -37,6 +37,7 @@ dls_status dls_bucket_plan(const dls_param *params, int n, size_t element_bytes,
         size_t stop = params[end - 1].offset + params[end - 1].count;
         int begin = end;
         while (begin > 0 && !params[begin - 1].frozen &&
+               params[begin - 1].expert == params[end - 1].expert &&
                (begin == end || size < limit)) {
             begin--;
             size = (stop - params[begin].offset) * element_bytes;
@@ -51,14 +52,19 @@ dls_status dls_bucket_plan(const dls_param *params, int n, size_t element_bytes,
 }
 
 /* hash the plan */
+/* The ranks that sum a plan may have different experts, of one size. */
+static uint64_t name_hash(const dls_param *p)
+{
+    return p->expert ? 1 : dls_hash64(p->name, strlen(p->name));
+}
+
 uint64_t dls_bucket_hash(const dls_param *params, int n, dls_dtype dtype,
                          const dls_bucket *buckets, int count, const int *order)
 {
     uint64_t hash = (uint64_t)dtype;
     for (int i = 0; i < n; i++) {
         uint64_t all[] = {hash, params[i].offset, params[i].count,
-                          (uint64_t)params[i].frozen,
-                          dls_hash64(params[i].name, strlen(params[i].name))};
+                          (uint64_t)params[i].frozen, name_hash(&params[i])};
         hash = dls_hash64(all, sizeof all);
     }
     for (int i = 0; i < count; i++) {

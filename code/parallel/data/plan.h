@@ -19,8 +19,8 @@ typedef struct dls_bucket {
 } dls_bucket;
 
 /* Fills buckets (n) in the order in which they are sent. A bucket is closed as soon as it
- * has reached its size: first_bytes for the first, bytes for the others; and in front of
- * a frozen parameter, which is in none.
+ * has reached its size: first_bytes for the first, bytes for the others; in front of a
+ * frozen parameter, which is in none; and where experts begin or end.
  * DLS_ERR_INPUT: no parameters, or offsets that do not ascend without overlap. */
 dls_status dls_bucket_plan(const dls_param *params, int n, size_t element_bytes,
                            size_t first_bytes, size_t bytes, dls_bucket *buckets,

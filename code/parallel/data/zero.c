@@ -3,16 +3,18 @@
 #include "parallel/data/zero.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "comm/scratch.h"
 #include "parallel/data/zero_private.h"
-#include "parallel/tensor/gradients.h"
+#include "parallel/expert/copies.h"
 #include "vgpu/gpu.h"
 
 /* check the options of zero */
 /* Fills in what follows from the rest: a copy for each rank is stage 0, and back. */
 static dls_status check_options(dls_zero_options *o, dls_dtype dtype, int world)
 {
+    int expert_ways = dls_copies_expert_ways(o->axes);
     if (o->stage < 0 || o->stage > 3)
         return DLS_FAIL(DLS_ERR_INPUT, "stage %d of ZeRO: expected 0 to 3", o->stage);
     if (o->stage == 0)
@@ -27,7 +29,10 @@ static dls_status check_options(dls_zero_options *o, dls_dtype dtype, int world)
     if (o->narrow_gradients && dtype != DLS_BF16)
         return DLS_FAIL(DLS_ERR_INPUT, "narrow_gradients: expected a model in bf16, not "
                         "%s", dls_dtype_name(dtype));
-    if (o->shard_size == 1)
+    if (expert_ways > 0 && (o->stage == 0 || o->shard_size != world) && world > 1)
+        return DLS_FAIL(DLS_ERR_INPUT, "ZeRO with experts whose copies are elsewhere: "
+                        "expected stages 1 to 3 over all replicas");
+    if (o->shard_size == 1 && expert_ways <= 1)
         o->stage = 0;
     if (o->lent && o->stage >= 2 && (o->offload || o->narrow_gradients
                                      || o->shard_size != world))
@@ -38,8 +43,8 @@ static dls_status check_options(dls_zero_options *o, dls_dtype dtype, int world)
 
 /* count the buffers */
 typedef struct pool_shape {
-    int shared;         // buffers for any unit
-    size_t largest;     // elements of the largest unit that shares, padded
+    int shared[2];      // buffers for any unit but of experts, and for any of experts
+    size_t largest[2];  // elements of the largest unit that shares, padded
     size_t own;         // elements of all units with a buffer of their own
 } pool_shape;
 
@@ -48,21 +53,27 @@ static int has_own(const dls_shard_unit *u, int all)
     return u->params > 0 && (u->held || all);
 }
 
-/* all: 1 if every unit has its own buffer; most: how many may be shared. */
-static pool_shape shape_of(const dls_shard_unit *units, int n, int ways, int all,
-                           int most)
+/* all: 1 if every unit has its own buffer; most: how many units of the model may be whole
+ * in shared ones. One with experts has three parts, two of which are not experts. */
+static pool_shape shape_of(const dls_shard_unit *units, int n, int all, int most)
 {
     pool_shape p = {0};
+    int parted = 0;
     for (int i = 0; i < n; i++) {
-        size_t whole = (size_t)ways * units[i].slice;
+        size_t whole = (size_t)units[i].ways * units[i].slice;
+        int kind = units[i].expert;
+        parted |= kind;
         if (has_own(&units[i], all))
             p.own += whole;
         else
-            p.shared++;
-        if (!has_own(&units[i], all) && whole > p.largest)
-            p.largest = whole;
+            p.shared[kind]++;
+        if (!has_own(&units[i], all) && whole > p.largest[kind])
+            p.largest[kind] = whole;
     }
-    p.shared = p.shared < most ? p.shared : most;
+    for (int kind = 0; kind < 2; kind++) {
+        int limit = kind == 0 && parted ? 2 * most : most;
+        p.shared[kind] = p.shared[kind] < limit ? p.shared[kind] : limit;
+    }
     return p;
 }
 
@@ -70,7 +81,7 @@ static pool_shape value_pool(const dls_zero_options *o, const dls_shard_unit *un
                              int n)
 {
     return o->stage < 3 || o->lent ? (pool_shape){0}
-        : shape_of(units, n, o->shard_size, o->keep_forward, o->prefetch + 1);
+        : shape_of(units, n, o->keep_forward, o->prefetch + 1);
 }
 
 static int is_direct(const dls_zero_options *o)
@@ -82,29 +93,33 @@ static pool_shape grad_pool(const dls_zero_options *o, const dls_shard_unit *uni
                             int n)
 {
     return is_direct(o) || o->lent ? (pool_shape){0}
-        : shape_of(units, n, o->shard_size, 0, 2);
+        : shape_of(units, n, 0, 2);
 }
 
 /* predict the memory of zero */
 static size_t pool_elements(pool_shape p)
 {
-    return p.own + (size_t)p.shared * p.largest;
+    return p.own + (size_t)p.shared[0] * p.largest[0]
+        + (size_t)p.shared[1] * p.largest[1];
 }
 
 static size_t wire_elements(const dls_zero_options *o, const dls_shard_unit *units, int n)
 {
     size_t most = 0;
     for (int i = 0; i < n; i++)
-        most = units[i].slice > most ? units[i].slice : most;
-    return o->stage >= 2 && o->narrow_gradients ? most * (size_t)o->shard_size : 0;
+        if ((size_t)units[i].ways * units[i].slice > most)
+            most = (size_t)units[i].ways * units[i].slice;
+    return o->stage >= 2 && o->narrow_gradients ? most : 0;
 }
 
-static double sent(const dls_zero_options *o, size_t shard, size_t value, size_t grad,
-                   int world)
+static double sent(const dls_zero_options *o, const dls_shard_unit *units, int n,
+                   size_t value, size_t grad, int world)
 {
-    double ways = o->shard_size, copies = world / ways;
+    double copies = (double)world / o->shard_size, scatter = 0;
     double gathers = o->stage == 3 ? 2 : o->stage > 0 ? 1 : 0;
-    double scatter = (ways - 1) * (double)shard;
+    size_t shard = dls_shard_elements(units, n);
+    for (int i = 0; i < n; i++)
+        scatter += (double)(units[i].ways - 1) * (double)units[i].slice;
     return gathers * scatter * (double)value + scatter * (double)grad
         + 2 * (copies - 1) / copies * (double)shard * (double)grad;
 }
@@ -112,7 +127,7 @@ static double sent(const dls_zero_options *o, size_t shard, size_t value, size_t
 static dls_status predict(const dls_shard_unit *units, int n, dls_dtype dtype, int world,
                           const dls_zero_options *o, dls_zero_sizes *out)
 {
-    size_t shard = dls_shard_elements(units, n), whole = (size_t)o->shard_size * shard;
+    size_t shard = dls_shard_elements(units, n), whole = dls_shard_whole(units, n);
     size_t value = dls_dtype_size(dtype);
     size_t wide = dls_dtype_size(dls_dtype_accumulator(dtype));
     size_t grad = o->narrow_gradients ? value : wide;
@@ -125,8 +140,27 @@ static dls_status predict(const dls_shard_unit *units, int n, dls_dtype dtype, i
             + pool_elements(grad_pool(o, units, n)) * wide
             + wire_elements(o, units, n) * grad,
         .host = o->offload ? state + shard * (grad + value) : 0,
-        .sent_bytes = sent(o, shard, value, grad, world)};
+        .sent_bytes = sent(o, units, n, value, grad, world)};
     return DLS_OK;
+}
+
+/* The units of parameters that are not to be changed; *units is the caller's. */
+static dls_status plan_units(const dls_zero_options *o, const dls_param *params, int n,
+                             dls_shard_unit **units, int *count)
+{
+    int expert_ways = dls_copies_expert_ways(o->axes);
+    dls_param *parted = malloc(((size_t)n + 1) * sizeof *parted);
+    *units = calloc((size_t)n + 1, sizeof **units);
+    dls_status s = parted && *units ? DLS_OK
+        : DLS_FAIL(DLS_ERR_MEMORY, "no memory to plan %d units", n);
+    if (s == DLS_OK) {
+        memcpy(parted, params, (size_t)n * sizeof *parted);
+        if (expert_ways)
+            dls_shard_part_experts(parted, n, NULL);
+        s = dls_shard_plan(parted, n, o->shard_size, expert_ways, *units, count);
+    }
+    free(parted);
+    return s;
 }
 
 dls_status dls_zero_predict(const dls_param *params, int n, dls_dtype dtype, int world,
@@ -135,10 +169,8 @@ dls_status dls_zero_predict(const dls_param *params, int n, dls_dtype dtype, int
     dls_zero_options o = *options;
     int count;
     DLS_TRY(check_options(&o, dtype, world));
-    dls_shard_unit *units = calloc((size_t)n + 1, sizeof *units);
-    if (!units)
-        return DLS_FAIL(DLS_ERR_MEMORY, "no memory to plan %d units", n);
-    dls_status s = dls_shard_plan(params, n, o.shard_size, units, &count);
+    dls_shard_unit *units;
+    dls_status s = plan_units(&o, params, n, &units, &count);
     if (s == DLS_OK)
         s = predict(units, count, dtype, world, &o, out);
     free(units);
@@ -163,14 +195,16 @@ static dls_status weigh(const dls_zero_options *o, const dls_shard_unit *units, 
                         dls_zero_scratch *out)
 {
     dls_dtype kept = o->narrow_gradients ? dtype : dls_dtype_accumulator(dtype);
+    int apart = dls_copies_expert_ways(o->axes) > 0;
     for (int u = 0; u < n; u++) {
-        size_t slice = units[u].slice;
-        DLS_TRY(take_most(&out->shard, o->stage ? shard : NULL, "all_gather", slice,
-                          dtype));
-        DLS_TRY(take_most(&out->shard, shard, "reduce_scatter", slice, kept));
+        int other = apart && units[u].expert;
+        size_t slice = units[u].slice, *most = other ? &out->experts : &out->shard;
+        dls_comm *group = other ? o->axes->expert_data : shard;
+        DLS_TRY(take_most(most, o->stage ? group : NULL, "all_gather", slice, dtype));
+        DLS_TRY(take_most(most, group, "reduce_scatter", slice, kept));
         DLS_TRY(take_most(&out->copies, copies, "all_reduce", slice, kept));
     }
-    return take_most(&out->norm, shard, "all_reduce", 1, DLS_F64);
+    return take_most(&out->norm, apart ? NULL : shard, "all_reduce", 1, DLS_F64);
 }
 
 static dls_status weigh_finish(const dls_zero_options *o, const dls_param *params,
@@ -219,10 +253,8 @@ dls_status dls_zero_predict_scratch(const dls_param *params, int n, dls_dtype dt
     int count, all = dls_comm_size(comm);
     DLS_TRY(check_options(&o, dtype, all));
     *out = (dls_zero_scratch){.whole = o.shard_size == all};
-    dls_shard_unit *units = calloc((size_t)n + 1, sizeof *units);
-    dls_status s = units ? DLS_OK : DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d units", n);
-    if (s == DLS_OK)
-        s = dls_shard_plan(params, n, o.shard_size, units, &count);
+    dls_shard_unit *units;
+    dls_status s = plan_units(&o, params, n, &units, &count);
     if (s == DLS_OK)
         s = weigh_imagined(&o, units, count, dtype, comm, out);
     if (s == DLS_OK)
@@ -245,6 +277,8 @@ static dls_status reserve(dls_zero *z)
         DLS_TRY(dls_comm_reserve(z->o.axes->kv, is.kv, z->stream));
     if (copies)
         DLS_TRY(dls_comm_reserve(copies, is.copies, z->stream));
+    if (is.experts)
+        DLS_TRY(dls_comm_reserve(z->experts, is.experts, z->stream));
     if (!shard)
         return DLS_OK;
     DLS_TRY(dls_comm_reserve(shard, is.shard, z->stream));
@@ -252,10 +286,10 @@ static dls_status reserve(dls_zero *z)
 }
 
 /* take the pools */
-static dls_status take_buffer(zero_pool *p, size_t bytes, int owner)
+static dls_status take_buffer(zero_pool *p, size_t bytes, int owner, int expert)
 {
     zero_buffer *b = &p->items[p->n++];
-    *b = (zero_buffer){.unit = -1, .owner = owner};
+    *b = (zero_buffer){.unit = -1, .owner = owner, .expert = expert};
     DLS_CUDA(cudaEventCreateWithFlags(&b->free, cudaEventDisableTiming));
     return dls_flat_buffer((void **)&b->memory, bytes ? bytes : 1, DLS_MEM_COMMUNICATION);
 }
@@ -263,14 +297,18 @@ static dls_status take_buffer(zero_pool *p, size_t bytes, int owner)
 static dls_status take_pool(dls_zero *z, zero_pool *p, pool_shape shape, int all,
                             size_t size)
 {
-    p->items = calloc((size_t)(z->nunits + shape.shared) + 1, sizeof *p->items);
+    int shared = shape.shared[0] + shape.shared[1];
+    p->items = calloc((size_t)(z->nunits + shared) + 1, sizeof *p->items);
     if (!p->items)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a list of buffers");
-    for (int i = 0; i < shape.shared; i++)
-        DLS_TRY(take_buffer(p, shape.largest * size, -1));
+    for (int i = 0; i < shared; i++) {
+        int expert = i >= shape.shared[0];
+        DLS_TRY(take_buffer(p, shape.largest[expert] * size, -1, expert));
+    }
     for (int u = 0; u < z->nunits; u++)
         if (shape.own > 0 && has_own(&z->units[u], all))
-            DLS_TRY(take_buffer(p, (size_t)z->ways * z->units[u].slice * size, u));
+            DLS_TRY(take_buffer(p, zero_unit_whole(z, u) * size, u,
+                                z->units[u].expert));
     return DLS_OK;
 }
 
@@ -310,7 +348,7 @@ static dls_status take_optimizer(dls_zero *z)
 
 static dls_status take_memory(dls_zero *z)
 {
-    size_t shard = z->elements, whole = (size_t)z->ways * shard;
+    size_t shard = z->elements, whole = dls_shard_whole(z->units, z->nunits);
     DLS_TRY(take_cleared(z, (void **)&z->values, (z->o.stage == 3 ? shard : whole)
                          * dls_dtype_size(z->ctx->dtype), DLS_MEM_PARAMETERS));
     DLS_TRY(take_cleared(z, (void **)&z->grads, (z->o.stage >= 2 ? shard : whole)
@@ -320,9 +358,29 @@ static dls_status take_memory(dls_zero *z)
 }
 
 /* find the slice of a rank */
+static int is_elsewhere(const dls_zero *z, int u)
+{
+    return z->experts && z->units[u].expert;
+}
+
+int zero_unit_rank(const dls_zero *z, int u)
+{
+    return is_elsewhere(z, u) ? dls_comm_rank(z->experts) : z->rank;
+}
+
+dls_comm *zero_unit_group(const dls_zero *z, int u)
+{
+    return is_elsewhere(z, u) ? z->experts : z->shard;
+}
+
+size_t zero_unit_whole(const dls_zero *z, int u)
+{
+    return (size_t)z->units[u].ways * z->units[u].slice;
+}
+
 static char *in_whole(const dls_zero *z, char *base, int u, int rank, dls_dtype dtype)
 {
-    size_t at = (size_t)z->ways * z->units[u].at + (size_t)rank * z->units[u].slice;
+    size_t at = z->units[u].whole + (size_t)rank * z->units[u].slice;
     return base + at * dls_dtype_size(dtype);
 }
 
@@ -334,13 +392,14 @@ char *zero_whole_values(const dls_zero *z, int u)
 char *zero_value_slice(const dls_zero *z, int u)
 {
     return z->o.stage == 3 ? z->values + z->units[u].at * dls_dtype_size(z->ctx->dtype)
-                           : in_whole(z, z->values, u, z->rank, z->ctx->dtype);
+                           : in_whole(z, z->values, u, zero_unit_rank(z, u),
+                                        z->ctx->dtype);
 }
 
 char *zero_grad_slice(const dls_zero *z, int u)
 {
     return z->o.stage >= 2 ? z->grads + z->units[u].at * dls_dtype_size(z->kept)
-                           : in_whole(z, z->grads, u, z->rank, z->kept);
+                           : in_whole(z, z->grads, u, zero_unit_rank(z, u), z->kept);
 }
 
 /* free zero */
@@ -390,6 +449,7 @@ void dls_zero_destroy(dls_zero *z)
     dls_spans_free(&z->sent);
     dls_spans_free(&z->waits);
     free(z->units);
+    free(z->parts);
     free(z->states);
     free(z);
 }
@@ -409,12 +469,18 @@ static dls_status make_events(dls_zero *z)
 
 static dls_status make_plan(dls_zero *z)
 {
-    size_t n = (size_t)z->params->n + 1;
+    size_t n = (size_t)z->params->n + 2;
+    int expert_ways = dls_copies_expert_ways(z->o.axes);
     z->units = calloc(n, sizeof *z->units);
     z->states = calloc(n, sizeof *z->states);
-    if (!z->units || !z->states)
+    z->parts = expert_ways ? calloc(n, sizeof *z->parts) : NULL;
+    if (!z->units || !z->states || (expert_ways && !z->parts))
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for %zu units", n);
-    DLS_TRY(dls_shard_plan(z->params->items, z->params->n, z->ways, z->units,
+    z->experts = expert_ways ? z->o.axes->expert_data : NULL;
+    z->model_units = 1 + (z->params->n ? z->params->items[z->params->n - 1].unit : -1);
+    if (expert_ways)
+        dls_shard_part_experts(z->params->items, z->params->n, z->parts);
+    DLS_TRY(dls_shard_plan(z->params->items, z->params->n, z->ways, expert_ways, z->units,
                            &z->nunits));
     z->elements = dls_shard_elements(z->units, z->nunits);
     for (int u = 0; u < z->nunits; u++)

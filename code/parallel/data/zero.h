@@ -35,7 +35,8 @@ typedef struct dls_zero_options {
     int keep_forward;     // stage 3: 1: units stay from the forward pass to the backward
     int lent;             // 1: stages 2, 3 make nothing whole by themselves: zero_lent.h
     dls_adamw_options adamw;
-    const dls_axes *axes; // of a model that is cut: gradients are finished over them
+    const dls_axes *axes; // of a model that is cut: gradients are finished over them,
+                          // and experts cut over the ranks that have copies of them
 } dls_zero_options;
 
 /* declare the memory of zero */
@@ -56,6 +57,7 @@ dls_status dls_zero_predict(const dls_param *params, int n, dls_dtype dtype, int
 typedef struct dls_zero_scratch {
     size_t shard, copies, norm;
     size_t tensor, kv;          // of finished gradients, on the communication stream
+    size_t experts;             // in the group that shares a copy of experts, there, too
     int whole;
 } dls_zero_scratch;
 

@@ -13,7 +13,7 @@ static uint64_t plan_hash(const dls_zero *z)
                           (uint64_t)z->ctx->dtype, (uint64_t)z->o.offload};
     for (int i = 0; i < z->params->n; i++) {
         const dls_param *p = &z->params->items[i];
-        parts[7] = dls_hash64(p->name, strlen(p->name));
+        parts[7] = p->expert ? 1 : dls_hash64(p->name, strlen(p->name));
         parts[8] = p->offset * 131 + (uint64_t)p->unit;
         parts[9] = p->count;
         parts[10] = dls_hash64(parts, sizeof parts);

@@ -15,13 +15,12 @@ int dls_zero_cuts(const dls_zero *z)
 
 size_t dls_zero_whole(const dls_zero *z)
 {
-    return (size_t)z->ways * z->elements;
+    return dls_shard_whole(z->units, z->nunits);
 }
 
 static char *unit_in(const dls_zero *z, const dls_loan *loan, int u, dls_dtype dtype)
 {
-    return (char *)loan->memory
-        + (size_t)z->ways * z->units[u].at * dls_dtype_size(dtype);
+    return (char *)loan->memory + z->units[u].whole * dls_dtype_size(dtype);
 }
 
 /* gather into a loan */
@@ -31,7 +30,7 @@ dls_status dls_zero_gather(dls_zero *z, dls_loan *loan)
     DLS_TRY(dls_spans_begin(&z->sent, z->stream));
     for (int u = 0; u < z->nunits; u++) {
         char *whole = unit_in(z, loan, u, z->ctx->dtype);
-        DLS_TRY(dls_comm_all_gather(z->shard, zero_value_slice(z, u), whole,
+        DLS_TRY(dls_comm_all_gather(zero_unit_group(z, u), zero_value_slice(z, u), whole,
                                     z->units[u].slice, z->ctx->dtype, z->stream));
         zero_point_values(z, u, whole);
     }
@@ -81,11 +80,12 @@ dls_status dls_zero_scatter(dls_zero *z, dls_loan *loan)
     for (int u = 0; u < z->nunits; u++) {
         size_t slice = z->units[u].slice;
         char *whole = unit_in(z, loan, u, z->wide), *shard = zero_grad_slice(z, u);
-        char *mine = whole + (size_t)z->rank * slice * dls_dtype_size(z->wide);
+        char *mine = whole
+            + (size_t)zero_unit_rank(z, u) * slice * dls_dtype_size(z->wide);
         DLS_TRY(dls_tensor_finish(z->o.axes, z->params->items + z->units[u].param,
                                   z->units[u].params, z->wide, z->stream));
-        DLS_TRY(dls_comm_reduce_scatter(z->shard, whole, mine, slice, z->wide, DLS_SUM,
-                                        z->stream));
+        DLS_TRY(dls_comm_reduce_scatter(zero_unit_group(z, u), whole, mine, slice,
+                                        z->wide, DLS_SUM, z->stream));
         DLS_TRY(dls_add(&c, shard, shard, mine, slice));
     }
     DLS_TRY(dls_spans_end(&z->sent, z->stream));

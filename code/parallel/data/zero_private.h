@@ -10,11 +10,12 @@
 typedef struct zero_buffer {
     char *memory;
     int unit;          // whose it is now; -1: nobody's
-    int owner;         // a held unit's: never another's; -1: anybody's
+    int owner;         // a held unit's: never another's; -1: anybody's,
+    int expert;        // that is (1) or is not (0) one of experts
     cudaEvent_t free;  // what used it last is done
 } zero_buffer;
 
-typedef struct zero_pool { zero_buffer *items; int n, next; } zero_pool;
+typedef struct zero_pool { zero_buffer *items; int n, next[2]; } zero_pool;
 
 typedef struct zero_unit_state {
     int values, grads;     // buffers; -1: none
@@ -28,6 +29,8 @@ struct dls_zero {
     dls_ctx *ctx;
     dls_params *params;
     dls_comm *world, *shard, *copies;  // shard: this copy's ranks; copies: same slice
+    dls_comm *experts;                 // instead of shard for experts; NULL: it is shard
+    int *parts, model_units;           // units of the model's unit u; NULL: u
     dls_zero_options o;
     int ways, rank, ncopies, copy;     // ways: size of shard, rank: in it
     dls_dtype wide, kept;              // gradients as they are made, and as they are kept
@@ -64,6 +67,11 @@ void zero_point_grads(dls_zero *z, int u, char *at);
 char *zero_value_slice(const dls_zero *z, int u);
 char *zero_grad_slice(const dls_zero *z, int u);
 char *zero_whole_values(const dls_zero *z, int u);      // stages 0 to 2
+
+/* zero.c: the group that shares a unit, the rank in it, its elements with padding */
+dls_comm *zero_unit_group(const dls_zero *z, int u);
+int zero_unit_rank(const dls_zero *z, int u);
+size_t zero_unit_whole(const dls_zero *z, int u);
 
 /* zero_groups.c */
 dls_status zero_agree(const dls_zero *z);               // DLS_ERR_COMM: they do not

@@ -16,7 +16,7 @@ int dls_zero_slices(const dls_zero *z)
 dls_zero_slice dls_zero_slice_at(const dls_zero *z, int i)
 {
     dls_zero_slice s = {.at = z->units[i].at};
-    dls_shard_slice(&z->units[i], z->rank, &s.first, &s.count);
+    dls_shard_slice(&z->units[i], zero_unit_rank(z, i), &s.first, &s.count);
     return s;
 }
 

@@ -4,14 +4,14 @@
 #include "kernels/convert.h"
 #include "kernels/reduce.h"
 #include "parallel/data/zero_private.h"
-#include "parallel/tensor/gradients.h"
+#include "parallel/expert/copies.h"
 #include "vgpu/gpu.h"
 #include "vgpu/trace.h"
 
 /* clear the gradients */
 dls_status dls_zero_begin(dls_zero *z)
 {
-    size_t n = (z->o.stage >= 2 ? 1 : (size_t)z->ways) * z->elements;
+    size_t n = z->o.stage >= 2 ? z->elements : dls_shard_whole(z->units, z->nunits);
     DLS_CUDA(cudaMemsetAsync(z->grads, 0, n * dls_dtype_size(z->kept), z->ctx->stream));
     dls_spans_clear(&z->waits);
     dls_spans_clear(&z->sent);
@@ -24,11 +24,11 @@ static dls_status square_slice(dls_zero *z, int u, dls_ctx *c, double *square_su
 {
     dls_zero_slice at = dls_zero_slice_at(z, u);
     char *grads = zero_grad_slice(z, u);
-    if (!z->o.axes || !z->o.axes->tensor)
+    dls_counter who = dls_copies_counter(z->o.axes, 1);
+    if (!z->o.axes || (!z->o.axes->tensor && !z->o.axes->apart))
         return dls_square_sum(c, square_sum, grads, z->units[u].slice);
-    for (dls_stretch s = {0}; dls_counted_next(z->params->items, z->params->n,
-                                               z->o.axes->sharding.tensor_rank, NULL, 1,
-                                               &s);) {
+    for (dls_stretch s = {0}; dls_counted_next(z->params->items, z->params->n, &who, NULL,
+                                               1, &s);) {
         size_t from = s.first > at.first ? s.first : at.first;
         size_t to = s.first + s.count, end = at.first + at.count;
         to = to < end ? to : end;
@@ -43,15 +43,15 @@ static dls_status compute_norm(dls_zero *z)
 {
     dls_ctx c = *z->ctx;
     double *square_sum = z->scalars, *norm = z->scalars + 1, *coefficient = norm + 1;
+    dls_comm *over = dls_copies_counted_over(z->o.axes);
     c.dtype = z->kept;
     DLS_CUDA(cudaMemsetAsync(square_sum, 0, sizeof *square_sum, c.stream));
     for (int u = 0; u < z->nunits; u++)
         DLS_TRY(square_slice(z, u, &c, square_sum));
-    if (z->ways > 1)
+    if (z->ways > 1 && !z->experts)
         DLS_TRY(dls_comm_all_reduce(z->shard, square_sum, 1, DLS_F64, DLS_SUM, c.stream));
-    if (z->o.axes && z->o.axes->tensor)
-        DLS_TRY(dls_comm_all_reduce(z->o.axes->tensor, square_sum, 1, DLS_F64, DLS_SUM,
-                                    c.stream));
+    if (over)
+        DLS_TRY(dls_comm_all_reduce(over, square_sum, 1, DLS_F64, DLS_SUM, c.stream));
     return dls_clip_coefficient(&c, coefficient, norm, square_sum, z->o.adamw.clip);
 }
 
@@ -65,7 +65,7 @@ int zero_next_stretch(const dls_zero *z, int u, zero_stretch *s)
 {
     const dls_shard_unit *unit = &z->units[u];
     size_t first, count, from = s->at + s->count;
-    dls_shard_slice(unit, z->rank, &first, &count);
+    dls_shard_slice(unit, zero_unit_rank(z, u), &first, &count);
     if (from >= count)
         return 0;
     size_t end = from;
@@ -91,10 +91,13 @@ static dls_status wide_gradient(dls_zero *z, int u, char **out)
     *out = zero_grad_slice(z, u);
     if (z->kept == z->wide)
         return DLS_OK;
-    int b = 0;          // shared ones come first
-    for (int i = 0; i < z->grad_pool.n; i++)
-        if (z->grad_pool.items[i].owner == u)
+    int b = 0, own = 0;
+    for (int i = 0; i < z->grad_pool.n && !own; i++) {
+        const zero_buffer *is = &z->grad_pool.items[i];
+        own = is->owner == u;
+        if (own || (is->owner < 0 && is->expert == z->units[u].expert))
             b = i;
+    }
     const char *narrow = *out;
     *out = z->grad_pool.items[b].memory;
     return dls_to_wide(z->ctx, *out, narrow, z->units[u].slice);
@@ -124,8 +127,9 @@ dls_status zero_send_values(dls_zero *z, int u)
     if (z->o.stage == 0 || z->o.stage == 3 || z->units[u].params == 0)
         return DLS_OK;
     DLS_TRY(dls_spans_begin(&z->sent, z->stream));
-    DLS_TRY(dls_comm_all_gather(z->shard, zero_value_slice(z, u), zero_whole_values(z, u),
-                                z->units[u].slice, z->ctx->dtype, z->stream));
+    DLS_TRY(dls_comm_all_gather(zero_unit_group(z, u), zero_value_slice(z, u),
+                                zero_whole_values(z, u), z->units[u].slice,
+                                z->ctx->dtype, z->stream));
     DLS_TRY(dls_spans_end(&z->sent, z->stream));
     DLS_CUDA(cudaEventRecord(s->arrived, z->stream));
     s->waited = 0;

@@ -263,6 +263,7 @@ static dls_status reserve(dls_pipeline *p)
     DLS_TRY(reserve_piece(p->tied, is.tied, p->ctx->stream));
     DLS_TRY(reserve_piece(p->data, is.data, p->reduction));
     DLS_TRY(reserve_piece(p->mirror, is.mirror, p->reduction));
+    DLS_TRY(reserve_piece(axes ? axes->expert_data : NULL, is.experts, p->reduction));
     DLS_TRY(reserve_piece(axes ? axes->tensor : NULL, is.tensor, p->reduction));
     return reserve_piece(axes ? axes->kv : NULL, is.kv, p->reduction);
 }

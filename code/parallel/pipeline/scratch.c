@@ -3,7 +3,7 @@
 #include "parallel/pipeline/scratch.h"
 
 #include "comm/scratch.h"
-#include "parallel/tensor/gradients.h"
+#include "parallel/expert/copies.h"
 
 /* keep the largest call */
 static dls_status keep(size_t *most, dls_comm *comm, size_t count, int dtype, int exact)
@@ -25,7 +25,7 @@ dls_status dls_pipeline_scratch_begin(const dls_pipeline_groups *g,
 
 size_t dls_pipeline_scratch_sum(const dls_pipeline_scratch *s)
 {
-    return s->data + s->mirror + s->tensor + s->kv + s->tied + s->pipe;
+    return s->data + s->experts + s->mirror + s->tensor + s->kv + s->tied + s->pipe;
 }
 
 /* weigh the calls of a stage */
@@ -39,6 +39,7 @@ dls_status dls_pipeline_scratch_add(const dls_pipeline_groups *g, const dls_para
     DLS_TRY(keep(&out->tied, g->tied, g->table, dtype, !zero));
     if (zero)
         return DLS_OK;
-    DLS_TRY(keep(&out->data, g->data, elements, dtype, 1));
+    DLS_TRY(dls_copies_scratch(g->axes, g->data, params, n, dtype, &out->data,
+                               &out->experts));
     return dls_tensor_finish_scratch(g->axes, params, n, dtype, &out->tensor, &out->kv);
 }

@@ -21,7 +21,7 @@ typedef struct dls_pipeline_groups {
 /* declare the scratch of a pipeline */
 /* Bytes: on the stream of the reduction, and on that of the computation. */
 typedef struct dls_pipeline_scratch {
-    size_t data, mirror, tensor, kv;
+    size_t data, experts, mirror, tensor, kv;
     size_t tied, pipe;
 } dls_pipeline_scratch;
 

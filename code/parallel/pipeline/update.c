@@ -4,7 +4,7 @@
 
 #include "kernels/kernels.h"
 #include "parallel/pipeline/interpreter_private.h"
-#include "parallel/tensor/gradients.h"
+#include "parallel/expert/copies.h"
 #include "tensor/memory.h"
 #include "vgpu/gpu.h"
 
@@ -96,10 +96,10 @@ dls_status dls_stage_update_square(const dls_stage_update *u, double *sum)
 {
     const dls_params *set = &u->stage->model->params;
     const dls_param *copy = u->copy < 0 ? NULL : &set->items[u->copy];
-    int rank = u->stage->model->config.sharding.tensor_rank;
+    dls_counter who = dls_copies_counter(u->stage->model->pass.axes, u->zero != NULL);
     if (!u->counted)
         return DLS_OK;
-    for (dls_stretch s = {0}; dls_counted_next(set->items, set->n, rank, copy, 1, &s);)
+    for (dls_stretch s = {0}; dls_counted_next(set->items, set->n, &who, copy, 1, &s);)
         DLS_TRY((u->zero ? square_slices : square_whole)(u, &s, sum));
     return DLS_OK;
 }
@@ -155,8 +155,8 @@ dls_status dls_pipeline_reduce(dls_pipeline *p, int stage)
     DLS_CUDA(cudaStreamWaitEvent(p->reduction, p->computed, 0));
     DLS_TRY(dls_tensor_finish(p->o.axes, set->items, set->n,
                               dls_dtype_accumulator(set->dtype), p->reduction));
-    return dls_comm_all_reduce(p->data, set->grads, set->elements,
-                               dls_dtype_accumulator(set->dtype), DLS_SUM, p->reduction);
+    return dls_copies_sum(p->o.axes, p->data, set->items, set->n, set->grads,
+                          dls_dtype_accumulator(set->dtype), p->reduction);
 }
 
 /* bring the gradients together */
@@ -219,9 +219,9 @@ static dls_status add_tied(dls_pipeline *p)
 
 dls_status dls_pipeline_sum_parts(dls_pipeline *p, double *sum)
 {
-    return p->o.axes && p->o.axes->tensor
-        ? dls_comm_all_reduce(p->o.axes->tensor, sum, 1, DLS_F64, DLS_SUM, p->ctx->stream)
-        : DLS_OK;
+    dls_comm *over = dls_copies_counted_over(p->o.axes);
+    return over ? dls_comm_all_reduce(over, sum, 1, DLS_F64, DLS_SUM, p->ctx->stream)
+                : DLS_OK;
 }
 
 static dls_status find_coefficient(dls_pipeline *p)
@@ -234,7 +234,8 @@ static dls_status find_coefficient(dls_pipeline *p)
     DLS_TRY(dls_pipeline_sum_parts(p, sum));
     if (p->o.validate)
         return dls_pipeline_trust(p);
-    if (p->o.zero)      // every replica has squared its slices
+    int apart = p->o.axes && p->o.axes->apart;
+    if (p->o.zero && !apart)    // every replica has squared its slices
         DLS_TRY(dls_comm_all_reduce(p->data, sum, 1, DLS_F64, DLS_SUM, p->ctx->stream));
     DLS_TRY(dls_comm_all_reduce(p->pipe, sum, 1, DLS_F64, DLS_SUM, p->ctx->stream));
     return dls_clip_coefficient(p->ctx, coefficient, norm, sum, p->o.adamw.clip);

@@ -41,7 +41,8 @@ dls_status dls_stage_shard_values(dls_stage_update *u);
 dls_status dls_stage_shard_reduce(dls_stage_update *u);
 
 /* Counts the units of a part of a model from 0, as ZeRO does. A tied table is one of its
- * own, and so is cut in the same places wherever there is a copy of it. */
+ * own, and so is cut in the same places wherever there is a copy of it; experts are one
+ * of their own, as their copies may be elsewhere. */
 void dls_stage_count_units(dls_params *set, const dls_transformer_config *part);
 
 /* Memory that a rank's stages lend to each other while they are whole. */

@@ -27,6 +27,7 @@ void dls_stage_count_units(dls_params *set, const dls_transformer_config *part)
         before = here;
         alone = table;
     }
+    dls_shard_part_experts(set->items, set->n, NULL);
 }
 
 /* find the table of a stage */
