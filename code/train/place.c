@@ -101,7 +101,6 @@ static dls_status open_experts(dls_train_groups *g, const dls_train_place *p,
 {
     const dls_mesh *m = &p->mesh;
     unsigned stage = DLS_AXES_DATA | DLS_BIT(DLS_AXIS_TP);
-    g->expert_data = g->data;
     if (p->apart)
         DLS_TRY(split_off(p, comm, DLS_BIT(DLS_AXIS_EDP), &g->expert_data));
     DLS_TRY(dls_mesh_split(m, comm, DLS_BIT(DLS_AXIS_EP), &g->expert));
@@ -116,6 +115,7 @@ dls_status dls_train_groups_open(dls_train_groups *g, const dls_train_place *p,
     *g = (dls_train_groups){.plain = p->plain, .data = comm};
     if (!p->plain)
         DLS_TRY(open_dense(g, p, comm));
+    g->expert_data = g->data;
     if (p->model.moe.experts > 0)
         DLS_TRY(open_experts(g, p, comm));
     if (!dls_sharding_travels(s) && !g->rows)
