@@ -29,7 +29,7 @@ void dls_size_model(const dls_transformer_config *c, double sequences, double li
     *out = (dls_sizes){.parameters = n, .infer = 2 * n,
                        .kv_token = kv_token(c),
                        .train = dls_law_memory(dls_bytes_mixed(), 0, 1) * n,
-                       .flops_token = 6 * n};
+                       .flops_token = 6.0 * dls_transformer_active_count(c)};
     out->cache = out->kv_token * c->context * sequences;
     out->load = out->infer / (1e9 * link);
 }
@@ -45,10 +45,9 @@ dls_status dls_size_counted_flops(dls_planner *planner, const dls_transformer_co
     m.recompute = DLS_RECOMPUTE_FULL;
     dls_planned_pass pass = {&m, DLS_BF16, 1, c->context, 0};
     *flops = 0;
-    for (int i = 0; i < 3; i++) {
-        int unit = i < 2 ? i : L + 1;
+    for (int unit = 0; unit <= L + 1; unit++) {     // the same blocks are known already
         DLS_TRY(dls_planner_unit(planner, &pass, unit, unit + 1, &u));
-        *flops += (i == 1 ? L : 1) * (u.F.flops + u.B.flops);
+        *flops += u.F.flops + u.B.flops;
     }
     return DLS_OK;
 }
@@ -103,7 +102,8 @@ static dls_status print_sizes(const dls_plan_asked *w, const dls_transformer_con
         {"devices to infer", "90 % of their memory", devices[0], ""},
         {"to train", "2 + 2 + 12 bytes a parameter", is.train / 1e9, "GB"},
         {"devices to train", "75 %, the rest for activations", devices[1], ""},
-        {"FLOPs of a token", "6 a parameter", is.flops_token, ""},
+        {"FLOPs of a token", c->moe.experts ? "6 a parameter that it passes"
+                                            : "6 a parameter", is.flops_token, ""},
         {"FLOPs of a sequence", "96 s L h^2 (1 + s/6h + V/16Lh)",
          dls_size_megatron_flops(c, 1), ""},
         {"counted", "as executed, all computed again", counted, ""}};

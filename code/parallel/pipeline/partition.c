@@ -4,6 +4,8 @@
  */
 #include "parallel/pipeline/partition.h"
 
+#include "model/expert_block.h"
+
 /* partition by count */
 static dls_status enough_units(int layers, int stages)
 {
@@ -122,9 +124,13 @@ void dls_partition_flops(const dls_transformer_config *c, int T, int64_t *cost)
 {
     int64_t C = c->channels, D = c->head_size, F = c->hidden;
     int64_t qkv = C * (c->heads + 2 * c->kv_heads) * D, proj = c->heads * D * C;
-    int64_t mlp = (c->mlp == DLS_MLP_SWIGLU ? 3 : 2) * C * F;
+    int64_t matrices = c->mlp == DLS_MLP_SWIGLU ? 3 : 2;
+    int64_t passed = (int64_t)(c->moe.chosen + c->moe.shared) * c->moe.hidden;
+    int64_t experts = matrices * C * passed + C * c->moe.experts;
     cost[0] = C;
     for (int i = 1; i <= c->layers; i++)
-        cost[i] = 2 * (qkv + proj + mlp) + 4 * (int64_t)T * c->heads * D;
+        cost[i] = 2 * (qkv + proj + (dls_block_has_experts(c, i - 1) ? experts
+                                                                     : matrices * C * F))
+                  + 4 * (int64_t)T * c->heads * D;
     cost[c->layers + 1] = 2 * C * c->vocabulary;
 }

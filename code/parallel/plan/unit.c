@@ -7,6 +7,7 @@
 
 #include "base/hash.h"
 #include "comm/scratch.h"
+#include "model/expert_block.h"
 #include "parallel/pipeline/update.h"
 #include "parallel/tensor/gradients.h"
 
@@ -229,6 +230,8 @@ static dls_status make_unit(dls_planner *r, const dls_planned_pass *pass, int fr
     c.unplaced = 1;
     c.imagined = 1;
     c.split_backward = pass->split;
+    c.moe.balanced = 1;         // nobody computes which experts are chosen
+    c.moe.capacity = c.moe.padded = 0;
     DLS_TRY(dls_planner_begin(r));
     dls_status s = dls_transformer_create(out, &r->ctx, &c, pass->B, pass->T);
     dls_part ignored;
@@ -284,7 +287,7 @@ static dls_status record(dls_planner *r, const dls_planned_pass *pass, int from,
 /* What is asked: units of the same kinds cost the same. */
 typedef struct question {
     dls_transformer_config model;
-    int B, T, split, first, blocks, last;
+    int B, T, split, first, blocks, dense, last;
 } question;
 
 struct dls_planned {
@@ -305,6 +308,8 @@ static question ask(const dls_planned_pass *pass, int from, int to)
     q.first = from == 0;
     q.last = to == units;
     q.blocks = to - from - q.first - q.last;
+    for (int unit = from > 1 ? from : 1; unit < to && unit < units - 1; unit++)
+        q.dense += !dls_block_has_experts(pass->model, unit - 1);
     return q;
 }
 
