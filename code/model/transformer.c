@@ -230,7 +230,8 @@ void dls_transformer_free(dls_transformer *t)
 static dls_status begin_pass(dls_transformer *t, const int *tokens, const int *targets,
                              int B, int T)
 {
-    if (B < 1 || T < 1 || B > t->plan.max_B || T > t->plan.max_T)
+    int least = t->config.moe.experts > 0 ? 0 : 1;  // experts have rows of other ranks
+    if (B < least || T < 1 || B > t->plan.max_B || T > t->plan.max_T)
         return DLS_FAIL(DLS_ERR_INPUT, "micro-batch %d x %d: planned for %d x %d",
                         B, T, t->plan.max_B, t->plan.max_T);
     if (t->config.to_unit > 0)

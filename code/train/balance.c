@@ -37,24 +37,27 @@ dls_status dls_train_balance_begin(dls_trainer *t)
     return DLS_OK;
 }
 
-static dls_status add_up(const dls_trainer *t, dls_balance *b, dls_comm *group)
+static dls_status add_up(dls_balance *b, dls_comm *group)
 {
-    return !group ? DLS_OK
+    return !group || b->layers == 0 ? DLS_OK
          : dls_comm_all_reduce(group, b->tally, b->layers * dls_tally_length(b->experts),
                                dls_dtype_accumulator(b->ctx->dtype), DLS_SUM,
-                               t->ctx.stream);
+                               b->ctx->stream);
+}
+
+dls_status dls_train_balance_settle(dls_transformer *m, dls_comm *mirror)
+{
+    DLS_TRY(add_up(&m->balance, m->pass.axes ? m->pass.axes->rows : NULL));
+    DLS_TRY(add_up(&m->balance, mirror));
+    return dls_balance_step(&m->balance, m->config.moe.bias_rate);
 }
 
 dls_status dls_train_balance_end(dls_trainer *t)
 {
     dls_comm *mirror = t->pipelined ? dls_pipelined_mirror(t) : NULL;
     dls_transformer *m;
-    for (int i = 0; (m = model_of(t, i)); i++) {
-        dls_balance *b = &m->balance;
-        DLS_TRY(add_up(t, b, m->pass.axes ? m->pass.axes->rows : NULL));
-        DLS_TRY(add_up(t, b, mirror));
-        DLS_TRY(dls_balance_step(b, m->config.moe.bias_rate));
-    }
+    for (int i = 0; (m = model_of(t, i)); i++)
+        DLS_TRY(dls_train_balance_settle(m, mirror));
     return DLS_OK;
 }
 /* gather the loads of a run */

@@ -13,6 +13,10 @@ extern "C" {
 dls_status dls_train_balance_begin(dls_trainer *t);
 dls_status dls_train_balance_end(dls_trainer *t);
 
+/* The end of a step for one model: its tally over all rows of the batch, and its bias.
+ * mirror: who has the same layers in a pipeline that goes both ways; NULL: nobody. */
+dls_status dls_train_balance_settle(dls_transformer *m, dls_comm *mirror);
+
 /* What the last step's tallies say, on every rank. */
 typedef struct dls_train_loads {
     int layers, experts;        /* layers: of the whole model, that have experts */

@@ -71,6 +71,8 @@ static void draw_pipeline(mesh_case *c, dice *d)
         const dls_schedule_entry *e = dls_schedule_find(c->schedule);
         c->chunks = e->chunks ? e->chunks : pp <= 8 ? 2 : 1;
         c->microbatches = pp + draw(d, 2) * (pp <= 4);
+        if (strncmp(c->schedule, "dualpipe", 8) == 0)
+            c->microbatches = 2 * pp;
         stages *= c->chunks;
     }
     c->layers = larger(2, stages - 2) + (stages < 8 && draw(d, 2));

@@ -67,6 +67,20 @@ static void draw_losses(mesh_case *c, dice *d)
     m->z_loss = draw(d, 2) ? 0.0625 : 0;
 }
 
+/* ask whether groups are even */
+static int is_even_over_nodes(const dls_mesh *m)
+{
+    int ranks[MESH_MOST];
+    for (int r = 0; r < dls_mesh_world(m); r++) {
+        int n = dls_mesh_group_ranks(m, r, DLS_BIT(DLS_AXIS_EP), ranks), near = 0;
+        for (int i = 0; i < n; i++)
+            near += ranks[i] < 8;
+        if (near > 0 && near < n && 2 * near != n)
+            return 0;
+    }
+    return 1;
+}
+
 /* draw the experts of a case */
 void mesh_case_draw_experts(mesh_case *c, int ep, int etp, int attempt)
 {
@@ -89,6 +103,8 @@ void mesh_case_draw_experts(mesh_case *c, int ep, int etp, int attempt)
     if (deep)
         draw_groups(m, &d);
     c->dispatch = ep > 1 ? (dls_dispatch_way)draw(&d, 3) : DLS_DISPATCH_FLAT;
+    if (c->dispatch == DLS_DISPATCH_NODES && !is_even_over_nodes(&c->mesh))
+        c->dispatch = DLS_DISPATCH_FLAT;
 }
 
 /* keep what is exact of experts */

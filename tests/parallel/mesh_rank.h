@@ -9,6 +9,7 @@
 #include "parallel/data/ddp.h"
 #include "parallel/data/zero.h"
 #include "parallel/pipeline/interpreter.h"
+#include "train/balance.h"
 #include "train/optimizer.h"
 #include "train/place.h"
 

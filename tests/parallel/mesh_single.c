@@ -46,10 +46,11 @@ dls_status mesh_single_open(mesh_rank *r)
 /* A pass over up to `micro` rows from `row` on; none: the replica has no more. */
 static dls_status pass(mesh_rank *r, int row, const dls_grad_hook *hook)
 {
-    int left = r->rows - row, B = left < r->p->c.micro ? left : r->p->c.micro;
-    int T = r->place.T, n = r->rows * T, at = row * T;
+    int left = r->rows > row ? r->rows - row : 0;
+    int B = left < r->p->c.micro ? left : r->p->c.micro;
+    int T = r->place.T, n = r->rows * T, at = B ? row * T : 0;
     size_t size = dls_dtype_size(r->ctx.dtype);
-    if (B <= 0)
+    if (B == 0 && r->p->c.moe.experts == 0)
         return r->zero ? dls_zero_idle_pass(r->zero) : DLS_OK;
     if (r->p->c.drops)
         dls_transformer_drop(r->model, 7, r->step, r->row + row);
@@ -64,9 +65,10 @@ static dls_status step_replicated(mesh_rank *r)
 {
     dls_grad_hook hook = {r->ddp, dls_ddp_grad_ready};
     DLS_TRY(dls_params_zero_grads(&r->model->params, &r->ctx));
-    for (int row = 0; row < r->rows; row += r->p->c.micro)
-        DLS_TRY(pass(r, row, row + r->p->c.micro >= r->rows ? &hook : NULL));
-    for (int i = r->model->params.n - 1; r->rows == 0 && i >= 0; i--)
+    int rows = r->p->c.moe.experts > 0 ? r->most : r->rows;
+    for (int row = 0; row < rows; row += r->p->c.micro)
+        DLS_TRY(pass(r, row, row + r->p->c.micro >= rows ? &hook : NULL));
+    for (int i = r->model->params.n - 1; rows == 0 && i >= 0; i--)
         DLS_TRY(dls_ddp_grad_ready(r->ddp, i));
     DLS_TRY(dls_ddp_finish(r->ddp));
     return dls_optimizer_step(r->optimizer, mesh_proof_rate(r->p), r->step);
@@ -86,7 +88,9 @@ static dls_status step_sharded(mesh_rank *r)
 
 dls_status mesh_single_step(mesh_rank *r)
 {
-    return (r->zero ? step_sharded : step_replicated)(r);
+    DLS_TRY(dls_balance_clear(&r->model->balance));
+    DLS_TRY((r->zero ? step_sharded : step_replicated)(r));
+    return dls_train_balance_settle(r->model, NULL);
 }
 
 /* show a single stage */
@@ -113,6 +117,7 @@ dls_status mesh_single_visit(mesh_rank *r)
     else
         DLS_TRY(mesh_compare(r->p, &r->whole, set, r->step, 0, set->elements, set->grads,
                              set->values));
+    DLS_TRY(mesh_compare_loads(r->p, r->step, 0, &r->model->balance));
     return mesh_compare_norm(r->p, r->step, r->zero ? dls_zero_norm(r->zero)
                                                     : r->optimizer->scalars + 1);
 }

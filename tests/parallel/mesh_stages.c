@@ -55,6 +55,26 @@ dls_status mesh_stages_open(mesh_rank *r)
 }
 
 /* step the stages of a case */
+static dls_status clear(dls_transformer *m, dls_comm *mirror)
+{
+    (void)mirror;
+    return dls_balance_clear(&m->balance);
+}
+
+static dls_status settle(dls_transformer *m, dls_comm *mirror)
+{
+    return dls_train_balance_settle(m, mirror);
+}
+
+static dls_status for_all_models(mesh_rank *r, dls_status (*fn)(dls_transformer *,
+                                                                dls_comm *))
+{
+    for (int s = 0; s < r->schedule.stages; s++)
+        if (r->pipeline->stage[s])
+            DLS_TRY(fn(r->pipeline->stage[s]->model, r->pipeline->mirror));
+    return DLS_OK;
+}
+
 dls_status mesh_stages_step(mesh_rank *r)
 {
     int n = r->rows * r->place.T;
@@ -64,7 +84,9 @@ dls_status mesh_stages_step(mesh_rank *r)
         .loss_scale = mesh_rank_scale(r), .losses = r->losses, .drops = r->p->c.drops,
         .seed = dls_dropout_seed(7, (uint64_t)r->step), .first_row = (uint64_t)r->row};
     DLS_CUDA(cudaMemsetAsync(r->losses, 0, (size_t)n * size, r->ctx.stream));
-    return dls_pipeline_step(r->pipeline, &b, mesh_proof_rate(r->p), r->step);
+    DLS_TRY(for_all_models(r, clear));
+    DLS_TRY(dls_pipeline_step(r->pipeline, &b, mesh_proof_rate(r->p), r->step));
+    return for_all_models(r, settle);
 }
 
 /* show the stages of a case */
@@ -80,6 +102,10 @@ dls_status mesh_stages_visit(mesh_rank *r)
         else if (set)
             DLS_TRY(mesh_compare(r->p, &r->whole, set, r->step, 0, set->elements,
                                  set->grads, set->values));
+        if (set)
+            DLS_TRY(mesh_compare_loads(r->p, r->step,
+                                       r->pipeline->stage[s]->model->config.from_unit,
+                                       &r->pipeline->stage[s]->model->balance));
     }
     return mesh_compare_norm(r->p, r->step, dls_pipeline_norm(r->pipeline));
 }

@@ -214,7 +214,8 @@ static dls_status prepare(dls_pipeline *p, const dls_action *a, int *runs)
                         p->rank, a->stage, a->microbatch);
     if (dls_action_computes(a))     // with rows or without: the replicas do it together
         DLS_TRY(dls_stage_use(&p->update[a->stage], &p->grads, a->kind != DLS_DO_F));
-    *runs = a->microbatch < 0 || rows_of(p, a->microbatch) > 0;
+    *runs = a->microbatch < 0 || rows_of(p, a->microbatch) > 0
+        || p->o.model->moe.experts > 0;     // rows of other ranks may come
     return DLS_OK;
 }
 

@@ -171,7 +171,8 @@ dls_status dls_stage_forward(dls_stage *s, int slot, const dls_stage_input *in, 
     const dls_plan *plan = &s->model->plan;
     dls_layer *top = s->model->top;
     DLS_TRY(expect(s, slot, slot >= 0 && slot < s->slots && s->slot[slot].reserved));
-    if (in->B < 1 || in->T < 1 || in->B > plan->max_B || in->T > plan->max_T)
+    int least = s->model->config.moe.experts > 0 ? 0 : 1;
+    if (in->B < least || in->T < 1 || in->B > plan->max_B || in->T > plan->max_T)
         return DLS_FAIL(DLS_ERR_INPUT, "micro-batch %d x %d: planned for %d x %d", in->B,
                         in->T, plan->max_B, plan->max_T);
     dls_stage_slot *k = &s->slot[slot];

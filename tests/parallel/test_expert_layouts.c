@@ -1,0 +1,41 @@
+/* tests/parallel/test_expert_layouts.c: from chapters/08-expert-proof-run.md. Edit the chapter, or edit here and run "make untangle". */
+/* Every layout of experts against one device: a sample, or all of them. */
+#include "mesh_grid.h"
+
+/* prove the layouts of experts */
+static void tell(const mesh_cases *cases, mesh_form form, int from, int to, int proven)
+{
+    int once = form == MESH_EXACT && from == 1;
+    printf("grid: experts-%s-%d-%d: %d proven, %d refused\n", mesh_form_names[form], from,
+           to, proven, once ? cases->refused : 0);
+    for (int i = 0; once && cases->because[i]; i++)
+        printf("grid: %d draws refused for %s\n", cases->because[i], cases->field[i]);
+    if (once)
+        printf("grid: %d pairs of choices occur\n", cases->pairs);
+    fflush(stdout);
+}
+
+static void prove_worlds(mesh_form form, int from, int to, int every)
+{
+    mesh_cases cases;
+    int proven = 0;
+    cr_assert_eq(mesh_expert_cases_make(&cases, MESH_MOST), DLS_OK, "%s",
+                 dls_status_message());
+    if (!mesh_grid_full())
+        mesh_take_sample(&cases, every);
+    for (int world = from; world <= to; world++)
+        proven += mesh_prove_world(&cases, world, form);
+    cr_assert_gt(proven, 0);
+    if (mesh_grid_full())
+        tell(&cases, form, from, to, proven);
+    mesh_cases_free(&cases);
+}
+
+/* test the layouts of experts */
+#define PROVE(name, form, every_8, every_12, every_16)                                  \
+    Test(expert_layouts, name##_to_8_ranks) { prove_worlds(form, 1, 8, every_8); }      \
+    Test(expert_layouts, name##_to_12_ranks) { prove_worlds(form, 9, 12, every_12); }   \
+    Test(expert_layouts, name##_to_16_ranks) { prove_worlds(form, 13, 16, every_16); }
+
+PROVE(in_whole_numbers, MESH_EXACT, 17, 101, 101)
+PROVE(in_double_precision, MESH_REAL, 17, 101, 101)
