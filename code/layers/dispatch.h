@@ -27,9 +27,10 @@ typedef struct dls_routes {
                                    this rank's neighbour t */
     int segments;               /* sorted by place in the buffer, source by source */
     dls_segment *segment;       /* [sources * experts] */
-    const int *going;           /* one-sided, whose host knows no counts: device (E), rows */
-    int *coming;                /*   that leave for each expert, that came to each place */
-    int block;                  /*   of as many rows at most; else 0 */
+    /* one-sided, whose host knows no counts */
+    const int *going;           /* device (E): rows that leave for each expert */
+    int *coming;                /* device: rows that came to each place */
+    int block;                  /* the most that a place has; else 0 */
 } dls_routes;
 
 /* describe a dispatch */
