@@ -78,7 +78,8 @@ void dls_transformer_keep(dls_transformer *t);
 void dls_transformer_announce(dls_transformer *t, const dls_unit_hook *hook);
 
 /* tokens, targets: (B, T) device; targets NULL computes logits only. Enqueues on
-   the context's stream; the losses are at dls_transformer_losses, (B * T) device. */
+   the context's stream; the losses are at dls_transformer_losses, (B * T) device.
+   B 0: no rows, but a part in what layers do together over ranks. */
 dls_status dls_transformer_forward(dls_transformer *t, const int *tokens,
                                    const int *targets, int B, int T);
 void *dls_transformer_losses(const dls_transformer *t);

@@ -62,10 +62,18 @@ dls_status dls_train_place_of(const dls_train_config *c, int rank, int world,
     p.holder = number_in(m, rank, DLS_AXES_DATA);
     p.apart = dls_train_experts_apart(c, m, rank);
     p.expert_holder = p.apart ? number_in(m, rank, DLS_BIT(DLS_AXIS_EDP)) : p.holder;
+    p.together = c->model.moe.experts > 0 && p.replicas > 1
+        && (m->ep * m->etp > 1 || c->model.moe.aux_batch > 0);
     p.plain = p.replicas == world && !c->pipeline.schedule && !p.apart;
     cut_model(c, &p);
     *out = p;
     return DLS_OK;
+}
+
+int dls_train_passes_end(const dls_train_config *c, const dls_train_place *p)
+{
+    return p->together ? (c->global_batch + p->replicas - 1) / p->replicas
+                       : dls_train_rows_of(c, p->replica, p->replicas);
 }
 
 dls_status dls_train_positions(const dls_train_place *p, int *positions)

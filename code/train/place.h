@@ -20,6 +20,7 @@ typedef struct dls_train_place {
     int tensor_rank;
     int apart;                  /* 1: an expert's copies are on other ranks: along edp; */
     int expert_holder;          /*    this rank's number among them */
+    int together;               /* 1: a pass asks all replicas, with rows or without */
     int plain;                  /* 1: replicas of a whole model, and nothing else */
     int T;                      /* this rank's tokens of a sequence */
     dls_transformer_config model;   /* with the sharding of this rank */
@@ -32,6 +33,9 @@ dls_status dls_train_place_of(const dls_train_config *c, int rank, int world,
 /* 1: a model with experts whose copies are not along dp x cp, on a complete mesh. The
  * same for all ranks. */
 int dls_train_experts_apart(const dls_train_config *c, const dls_mesh *m, int rank);
+
+/* The first row behind the passes of a step, as far as this rank counts them. */
+int dls_train_passes_end(const dls_train_config *c, const dls_train_place *p);
 
 /* positions (p->T, host) := where its tokens are in their sequence. */
 dls_status dls_train_positions(const dls_train_place *p, int *positions);

@@ -20,7 +20,7 @@ static int splits_rows(const dls_train_config *c, const dls_train_place *p)
     for (int r = 0; r < p->replicas; r++)
         tokens += (int64_t)last_pass(c, dls_train_rows_of(c, r, p->replicas))
             * c->model.context;
-    return p->plain && (c->rows == DLS_ROWS_ALWAYS
+    return p->plain && !p->together && (c->rows == DLS_ROWS_ALWAYS
         || (c->rows == DLS_ROWS_AUTO && p->replicas > 1
             && tokens <= c->model.vocabulary));
 }

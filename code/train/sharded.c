@@ -101,9 +101,8 @@ dls_status dls_sharded_create(dls_trainer *t)
 static dls_status pass_over(dls_trainer *t, int row)
 {
     const dls_train_config *c = t->config;
-    int T = t->place.T, left = t->rows - row;
-    int B = left < c->micro_batch ? left : c->micro_batch;
-    if (B <= 0)
+    int T = t->place.T, B = dls_trainer_rows_from(t, row);
+    if (B == 0 && !t->place.together)
         return dls_zero_idle_pass(t->zero);
     dls_transformer_drop(t->model, c->seed, t->step + 1, t->first_row + row);
     DLS_TRY(dls_transformer_forward(t->model, dls_batch_tokens(&t->batch, row),

@@ -38,14 +38,20 @@ double dls_trainer_loss_scale(const dls_trainer *t)
 
 dls_status dls_trainer_count(dls_trainer *t, const void *losses, size_t N)
 {
-    return t->place.tensor_rank == 0 ? dls_meter_add(&t->meter, losses, N) : DLS_OK;
+    return t->place.tensor_rank == 0 && N > 0 ? dls_meter_add(&t->meter, losses, N)
+                                              : DLS_OK;
+}
+
+int dls_trainer_rows_from(const dls_trainer *t, int row)
+{
+    int left = t->rows - row, micro = t->config->micro_batch;
+    return left < 0 ? 0 : left < micro ? left : micro;
 }
 
 static dls_status one_pass(dls_trainer *t, int row)
 {
-    int T = t->place.T, left = t->rows - row;
-    int B = left < t->config->micro_batch ? left : t->config->micro_batch;
-    int last = B == left;
+    int T = t->place.T, B = dls_trainer_rows_from(t, row);
+    int last = row + t->config->micro_batch >= dls_train_passes_end(t->config, &t->place);
     dls_grad_hook hook = {t->ddp, dls_ddp_grad_ready};
     dls_grad_hook partial = {t->ddp, dls_ddp_grad_partial};
     dls_transformer_drop(t->model, t->config->seed, t->step + 1, t->first_row + row);
@@ -87,9 +93,10 @@ static dls_status replicated_step(dls_trainer *t, int64_t step)
     DLS_TRY((t->rows > 0 ? dls_params_renew_grads : dls_params_zero_grads)(
         &t->model->params, &t->ctx));
     DLS_TRY(dls_replicated_announce(t));
-    for (int row = 0; row < t->rows; row += t->config->micro_batch)
+    int end = dls_train_passes_end(t->config, &t->place);
+    for (int row = 0; row < end; row += t->config->micro_batch)
         DLS_TRY(one_pass(t, row));
-    if (t->rows == 0) { /* a batch smaller than the world: zeros */
+    if (end == 0) { /* a batch smaller than the world: zeros */
         DLS_TRY(dls_ddp_grad_partial(t->ddp, 0));
         DLS_TRY(report_all_grads(t));
     }
@@ -116,15 +123,15 @@ dls_status dls_trainer_step(dls_trainer *t)
 /* evaluate the model */
 dls_status dls_trainer_count_evaluation(dls_trainer *t, const void *losses, size_t N)
 {
-    return t->place.tensor_rank == 0 ? dls_meter_add_evaluation(&t->meter, losses, N)
-                                     : DLS_OK;
+    return t->place.tensor_rank == 0 && N > 0
+        ? dls_meter_add_evaluation(&t->meter, losses, N) : DLS_OK;
 }
 
 /* B 0: in step with ranks that have rows, since parameters may be gathered. */
 static dls_status evaluate_pass(dls_trainer *t, int first, int B)
 {
     int T = t->place.T;
-    if (B == 0)
+    if (B == 0 && !t->place.together)
         return t->pipelined ? dls_pipelined_evaluate(t, 0)
             : t->zero ? dls_zero_idle_forward(t->zero) : DLS_OK;
     dls_transformer_keep(t->model);

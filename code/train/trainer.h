@@ -54,6 +54,9 @@ dls_status dls_trainer_step(dls_trainer *t);
 /* The mean loss over the validation windows. Waits. Collective. */
 dls_status dls_trainer_evaluate(dls_trainer *t, double *loss);
 
+/* Rows of the pass that begins at this rank's row `row`: 0 behind the last. */
+int dls_trainer_rows_from(const dls_trainer *t, int row);
+
 /* What the losses are multiplied with: one over the tokens of the whole batch. */
 double dls_trainer_loss_scale(const dls_trainer *t);
 

@@ -13,6 +13,12 @@ static int rows_of(const dls_pipeline *p, int microbatch)
     return left <= 0 ? 0 : left < p->batch->micro ? (int)left : p->batch->micro;
 }
 
+/* 1: it is computed here, though perhaps only for the sake of other replicas. */
+static int happens(const dls_pipeline *p, int microbatch)
+{
+    return microbatch < 0 || p->o.model->moe.experts > 0 || rows_of(p, microbatch) > 0;
+}
+
 size_t dls_pipeline_count(const dls_pipeline *p, int microbatch)
 {
     size_t rows = (size_t)rows_of(p, microbatch) * p->o.T;
@@ -205,7 +211,7 @@ static const char *const range_names[DLS_DO_KINDS] = {
     "F", "I", "W", "B", "send F", "receive F", "send B", "receive B", "unshard",
     "reshard", "reduce", "step"};
 
-/* *runs: 0 if it has no rows. */
+/* *runs: 0 if there is nothing to do. */
 static dls_status prepare(dls_pipeline *p, const dls_action *a, int *runs)
 {
     if (a->stage < 0 || a->stage >= p->stages || !p->stage[a->stage]
@@ -214,8 +220,7 @@ static dls_status prepare(dls_pipeline *p, const dls_action *a, int *runs)
                         p->rank, a->stage, a->microbatch);
     if (dls_action_computes(a))     // with rows or without: the replicas do it together
         DLS_TRY(dls_stage_use(&p->update[a->stage], &p->grads, a->kind != DLS_DO_F));
-    *runs = a->microbatch < 0 || rows_of(p, a->microbatch) > 0
-        || p->o.model->moe.experts > 0;     // rows of other ranks may come
+    *runs = happens(p, a->microbatch);
     return DLS_OK;
 }
 
@@ -326,7 +331,7 @@ static dls_status pass_stage(dls_pipeline *p, int stage, int microbatch)
     if (dls_schedule_rank(s, stage, microbatch) != p->rank)
         return DLS_OK;
     DLS_TRY(bring(p, stage));
-    if (rows_of(p, microbatch) == 0)
+    if (!happens(p, microbatch))
         return DLS_OK;
     if (stage > 0 && sender(p, &a, FORWARD) != p->rank)
         DLS_TRY(receive_rows(p, &a, FORWARD));

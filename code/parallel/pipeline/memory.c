@@ -133,7 +133,7 @@ static void replay_passes(replay *p, const dls_action *a, size_t n)
 
 static int has_rows(const replay *p, int microbatch)
 {
-    return (int64_t)microbatch * p->r->micro < p->r->rows;
+    return p->r->together || (int64_t)microbatch * p->r->micro < p->r->rows;
 }
 
 static void replay_action(replay *p, const dls_action *a)

@@ -18,6 +18,7 @@ typedef struct dls_replay {
     const dls_stage_bytes *bytes;   /* [stages]; used: those of the rank */
     int rank, cut;                  /* cut 1: blocks go round, see stage.c */
     int rows, micro;                /* of a step: micro-batch i has rows i * micro ... */
+    int together;                   /* 1: those without rows as well */
     int steps, evaluates;           /* 1: with an evaluation of one micro-batch behind */
 } dls_replay;
 

@@ -97,7 +97,8 @@ dls_status dls_p2p_send(dls_p2p *p, dls_p2p_buffer *b, size_t count, int peer)
     cudaStream_t stream;
     DLS_TRY(stream_of(p, p->to, peer, "to", &stream));
     DLS_TRY(dls_p2p_wait(b, stream));
-    DLS_TRY(dls_comm_send(p->comm, b->rows, count, p->dtype, peer, stream));
+    if (count > 0)
+        DLS_TRY(dls_comm_send(p->comm, b->rows, count, p->dtype, peer, stream));
     return dls_p2p_give(p, b, stream);
 }
 
@@ -106,7 +107,8 @@ dls_status dls_p2p_receive(dls_p2p *p, dls_p2p_buffer **out, size_t count, int p
     cudaStream_t stream;
     DLS_TRY(stream_of(p, p->from, peer, "from", &stream));
     DLS_TRY(dls_p2p_take(p, stream, out));
-    DLS_TRY(dls_comm_recv(p->comm, (*out)->rows, count, p->dtype, peer, stream));
+    if (count > 0)
+        DLS_TRY(dls_comm_recv(p->comm, (*out)->rows, count, p->dtype, peer, stream));
     return dls_p2p_ready(*out, stream);
 }
 
