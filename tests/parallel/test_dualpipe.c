@@ -203,6 +203,45 @@ Test(dualpipe, the_law_holds_for_all_costs)
 {
     for_all_pipes(16, prove_law);
 }
+/* How long a rank waits from list[from] on to the start of list[to]. */
+static int64_t waits(const dls_evaluation *e, int rank, size_t from, size_t to)
+{
+    int64_t sum = 0;
+    for (size_t i = from + 1; i <= to; i++) // halves of a pair start together
+        sum += most(e->start[rank][i] - e->end[rank][i - 1], 0);
+    return sum;
+}
+
+static void expect_two_ends(pipe_case *c, const costs4 x)
+{
+    dls_evaluation e = evaluate(c, x[0], x[1], x[2], x[3]);
+    int rank = c->half - 1;
+    const dls_actions *a = &c->s.order[rank];
+    size_t gradient = 0, pair = 0;
+    while (a->list[gradient].kind == DLS_DO_F)
+        gradient++;
+    for (size_t i = 0; i < a->n; i++)
+        pair = a->list[i].paired ? i : pair;
+    int64_t start = e.start[rank][0] + waits(&e, rank, 0, gradient);
+    int64_t rest = e.makespan - e.end[rank][a->n - 1];
+    int64_t end = waits(&e, rank, pair + 1, a->n - 1) + rest;
+    cr_assert_eq(start, most(rank * x[0], rank * x[1] - x[0]));
+    cr_assert_eq(waits(&e, rank, gradient, pair + 1), 0);
+    cr_assert_eq(end, rank * (x[3] - x[2] - (x[1] < x[2] ? x[1] : x[2])));
+    dls_evaluation_free(&e);
+}
+static void expect_all_ends(pipe_case *c)
+{
+    static const costs4 some[] = {{1, 1, 1, 3}, {4, 4, 3, 9}, {2, 5, 2, 8}, {5, 2, 2, 6},
+                                  {2, 2, 5, 7}, {1, 9, 0, 9}, {7, 1, 3, 7}};
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++)
+        expect_two_ends(c, some[i]);
+}
+
+Test(dualpipe, the_innermost_ranks_wait_at_both_ends_and_nowhere_else)
+{
+    for_all_pipes(16, expect_all_ends);
+}
 Test(dualpipe, the_law_holds_on_a_grid_and_ends_where_a_pair_is_too_short)
 {
     pipe_case c = pipe_of("dualpipe", 6, 14);
