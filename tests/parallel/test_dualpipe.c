@@ -500,7 +500,7 @@ static void expect_lowered(pipe_case *c)
 
 Test(dualpipe, no_shape_waits_for_its_own_messages)
 {
-    for_all_pipes(12, expect_lowered);
+    for_all_pipes(16, expect_lowered);
 }
 Test(dualpipe, two_ranks_with_their_messages)
 {
