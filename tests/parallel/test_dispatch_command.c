@@ -1,0 +1,72 @@
+/* tests/parallel/test_dispatch_command.c: from chapters/08-dispatch-measured.md. Edit the chapter, or edit here and run "make untangle". */
+/* dls dispatch: what it prints is what the formulas say. */
+#include <criterion/criterion.h>
+#include <jansson.h>
+#include <math.h>
+
+#include "../cli/program.h"
+
+/* ask for a dispatch */
+enum { PIPELINE_LINE, COUNTS_LINE, DISPATCH_LINE, COMBINE_LINE };
+
+static json_t *ask(int ranks, const char *options)
+{
+    outcome o = run_program("build/bin/dls run -n %d -- dispatch --json %s", ranks,
+                            options);
+    json_error_t error;
+    cr_assert_eq(o.exit_code, 0, "%s: %s", options, o.output);
+    json_t *table = json_loads(o.output, 0, &error);
+    cr_assert(json_is_array(table), "%s: %s", error.text, o.output);
+    return table;
+}
+
+static double number(const json_t *table, int line, const char *key)
+{
+    json_t *value = json_object_get(json_array_get(table, (size_t)line), key);
+    cr_assert(json_is_number(value), "no number %s", key);
+    return json_number_value(value);
+}
+
+/* expect bytes and times */
+Test(dispatch_command, sends_the_bytes_of_the_formula_in_its_time)
+{
+    json_t *t = ask(8, "--tokens 64 --wire fp8");
+    cr_assert_float_eq(number(t, PIPELINE_LINE, "near MB"), 64 * 4096e-6, 1e-9);
+    cr_assert_float_eq(number(t, DISPATCH_LINE, "near MB"), 448 * 2112e-6, 1e-9);
+    cr_assert_float_eq(number(t, COMBINE_LINE, "near MB"), 448 * 4096e-6, 1e-9);
+    cr_assert_eq(number(t, DISPATCH_LINE, "rows in"), 512);
+    json_decref(t);
+    t = ask(8, "--tokens 64");
+    double least = number(t, DISPATCH_LINE, "bound");
+    double took = number(t, DISPATCH_LINE, "µs");
+    cr_assert(fabs(took - least - 6 * 3.4) < 0.5, "%g µs, bound %g", took, least);
+    cr_assert_gt(number(t, COUNTS_LINE, "µs"), 3 * 3.4);
+    json_decref(t);
+}
+
+Test(dispatch_command, lets_nobody_receive_faster_than_its_port)
+{
+    json_t *t = ask(8, "--tokens 64 --pattern one");
+    cr_assert_eq(number(t, DISPATCH_LINE, "rows in"), 8 * 512);
+    for (int line = DISPATCH_LINE; line <= COMBINE_LINE; line++) {
+        double took = number(t, line, "µs"), bound = number(t, line, "bound");
+        cr_assert(took >= bound && took < bound + 35, "%g µs, bound %g", took, bound);
+    }
+    json_decref(t);
+}
+
+/* refuse in one line */
+Test(dispatch_command, refuses_with_one_line)
+{
+    static const struct { const char *command, *words; } wrong[] = {
+        {"run -n 4 -- dispatch --experts 6 --chosen 2", "4 ranks (ep) can not share 6 experts"},
+        {"dispatch", "one rank has nobody to send to"},
+        {"dispatch --pattern some", "expected even, random or one, got \"some\""},
+        {"dispatch --chosen 0", "1 to 64 --chosen of them"},
+        {"dispatch --wire int8", "--wire same, bf16 or fp8"}};
+    for (int i = 0; i < 5; i++) {
+        outcome o = run_program("build/bin/dls %s", wrong[i].command);
+        cr_assert_neq(o.exit_code, 0);
+        cr_assert(strstr(o.output, wrong[i].words), "%s: %s", wrong[i].command, o.output);
+    }
+}
