@@ -35,6 +35,13 @@ typedef struct dls_transformer_memory {
     int spares_x;               /* 1: the W of the whole does not read its input */
 } dls_transformer_memory;
 
+/* Numbers of the tallies of all its expert layers. */
+static inline size_t dls_model_tally(const dls_transformer_config *c)
+{
+    return c->moe.experts == 0 || c->layers <= c->moe.dense_layers ? 0
+        : (size_t)(c->layers - c->moe.dense_layers) * dls_tally_length(c->moe.experts);
+}
+
 /* declare the transformer calls */
 /* The device bytes that dls_transformer_create will take; the device is not touched. */
 dls_status dls_transformer_predict_memory(const dls_transformer_config *c, int max_B,

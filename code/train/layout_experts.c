@@ -4,7 +4,7 @@
 #include "train/layout.h"
 
 /* refuse what needs whole sequences */
-/* Limits and losses of a sequence are counted where the sequence is. */
+/* Whoever comes first finds a place: that is decided where the sequence is. */
 static dls_status check_sequences(const dls_train_config *c, int cp)
 {
     const dls_moe *m = &c->model.moe;
@@ -12,10 +12,6 @@ static dls_status check_sequences(const dls_train_config *c, int cp)
         return DLS_FAIL(DLS_ERR_INPUT, "model.moe.capacity: expected 0 with parallel.cp "
                         "%d, as a sequence's tokens are on several ranks, got %g", cp,
                         m->capacity);
-    if (cp > 1 && m->aux_sequence > 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "model.moe.aux_sequence: expected 0 with "
-                        "parallel.cp %d, as a sequence's tokens are on several ranks, "
-                        "got %g", cp, m->aux_sequence);
     return DLS_OK;
 }
 

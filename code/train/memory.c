@@ -6,6 +6,7 @@
 
 #include "comm/scratch.h"
 #include "layers/token_order.h"
+#include "parallel/expert/copies.h"
 #include "train/pipelined.h"
 #include "train/replicated.h"
 
@@ -46,6 +47,25 @@ static dls_status imagine_parts(const dls_train_place *p, dls_train_imagined *g)
     return imagine_part(g->context, c / u, c % u, u, s->context / u, &g->ring);
 }
 
+static dls_status imagine_experts(const dls_train_place *p, dls_train_imagined *g)
+{
+    DLS_TRY(imagine(p, DLS_BIT(DLS_AXIS_EP), 0, &g->expert));
+    DLS_TRY(imagine(p, DLS_BIT(DLS_AXIS_ETP), 0, &g->expert_tensor));
+    DLS_TRY(imagine(p, DLS_AXES_DATA | DLS_BIT(DLS_AXIS_TP), 0, &g->rows));
+    return p->apart ? imagine(p, DLS_BIT(DLS_AXIS_EDP), 1, &g->expert_data) : DLS_OK;
+}
+
+int dls_train_imagined_axes(const dls_train_place *p, const dls_train_imagined *g,
+                            dls_axes *out)
+{
+    *out = (dls_axes){.sharding = p->model.sharding, .tensor = g->tensor, .kv = g->kv,
+                      .context = g->context, .ring = g->ring, .ulysses = g->ulysses,
+                      .expert = g->expert, .expert_tensor = g->expert_tensor,
+                      .counts = g->expert, .shares = g->expert_tensor, .rows = g->rows};
+    dls_axes_add_copies(out, g->data, g->expert_data ? g->expert_data : g->data);
+    return g->tensor || g->context || g->rows;
+}
+
 dls_status dls_train_imagine(const dls_train_place *p, dls_train_imagined *out)
 {
     *out = (dls_train_imagined){0};
@@ -54,13 +74,16 @@ dls_status dls_train_imagine(const dls_train_place *p, dls_train_imagined *out)
     DLS_TRY(imagine(p, DLS_BIT(DLS_AXIS_PP), 0, &out->pipe));
     DLS_TRY(imagine(p, DLS_BIT(DLS_AXIS_TP), 0, &out->tensor));
     DLS_TRY(imagine(p, DLS_BIT(DLS_AXIS_CP), 0, &out->context));
+    if (p->model.moe.experts > 0)
+        DLS_TRY(imagine_experts(p, out));
     return imagine_parts(p, out);
 }
 
 void dls_train_forget(dls_train_imagined *g)
 {
-    dls_comm *all[] = {g->world, g->data, g->tensor,  g->kv,
-                       g->pipe,  g->ring, g->ulysses, g->context};
+    dls_comm *all[] = {g->world,  g->data,          g->tensor, g->kv,
+                       g->pipe,   g->ring,          g->ulysses, g->context,
+                       g->expert, g->expert_tensor, g->rows,   g->expert_data};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         dls_comm_destroy(all[i]);
 }
@@ -79,11 +102,11 @@ size_t dls_train_batch_bytes(const dls_train_config *c, const dls_train_place *p
 /* weigh what layers send */
 /* *most := at least what any call of an operation takes, with up to `count` elements. */
 static dls_status within(size_t *most, dls_comm *comm, const char *operation,
-                         size_t count, dls_dtype dtype)
+                         size_t count, int dtype)
 {
     size_t bytes = 0;
     if (comm && count > 0)
-        DLS_TRY(dls_comm_scratch_within(comm, operation, count, (int)dtype, &bytes));
+        DLS_TRY(dls_comm_scratch_within(comm, operation, count, dtype, &bytes));
     *most = bytes > *most ? bytes : *most;
     return DLS_OK;
 }
@@ -99,6 +122,28 @@ static dls_status weigh_ring(const dls_train_config *c, const dls_train_place *p
         return DLS_OK;          // blocks go round in messages, which need none
     DLS_TRY(within(most, ring, "all_gather", slot, c->dtype));
     return within(most, ring, "reduce_scatter", slot, dls_dtype_accumulator(c->dtype));
+}
+
+/* Counts of rows for each expert, of a sequence, a pass, a step; and the norm over all
+ * ranks of a stage. */
+static dls_status weigh_experts(const dls_train_config *c, const dls_train_place *p,
+                                const dls_axes *axes, dls_layer_scratch *out)
+{
+    const dls_moe *m = &p->model.moe;
+    size_t E = m->experts, table = c->micro_batch * E + 1;
+    size_t tally = dls_model_tally(&p->model);
+    dls_dtype wide = dls_dtype_accumulator(c->dtype);
+    if (E == 0)
+        return DLS_OK;
+    DLS_TRY(within(&out->rows, axes->rows, "all_reduce", tally, wide));
+    DLS_TRY(within(&out->rows, axes->rows, "all_reduce", 1, DLS_F64));
+    DLS_TRY(within(&out->rows, axes->rows, "all_reduce", E, DLS_COMM_I32));
+    DLS_TRY(within(&out->tensor, axes->tensor, "all_reduce", table, DLS_COMM_I32));
+    DLS_TRY(within(&out->tensor, axes->tensor, "all_gather", table, DLS_COMM_I32));
+    DLS_TRY(within(&out->context, axes->context, "all_reduce", table, DLS_COMM_I32));
+    DLS_TRY(within(&out->counts, axes->counts, "all_gather", E, DLS_COMM_I32));
+    return within(&out->shares, axes->shares, "all_gather", E * p->model.sharding.expert,
+                  DLS_COMM_I32);
 }
 
 dls_status dls_train_layer_scratch(const dls_train_config *c, const dls_train_place *p,
@@ -120,11 +165,13 @@ dls_status dls_train_layer_scratch(const dls_train_config *c, const dls_train_pl
     DLS_TRY(within(&out->tensor, axes->tensor, "all_reduce", rows, wide));
     DLS_TRY(within(&norm, axes->tensor, "all_reduce", 1, DLS_F64));
     out->tensor = norm > out->tensor ? norm : out->tensor;
+    DLS_TRY(weigh_experts(c, p, axes, out));
     return weigh_ring(c, p, axes->ring, &out->ring);
 }
 
 /* weigh one stage of a model */
 static dls_status weigh_whole_model(const dls_train_config *c, const dls_train_place *p,
+                                    const dls_axes *axes,
                                     size_t bytes[DLS_MEM_PURPOSES])
 {
     dls_transformer_memory m;
@@ -137,7 +184,7 @@ static dls_status weigh_whole_model(const dls_train_config *c, const dls_train_p
     bytes[DLS_MEM_OPTIMIZER] = dls_optimizer_predict_memory(set.elements, c->dtype);
     bytes[DLS_MEM_ACTIVATIONS] = m.activations;
     dls_params_free(&set);
-    return c->sharded ? dls_sharded_predict_memory(c, p, bytes) : DLS_OK;
+    return c->sharded ? dls_sharded_predict_memory(c, p, axes, bytes) : DLS_OK;
 }
 
 /* weigh the data axis */
@@ -170,19 +217,20 @@ static dls_status add_up(const dls_train_config *c, const dls_train_place *p,
                          const dls_train_imagined *g, size_t bytes[DLS_MEM_PURPOSES])
 {
     size_t meter;
-    dls_axes axes = {.sharding = p->model.sharding, .tensor = g->tensor, .kv = g->kv,
-                     .context = g->context, .ring = g->ring, .ulysses = g->ulysses};
+    dls_axes axes;
+    const dls_axes *cut = dls_train_imagined_axes(p, g, &axes) ? &axes : NULL;
     dls_layer_scratch layers;
     DLS_TRY(dls_meter_scratch(g->world, (int)c->log_every, c->dtype, &meter));
     DLS_TRY(dls_train_layer_scratch(c, p, &axes, &layers));
     if (c->pipeline.schedule)
         DLS_TRY(dls_pipelined_predict_memory(c, p, g, bytes));
     else
-        DLS_TRY(weigh_whole_model(c, p, bytes));
+        DLS_TRY(weigh_whole_model(c, p, cut, bytes));
     bytes[DLS_MEM_ACTIVATIONS] += dls_train_batch_bytes(c, p);
-    bytes[DLS_MEM_COMMUNICATION] += meter + layers.tensor + layers.ring;
+    bytes[DLS_MEM_COMMUNICATION] += meter + layers.tensor + layers.ring + layers.context
+        + layers.rows + layers.counts + layers.shares;
     return c->pipeline.schedule ? DLS_OK
-        : weigh_data(c, p, g->data, g->tensor || g->context ? &axes : NULL, meter,
+        : weigh_data(c, p, g->data, cut, meter,
                      &bytes[DLS_MEM_COMMUNICATION]);
 }
 

@@ -13,16 +13,23 @@ extern "C" {
 typedef struct dls_train_imagined {
     dls_comm *world, *data, *tensor, *kv, *pipe;
     dls_comm *context, *ring, *ulysses;
+    dls_comm *expert, *expert_tensor, *rows;
+    dls_comm *expert_data;      /* NULL: data */
 } dls_train_imagined;
 
 dls_status dls_train_imagine(const dls_train_place *p, dls_train_imagined *out);
 void dls_train_forget(dls_train_imagined *g);
+
+/* The axes that a rank would have of them; returns 0 if it would have none. */
+int dls_train_imagined_axes(const dls_train_place *p, const dls_train_imagined *g,
+                            dls_axes *out);
 
 /* declare the parts of a prediction */
 /* Scratch memory of what the layers send, and of the norm over the tensor axis. */
 typedef struct dls_layer_scratch {
     size_t tensor;              /* on the compute stream */
     size_t ring;                /* on that of the axes */
+    size_t context, rows, counts, shares;   /* of experts: on the compute stream */
 } dls_layer_scratch;
 
 /* axes: real or imagined. */

@@ -47,10 +47,11 @@ dls_zero_options dls_train_zero_options(const dls_train_config *c, int ranks)
 
 /* make the sharded parts */
 dls_status dls_sharded_predict_memory(const dls_train_config *c,
-                                      const dls_train_place *p,
+                                      const dls_train_place *p, const dls_axes *axes,
                                       size_t bytes[DLS_MEM_PURPOSES])
 {
     dls_zero_options o = dls_train_zero_options(c, p->holders);
+    o.axes = axes;
     dls_params set = {0};
     dls_zero_sizes is = {0};
     dls_status s = dls_transformer_list(&p->model, &set);

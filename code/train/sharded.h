@@ -13,7 +13,7 @@ dls_zero_options dls_train_zero_options(const dls_train_config *c, int ranks);
 
 /* Enters what a rank takes for parameters, gradients, optimizer and buffers. */
 dls_status dls_sharded_predict_memory(const dls_train_config *c,
-                                      const dls_train_place *p,
+                                      const dls_train_place *p, const dls_axes *axes,
                                       size_t bytes[DLS_MEM_PURPOSES]);
 
 /* The scratch memory of its collectives. data may be imagined. */

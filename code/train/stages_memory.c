@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "comm/scratch.h"
+#include "parallel/expert/copies.h"
 #include "parallel/pipeline/lower.h"
 #include "parallel/pipeline/memory.h"
 #include "parallel/pipeline/scratch.h"
@@ -33,7 +34,7 @@ static dls_status add_cut_stage(stages_load *l, dls_params *set)
     dls_zero_scratch scratch;
     dls_zero_options o = l->c->zero, first = {.stage = 1};
     o.lent = 1;
-    o.axes = l->groups.axes;
+    o.axes = first.axes = l->groups.axes;
     DLS_TRY(dls_zero_predict(set->items, set->n, dtype, l->p->holders, &o, &is));
     DLS_TRY(dls_zero_predict(set->items, set->n, dtype, l->p->holders, &first, &whole));
     DLS_TRY(dls_zero_predict_scratch(set->items, set->n, dtype, l->g->data, &o,
@@ -55,7 +56,8 @@ static void add_whole(stages_load *l)
     const dls_train_config *c = l->c;
     size_t n = (size_t)dls_schedule_gathered(&l->schedule, l->p->stage_rank) * l->most;
     size_t wide = dls_dtype_size(dls_dtype_accumulator(c->dtype));
-    if (!c->sharded || l->p->holders == 1)
+    int experts = dls_copies_expert_ways(l->groups.axes);
+    if (!c->sharded || (l->p->holders == 1 && experts <= 1))
         return;
     if (c->zero.stage == 3)
         l->bytes[DLS_MEM_PARAMETERS] += n * dls_dtype_size(c->dtype);
@@ -153,6 +155,7 @@ static dls_status imagine_groups(stages_load *l)
     dls_params set = {0};
     l->groups.pipe = l->g->pipe;
     l->groups.data = l->g->data;
+    l->groups.tally = dls_model_tally(&l->p->model);
     DLS_TRY(dls_transformer_list(&l->p->model, &set));
     table = dls_params_find(&set, "wte.weight");
     l->groups.table = table ? table->count : 0;
@@ -203,9 +206,9 @@ dls_status dls_pipelined_predict_memory(const dls_train_config *c,
                                         const dls_train_imagined *g,
                                         size_t bytes[DLS_MEM_PURPOSES])
 {
-    dls_axes axes = {.sharding = p->model.sharding, .tensor = g->tensor, .kv = g->kv};
+    dls_axes axes;
     stages_load l = {.c = c, .p = p, .g = g, .bytes = bytes};
-    l.groups.axes = g->tensor || g->context ? &axes : NULL;
+    l.groups.axes = dls_train_imagined_axes(p, g, &axes) ? &axes : NULL;
     DLS_TRY(dls_pipelined_schedule(c, p->replicas, &l.schedule));
     l.blocks = calloc((size_t)l.schedule.stages, sizeof *l.blocks);
     dls_status s = l.blocks ? add_stages(&l)

@@ -274,6 +274,19 @@ static dls_status make_batch(dls_trainer *t, int rows)
     return DLS_OK;
 }
 
+static dls_status reserve_experts(dls_trainer *t, const dls_axes *axes,
+                                  const dls_layer_scratch *is)
+{
+    if (is->context)
+        DLS_TRY(dls_comm_reserve(axes->context, is->context, t->ctx.stream));
+    if (is->rows)
+        DLS_TRY(dls_comm_reserve(axes->rows, is->rows, t->ctx.stream));
+    if (is->counts)
+        DLS_TRY(dls_comm_reserve(axes->counts, is->counts, t->ctx.stream));
+    return is->shares ? dls_comm_reserve(axes->shares, is->shares, t->ctx.stream)
+                      : DLS_OK;
+}
+
 static dls_status reserve(dls_trainer *t)
 {
     const dls_train_config *c = t->config;
@@ -285,7 +298,9 @@ static dls_status reserve(dls_trainer *t)
     DLS_TRY(dls_train_layer_scratch(c, &t->place, axes, &layers));
     if (layers.tensor)
         DLS_TRY(dls_comm_reserve(axes->tensor, layers.tensor, t->ctx.stream));
-    return layers.ring ? dls_comm_reserve(axes->ring, layers.ring, axes->stream) : DLS_OK;
+    if (layers.ring)
+        DLS_TRY(dls_comm_reserve(axes->ring, layers.ring, axes->stream));
+    return reserve_experts(t, axes, &layers);
 }
 
 static dls_status make_parts(dls_trainer *t)

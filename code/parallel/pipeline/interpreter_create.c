@@ -247,7 +247,8 @@ static dls_status reserve(dls_pipeline *p)
 {
     const dls_axes *axes = p->o.axes;
     const dls_stage_update *table = &p->update[p->stage[0] ? 0 : p->stages - 1];
-    dls_pipeline_groups g = {p->pipe, p->data, p->mirror, p->tied, axes, 0};
+    dls_pipeline_groups g = {p->pipe, p->data, p->mirror, p->tied, axes, 0,
+                             dls_model_tally(&p->model)};
     dls_pipeline_scratch is;
     if (p->tied && table->stage)
         g.table = table->stage->model->params.items[table->table].count;
@@ -260,6 +261,7 @@ static dls_status reserve(dls_pipeline *p)
                                              p->update[s].zero != NULL, &is));
     }
     DLS_TRY(reserve_piece(p->pipe, is.pipe, p->ctx->stream));
+    DLS_TRY(reserve_piece(p->mirror, is.tally, p->ctx->stream));
     DLS_TRY(reserve_piece(p->tied, is.tied, p->ctx->stream));
     DLS_TRY(reserve_piece(p->data, is.data, p->reduction));
     DLS_TRY(reserve_piece(p->mirror, is.mirror, p->reduction));

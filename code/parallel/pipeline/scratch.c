@@ -25,7 +25,8 @@ dls_status dls_pipeline_scratch_begin(const dls_pipeline_groups *g,
 
 size_t dls_pipeline_scratch_sum(const dls_pipeline_scratch *s)
 {
-    return s->data + s->experts + s->mirror + s->tensor + s->kv + s->tied + s->pipe;
+    return s->data + s->experts + s->mirror + s->tensor + s->kv + s->tied + s->pipe
+        + s->tally;
 }
 
 /* weigh the calls of a stage */
@@ -36,6 +37,7 @@ dls_status dls_pipeline_scratch_add(const dls_pipeline_groups *g, const dls_para
     const dls_param *last = &params[n - 1];
     size_t elements = last->offset + last->count;
     DLS_TRY(keep(&out->mirror, g->mirror, elements, dtype, !zero));
+    DLS_TRY(keep(&out->tally, g->mirror, g->tally, dtype, 0));
     DLS_TRY(keep(&out->tied, g->tied, g->table, dtype, !zero));
     if (zero)
         return DLS_OK;

@@ -16,13 +16,14 @@ typedef struct dls_pipeline_groups {
     dls_comm *pipe, *data, *mirror, *tied;
     const dls_axes *axes;
     size_t table;
+    size_t tally;               /* numbers that `mirror` sums for experts; 0: none */
 } dls_pipeline_groups;
 
 /* declare the scratch of a pipeline */
 /* Bytes: on the stream of the reduction, and on that of the computation. */
 typedef struct dls_pipeline_scratch {
     size_t data, experts, mirror, tensor, kv;
-    size_t tied, pipe;
+    size_t tied, pipe, tally;
 } dls_pipeline_scratch;
 
 /* A pipeline without stages yet; and what a stage's parameters add. zero: ZeRO sums them
