@@ -121,7 +121,8 @@ static dls_status add_micro_batches(stages_load *l)
                     .rows = rows, .micro = c->micro_batch,
                     .together = l->p->model.moe.experts > 0,
                     .steps = c->steps < 3 ? (int)c->steps : 3,
-                    .evaluates = c->evaluate_every > 0 && (n > 0 || l->p->model.moe.experts > 0)};
+                    .evaluates = c->evaluate_every > 0
+                        && (n > 0 || l->p->model.moe.experts > 0)};
     dls_replayed is;
     DLS_TRY(dls_pipeline_replay(&r, &is));
     size_t tokens = (size_t)c->micro_batch * l->p->T;
