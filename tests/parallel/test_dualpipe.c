@@ -467,6 +467,36 @@ Test(dualpipe, dualpipev_is_one_half_of_it)
         for (int count = 2 * half; count <= 4 * half; count++)
             expect_same_times(half, count);
 }
+static int64_t with_a_head(pipe_case *c, int64_t *ideal)
+{
+    int64_t (*of_stage)[3] = calloc((size_t)c->s.stages, sizeof *of_stage);
+    for (int i = 0; i < c->s.stages; i++)
+        for (int k = 0; k < 3; k++)
+            of_stage[i][k] = 1 + (i == c->s.stages - 1);
+    c->s.options.cost = (dls_pipeline_costs){.F = 1, .I = 1, .W = 1,
+                                             .of_stage = of_stage[0]};
+    dls_evaluation e;
+    cr_assert_eq(dls_evaluate(&c->s, &e), DLS_OK);
+    int64_t makespan = e.makespan;
+    *ideal = e.ideal;
+    dls_evaluation_free(&e);
+    free(of_stage);
+    return makespan;
+}
+
+Test(dualpipe, two_ranks_share_a_heavy_end)
+{
+    for (int p = 4; p <= 12; p += 2) {
+        pipe_case two = pipe_of("dualpipe", p, 4 * p);
+        pipe_case one = pipe_of("dualpipev", p, 4 * p);
+        int64_t ideal;
+        cr_assert_eq(with_a_head(&two, &ideal), 4 * p * 3 * 3 / 2);
+        cr_assert_eq(ideal, 4 * p * 3 * 3 / 2);
+        cr_assert_geq(with_a_head(&one, &ideal), 4 * p * 3 * 3);
+        dls_schedule_free(&one.s);
+        dls_schedule_free(&two.s);
+    }
+}
 
 /* test the messages of pairs */
 /* What a pair waits for stands before it, what it sends behind; nothing within. */
