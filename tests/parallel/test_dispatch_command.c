@@ -59,7 +59,8 @@ Test(dispatch_command, lets_nobody_receive_faster_than_its_port)
 Test(dispatch_command, refuses_with_one_line)
 {
     static const struct { const char *command, *words; } wrong[] = {
-        {"run -n 4 -- dispatch --experts 6 --chosen 2", "4 ranks (ep) can not share 6 experts"},
+        {"run -n 4 -- dispatch --experts 6 --chosen 2",
+         "4 ranks (ep) can not share 6 experts"},
         {"dispatch", "one rank has nobody to send to"},
         {"dispatch --pattern some", "expected even, random or one, got \"some\""},
         {"dispatch --chosen 0", "1 to 64 --chosen of them"},
