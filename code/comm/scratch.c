@@ -13,6 +13,8 @@ static dls_status refuse_number(int rank, int n)
                    DLS_COMM_RANKS);
 }
 
+int dls_comm_is_imagined(const dls_comm *comm) { return comm && !comm->all; }
+
 dls_status dls_comm_imagine_ranks(dls_comm **out, int rank, const int *member, int n)
 {
     DLS_TRY(refuse_number(rank, n));

@@ -44,6 +44,7 @@ size_t dls_imagined_scratch(const dls_comm *comm);
 
 /* The same of any n ranks, ascending. */
 dls_status dls_comm_imagine_ranks(dls_comm **out, int rank, const int *member, int n);
+int dls_comm_is_imagined(const dls_comm *comm); // NULL: 0
 
 #ifdef __cplusplus
 }

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "comm/scratch.h"
 #include "comm/window.h"
 #include "layers/dispatch_nodes.h"
 
@@ -39,9 +40,9 @@ dls_status dls_axes_add_experts(dls_axes *a, dls_comm *expert, dls_comm *expert_
     a->expert = expert;
     a->expert_tensor = expert_tensor;
     a->rows = rows;
-    if (expert)
+    if (expert && !dls_comm_is_imagined(expert))
         DLS_TRY(dls_comm_split(expert, 0, s->expert_rank, &a->counts));
-    if (expert_tensor)
+    if (expert_tensor && !dls_comm_is_imagined(expert_tensor))
         DLS_TRY(dls_comm_split(expert_tensor, 0, s->expert_tensor_rank, &a->shares));
     if (s->dispatch == DLS_DISPATCH_NODES)
         DLS_TRY(dls_axes_add_nodes(a));

@@ -98,6 +98,17 @@ static dls_status imagine(dls_comm **out, int rank, int stride, int n)
     return n > 1 ? dls_comm_imagine(out, rank, 0, stride, n) : DLS_OK;
 }
 
+static dls_status imagine_experts(dls_axes *a)
+{
+    const dls_sharding *s = &a->sharding;
+    int etp = s->expert_tensor > 1 ? s->expert_tensor : 1;
+    dls_comm *expert, *shares;
+    DLS_TRY(imagine(&expert, s->expert_rank, etp, s->expert));
+    a->expert = expert;         // closed with the axes, whatever comes
+    DLS_TRY(imagine(&shares, s->expert_tensor_rank, 1, etp));
+    return dls_axes_add_experts(a, expert, shares, NULL);
+}
+
 /* The groups of this rank as the mesh numbers them: tensor nearest, context next. */
 static dls_status open_axes(dls_axes *a, const dls_transformer_config *c)
 {
@@ -115,22 +126,25 @@ static dls_status open_axes(dls_axes *a, const dls_transformer_config *c)
     DLS_CUDA(cudaStreamCreateWithFlags(&a->stream, cudaStreamNonBlocking));
     DLS_CUDA(cudaEventCreateWithFlags(&a->ready, cudaEventDisableTiming));
     DLS_CUDA(cudaEventCreateWithFlags(&a->arrived, cudaEventDisableTiming));
-    return DLS_OK;
+    return imagine_experts(a);
 }
 
 static size_t scratch_of(const dls_axes *a)
 {
-    const dls_comm *all[] = {a->tensor, a->kv, a->context, a->ulysses, a->ring};
+    const dls_comm *all[] = {a->tensor,  a->kv,   a->context,      a->ulysses,
+                             a->expert, a->ring, a->expert_tensor};
     size_t sum = 0;
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 7; i++)
         sum += dls_imagined_scratch(all[i]);
     return sum;
 }
 
 static void close_axes(dls_axes *a)
 {
-    dls_comm *all[] = {a->tensor, a->kv, a->context, a->ulysses, a->ring};
-    for (int i = 0; i < 5; i++)
+    dls_comm *all[] = {a->tensor,  a->kv,   a->context,      a->ulysses,
+                       a->expert, a->ring, a->expert_tensor};
+    dls_axes_drop_experts(a);
+    for (int i = 0; i < 7; i++)
         dls_comm_destroy(all[i]);
     if (a->stream)
         cudaStreamDestroy(a->stream);
