@@ -196,6 +196,29 @@ Test(predict, random_layouts, .init = make_corpus, .fini = remove_root, .timeout
         fclose(out);
 }
 
+Test(predict, experts_over_ranks, .init = make_corpus, .fini = remove_root)
+{
+    static const char *const layouts[] = {"parallel.ep=2", "parallel.ep=4",
+                                          "parallel.etp=2", "parallel.wire=fp8"};
+    trial *t = mmap(NULL, sizeof *t, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                    -1, 0);
+    cr_assert_neq(t, MAP_FAILED);
+    for (int i = 0; i < 4; i++) {
+        *t = (trial){.number = i, .world = 4};
+        const char *const changes[] = {
+            "train.global_batch=16", "train.micro_batch=4", "model.moe.experts=8",
+            "model.moe.chosen=2", "model.moe.hidden=128", "model.moe.balanced=true",
+            i > 1 ? "parallel.ep=2" : "model.family=llama", layouts[i]};
+        for (int k = 0; k < 8; k++)
+            snprintf(t->change[k], sizeof t->change[k], "%s", changes[k]);
+        OK(dls_run_ranks(t->world, run_trial, t));
+        cr_expect_eq(t->expected, t->bytes, "%s: %.0f bytes predicted, %.0f measured",
+                     layouts[i], t->expected, t->bytes);
+        cr_expect_leq(t->predicted, t->measured, "%s", layouts[i]);
+        cr_expect_geq(t->predicted, 0.9 * t->measured, "%s", layouts[i]);
+    }
+}
+
 /* test the algebra of parts */
 static void assert_part(dls_part a, double device, double host, double late)
 {
