@@ -267,6 +267,24 @@ static size_t elements_of(const dls_stage_update *u)
     return u->zero ? dls_zero_elements(u->zero) : u->stage->model->params.elements;
 }
 
+size_t dls_pipelined_elements(const dls_trainer *t)
+{
+    const dls_pipeline *p = t->pipelined->pipeline;
+    size_t sum = 0;
+    for (int s = 0; s < p->stages; s++)
+        sum += p->stage[s] ? elements_of(&p->update[s]) : 0;
+    return sum;
+}
+
+int dls_pipelined_counts(const dls_trainer *t, int i)
+{
+    const dls_pipeline *p = t->pipelined->pipeline;
+    for (int s = 0; s < p->stages; s++)
+        if (p->stage[s] && i-- == 0)
+            return p->update[s].counted;
+    return 0;
+}
+
 dls_status dls_pipelined_slices(const dls_trainer *t, int saved, dls_slices *out,
                                 size_t *elements)
 {

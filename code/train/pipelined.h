@@ -45,6 +45,10 @@ dls_comm *dls_pipelined_mirror(const dls_trainer *t);
 dls_status dls_pipelined_slices(const dls_trainer *t, int saved, dls_slices *out,
                                 size_t *elements);
 
+/* Elements of a rank's arrays; 1: this rank counts its i-th stage. */
+size_t dls_pipelined_elements(const dls_trainer *t);
+int dls_pipelined_counts(const dls_trainer *t, int i);
+
 /* The slices' values, first and second moments, to or from the host. */
 dls_status dls_pipelined_fetch(dls_trainer *t, const dls_shard_state *s);
 dls_status dls_pipelined_put(dls_trainer *t, const dls_shard_state *s);

@@ -3,6 +3,7 @@
  * Sampling: a frozen model from one of two places, a prompt of bytes or numbers, and a
  * generator for one sequence.
  */
+#include "train/state.h"
 #include "train/sample.h"
 
 #include <errno.h>
@@ -54,6 +55,28 @@ static dls_status find_checkpoint(const char *path, dls_checkpoint *c, dls_shard
     return DLS_OK;
 }
 
+/* Parameters, and the biases of routers behind them. */
+static dls_status put_values(sampled *s, const char *host, size_t bytes)
+{
+    const dls_params *set = &s->model->params;
+    size_t used = set->elements * dls_dtype_size(dls_dtype_accumulator(set->dtype));
+    DLS_TRY(dls_params_put(&s->model->params, host));
+    if (bytes > used)
+        DLS_CUDA(cudaMemcpy(s->model->balance.bias, host + used, bytes - used,
+                            cudaMemcpyHostToDevice));
+    return DLS_OK;
+}
+
+static dls_status check_list(const dls_checkpoint *is)
+{
+    dls_params list = {0};
+    dls_status s = dls_state_list(&is->model, &list);
+    if (s == DLS_OK)
+        s = dls_checkpoint_check_layout(is, &list);
+    dls_params_free(&list);
+    return s;
+}
+
 static dls_status put_shards(sampled *s, dls_shards *cut)
 {
     size_t n = cut->about.elements;
@@ -66,7 +89,7 @@ static dls_status put_shards(sampled *s, dls_shards *cut)
                              .v = host + 2 * bytes};
     dls_status status = dls_shards_read(cut, &state);
     if (status == DLS_OK)
-        status = dls_params_put(&s->model->params, host);
+        status = put_values(s, host, bytes);
     free(host);
     return status;
 }
@@ -80,7 +103,7 @@ static dls_status open_checkpoint(sampled *s, const char *path)
     const dls_checkpoint *is = whole ? &c : &cut.about;
     dls_status status = make_model(s, &is->model, is->dtype);
     if (status == DLS_OK)
-        status = dls_checkpoint_check_layout(is, &s->model->params);
+        status = check_list(is);
     if (status == DLS_OK)
         status = whole ? dls_params_put(&s->model->params, c.values)
                        : put_shards(s, &cut);

@@ -9,6 +9,7 @@
 #include "train/pipelined.h"
 #include "train/replicated.h"
 #include "train/slices.h"
+#include "train/state.h"
 #include "vgpu/gpu.h"
 
 /* read the sharding */
@@ -153,7 +154,7 @@ void dls_trainer_drop(dls_held_state *h)
 }
 
 /* save and restore a rank */
-dls_status dls_trainer_fetch(dls_trainer *t, const dls_shard_state *s)
+static dls_status fetch_params(dls_trainer *t, const dls_shard_state *s)
 {
     const dls_optimizer *o = t->optimizer;
     size_t bytes = t->model->params.elements
@@ -168,6 +169,19 @@ dls_status dls_trainer_fetch(dls_trainer *t, const dls_shard_state *s)
     for (int i = 0; i < 3; i++)
         DLS_CUDA(cudaMemcpy(to[i], from[i], bytes, cudaMemcpyDeviceToHost));
     return DLS_OK;
+}
+
+/* Where the biases of routers stand, behind the parameters. */
+static char *behind(const dls_trainer *t, void *values)
+{
+    return (char *)values + dls_trainer_elements(t)
+        * dls_dtype_size(dls_dtype_accumulator(t->config->dtype));
+}
+
+dls_status dls_trainer_fetch(dls_trainer *t, const dls_shard_state *s)
+{
+    DLS_TRY(fetch_params(t, s));
+    return dls_state_fetch(t, behind(t, s->values));
 }
 
 dls_status dls_sharded_save(dls_trainer *t)
@@ -188,6 +202,7 @@ static dls_status put_state(dls_trainer *t, const dls_shard_state *s)
 {
     size_t bytes = t->model->params.elements
         * dls_dtype_size(dls_dtype_accumulator(t->config->dtype));
+    DLS_TRY(dls_state_put(t, behind(t, s->values)));
     if (t->pipelined)
         return dls_pipelined_put(t, s);
     if (t->zero)

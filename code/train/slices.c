@@ -6,6 +6,7 @@
 
 #include "parallel/tensor/gradients.h"
 #include "train/pipelined.h"
+#include "train/state.h"
 
 /* add a run */
 void dls_slices_free(dls_slices *s)
@@ -14,8 +15,7 @@ void dls_slices_free(dls_slices *s)
     *s = (dls_slices){0};
 }
 
-/* Elements first ... of the whole, at `at` here; lengthens the last run if it can. */
-static dls_status add_run(dls_slices *s, size_t first, size_t count, size_t at)
+dls_status dls_slices_add_run(dls_slices *s, size_t first, size_t count, size_t at)
 {
     dls_zero_slice *last = s->n ? &s->items[s->n - 1] : NULL;
     if (last && last->first + last->count == first && last->at + last->count == at) {
@@ -45,7 +45,7 @@ static dls_status add_part(dls_slices *s, const dls_params *whole, const dls_par
     for (size_t local = from, run; local < to; local += run) {
         size_t global = dls_param_global(p, local, &run, NULL);
         run = run < to - local ? run : to - local;
-        DLS_TRY(add_run(s, there->offset + global, run, at + p->offset + local));
+        DLS_TRY(dls_slices_add_run(s, there->offset + global, run, at + p->offset + local));
     }
     return DLS_OK;
 }
@@ -96,6 +96,12 @@ dls_status dls_slices_add(dls_slices *s, const dls_params *whole, const dls_hold
 }
 
 /* list the slices of a trainer */
+size_t dls_trainer_elements(const dls_trainer *t)
+{
+    return t->pipelined ? dls_pipelined_elements(t)
+        : t->zero ? dls_zero_elements(t->zero) : t->model->params.elements;
+}
+
 dls_counter dls_trainer_counter(const dls_trainer *t, const dls_zero *zero)
 {
     const dls_train_place *p = &t->place;
@@ -109,11 +115,14 @@ dls_counter dls_trainer_counter(const dls_trainer *t, const dls_zero *zero)
 dls_status dls_trainer_slices(const dls_trainer *t, int saved, dls_slices *out,
                               size_t *elements)
 {
-    if (t->pipelined)
-        return dls_pipelined_slices(t, saved, out, elements);
+    if (t->pipelined) {
+        DLS_TRY(dls_pipelined_slices(t, saved, out, elements));
+        return dls_state_slices(t, saved, out, elements);
+    }
     const dls_params *set = &t->model->params;
     dls_holding h = {.set = set, .zero = t->zero, .saved = saved,
                      .who = dls_trainer_counter(t, t->zero)};
-    *elements = t->zero ? dls_zero_elements(t->zero) : set->elements;
-    return dls_slices_add(out, &t->whole, &h);
+    *elements = dls_trainer_elements(t);
+    DLS_TRY(dls_slices_add(out, &t->whole, &h));
+    return dls_state_slices(t, saved, out, elements);
 }

@@ -32,6 +32,10 @@ typedef struct dls_holding {
 dls_status dls_slices_add(dls_slices *s, const dls_params *whole, const dls_holding *h);
 void dls_slices_free(dls_slices *s);
 
+/* Adds elements first ... of the whole, which lie at `at` here; lengthens the last slice
+ * if it can. */
+dls_status dls_slices_add_run(dls_slices *s, size_t first, size_t count, size_t at);
+
 /* A rank's state on the host, and where it lies in the whole model. */
 typedef struct dls_held_state {
     dls_shard_state state;
@@ -43,6 +47,9 @@ typedef struct dls_held_state {
 dls_status dls_trainer_hold(const dls_trainer *t, dls_held_state *h, int saved);
 void dls_trainer_drop(dls_held_state *h);
 dls_status dls_trainer_fetch(dls_trainer *t, const dls_shard_state *s);
+
+/* Elements of a rank's arrays that are parameters'. */
+size_t dls_trainer_elements(const dls_trainer *t);
 
 /* What a rank saves: over all ranks each element once. zero: how its state is cut. */
 dls_counter dls_trainer_counter(const dls_trainer *t, const dls_zero *zero);

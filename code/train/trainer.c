@@ -20,6 +20,7 @@
 #include "train/pipelined.h"
 #include "train/replicated.h"
 #include "train/sharded.h"
+#include "train/state.h"
 
 /* report all gradients at once */
 static dls_status report_all_grads(dls_trainer *t)
@@ -251,7 +252,7 @@ static dls_status make_model(dls_trainer *t)
 {
     const dls_train_config *c = t->config;
     dls_transformer_config m = t->place.model;
-    DLS_TRY(dls_transformer_list(&c->model, &t->whole));
+    DLS_TRY(dls_state_list(&c->model, &t->whole));
     if (c->pipeline.schedule) {
         m.unplaced = 1;
         m.to_unit = m.layers + 2;
@@ -397,7 +398,7 @@ dls_status dls_trainer_save(dls_trainer *t)
 {
     dls_dtype wide = dls_dtype_accumulator(t->config->dtype);
     size_t bytes = t->model->params.elements * dls_dtype_size(wide);
-    if (t->zero || t->pipelined || !t->place.plain)
+    if (t->zero || t->pipelined || !t->place.plain || t->config->model.moe.bias_rate > 0)
         return dls_sharded_save(t);
     if (dls_hook_state_bytes(dls_ddp_hook(t->ddp)) > 0)
         return dls_replicated_save(t);
