@@ -9,63 +9,42 @@
 #include "layers/dispatch_nodes_internal.h"
 #include "layers/router.h"
 
-/* refuse what nodes can not */
-dls_status dls_node_dispatch_check(const dls_sharding *s, const dls_moe *m)
+/* decide for nodes */
+int dls_dispatch_over_nodes(const dls_sharding *s, const dls_moe *m)
 {
-    if (s->expert_tensor > 1)
-        return DLS_FAIL(DLS_ERR_INPUT, "dispatch over nodes: expected etp 1, got %d: "
-                        "experts that are cut take the flat way", s->expert_tensor);
-    if (s->wire != DLS_ROWS_SAME)
-        return DLS_FAIL(DLS_ERR_INPUT, "dispatch over nodes: expected the wire type "
-                        "\"same\": sums are on their way");
-    if (m->padded)
-        return DLS_FAIL(DLS_ERR_INPUT, "dispatch over nodes: expected no padding: rows "
-                        "that belong to no token have no way home");
-    return dls_dispatch_check(s, m);
+    return s->dispatch == DLS_DISPATCH_NODES && s->expert > 1 && s->expert_tensor <= 1 &&
+           s->wire == DLS_ROWS_SAME && !m->padded;
 }
 
 /* plan a dispatch over nodes */
-static size_t host_ints(const dls_node_grid *g)
+// The bounds hold for any number of nodes N <= R: R tokens rows are forwarded at most, and
+// as many land.
+static size_t host_ints(const dls_node_dispatch *d)
 {
-    size_t R = (size_t)g->nodes * g->places;
-    return R * dls_node_census_ints(g) + R * g->experts + dls_node_leg_ints(g)
-         + g->nodes + g->places + g->experts / R;
+    size_t R = d->ranks, E = d->moe.experts;
+    return R * (2 * R + E) + R * E + 3 * (2 * R + E);
 }
 
-// Ints of the device tables of legs with these bounds.
-static size_t table_ints(const dls_node_grid *g, const dls_leg *most)
+static size_t table_ints(const dls_node_dispatch *d)
 {
-    size_t ints = (size_t)most[0].rows * g->chosen;
-    for (int l = 0; l < DLS_LEGS; l++)
-        ints += most[l].ranges + most[l].copies + (size_t)most[l].rows * g->chosen;
-    return ints;
-}
-
-static void find_most(const dls_node_dispatch *d, dls_leg most[DLS_LEGS])
-{
-    dls_node_most(&d->grid, d->tokens, most);
-    most[2].copies = most[2].copies < d->room ? most[2].copies : d->room;
+    size_t R = d->ranks, n = d->tokens, k = d->moe.chosen, E = d->moe.experts;
+    return n * k + (2 * R + E) + 2 * n * k + 2 * R * n + R * n * k;
 }
 
 void dls_node_dispatch_plan(dls_node_dispatch *out, dls_plan *plan, const dls_sharding *s,
-                            const dls_moe *m, int per_node, int tokens, int room,
-                            int columns)
+                            const dls_moe *m, int tokens, int room, int columns)
 {
-    dls_node_grid g = {s->expert / per_node, per_node, m->experts, m->chosen};
-    size_t R = s->expert, numbers = R * dls_node_census_ints(&g);
+    size_t R = s->expert, numbers = 2 * R * (2 * R + m->experts);
     size_t wide = columns > 2 * m->chosen ? columns : 2 * m->chosen;
-    dls_leg most[DLS_LEGS];
-    *out = (dls_node_dispatch){.grid = g, .moe = *m, .rank = s->expert_rank,
+    *out = (dls_node_dispatch){.moe = *m, .ranks = s->expert, .rank = s->expert_rank,
                                .columns = columns, .tokens = tokens, .room = room};
-    find_most(out, most);
-    out->landed = most[2].rows;
+    out->landed = s->expert * tokens;
     out->host = plan->host;
     plan->host += sizeof(dls_node_routes) + m->experts / R * sizeof(dls_segment) +
-                  (host_ints(&g) * sizeof(int) + 15) / 16 * 16;
+                  host_ints(out) * sizeof(int);
     plan->host = (plan->host + 15) / 16 * 16;
-    out->tables = dls_plan_stash(plan, table_ints(&g, most), DLS_F32);
-    size_t rows = most[1].copies > most[2].rows ? most[1].copies : most[2].rows;
-    size_t elements = rows * wide > 2 * numbers ? rows * wide : 2 * numbers;
+    out->tables = dls_plan_stash(plan, table_ints(out), DLS_F32);
+    size_t elements = out->landed * wide > numbers ? out->landed * wide : numbers;
     for (int i = 0; i < 2; i++)
         out->buffer[i] = dls_plan_scratch(plan, elements, plan->dtype);
 }
@@ -81,15 +60,14 @@ const dls_node_routes *dls_node_dispatch_routes(const dls_pass *p,
 static dls_node_routes *lay_out(const dls_pass *p, const dls_node_dispatch *d, int tokens,
                                 int **legs)
 {
-    const dls_node_grid *g = &d->grid;
-    int R = g->nodes * g->places, E = g->experts;
+    int R = d->ranks, E = d->moe.experts, P = dls_comm_size(p->axes->node);
     dls_node_routes *r = (dls_node_routes *)((char *)p->host + d->host);
-    *r = (dls_node_routes){.tokens = tokens};
+    *r = (dls_node_routes){.tokens = tokens, .grid = {R / P, P, E, d->moe.chosen}};
     r->routes = (dls_routes){.ranks = R, .experts = E / R, .sources = R};
     r->routes.segment = (dls_segment *)(r + 1);
     r->routes.counts = (int *)(r->routes.segment + E / R);
     r->censuses = r->routes.counts + R * E;
-    *legs = r->censuses + R * dls_node_census_ints(g);
+    *legs = r->censuses + R * dls_node_census_ints(&r->grid);
     return r;
 }
 
@@ -98,11 +76,11 @@ static void lay_out_tables(const dls_pass *p, const dls_node_dispatch *d,
                            dls_node_routes *r)
 {
     int *at = r->kept = dls_pass_stash(p, d->tables);
-    at += (size_t)d->tokens * d->grid.chosen;
+    at += (size_t)d->tokens * d->moe.chosen;
     for (int l = 0; l < DLS_LEGS; l++, at += r->leg[l - 1].ranges)
         r->begin[l] = at;
     for (int l = 0; l < DLS_LEGS; l++) {
-        int last = l == DLS_LEGS - 1, width = last ? d->grid.chosen : r->leg[l].width;
+        int last = l == DLS_LEGS - 1, width = last ? d->moe.chosen : r->leg[l].width;
         r->list[l] = last ? NULL : at;
         r->place[l] = at + (last ? 0 : r->leg[l].copies);
         at = r->place[l] + (size_t)r->leg[l].rows * width;
@@ -113,7 +91,7 @@ static void lay_out_tables(const dls_pass *p, const dls_node_dispatch *d,
 static dls_status ask(const dls_pass *p, const dls_node_dispatch *d, dls_node_routes *r,
                       const int *counts)
 {
-    const dls_node_grid *g = &d->grid;
+    const dls_node_grid *g = &r->grid;
     int R = g->nodes * g->places, ints = dls_node_census_ints(g), at = 0;
     int ranges[] = {g->nodes, R};
     int *all = dls_pass_stash(p, d->buffer[0]), *mine = dls_pass_stash(p, d->buffer[1]);
@@ -131,10 +109,9 @@ static dls_status ask(const dls_pass *p, const dls_node_dispatch *d, dls_node_ro
     return DLS_OK;
 }
 
-static dls_status tell(const dls_pass *p, const dls_node_dispatch *d, dls_node_routes *r,
-                       int number)
+static dls_status tell(const dls_pass *p, dls_node_routes *r, int number)
 {
-    const dls_node_grid *g = &d->grid;
+    const dls_node_grid *g = &r->grid;
     int mine[dls_node_census_ints(g)];
     dls_node_census_balanced(g, r->tokens, number, mine);
     return dls_comm_all_gather_host(p->axes->counts, mine, sizeof mine, r->censuses);
@@ -143,7 +120,7 @@ static dls_status tell(const dls_pass *p, const dls_node_dispatch *d, dls_node_r
 /* route over the nodes */
 static void describe_arrived(const dls_node_dispatch *d, dls_node_routes *r)
 {
-    const dls_node_grid *g = &d->grid;
+    const dls_node_grid *g = &r->grid;
     dls_routes *x = &r->routes;
     int ints = dls_node_census_ints(g), E = g->experts;
     for (int s = 0; s < x->ranks; s++)
@@ -163,7 +140,8 @@ static void describe_arrived(const dls_node_dispatch *d, dls_node_routes *r)
 static dls_status check_legs(const dls_node_dispatch *d, const dls_node_routes *r)
 {
     dls_leg most[DLS_LEGS];
-    find_most(d, most);
+    dls_node_most(&r->grid, d->tokens, most);
+    most[2].copies = most[2].copies < d->room ? most[2].copies : d->room;
     for (int l = 0; l < DLS_LEGS; l++)
         if (r->leg[l].rows < 0 || r->leg[l].rows > most[l].rows || r->leg[l].copies < 0 ||
             r->leg[l].copies > most[l].copies)
@@ -173,11 +151,11 @@ static dls_status check_legs(const dls_node_dispatch *d, const dls_node_routes *
     return DLS_OK;
 }
 
-static dls_status select_leg(dls_ctx *comm, const dls_node_dispatch *d,
-                             const dls_node_routes *r, int l, const int *index)
+static dls_status select_leg(dls_ctx *comm, const dls_node_routes *r, int l,
+                             const int *index)
 {
     const dls_leg *leg = &r->leg[l];
-    dls_select s = {leg->rows, d->grid.chosen, leg->ranges, leg->first, leg->per,
+    dls_select s = {leg->rows, r->grid.chosen, leg->ranges, leg->first, leg->per,
                     leg->width};
     return dls_node_select(comm, &s, index, r->begin[l], r->list[l], r->place[l]);
 }
@@ -191,11 +169,11 @@ static dls_status select_all(const dls_pass *p, const dls_node_dispatch *d,
     for (int l = 0; l < DLS_LEGS; l++)
         for (int i = 0, at = 0; i < r->leg[l].ranges; at += r->leg[l].go[i++])
             begin[n++] = at;
-    DLS_TRY(dls_node_way_begin(&way, p, d, r->kept, d->grid.chosen, DLS_F32));
+    DLS_TRY(dls_node_way_begin(&way, p, d, r->kept, r->grid.chosen, DLS_F32));
     DLS_CUDA(cudaMemcpyAsync(r->begin[0], begin, n * sizeof *begin,
                              cudaMemcpyHostToDevice, way.ctx.stream));
     for (int l = 0; l < DLS_LEGS; l++) {
-        DLS_TRY(select_leg(&way.ctx, d, r, l, (const int *)way.at));
+        DLS_TRY(select_leg(&way.ctx, r, l, (const int *)way.at));
         if (l < DLS_LEGS - 1)
             DLS_TRY(dls_node_way_go(&way, l, NULL));
     }
@@ -217,12 +195,12 @@ dls_status dls_node_dispatch_count(const dls_pass *p, const dls_node_dispatch *d
     dls_node_routes *r = lay_out(p, d, c->tokens, &legs);
     lay_out_tables(p, d, r);    // kept has its place; the legs' do not count yet
     DLS_TRY(dls_node_keep(p->ctx, r->kept, c->index, c->place, c->tokens,
-                          d->grid.chosen));
-    DLS_TRY(known ? tell(p, d, r, c->number) : ask(p, d, r, c->counts));
-    dls_node_legs(&d->grid, d->rank, c->tokens, r->censuses, legs, r->leg);
+                          d->moe.chosen));
+    DLS_TRY(known ? tell(p, r, c->number) : ask(p, d, r, c->counts));
+    dls_node_legs(&r->grid, d->rank, c->tokens, r->censuses, legs, r->leg);
     describe_arrived(d, r);
-    DLS_TRY(dls_routing_fault(r->routes.counts, r->routes.ranks, d->grid.experts));
+    DLS_TRY(dls_routing_fault(r->routes.counts, r->routes.ranks, r->grid.experts));
     DLS_TRY(check_legs(d, r));
     lay_out_tables(p, d, r);
-    return select_all(p, d, r, legs + dls_node_leg_ints(&d->grid));
+    return select_all(p, d, r, legs + dls_node_leg_ints(&r->grid));
 }

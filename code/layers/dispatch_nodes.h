@@ -18,9 +18,8 @@ extern "C" {
 /* describe a dispatch over nodes */
 /* What an expert layer knows of its dispatch over nodes; a plain structure. */
 typedef struct dls_node_dispatch {
-    dls_node_grid grid;
     dls_moe moe;
-    int rank;                   /* of the expert group */
+    int ranks, rank;            /* of the expert group */
     int columns;                /* C */
     int tokens, landed, room;   /* the most tokens of a rank; rows that land; that these
                                    become, by expert */
@@ -31,6 +30,7 @@ typedef struct dls_node_dispatch {
 /* The routes of a pass. The first member is what experts read of any dispatch. */
 typedef struct dls_node_routes {
     dls_routes routes;          /* a segment for each expert with rows */
+    dls_node_grid grid;         /* as the axes are */
     int tokens, landed;         /* of this rank in the pass; leg[2].rows */
     dls_leg leg[DLS_LEGS];
     int *begin[DLS_LEGS];       /* device (ranges) */
@@ -53,16 +53,15 @@ typedef struct dls_node_choice {
  * Collective over it. DLS_ERR_INPUT: not as many ranks on every node, in order. */
 dls_status dls_axes_add_nodes(dls_axes *axes);
 
-/* DLS_ERR_INPUT: what this way can not do. */
-dls_status dls_node_dispatch_check(const dls_sharding *s, const dls_moe *m);
+/* 1: rows go over the nodes. 0: nobody asked for it, or it can not be: experts are cut
+ * (etp), rows change their type on the wire, or some belong to no token (padding). */
+int dls_dispatch_over_nodes(const dls_sharding *s, const dls_moe *m);
 
 /* Describes the dispatch of up to `tokens` rows (., columns) of each rank, of which up to
  * `room` are for experts of a rank: device stash and scratch, until the caller's mark,
- * and host memory. Buffers of landed rows are the caller's. per_node: ranks of the expert
- * group on a node. */
+ * and host memory, whatever the number of nodes. Buffers of landed rows are the caller's. */
 void dls_node_dispatch_plan(dls_node_dispatch *out, dls_plan *plan, const dls_sharding *s,
-                            const dls_moe *m, int per_node, int tokens, int room,
-                            int columns);
+                            const dls_moe *m, int tokens, int room, int columns);
 
 /* Fills the pass's routes from what the router found. known: it is balanced, and so known
  * without a look. Waits for the context's stream. Collective over the expert group. */

@@ -13,6 +13,7 @@
 
 #include "kernels/grouped.h"
 #include "kernels/permute.h"
+#include "layers/expert_nodes.h"
 #include "layers/internal.h"
 #include "layers/tensor.h"
 
@@ -103,8 +104,10 @@ static void expert_plan(dls_layer *l, dls_plan *plan)
     int n = most_rows(l, plan);
     dls_routing_plan(&e->routing, plan, l->sharding, &e->moe, n, l->in, e->router);
     dls_dispatch_plan(&e->dispatch, plan, l->sharding, &e->moe, n, plan->max_T, l->in);
+    dls_expert_nodes_plan(l, plan, n);
     plan_values(l, plan);
     plan_gradients(l, plan);
+    dls_expert_nodes_places(l, plan);
     plan_inner(e->activation, plan, e->dispatch.room);
     plan_inner(e->shared, plan, n);
     dls_plan_release(plan, mark);
@@ -123,7 +126,9 @@ static void *slope(const dls_layer *l, const dls_pass *p, int slot)
 
 static const dls_routes *routes_of(const dls_layer *l, const dls_pass *p)
 {
-    return dls_dispatch_routes(p, &l->experts->dispatch);
+    const dls_expert_part *e = l->experts;
+    return e->by_nodes ? &dls_node_dispatch_routes(p, &e->nodes)->routes
+                       : dls_dispatch_routes(p, &e->dispatch);
 }
 
 static dls_routed routed(const dls_layer *l, const dls_pass *p)
@@ -212,6 +217,10 @@ static dls_status send_rows(const dls_layer *l, dls_pass *p, const void *x, own_
 {
     void *rows = place(l, p, MOE_ROWS);
     DLS_TRY(dls_route(&l->experts->routing, p, x, own.n, own.number));
+    if (l->experts->by_nodes) {
+        DLS_TRY(dls_expert_nodes_send(l, p, x, own.n, own.number));
+        return announce(p, DLS_POINT_DISPATCH, 0);
+    }
     DLS_TRY(count_routes(l, p, own));
     DLS_TRY(clear_padding(l, p, rows));
     DLS_TRY(dls_permute(p->ctx, rows, x, routed(l, p).place, own.n,
@@ -260,16 +269,23 @@ static dls_status expert_forward(const dls_layer *l, dls_pass *p, void *y, const
     if (shared)
         DLS_TRY(shared->kind->forward(shared, &q, to, from));
     DLS_TRY(dls_dispatch_wait(p));
+    if (e->by_nodes)
+        DLS_TRY(dls_expert_nodes_arrive(l, p));
     DLS_TRY(run_experts(l, p));
-    DLS_TRY(dls_combine_rows(p, &e->dispatch, place(l, p, MOE_BACK),
-                             place(l, p, MOE_OUT)));
+    DLS_TRY(e->by_nodes ? dls_expert_nodes_answer(l, p)
+                        : dls_combine_rows(p, &e->dispatch, place(l, p, MOE_BACK),
+                                           place(l, p, MOE_OUT)));
     DLS_TRY(announce(p, DLS_POINT_COMBINE, 0));
     DLS_TRY(dls_dispatch_wait(p));
     if (!y)
         return DLS_OK;
-    DLS_TRY(dls_unpermute(p->ctx, to, shared ? to : NULL, place(l, p, MOE_BACK),
-                          routed(l, p).weights, routed(l, p).place, own.n, e->moe.chosen,
-                          l->in));
+    if (e->by_nodes)
+        DLS_TRY(dls_expert_nodes_add(l, p, to, place(l, p, MOE_BACK), own.n,
+                                     shared != NULL));
+    else
+        DLS_TRY(dls_unpermute(p->ctx, to, shared ? to : NULL, place(l, p, MOE_BACK),
+                              routed(l, p).weights, routed(l, p).place, own.n,
+                              e->moe.chosen, l->in));
     return gather_bands(l, p, y);
 }
 
@@ -322,6 +338,10 @@ static dls_status experts_weight(const dls_layer *l, dls_pass *p)
 static dls_status send_gradients(const dls_layer *l, dls_pass *p, const void *dy, int n)
 {
     void *rows = slope(l, p, MOE_DBACK);
+    if (l->experts->by_nodes) {
+        DLS_TRY(dls_expert_nodes_send_back(l, p, dy));
+        return announce(p, DLS_POINT_COMBINE, 1);
+    }
     DLS_TRY(clear_padding(l, p, rows));
     DLS_TRY(dls_unpermute_backward(p->ctx, rows, slope(l, p, MOE_DWEIGHTS), dy,
                                    place(l, p, MOE_BACK), routed(l, p).weights,
@@ -329,6 +349,15 @@ static dls_status send_gradients(const dls_layer *l, dls_pass *p, const void *dy
                                    l->in));
     DLS_TRY(dls_dispatch_rows(p, &l->experts->dispatch, slope(l, p, MOE_DOUT), rows));
     return announce(p, DLS_POINT_COMBINE, 1);
+}
+
+static dls_status route_back(const dls_layer *l, dls_pass *p, void *dx, const void *x,
+                             own_rows own, int fused)
+{
+    const dls_routing *r = &l->experts->routing;
+    DLS_TRY(dls_route_back(r, p, l->experts->shared != NULL, dx,
+                           slope(l, p, MOE_DWEIGHTS), own.n, own.number));
+    return !fused ? DLS_OK : dls_route_weight(r, p, x, own.n);
 }
 
 /* What does not wait for the rows under way: through the shared expert and the router. */
@@ -340,9 +369,7 @@ static dls_status go_back_beside(const dls_layer *l, dls_pass *p, void *dx,
     if (shared)
         DLS_TRY((fused ? dls_layer_backward : shared->kind->backward_input)(
             shared, &q, dx, dy, x, NULL));
-    DLS_TRY(dls_route_back(&l->experts->routing, p, shared != NULL, dx,
-                           slope(l, p, MOE_DWEIGHTS), own.n, own.number));
-    return !fused ? DLS_OK : dls_route_weight(&l->experts->routing, p, x, own.n);
+    return l->experts->by_nodes ? DLS_OK : route_back(l, p, dx, x, own, fused);
 }
 
 static dls_status expert_walk(const dls_layer *l, dls_pass *p, void *dx, const void *dy,
@@ -355,15 +382,23 @@ static dls_status expert_walk(const dls_layer *l, dls_pass *p, void *dx, const v
     DLS_TRY(send_gradients(l, p, from, own.n));
     DLS_TRY(go_back_beside(l, p, to, from, row_of(l, p, x, own.first), own, fused));
     DLS_TRY(dls_dispatch_wait(p));
+    if (e->by_nodes)
+        DLS_TRY(dls_expert_nodes_arrive_back(l, p));
     DLS_TRY(experts_input(l, p));
-    DLS_TRY(dls_combine_rows(p, &e->dispatch, slope(l, p, MOE_DROWS),
-                             slope(l, p, MOE_DARRIVED)));
+    DLS_TRY(e->by_nodes ? dls_expert_nodes_answer_back(l, p)
+                        : dls_combine_rows(p, &e->dispatch, slope(l, p, MOE_DROWS),
+                                           slope(l, p, MOE_DARRIVED)));
     DLS_TRY(announce(p, DLS_POINT_DISPATCH, 1));
     if (fused)
         DLS_TRY(experts_weight(l, p));
     DLS_TRY(dls_dispatch_wait(p));
-    DLS_TRY(dls_unpermute(p->ctx, to, to, slope(l, p, MOE_DROWS), NULL,
-                          routed(l, p).place, own.n, e->moe.chosen, l->in));
+    if (e->by_nodes) {
+        DLS_TRY(route_back(l, p, to, row_of(l, p, x, own.first), own, fused));
+        DLS_TRY(dls_expert_nodes_add(l, p, to, slope(l, p, MOE_DROWS), own.n, 1));
+    } else {
+        DLS_TRY(dls_unpermute(p->ctx, to, to, slope(l, p, MOE_DROWS), NULL,
+                              routed(l, p).place, own.n, e->moe.chosen, l->in));
+    }
     return gather_bands(l, p, dx);
 }
 

@@ -2,7 +2,7 @@
 /* The expert layer, and the parts that its sources share. */
 #ifndef DLS_LAYERS_EXPERT_LAYER_H
 #define DLS_LAYERS_EXPERT_LAYER_H
-#include "layers/dispatch.h"
+#include "layers/dispatch_nodes.h"
 #include "layers/layer.h"
 #include "layers/router.h"
 #ifdef __cplusplus
@@ -15,6 +15,7 @@ enum {
     MOE_ROWS, MOE_ARRIVED, MOE_PRE, MOE_ACT, MOE_OUT, MOE_BACK,
     /* their gradients */
     MOE_DBACK, MOE_DOUT, MOE_DACT, MOE_DPRE, MOE_DARRIVED, MOE_DROWS,
+    MOE_NEAR, MOE_DNEAR,        /* over nodes: weights of landed rows (., k) acc */
     MOE_DWEIGHTS,               /* of the router's weights (n, k) acc */
     MOE_PLACES
 };
@@ -29,6 +30,8 @@ typedef struct dls_expert_part {
     dls_layer *activation, *shared;     /* shared NULL: none */
     dls_routing routing;        /* as planned */
     dls_dispatch dispatch;
+    int by_nodes;               /* 1: rows go over the nodes (layers/expert_nodes.h) */
+    dls_node_dispatch nodes;
     size_t at[MOE_PLACES];
 } dls_expert_part;
 

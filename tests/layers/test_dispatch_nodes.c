@@ -50,9 +50,9 @@ static dls_status open_case(rank_of_nodes *x, const nodes_case *c)
     x->c = c;
     x->ctx.dtype = c->dtype;
     x->plan = (dls_plan){.max_B = 1, .max_T = NODES_MOST, .dtype = c->dtype};
-    DLS_TRY(dls_node_dispatch_check(&x->axes.sharding, &m));
+    EXPECT(dls_dispatch_over_nodes(&x->axes.sharding, &m), "this way is not taken");
     int n = c->nodes * c->places, k = c->k;
-    dls_node_dispatch_plan(&x->d, &x->plan, &x->axes.sharding, &m, c->places, NODES_MOST,
+    dls_node_dispatch_plan(&x->d, &x->plan, &x->axes.sharding, &m, NODES_MOST,
                            n * NODES_MOST * k, c->columns);
     size_t row = c->columns * dls_dtype_size(c->dtype);
     DLS_TRY(test_buffer(&x->memory, dls_plan_bytes(&x->plan)));
@@ -82,9 +82,9 @@ static void close_case(rank_of_nodes *x)
 
 static dls_status settle(rank_of_nodes *x)
 {
-    DLS_CUDA(cudaStreamSynchronize(x->ctx.stream));
+    DLS_TRY(dls_dispatch_wait(&x->pass));
     DLS_CUDA(cudaStreamSynchronize(x->axes.stream));
-    return DLS_OK;
+    return dls_ctx_sync(&x->ctx);
 }
 
 /* put and get numbers */
@@ -234,7 +234,7 @@ static bytes counted(const rank_of_nodes *x)
 static dls_status check_bytes(const rank_of_nodes *x, bytes before, int back)
 {
     const dls_node_routes *r = dls_node_dispatch_routes(&x->pass, &x->d);
-    const dls_node_grid *g = &x->d.grid;
+    const dls_node_grid *g = &r->grid;
     bytes after = counted(x);
     uint64_t row = x->c->columns * dls_dtype_size(x->c->dtype);
     dls_node_traffic t = dls_node_nested(g, x->d.rank, r->censuses);
