@@ -203,3 +203,41 @@ Test(expert_layer, in_whole_numbers_to_6_ranks) { prove_worlds(1, 6, 1); }
 Test(expert_layer, in_whole_numbers_on_8_ranks) { prove_worlds(8, 8, 1); }
 Test(expert_layer, in_double_precision_to_6_ranks) { prove_worlds(1, 6, 0); }
 Test(expert_layer, in_double_precision_on_8_ranks) { prove_worlds(8, 8, 0); }
+
+static void prove_over_nodes(int nodes, int places, int exact)
+{
+    static const int layouts[][2] = {{1, 8}, {2, 8}, {1, 4}, {4, 4}, {1, 3}};  // tp, ep
+    static layer_cases cases;
+    int world = nodes * places;
+    cases.n = cases.at = 0;
+    setenv("DLS_CLUSTER", test_cluster(nodes, places), 1);
+    for (int i = 0; i < 5; i++) {
+        int tp = layouts[i][0], ep = layouts[i][1];
+        if (world % tp || world % ep || (ep < world && ep % places))
+            continue;
+        expert_case *c = &cases.list[cases.n++];
+        draw_case(c, tp, world / tp, ep, 1, exact);
+        c->dispatch = DLS_DISPATCH_NODES;
+        c->moe.padded = 0;
+    }
+    for (; cases.at < cases.n; cases.at += AT_ONCE)
+        expect_ranks(world, prove_some, &cases);
+}
+
+Test(expert_layer, over_two_nodes_of_four)
+{
+    prove_over_nodes(2, 4, 1);
+    prove_over_nodes(2, 4, 0);
+}
+
+Test(expert_layer, over_four_nodes_of_two)
+{
+    prove_over_nodes(4, 2, 1);
+    prove_over_nodes(4, 2, 0);
+}
+
+Test(expert_layer, over_three_nodes_of_one)
+{
+    prove_over_nodes(3, 1, 1);
+    prove_over_nodes(3, 1, 0);
+}
