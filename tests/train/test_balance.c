@@ -166,3 +166,27 @@ Test(balance, counts_a_token_once)
     cr_expect_eq(again.most, kept.most);
     cr_expect_eq(again.entropy, kept.entropy);
 }
+/* test a bad router */
+static void poison(training *t, const char *name, size_t element)
+{
+    const dls_param *p = dls_params_find(&t->model->params, name);
+    const float nan = NAN;
+    cr_assert(p, "no parameter %s", name);
+    cudaMemcpy((float *)p->value + element, &nan, sizeof nan, cudaMemcpyHostToDevice);
+}
+
+Test(balance, bad_scores_end_the_pass_in_one_line)
+{
+    training t;
+    uint64_t offsets[B] = {0, 1, 2, 3};
+    open_training(&t, plain);
+    OK(dls_batch_load(&t.batch, text, offsets, B));
+    poison(&t, "block.0.mlp.router.weight", 16 * 3 + 2);
+    cr_expect_eq(dls_transformer_forward(t.model, dls_batch_tokens(&t.batch, 0),
+                                         dls_batch_targets(&t.batch, 0), B, T),
+                 DLS_ERR_STATE);
+    cr_expect_str_eq(dls_status_message(),
+                     "block.0.mlp.router.weight: the router's scores of token 0 of "
+                     "rank 0 of the expert group are not finite numbers");
+    close_training(&t);
+}
