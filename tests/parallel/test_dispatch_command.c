@@ -55,6 +55,28 @@ Test(dispatch_command, lets_nobody_receive_faster_than_its_port)
     json_decref(t);
 }
 
+Test(dispatch_command, compares_the_ways, .timeout = 60)
+{
+    static const char *const ways[] = {"flat", "nodes", "one-sided"};
+    const char *all = "--tokens 32 --channels 512 --pattern random "
+                      "--cluster two-dgx-h100";
+    double far[3], near[3], counts[3];
+    for (int i = 0; i < 3; i++) {
+        char options[200];
+        snprintf(options, sizeof options, "%s --way %s", all, ways[i]);
+        json_t *t = ask(16, options);
+        far[i] = number(t, DISPATCH_LINE, "far MB");
+        near[i] = number(t, DISPATCH_LINE, "near MB");
+        counts[i] = number(t, COUNTS_LINE, "µs");
+        json_decref(t);
+    }
+    cr_assert(far[1] <= 32 * 1056e-6 && far[1] > 30 * 1056e-6, "%g", far[1]);
+    cr_assert(far[0] > 3.5 * far[1], "%g %g", far[0], far[1]);
+    cr_assert_float_eq(far[2] - far[0], 8 * 16e-6, 1e-9);   // and their numbers
+    cr_assert_float_eq(near[2] - near[0], 7 * 16e-6, 1e-9);
+    cr_assert(counts[2] < 0.2 * counts[0], "%g, %g", counts[2], counts[0]);
+}
+
 /* refuse in one line */
 Test(dispatch_command, refuses_with_one_line)
 {
@@ -64,7 +86,7 @@ Test(dispatch_command, refuses_with_one_line)
         {"dispatch", "one rank has nobody to send to"},
         {"dispatch --pattern some", "expected even, random or one, got \"some\""},
         {"dispatch --chosen 0", "1 to 64 --chosen of them"},
-        {"dispatch --wire int8", "--wire same, bf16 or fp8"}};
+        {"dispatch --wire int8", "--wire: expected same, bf16 or fp8, got \"int8\""}};
     for (int i = 0; i < 5; i++) {
         outcome o = run_program("build/bin/dls %s", wrong[i].command);
         cr_assert_neq(o.exit_code, 0);
