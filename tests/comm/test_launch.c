@@ -24,6 +24,8 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static dls_launch_options options;  /* of the launches to come */
+
 /* Starts n ranks of a shell script, which finds the name of an output file in $OUT. */
 static pid_t launch(int n, const char *script)
 {
@@ -35,7 +37,7 @@ static pid_t launch(int n, const char *script)
         char *argv[] = {"sh", "-c", (char *)script, NULL};
         char *missing[] = {"/no/such/program", NULL};
         dup2(log, STDERR_FILENO);
-        _exit(dls_launch(n, script ? argv : missing, NULL));
+        _exit(dls_launch(n, script ? argv : missing, &options));
     }
     close(log);
     return pid;
@@ -68,7 +70,7 @@ static const char *text_of(const char *path)
 static void wait_for_pids(int n, pid_t *pids)
 {
     for (int tries = 0, got = 0; got < n; tries++) {
-        cr_assert_lt(tries, 250, "the ranks did not start");
+        cr_assert_lt(tries, 1500, "the ranks did not start");
         usleep(20000);
         FILE *f = fopen(out_path, "r");
         for (got = 0; got < n && fscanf(f, "%d", &pids[got]) == 1; got++)
@@ -94,7 +96,7 @@ static int lives(pid_t pid)
 static void expect_gone(int n, const pid_t *pids)
 {
     for (int tries = 0, left = n; left > 0; tries++) {
-        cr_assert_lt(tries, 100, "a process is still there");
+        cr_assert_lt(tries, 1500, "a process is still there");
         usleep(20000);
         left = 0;
         for (int i = 0; i < n; i++)
@@ -148,6 +150,7 @@ Test(comm, launch_returns_the_status_of_the_first_failure)
 /* test interrupts */
 Test(comm, launch_passes_an_interrupt_on_and_waits)
 {
+    options.grace_seconds = 30;     // as long as a busy machine may take
     pid_t pids[2], pid = launch(2, "trap 'echo bye >> $OUT; exit 0' INT; echo $$ >> $OUT;"
                                    "while :; do sleep 0.05; done");
     wait_for_pids(2, pids);
