@@ -16,6 +16,7 @@
 #include "comm/flight_command.h"
 #include "comm/identity.h"
 #include "kernels/attention_command.h"
+#include "kernels/grouped_command.h"
 #include "parallel/context/context_command.h"
 #include "parallel/expert/dispatch_command.h"
 #include "parallel/mesh_command.h"
@@ -48,6 +49,7 @@ static const command commands[] = {
     {"pipeline", "time a GPT that is cut into stages", dls_pipeline_command},
     {"ladder", "multiply by the kernels of chapter 2", dls_ladder_command},
     {"attention", "run one attention, and time it", dls_attention_command},
+    {"grouped", "multiply rows by the weights of their experts", dls_grouped_command},
     {"cluster", "print or draw what the clock knows of a cluster", command_cluster},
     {"cc", "compile your own CUDA files for the virtual GPU", command_cc},
     {"check", "look for wrong accesses and races in a program", command_check},
