@@ -14,8 +14,8 @@ extern "C" {
 #endif
 
 /* define the groups */
-/* A stretch of rows that go to one expert: when they come from several ranks, those of one
- * source. */
+/* A stretch of rows that go to one expert: when they come from several ranks, those of
+ * one source. */
 typedef struct dls_segment {
     int expert;                 /* 0 ... experts of this rank - 1 */
     int begin, count;           /* rows of the buffer; count may be 0 */

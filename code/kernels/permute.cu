@@ -91,8 +91,8 @@ static dls_status unpermute_backward(dls_ctx *ctx, real *dys, acc *dweight,
     dls_gpu_cost_of(DLS_WORK_REDUCTION, "unpermute backward", 3.0 * n * k * C,
                     (1.0 + 2 * k) * n * C * sizeof(real)
                         + n * k * (4.0 + 2 * sizeof(acc)));
-    DLS_RUN_ON_HOST(ctx, dls_unpermute_backward, dys, dweight, dy, ys, weight, place, n, k,
-                    C);
+    DLS_RUN_ON_HOST(ctx, dls_unpermute_backward, dys, dweight, dy, ys, weight, place, n,
+                    k, C);
     unpermute_backward_kernel<real><<<(unsigned)n, 256, 0, ctx->stream>>>(
         dys, dweight, dy, ys, weight, place, k, C);
     return dls_launched();

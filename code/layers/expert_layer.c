@@ -31,8 +31,8 @@ static int band(const dls_layer *l, int r, int rows, int *first)
     return (int)((long)(r + 1) * rows / t) - *first;
 }
 
-/* The rows of a pass that go through here on this rank: n from `first` of l's on, which is
- * number `number` of the pass. */
+/* The rows of a pass that go through here on this rank: n from `first` of l's on, which
+ * is number `number` of the pass. */
 typedef struct own_rows { int n, first, number; } own_rows;
 
 static own_rows rows_of(const dls_layer *l, const dls_pass *p)
