@@ -58,8 +58,7 @@ static void plan(dls_dispatch_bench *b)
     b->plan = (dls_plan){.max_B = 1, .max_T = tokens, .dtype = o->dtype};
     dls_dispatch_plan(&b->d, &b->plan, &b->axes.sharding, &moe, tokens, tokens, C);
     if (o->way == DLS_DISPATCH_NODES)
-        dls_node_dispatch_plan(&b->nodes, &b->plan, &b->axes.sharding, &moe,
-                               b->axes.node ? dls_comm_size(b->axes.node) : 1, tokens,
+        dls_node_dispatch_plan(&b->nodes, &b->plan, &b->axes.sharding, &moe, tokens,
                                b->d.room, C);
 }
 
@@ -94,8 +93,6 @@ dls_status dls_dispatch_bench_open(dls_dispatch_bench *b, const dls_dispatch_opt
                        .dispatch = o->way};
     dls_moe moe = {.experts = (int)o->experts, .chosen = (int)o->chosen};
     DLS_TRY(dls_dispatch_check(&by, &moe));
-    if (o->way == DLS_DISPATCH_NODES)
-        DLS_TRY(dls_node_dispatch_check(&by, &moe));
     DLS_TRY(dls_ctx_create(&b->ctx, dls_gpu_local_rank(), o->dtype));
     DLS_TRY(dls_axes_open(&b->axes, &by, 1, NULL, NULL));
     DLS_TRY(dls_axes_add_experts(&b->axes, comm, NULL, NULL));
