@@ -21,7 +21,7 @@ BACKEND ?= virtual
 Q := $(if $(V),,@)
 B := build/$(BACKEND)
 
-.PHONY: spills all test help setup tangled check untangle lib tour tour-3d runs record edition \
+.PHONY: spills all test help setup tangled check untangle lib tour tour-3d tour-moe runs record edition \
         test-all test-mpi test-hosts test-page bench bench-comm bench-cpu bench-vgpu \
         bench-plan clean
 all: runs
@@ -34,6 +34,7 @@ help:
 	  'make lib        build/bin/dls and build/bin/tests' \
 	  'make tour       train a GPT on four virtual GPUs' \
 	  'make tour-3d    the same on eight, --dp 2 --pp 2 --tp 2' \
+  'make tour-moe   a mixture of experts on eight, DualPipe with --pp 4 --dp 2 --ep 2' \
 	  'make book       weave HTML, PDF and EPUB into build/book/' \
 	  'make html|pdf|epub' \
 	  'make record     commit-ready copies of the runs and figures of this build' \
@@ -372,10 +373,22 @@ build/tour-3d/done: build/code.id $(CORPUS) | build/bin/dls
 	@touch $@
 tour-3d: build/tour-3d/done
 
+# A mixture of experts on eight: DualPipe over four, two replicas that share the experts;
+# and the same on one (chapter 8).
+build/tour-moe/done: build/code.id code/cli/tour-moe.yaml $(CORPUS) | build/bin/dls
+	@rm -rf $(@D) && mkdir -p $(@D)/one build/figures/expert-mesh
+	build/bin/dls run -n 8 -- train --config code/cli/tour-moe.yaml --corpus $(CORPUS) \
+	  --pp 4 --dp 2 --ep 2 --set pipeline.schedule=dualpipe --output $(@D)
+	build/bin/dls run -n 1 -- train --config code/cli/tour-moe.yaml --corpus $(CORPUS) \
+	  --set train.micro_batch=16 --output $(@D)/one
+	cp $(@D)/timeline.svg build/figures/expert-mesh/timeline.svg
+	@touch $@
+tour-moe: build/tour-moe/done
+
 # The .run blocks of the chapters; tangle reruns those whose command or needs changed.
 runs: build/run/stamp
 build/run/stamp: build/bin/dls build/bin/dls.probed build/bin/tests $(IDS) build/tour/done \
-                 build/tour-3d/done build/sources.mk \
+                 build/tour-3d/done build/tour-moe/done build/sources.mk \
                  $(wildcard chapters/*.md)
 	@mkdir -p $(@D)
 	build/bin/tangle run --slow
