@@ -19,6 +19,7 @@
 #include "kernels/grouped_command.h"
 #include "parallel/context/context_command.h"
 #include "parallel/expert/dispatch_command.h"
+#include "parallel/expert/ways_command.h"
 #include "parallel/mesh_command.h"
 #include "parallel/pipeline/run_command.h"
 #include "parallel/pipeline/schedule_command.h"
@@ -44,6 +45,7 @@ static const command commands[] = {
     {"context", "time attention over ranks that share a sequence", dls_context_command},
     {"router", "route tokens to experts, and tell who goes where", command_router},
     {"dispatch", "time the way of rows to experts and back", dls_dispatch_command},
+    {"ways", "compare three ways of rows to experts and back", dls_ways_command},
     {"summa", "time an MLP cut in one dimension and in two", dls_summa_command},
     {"schedule", "evaluate, draw and compare pipeline schedules", dls_schedule_command},
     {"pipeline", "time a GPT that is cut into stages", dls_pipeline_command},

@@ -163,14 +163,20 @@ static size_t write_blocks(const turn *x, int r, const char **from)
     return bytes;
 }
 
+// The rank that is message d's; d = 0: this one.
+static int peer_of(const dls_comm *c, int d)
+{
+    int P = c->per_node > 0 ? c->per_node : c->world, N = c->world / P;
+    int node = (c->rank / P + d / P) % N, place = (c->rank % P + d % P) % P;
+    return node * P + place;
+}
+
 // The messages of the turn as a step of an algorithm, from which times follow.
 static void list_messages(dls_step *step, const dls_comm *c, const size_t *bytes)
 {
     dls_step_clear(step);
-    for (int d = 1; d < c->world; d++) {
-        int r = (c->rank + d) % c->world;
-        dls_step_send(step, r, DLS_IN, 0, bytes[r]);
-    }
+    for (int d = 1; d < c->world; d++)
+        dls_step_send(step, peer_of(c, d), DLS_IN, 0, bytes[peer_of(c, d)]);
 }
 
 static void raise_signals(const turn *x, const dls_step *step, const double *departure)
