@@ -9,8 +9,8 @@
 extern "C" {
 #endif
 /* declare the kept state */
-/* The list of an uncut model, without memory; "X.router.bias" (E) for each X.router.weight
- * whose choice has a bias. Free with dls_params_free. */
+/* The list of an uncut model, without memory; "X.router.bias" (E) for each
+ * X.router.weight whose choice has a bias. Free with dls_params_free. */
 dls_status dls_state_list(const dls_transformer_config *c, dls_params *out);
 
 /* Adds the biases of this rank's routers, which lie behind *elements of its arrays, and

@@ -428,15 +428,15 @@ Test(expert_mesh, what_can_not_be_is_refused_in_one_line)
            "model.moe.hidden 12, got 8; the nearest that works is 4");
     refuse(4, (layout){0, {"parallel.ep=8"}}, "parallel.ep: expected a divisor of tp 1 * "
            "cp 1 * dp 4 / etp 1 = 4, got 8; the nearest is 4");
-    refuse(4, (layout){0, {"parallel.ep=4", "parallel.etp=3"}}, "parallel.etp: expected a "
-           "divisor of tp 1 * cp 1 * dp 4 = 4, got 3; the nearest is 2");
+    refuse(4, (layout){0, {"parallel.ep=4", "parallel.etp=3"}}, "parallel.etp: expected "
+           "a divisor of tp 1 * cp 1 * dp 4 = 4, got 3; the nearest is 2");
     refuse_model(4, (layout){0, {"parallel.ep=4"}}, 1, "parallel.ep: expected 1, as the "
                  "model has no experts, got 4; the nearest that works is 1");
     refuse_model(4, (layout){0, {"parallel.etp=4"}}, 1, "parallel.etp: expected 1, as "
                  "the model has no experts, got 4; the nearest that works is 1");
     refuse(4, (layout){0, {"parallel.cp=2", "model.moe.capacity=1.25"}},
-           "model.moe.capacity: expected 0 with parallel.cp 2, as a sequence's tokens are "
-           "on several ranks, got 1.25");
+           "model.moe.capacity: expected 0 with parallel.cp 2, as a sequence's tokens "
+           "are on several ranks, got 1.25");
 }
 
 Test(expert_mesh, what_knows_one_group_of_copies_is_refused)
