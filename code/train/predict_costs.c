@@ -411,10 +411,9 @@ dls_status dls_predict_costs(dls_planner *planner, const dls_train_config *c, in
 {
     *out = (dls_step_costs){.c = c, .planner = planner, .mesh = c->mesh,
                             .device = dls_gpu_cluster()->device};
-    if (c->model.moe.experts > 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "model.moe.experts: the planner expected a model "
-                        "without experts, whose steps take the same time whoever is "
-                        "chosen, got %d", c->model.moe.experts);
+    if (c->model.moe.experts > 0 && !c->model.moe.balanced)
+        return DLS_FAIL(DLS_ERR_INPUT, "model.moe.balanced: the planner expected true, so "
+                        "that a step takes the same time whoever is chosen, got false");
     dls_status s = collect(planner, out, world);
     if (s != DLS_OK)
         dls_predict_costs_free(out);
