@@ -163,6 +163,13 @@ KERNEL_TEST(router_ties)
     c = rcase_make(k, r, g, NULL);
     rcase_route(k, &c);
     expect_ints(c.index_of, grouped, 3, "groups");
+    double even[8] = {0.25, 0.25, 0.5, 0.5, 0.75, 0.25, 0.5, 0.25};
+    static const int lower[] = {2, 3};          // groups 1 and 2 have 1 each
+    r = (dls_router){.E = 8, .k = 2, .gate = DLS_GATE_IDENTITY, .groups = 4,
+                     .group_limit = 1, .scale = 1, .N = 1, .B = 1, .T = 1};
+    c = rcase_make(k, r, even, NULL);
+    rcase_route(k, &c);
+    expect_ints(c.index_of, lower, 2, "equal groups");
 }
 /* test the bias stays out */
 KERNEL_TEST(router_bias_stays_out_of_the_weights)
