@@ -82,11 +82,19 @@ dls_status exact_transformer(dls_transformer **out, dls_ctx *ctx,
 }
 
 /* fill with whole numbers */
+/* Of a router and of experts no weight is zero: too few numbers would get through. */
+static const double *values_of(const dls_param *p)
+{
+    static const double values[] = {-1, 0, 0, 1}, dense[] = {-1, 1, 1, -1};
+    return p->expert || strstr(p->name, ".router.") || strstr(p->name, ".shared.")
+        ? dense : values;
+}
+
 void exact_layers_fill(const dls_params *set, void *host)
 {
-    static const double values[] = {-1, 0, 0, 1};
     for (int i = 0; i < set->n; i++) {
         const dls_param *p = &set->items[i];
+        const double *values = values_of(p);
         uint64_t stream = dls_hash64(p->name, strlen(p->name));
         for (size_t k = 0; k < p->count; k++) {
             size_t whole = dls_param_global(p, k, NULL, NULL);

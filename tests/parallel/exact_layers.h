@@ -11,7 +11,7 @@
 /* Most tokens of a batch and of a sequence, most units of a model, and most columns
  * between two products, for which every number stays below 2^24. */
 enum { EXACT_MOST_TOKENS = 512, EXACT_MOST_T = 32, EXACT_MOST_BLOCKS = 30,
-       EXACT_MOST_HIDDEN = 32, EXACT_MOST_HEADS = 48 };
+       EXACT_MOST_HIDDEN = 32, EXACT_MOST_HEADS = 48, EXACT_MOST_EXPERTS = 144 };
 
 /* As dls_transformer_create: the same structure with exact kinds. Dropout, if there is
  * any, with a probability of one half. */

@@ -20,6 +20,7 @@ static dls_status take_place(mesh_rank *r)
                                dls_comm_size(r->world), &r->place));
     r->place.model.unplaced = !r->p->c.schedule && r->p->c.zero > 0;
     DLS_TRY(dls_train_groups_open(&r->groups, &r->place, r->world));
+    mesh_mutant_spoil_axes(r->p->mutant, &r->groups.axes);
     return r->p->mutant == MUTANT_DATA_WITHOUT_CP ? leave_context_out(r) : DLS_OK;
 }
 
@@ -133,7 +134,7 @@ static dls_status step_and_compare(mesh_rank *r)
     DLS_TRY((stages ? mesh_stages_step : mesh_single_step)(r));
     DLS_TRY(dls_ctx_sync(&r->ctx));
     DLS_TRY(compare_losses(r));
-    if (r->p->form != MESH_SINGLE)
+    if (!mesh_proof_losses_only(r->p))
         DLS_TRY((stages ? mesh_stages_visit : mesh_single_visit)(r));
     DLS_TRY(dls_comm_all_gather_host(r->world, &r->step, sizeof r->step, all));
     return mesh_compare_seen(r->p, r->step);

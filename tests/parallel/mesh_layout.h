@@ -15,6 +15,7 @@ typedef enum mesh_form {
     MESH_REAL,      // f64, two steps, to 1e-10
     MESH_SINGLE,    // f32, 20 steps, losses to 1e-5
     MESH_WIDE,      // whole numbers in f64: to prove the first form exact
+    MESH_DRIFT,     // f64, 20 steps: losses are shown, and nothing is a fault
     MESH_FORMS
 } mesh_form;
 
@@ -29,6 +30,7 @@ typedef struct mesh_truth {
     double *losses, *norm;          // (steps, tokens), (steps)
     size_t loads;                   // numbers that tell the loads of all expert layers
     double *load;                   // (steps, loads)
+    double *shown;                  // (steps, tokens): MESH_DRIFT: losses of the ranks
     unsigned char *seen[4];         // gradients, values, losses, loads: by which step last
     size_t bytes;
 } mesh_truth;
@@ -50,6 +52,7 @@ typedef struct mesh_proofs {
 
 int mesh_proof_exact(const mesh_proof *p);
 int mesh_proof_steps(const mesh_proof *p);
+int mesh_proof_losses_only(const mesh_proof *p);
 
 /* declare proofs of cases */
 /* Room for the truths; before the world is made. */

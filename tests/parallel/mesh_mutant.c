@@ -56,5 +56,6 @@ dls_status mesh_mutant_spoil(mesh_mutant m, dls_transformer *t)
         spoil_parameter(m, &t->params.items[i]);
     for (dls_layer *l = t->build.all; m && l; l = l->next)
         spoil_layer(m, l);
+    mesh_mutant_spoil_experts(m, t);
     return DLS_OK;
 }

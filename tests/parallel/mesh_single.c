@@ -11,7 +11,7 @@ static dls_status open_replicated(mesh_rank *r, const dls_adamw_options *adamw)
     void *values = mesh_rank_fill(r, set);
     DLS_TRY(dls_optimizer_create(&r->optimizer, &r->ctx, set, adamw));
     DLS_TRY(dls_optimizer_put(r->optimizer, values));
-    r->optimizer->axes = r->groups.cut;
+    r->optimizer->axes = mesh_mutant_norm_axes(r->p->mutant, r->groups.cut);
     free(values);
     return dls_ddp_create(&r->ddp, &r->ctx, set->items, set->n, set->grads,
                           r->groups.data, &ddp);
@@ -65,12 +65,14 @@ static dls_status step_replicated(mesh_rank *r)
 {
     dls_grad_hook hook = {r->ddp, dls_ddp_grad_ready};
     DLS_TRY(dls_params_zero_grads(&r->model->params, &r->ctx));
-    int rows = r->p->c.moe.experts > 0 ? r->most : r->rows;
+    int all = r->p->c.moe.experts > 0 && r->p->mutant != MUTANT_NO_EMPTY_PASS;
+    int rows = all ? r->most : r->rows;     // experts: also passes without rows
     for (int row = 0; row < rows; row += r->p->c.micro)
         DLS_TRY(pass(r, row, row + r->p->c.micro >= rows ? &hook : NULL));
     for (int i = r->model->params.n - 1; rows == 0 && i >= 0; i--)
         DLS_TRY(dls_ddp_grad_ready(r->ddp, i));
     DLS_TRY(dls_ddp_finish(r->ddp));
+    DLS_TRY(mesh_mutant_spoil_gradients(r->p->mutant, &r->model->params, &r->ctx));
     return dls_optimizer_step(r->optimizer, mesh_proof_rate(r->p), r->step);
 }
 
@@ -90,7 +92,9 @@ dls_status mesh_single_step(mesh_rank *r)
 {
     DLS_TRY(dls_balance_clear(&r->model->balance));
     DLS_TRY((r->zero ? step_sharded : step_replicated)(r));
-    return dls_train_balance_settle(r->model, NULL);
+    return r->p->mutant == MUTANT_LOADS_APART
+        ? dls_balance_step(&r->model->balance, r->model->config.moe.bias_rate)
+        : dls_train_balance_settle(r->model, NULL);
 }
 
 /* show a single stage */

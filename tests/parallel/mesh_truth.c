@@ -12,12 +12,17 @@
 
 /* choose by the form */
 const char *const mesh_form_names[MESH_FORMS] = {"exact", "real", "single",
-                                                   "wide"};
+                                                   "wide", "drift"};
 const dls_adamw_options mesh_adamw = {0.875, 0.96875, 1e-8, 0.125, 0};
 
 int mesh_proof_exact(const mesh_proof *p)
 {
     return p->form == MESH_EXACT || p->form == MESH_WIDE;
+}
+
+int mesh_proof_losses_only(const mesh_proof *p)
+{
+    return p->form == MESH_SINGLE || p->form == MESH_DRIFT;
 }
 
 int mesh_proof_steps(const mesh_proof *p)
@@ -27,7 +32,7 @@ int mesh_proof_steps(const mesh_proof *p)
 
 dls_dtype mesh_proof_dtype(const mesh_proof *p)
 {
-    return p->form == MESH_REAL || p->form == MESH_WIDE ? DLS_F64 : DLS_F32;
+    return p->form == MESH_EXACT || p->form == MESH_SINGLE ? DLS_F32 : DLS_F64;
 }
 
 
@@ -78,7 +83,8 @@ static dls_status map_truth(mesh_proof *p)
     DLS_TRY(count_elements(p, &t->elements));
     t->tokens = (size_t)p->c.rows * p->c.T;
     t->loads = mesh_loads(&p->c);
-    size_t doubles = (2 * steps + 1) * t->elements + steps * (t->tokens + 1 + t->loads);
+    size_t doubles = (2 * steps + 1) * t->elements
+        + steps * (2 * t->tokens + 1 + t->loads);
     t->bytes = doubles * sizeof(double) + 2 * t->elements + t->tokens + t->loads;
     t->initial = mmap(NULL, t->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
                       -1, 0);
@@ -88,7 +94,8 @@ static dls_status map_truth(mesh_proof *p)
     t->losses = t->values + steps * t->elements;
     t->norm = t->losses + steps * t->tokens;
     t->load = t->norm + steps;
-    t->seen[0] = (unsigned char *)(t->load + steps * t->loads);
+    t->shown = t->load + steps * t->loads;
+    t->seen[0] = (unsigned char *)(t->shown + steps * t->tokens);
     t->seen[1] = t->seen[0] + t->elements;
     t->seen[2] = t->seen[1] + t->elements;
     t->seen[3] = t->seen[2] + t->tokens;

@@ -4,10 +4,12 @@
 #include "mesh_layout.h"
 
 /* test the bounds of the exact model */
-Test(exact_layers, all_cases_are_within_the_bounds)
+typedef dls_status list_maker(mesh_cases *out, int most);
+
+static void expect_within_the_bounds(list_maker *make, int n)
 {
     mesh_cases cases;
-    cr_assert_eq(mesh_cases_make(&cases, MESH_MOST), DLS_OK, "%s", dls_status_message());
+    cr_assert_eq(make(&cases, MESH_MOST), DLS_OK, "%s", dls_status_message());
     for (int i = 0; i < cases.n; i++) {
         const mesh_case *c = &cases.list[i];
         dls_transformer_config m = mesh_case_config(c, 1);
@@ -16,9 +18,18 @@ Test(exact_layers, all_cases_are_within_the_bounds)
         cr_assert_leq(c->layers, EXACT_MOST_BLOCKS, "case %d", i);
         cr_assert_leq(m.hidden, EXACT_MOST_HIDDEN, "case %d", i);
         cr_assert_leq(m.heads * m.head_size, EXACT_MOST_HEADS, "case %d", i);
+        cr_assert_leq(m.moe.experts * m.moe.hidden, EXACT_MOST_EXPERTS, "case %d", i);
+        cr_assert_leq(m.moe.hidden * m.moe.shared, EXACT_MOST_HIDDEN, "case %d", i);
+        cr_assert_leq(m.moe.chosen, 3, "case %d", i);
     }
-    cr_assert_eq(cases.n, 408);
+    cr_assert_eq(cases.n, n);
     mesh_cases_free(&cases);
+}
+
+Test(exact_layers, all_cases_are_within_the_bounds)
+{
+    expect_within_the_bounds(mesh_cases_make, 408);
+    expect_within_the_bounds(mesh_expert_cases_make, 1213);
 }
 
 /* test that whole numbers are exact */
@@ -52,14 +63,20 @@ static void look_at_case(findings *f, const mesh_case *c)
     mesh_proofs_close(&proofs);
 }
 
-Test(exact_layers, whole_numbers_are_exact_and_alive)
+static void expect_exact(list_maker *make, int every, double zeros)
 {
     mesh_cases cases;
     findings f = {0};
-    cr_assert_eq(mesh_cases_make(&cases, MESH_MOST), DLS_OK, "%s", dls_status_message());
-    for (int i = 0; i < cases.n; i += 8)
+    cr_assert_eq(make(&cases, MESH_MOST), DLS_OK, "%s", dls_status_message());
+    for (int i = 0; i < cases.n; i += every)
         look_at_case(&f, &cases.list[i]);
-    cr_expect_lt(f.zeros, f.n / 2, "%zu of %zu numbers are zero", f.zeros, f.n);
+    cr_expect_lt(f.zeros, zeros * f.n, "%zu of %zu numbers are zero", f.zeros, f.n);
     cr_expect_lt(f.most, 1 << 20, "the largest number is %g", f.most);
     mesh_cases_free(&cases);
+}
+
+Test(exact_layers, whole_numbers_are_exact_and_alive)
+{
+    expect_exact(mesh_cases_make, 8, 0.5);
+    expect_exact(mesh_expert_cases_make, 19, 0.6);
 }
