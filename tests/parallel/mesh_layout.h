@@ -31,7 +31,7 @@ typedef struct mesh_truth {
     size_t loads;                   // numbers that tell the loads of all expert layers
     double *load;                   // (steps, loads)
     double *shown;                  // (steps, tokens): MESH_DRIFT: losses of the ranks
-    unsigned char *seen[4];         // gradients, values, losses, loads: by which step last
+    unsigned char *seen[4];         // gradients, values, losses, loads: the last step
     size_t bytes;
 } mesh_truth;
 

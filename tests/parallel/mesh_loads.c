@@ -23,7 +23,8 @@ static int first_layer(const mesh_case *c, int from_unit)
 
 /* keep the loads */
 /* host (count) := device, of the accumulator type of the proof. */
-static dls_status fetch(const mesh_proof *p, double *host, const void *device, size_t count)
+static dls_status fetch(const mesh_proof *p, double *host, const void *device,
+                        size_t count)
 {
     dls_dtype type = mesh_proof_dtype(p);
     DLS_CUDA(cudaMemcpy(host, device, count * dls_dtype_size(type),

@@ -127,7 +127,8 @@ static void draw_rows(expert_case *c, int seed)
 {
     int tp = c->mesh.size[DLS_AXIS_TP], dp = c->mesh.size[DLS_AXIS_DP];
     c->sequence = tp > 1 && number(seed, 0, 2);
-    c->T = c->sequence ? tp * (1 + (tp == 2) + number(seed, 1, 2)) : 3 + number(seed, 1, 3);
+    c->T = c->sequence ? tp * (1 + (tp == 2) + number(seed, 1, 2))
+         : 3 + number(seed, 1, 3);
     for (int i = 0; i < dp; i++)
         c->B[i] = dp > 4 ? number(seed, 2 + i, 2) : number(seed, 2 + i, 4);
     c->B[number(seed, 40, dp)] = 2;

@@ -24,10 +24,12 @@ static const fault faults[] = {
     {MUTANT_WEIGHTS_TWICE, "weights twice", 1, 2, 2, 4, 0, {"loss of", "loss of"}, 2e-3},
     {MUTANT_WEIGHTS_FORWARD, "weights forward", 1, 2, 2, 4, 0,
      {"gradient", "gradient"}, 1e-4},
-    {MUTANT_SEQUENCE_LOSS, "sequence loss", 1, 2, 2, 4, 0, {"gradient", "gradient"}, 5e-4},
+    {MUTANT_SEQUENCE_LOSS, "sequence loss", 1, 2, 2, 4, 0,
+     {"gradient", "gradient"}, 5e-4},
     {MUTANT_LOADS_APART, "loads apart", 1, 2, 2, 4, 0, {"load", "load"}, 5e-4},
     {MUTANT_NORM_OWN, "norm of own", 1, 2, 2, 4, 0, {"norm", "norm"}, 1e-12},
-    {MUTANT_DROPS_BY_RANK, "drops by rank", 2, 1, 2, 4, 0.5, {"loss of", "loss of"}, 2e-4},
+    {MUTANT_DROPS_BY_RANK, "drops by rank", 2, 1, 2, 4, 0.5,
+     {"loss of", "loss of"}, 2e-4},
     {MUTANT_NO_EMPTY_PASS, "no empty pass", 1, 2, 2, 1, 0, {"rank", "rank"}, 0}};
 
 /* run a fault of experts */
