@@ -259,6 +259,33 @@ Test(dispatch, believes_counts_that_are_known)
     expect_ranks(4, run_known, NULL);
 }
 
+/* plan for the worst */
+static void expect_room(dls_moe m, dls_sharding s, int sent, int room)
+{
+    dls_plan plan = {.dtype = DLS_F32};
+    dls_dispatch d;
+    dls_dispatch_plan(&d, &plan, &s, &m, 16, 8, 4);
+    cr_expect_eq(d.sent_room, sent, "%d rows can leave, expected %d", d.sent_room, sent);
+    cr_expect_eq(d.room, room, "%d rows can arrive, expected %d", d.room, room);
+}
+
+Test(dispatch, plans_for_the_rows_that_can_come)
+{
+    dls_moe m = {.experts = 4, .chosen = 2};
+    dls_sharding two = {.expert = 2}, shared = {.expert = 2, .expert_tensor = 2};
+    expect_room(m, two, 32, 64);        // all of both ranks to the same two experts
+    expect_room(m, shared, 32, 128);    // of all four ranks
+    m.chosen = 3;
+    expect_room(m, two, 48, 64);        // a rank has only two of the three
+    m.chosen = 2;
+    m.capacity = 1.25;                  // 5 of a sequence, 10 of the pass
+    expect_room(m, two, 32, 40);
+    m.padded = 1;
+    expect_room(m, two, 40, 40);
+    m = (dls_moe){.experts = 4, .chosen = 2, .balanced = 1};
+    expect_room(m, two, 32, 32);
+}
+
 /* spoil a dispatch */
 static dls_routes *routes_of(dispatch_rig *r)
 {
