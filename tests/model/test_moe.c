@@ -286,6 +286,40 @@ Test(moe_model, what_is_kept_changes_no_bit_of_bf16)
         check_ways(i, DLS_BF16);
 }
 
+/* test what is announced */
+static int announced[512];
+
+static dls_status hear(void *self, int index)
+{
+    (void)self;
+    announced[index]++;
+    return DLS_OK;
+}
+
+Test(moe_model, idle_experts_are_announced)
+{
+    for (int i = 0; i < MODELS; i++) {
+        dls_transformer_config c = model(i);
+        dls_grad_hook hook = {NULL, hear};
+        dls_ctx ctx;
+        dls_transformer *t;
+        OK(dls_ctx_create(&ctx, 0, DLS_F32));
+        OK(dls_transformer_create(&t, &ctx, &c, B, T));
+        OK(dls_params_initialise(&t->params, 3));
+        int *ids = make_ids();
+        memset(announced, 0, sizeof announced);
+        OK(dls_transformer_forward(t, ids, ids + 1, 1, 1));
+        OK(dls_transformer_backward(t, 1, &hook));
+        OK(dls_ctx_sync(&ctx));
+        for (int k = 0; k < t->params.n; k++)
+            cr_assert_eq(announced[k], 1, "model %d, %s: %d", i, t->params.items[k].name,
+                         announced[k]);
+        dls_device_free(ids);
+        dls_transformer_free(t);
+        dls_ctx_destroy(&ctx);
+    }
+}
+
 /* test decoding through experts */
 /* The scores behind a text, taken through a cache in pieces of `step`. */
 static void decode(dls_transformer *t, int *ints, dls_cache *c, int step, double *out)
