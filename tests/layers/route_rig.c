@@ -108,6 +108,10 @@ dls_status route_rows(const route_layout *l, const dls_axes *axes, int rank,
     list_rows(l, rank, B, T, axes != NULL, out, &first);
     DLS_TRY(open_rig(&r, l, axes, B, T, out->n));
     fill_rows(&r, out);
+    if (l->losses_only > 0) {
+        memset(r.dweights, 0, ROUTE_ROWS * ROUTE_K * sizeof(double));
+        r.pass.loss_scale = l->losses_only;
+    }
     DLS_TRY(dls_route(&r.routing, &r.pass, r.x, out->n, first));
     DLS_TRY(dls_route_back(&r.routing, &r.pass, 0, r.dx, r.dweights, out->n, first));
     DLS_TRY(dls_route_weight(&r.routing, &r.pass, r.x, out->n));

@@ -10,7 +10,12 @@
 
 enum { ROUTE_T = 6, ROUTE_C = 4, ROUTE_E = 5, ROUTE_K = 2, ROUTE_ROWS = 64 };
 
-typedef struct route_layout { int tp, cp, dp; dls_moe moe; } route_layout;
+/* losses_only: the scale of the losses; the weights then have no gradient. */
+typedef struct route_layout {
+    int tp, cp, dp;
+    dls_moe moe;
+    double losses_only;
+} route_layout;
 
 /* What a router found for rows of numbers row[0 ... n - 1] in the whole. */
 typedef struct routed_rows {

@@ -91,6 +91,24 @@ ROUTING_TEST(1, 2, 1, SIGMOID, 0)
 ROUTING_TEST(2, 3, 1, SOFTMAX, 0)
 ROUTING_TEST(3, 1, 2, SIGMOID, 0.8)
 ROUTING_TEST(2, 2, 2, SOFTMAX, 0)
+/* test the scale of the losses */
+Test(routing, losses_follow_the_scale_of_the_pass)
+{
+    static routed_rows a, b;
+    route_layout l = {1, 1, 1, {.experts = ROUTE_E, .chosen = ROUTE_K, .aux_batch = 0.3,
+                                .aux_sequence = 0.2, .z_loss = 0.1}, 0.5};
+    double size = 0;
+    cr_assert_eq(route_rows(&l, NULL, 0, 4, &a), DLS_OK);
+    l.losses_only = 1;
+    cr_assert_eq(route_rows(&l, NULL, 0, 4, &b), DLS_OK);
+    for (int i = 0; i < ROUTE_E * ROUTE_C; i++) {
+        cr_expect_eq(b.dweight[i], 2 * a.dweight[i]);
+        size += fabs(a.dweight[i]);
+    }
+    cr_expect_gt(size, 0.1);
+    for (int i = 0; i < b.n * ROUTE_C; i++)
+        cr_expect_eq(b.dx[i], 2 * a.dx[i]);
+}
 /* test refused routings */
 static void expect_refused(dls_moe m, int context, const char *words)
 {
