@@ -61,9 +61,10 @@ static dls_status compare_times(const measured_run *r, const dls_evaluation *is)
 {
     dls_schedule s = r->s;
     dls_evaluation want;
-    int64_t of_stage[3 * s.stages], idle[2] = {0, 0};
-    dls_pipeline_mean_costs(&s, is, of_stage, NULL, &s.options.cost.hop);
+    int64_t of_stage[3 * s.stages], of_pair[s.stages * s.stages], idle[2] = {0, 0};
+    dls_pipeline_mean_costs(&s, is, of_stage, of_pair, &s.options.cost.hop);
     s.options.cost.of_stage = of_stage;
+    s.options.cost.of_pair = of_pair;
     DLS_TRY(dls_evaluate(&s, &want));
     for (int i = 0; i < RANKS; i++) {
         idle[0] += is->makespan - is->busy[i];
@@ -171,3 +172,5 @@ measured_is_evaluated(zero_bubble_h1, "zb-h1", 0)
 measured_is_evaluated(zero_bubble_h2, "zb-h2", 0)
 measured_is_evaluated(zero_bubble_v, "zb-v", 0)
 measured_is_evaluated(chimera, "chimera", 0)
+measured_is_evaluated(dualpipe, "dualpipe", 0)
+measured_is_evaluated(dualpipev, "dualpipev", 0)
