@@ -95,7 +95,7 @@ void mesh_case_draw_experts(mesh_case *c, int ep, int etp, int attempt)
     draw_sizes(m, ep, etp, &d);
     draw_losses(c, &d);
     m->gate = deep ? DLS_GATE_SIGMOID : DLS_GATE_SOFTMAX;
-    m->normalised = c->llama;
+    m->normalised = c->llama && m->chosen > 1;
     m->scale = deep ? 2.5 : 0;
     m->shared = deep ? 1 + draw(&d, 2) : 0;
     m->dense_layers = deep ? draw(&d, 2) : 0;
