@@ -3,6 +3,7 @@
 #include "run.h"
 
 #include "train/layout.h"
+#include "train/predict.h"
 #include "train/shards.h"
 #include "train/slices.h"
 
@@ -437,6 +438,20 @@ Test(expert_mesh, what_can_not_be_is_refused_in_one_line)
     refuse(4, (layout){0, {"parallel.cp=2", "model.moe.capacity=1.25"}},
            "model.moe.capacity: expected 0 with parallel.cp 2, as a sequence's tokens "
            "are on several ranks, got 1.25");
+}
+
+Test(expert_mesh, the_planner_takes_no_mixtures)
+{
+    static const layout l = {1, {NULL}};
+    dls_train_config c;
+    dls_config *cfg;
+    dls_step_costs k;
+    OK(load_mixture("planned", &l, &cfg, &c));
+    cr_assert_eq(dls_predict_costs(NULL, &c, 1, &k), DLS_ERR_INPUT);
+    cr_assert_str_eq(dls_status_message(), "model.moe.experts: the planner expected a "
+                     "model without experts, whose steps take the same time whoever is "
+                     "chosen, got 8");
+    dls_config_free(cfg);
 }
 
 Test(expert_mesh, what_knows_one_group_of_copies_is_refused)
