@@ -440,7 +440,7 @@ Test(expert_mesh, what_can_not_be_is_refused_in_one_line)
            "are on several ranks, got 1.25");
 }
 
-Test(expert_mesh, the_planner_takes_no_mixtures)
+Test(expert_mesh, the_planner_takes_only_balanced_mixtures)
 {
     static const layout l = {1, {NULL}};
     dls_train_config c;
@@ -448,9 +448,9 @@ Test(expert_mesh, the_planner_takes_no_mixtures)
     dls_step_costs k;
     OK(load_mixture("planned", &l, &cfg, &c));
     cr_assert_eq(dls_predict_costs(NULL, &c, 1, &k), DLS_ERR_INPUT);
-    cr_assert_str_eq(dls_status_message(), "model.moe.experts: the planner expected a "
-                     "model without experts, whose steps take the same time whoever is "
-                     "chosen, got 8");
+    cr_assert_str_eq(dls_status_message(), "model.moe.balanced: the planner expected "
+                     "true, so that a step takes the same time whoever is chosen, got "
+                     "false");
     dls_config_free(cfg);
 }
 
