@@ -233,7 +233,7 @@ static void tell_losses(const run *x)
                l->most, l->least, l->violation, l->dropped, l->sequence, l->z,
                l->entropy);
     else
-        printf("load %.3f to %.3f of the mean; MaxVio %.3f; dropped %.1f %%; "
+        printf("load %.3f to %.3f of the mean; MaxVio %.3f; dropped %.1f %%\n"
                "f P %.4f; z %.4f; entropy %.4f\n", l->least, l->most, l->violation,
                100 * l->dropped, l->sequence, l->z, l->entropy);
 }
