@@ -1,6 +1,7 @@
 /* tests/parallel/bench_pairs.c: from chapters/08-dualpipe-runtime.md. Edit the chapter, or edit here and run "make untangle". */
-/* A pipeline with experts on 16 GPUs of two nodes: what part of its all-to-all runs beside
- * computation. bench_pairs SCHEDULE PP MICROBATCHES ORDER [DRAWING]; DLS_KERNELS=timed. */
+/* A pipeline with experts on 16 GPUs of two nodes: what part of its all-to-all runs
+ * beside computation. bench_pairs SCHEDULE PP MICROBATCHES ORDER [DRAWING]; run with
+ * DLS_KERNELS=timed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -56,6 +56,7 @@ static dls_status count_passes(const pipeline_setup *setup, int rank, int *passe
     return DLS_OK;
 }
 
+
 /* One device's numbers; and from one layer to the next there were more changes between
  * forward and backward than if all passes had run one behind the other. */
 static dls_status prove_pairs(int rank, void *arg)
@@ -139,6 +140,43 @@ Test(pairs, a_failure_ends_both_passes)
     const layout l = pipeline_layout(&setup);
     setup.proof.layout = &l;
     expect_ranks(1, break_a_pair, &setup.proof);
+}
+
+/* test orders that differ */
+static dls_status make_with_order(int rank, void *arg)
+{
+    const char *const *orders = arg;
+    pipeline_setup setup = {.schedule = "gpipe", .ranks = 1, .microbatches = 4,
+                            .change = pair_up, .proof = {.exact = 1}};
+    dls_transformer_config config = layout_config(&setup.proof);
+    const int first[] = {0, 5};
+    dls_axes axes = {0};
+    dls_comm *self;
+    dls_ctx ctx;
+    dls_schedule s;
+    dls_pipeline *p;
+    DLS_TRY(test_world(NULL, &axes.expert));
+    DLS_TRY(dls_comm_split(axes.expert, rank, 0, &self));
+    DLS_TRY(dls_ctx_create(&ctx, 0, DLS_F32));
+    DLS_TRY(pipeline_schedule(&setup, &s));
+    dls_pipeline_options o = {.model = &config, .schedule = &s, .partition = first,
+                              .make = exact_model_make, .max_B = 1, .T = EXACT_T,
+                              .axes = &axes, .pair_order = orders[rank]};
+    dls_status status = dls_pipeline_create(&p, &ctx, self, self, &o);
+    int differ = orders[2] != NULL;
+    EXPECT((status == DLS_ERR_INPUT) == differ, "%s: %s", dls_status_name(status),
+           dls_status_message());
+    EXPECT(!differ || strstr(dls_status_message(), "ranks 0 and 1 of an expert group"),
+           "%s", dls_status_message());
+    dls_status_clear();
+    return dls_comm_barrier(axes.expert);
+}
+
+Test(pairs, ranks_that_share_experts_have_one_order)
+{
+    const char *same[] = {"b f", "bf", NULL}, *other[] = {"b f", "f b", "differ"};
+    expect_ranks(2, make_with_order, same);
+    expect_ranks(2, make_with_order, other);
 }
 
 /* test dualpipe executed */
