@@ -246,6 +246,25 @@ Test(one_sided, a_turn_takes_alpha_and_beta)
     expect_ranks(ranks, run_clock, NULL);
 }
 
+static dls_status run_order(int rank, void *arg)
+{
+    one_sided x;
+    double empty;
+    (void)arg;
+    DLS_TRY(open_window(&x, 2, 4));
+    DLS_TRY(time_turn(&x, 0, &empty));
+    DLS_TRY(time_turn(&x, 0, &empty));
+    EXPECT(empty >= 40e-6 && empty < 55e-6, "rank %d took %g s", rank, empty);
+    close_window(&x);
+    return DLS_OK;
+}
+
+Test(one_sided, ports_to_the_network_are_never_idle)
+{
+    int ranks = 8;
+    expect_ranks(ranks, run_order, NULL);
+}
+
 /* refuse what has no room */
 static dls_status run_too_many(int rank, void *arg)
 {
