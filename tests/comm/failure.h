@@ -17,7 +17,7 @@ static inline double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* The ranks must fail within 30 s, with all the words (NULL-terminated) in the message. */
+/* The ranks must fail within 30 s, with all words (NULL-terminated) in the message. */
 static inline void expect_failure(int n, dls_status (*fn)(int, void *), void *arg,
                                   const char *const words[])
 {
