@@ -20,6 +20,7 @@ static dls_status wanted_way(int *tiles)
     *tiles = 1;
     if (strcmp(word, ways[1]) == 0)
         return DLS_OK;
+    /* refuse another way of groups */
     const char *near = dls_suggest(word, ways, 2);
     return DLS_FAIL(DLS_ERR_INPUT, "DLS_GROUPED: expected cublas or tiles, got \"%.40s\""
                     "%s%s%s", word, near ? "; did you mean " : "", near ? near : "",
@@ -54,6 +55,7 @@ static dls_status weights_by_cublas(dls_ctx *ctx, const dls_groups *g,
         const dls_segment *s = &g->segment[i];
         if (s->count == 0)
             continue;
+        /* add the product of a segment */
         DLS_TRY(dls_gemm_into(ctx, 1, 0, g->out, g->in, s->count, 1,
                               row_of(ctx, dy, s->begin, g->out),
                               row_of(ctx, x, s->begin, g->in),
@@ -119,6 +121,7 @@ static dls_status weights_by_tiles(dls_ctx *ctx, const dls_groups *g,
             add_segment(&t, &g->segment[i]);
             if (t.segments < DLS_GROUPS)
                 continue;
+            /* launch a full table of experts */
             add_group(&t, tiles, dweight[e], kept);
             DLS_TRY(dls_grouped_tiles(ctx, DLS_GROUPED_WEIGHT, &t, g->out, g->in, dy, x));
             t = (dls_group_table){.groups = 0};

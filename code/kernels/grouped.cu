@@ -52,6 +52,7 @@ __global__ void grouped_rows_kernel(real *y, const real *x, dls_group_table tabl
         const real *W = (const real *)table.weight[g];
         acc sum[PER_THREAD] = {};
         for (int k = 0; k < K; k += STEP) {
+            /* fill the stripes of a groups tile */
             for (int at = thread; at < TILE * STEP; at += TILE * LINES) {
                 int r = at / STEP, l = at % STEP, n = turned ? at / STEP : at % TILE;
                 int m = turned ? l : at / TILE;
@@ -65,6 +66,7 @@ __global__ void grouped_rows_kernel(real *y, const real *x, dls_group_table tabl
             multiply_tiles(sum, a, b);
             __syncthreads();
         }
+        /* store a groups tile */
         int c = column + threadIdx.x;
         for (int i = 0; i < PER_THREAD; i++) {
             int r = first + threadIdx.y + LINES * i;
@@ -89,6 +91,7 @@ __global__ void grouped_weights_kernel(const real *y, const real *x,
         acc sum[PER_THREAD] = {}, *out = (acc *)table.weight[g];
         for (int s = table.from[g]; s < table.from[g + 1]; s++)
             for (int r0 = 0; r0 < table.count[s]; r0 += STEP) {
+                /* fill the stripes of rows */
                 for (int at = thread; at < TILE * STEP; at += TILE * LINES) {
                     int r = at / TILE, c = at % TILE;
                     size_t row = (size_t)table.begin[s] + r0 + r;
@@ -100,6 +103,7 @@ __global__ void grouped_weights_kernel(const real *y, const real *x,
                 multiply_tiles(sum, a, b);
                 __syncthreads();
             }
+        /* store a weight tile */
         int c = k0 + threadIdx.x;
         for (int i = 0; i < PER_THREAD; i++) {
             int r = n0 + threadIdx.y + LINES * i;
@@ -118,6 +122,7 @@ static void announce(dls_grouped_step step, const dls_group_table *t, int N, int
     static const char *const names[] = {"grouped forward", "grouped input",
                                         "grouped weight"};
     double tile = (double)TILE * TILE, products = 0, results = 0;
+    /* count the work of tiles */
     for (int g = 0; g < t->groups; g++) {
         double tiles = t->tiles[g + 1] - t->tiles[g], deep = K;
         if (step == DLS_GROUPED_WEIGHT)

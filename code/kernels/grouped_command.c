@@ -58,6 +58,7 @@ static dls_status time_product(job *j, const dls_segment *segment, const char *w
     setenv("DLS_GROUPED", way, 1);
     DLS_CUDA(cudaEventCreate(&start));
     DLS_CUDA(cudaEventCreate(&stop));
+    /* measure between two events */
     DLS_CUDA(cudaEventRecord(start, j->ctx.stream));
     DLS_TRY(dls_grouped_forward(&j->ctx, &g, j->y, j->x, j->weight));
     DLS_CUDA(cudaEventRecord(stop, j->ctx.stream));
@@ -147,6 +148,7 @@ dls_status dls_grouped_command(int argc, char **argv, int *exit_code)
     dls_dtype type;
     static job j;
     const dls_arg args[] = {
+        /* list the options of groups */
         {"--rows", DLS_ARG_INT, &rows, "N", "rows of all experts together (4096)"},
         {"--experts", DLS_ARG_INT, &experts, "E", "weights (8)"},
         {"--skew", DLS_ARG_REAL, &skew, "S", "expert e has a share like 1/(e+1)^S (0)"},
@@ -162,6 +164,7 @@ dls_status dls_grouped_command(int argc, char **argv, int *exit_code)
     if (helped)
         return DLS_OK;
     DLS_TRY(dls_dtype_parse(type_name, &type));
+    /* refuse what groups can not have */
     if (rows < 1 || rows > 1 << 20 || experts < 1 || experts > MOST_EXPERTS || in < 1
         || in > 1 << 14 || out < 1 || out > 1 << 14 || !(skew >= 0 && skew <= 10))
         return DLS_FAIL(DLS_ERR_INPUT, "dls grouped: expected 1 to %d rows, 1 to %d "

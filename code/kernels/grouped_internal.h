@@ -12,7 +12,7 @@ extern "C" {
 /* define a table of groups */
 enum { DLS_GROUPS = 64 };       /* of one launch */
 
-/* What a launch is told by value, 1.5 KB of the 4 that arguments may have. */
+/* What a launch is told by value, 1.8 KB of the 4 that arguments may have. */
 typedef struct dls_group_table {
     int groups, segments;
     int tiles[DLS_GROUPS + 1];  /* of all groups before this one; last: of all */

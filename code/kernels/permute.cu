@@ -47,6 +47,7 @@ __global__ void unpermute_backward_kernel(real *dys, acc *dweight, const real *d
     for (size_t i = t * k; i < (t + 1) * k; i++) {
         size_t at = (size_t)(place[i] < 0 ? 0 : place[i]) * C;
         acc sum = 0, w = weight[i];
+        /* scale a row and multiply it */
         for (int c = threadIdx.x; c < C && place[i] >= 0; c += blockDim.x) {
             acc d = acc(dy[t * C + c]);
             sum += d * acc(ys[at + c]);

@@ -31,6 +31,7 @@ static void gather_token(real *y, const real *base, const real *ys, const acc *w
         acc sum[STRIP];
         for (int c = 0; c < width; c++)
             sum[c] = base ? widen(base[from + c]) : 0;
+        /* add the rows of a token */
         for (int j = 0; j < k; j++) {
             const real *row = ys + (size_t)place[j] * C + from;
             acc w = weight ? weight[j] : 1;

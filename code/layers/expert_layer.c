@@ -243,6 +243,7 @@ static dls_status gather_bands(const dls_layer *l, const dls_pass *p, void *rows
     DLS_TRY(dls_tensor_comm(p, &comm));
     DLS_TRY(dls_comm_group_begin(comm));
     for (int r = 0, first; r < t && s == DLS_OK; r++) {
+        /* exchange bands with a rank */
         int come = band(l, r, N, &first);
         if (r != me && n > 0)
             s = dls_comm_send(comm, row_of(l, p, rows, mine), n * C, p->ctx->dtype, r,
@@ -456,10 +457,12 @@ static void register_experts(dls_build *b, const char *name, const dls_layer *l,
         dls_param fc = {.ndim = 2, .shape = {(size_t)halves * F, (size_t)C},
                         .init = DLS_INIT_NORMAL, .init_scale = std, .decay = 1,
                         .overwritten = 1, .expert = 1}, proj = fc;
+        /* register the first weight of an expert */
         dls_tensor_cut(&cut, &fc, 0, up, halves);
         snprintf(suffix, sizeof suffix, "expert.%d.fc.weight", e->first + i);
         int index = dls_layer_param(b, name, suffix, fc);
         e->weights = i == 0 ? index : e->weights;
+        /* register the second weight of an expert */
         proj.shape[0] = C;
         proj.shape[1] = F;
         proj.init_scale = out_std;
