@@ -95,6 +95,7 @@ dls_status dls_moe_load(dls_transformer_config *c, dls_config *cfg)
     DLS_TRY(read_numbers(&c->moe, cfg));
     DLS_TRY(dls_config_choice_or(cfg, "model.moe.gate", gates, 0, &gate));
     c->moe.gate = (dls_gate)gate;
+    /* refuse a capacity of zero */
     if (dls_config_has(cfg, "model.moe.capacity") && c->moe.capacity == 0)
         return dls_config_fail(cfg, "model.moe.capacity", "an expert of capacity 0 has "
                                "no room for any token; expected more than 0, or no "
