@@ -50,14 +50,24 @@ static dls_status see_all(dls_window *w)
     return DLS_OK;
 }
 
+static size_t half_bytes(int ranks, int slots, size_t bytes)
+{
+    return line(ranks * sizeof(signal)) + line(slots * sizeof(int))
+         + line((size_t)slots * bytes);
+}
+
+size_t dls_window_bytes(int ranks, int slots, size_t bytes)
+{
+    return 2 * half_bytes(ranks, slots, bytes);
+}
+
 dls_status dls_window_open(dls_window **out, dls_comm *comm, int slots, size_t bytes)
 {
     dls_window *w = calloc(1, sizeof *w);
     if (!w)
         return DLS_FAIL(DLS_ERR_MEMORY, "no memory for a window");
     *w = (dls_window){.comm = comm, .slots = slots, .slot = bytes};
-    w->half = line(comm->world * sizeof(signal)) + line(slots * sizeof(int)) +
-              line((size_t)slots * bytes);
+    w->half = half_bytes(comm->world, slots, bytes);
     w->stats.memory = 2 * w->half;
     dls_memory_purpose before = dls_gpu_memory_purpose(DLS_MEM_COMMUNICATION);
     cudaError_t error = dls_gpu_alloc_shared((void **)&w->base, 2 * w->half);

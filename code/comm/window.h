@@ -22,6 +22,7 @@ typedef struct dls_window dls_window;
 /* `slots` places of `bytes` each, a multiple of the ranks. Collective. DLS_ERR_INPUT:
  * ranks whose memory is not to be seen here (real devices, other machines). */
 dls_status dls_window_open(dls_window **out, dls_comm *comm, int slots, size_t bytes);
+size_t dls_window_bytes(int ranks, int slots, size_t bytes); // device memory of one
 void dls_window_close(dls_window *window); // after the streams are synchronised
 
 /* Rows in blocks, `per` for each rank: in order[] by rank, or by block. */

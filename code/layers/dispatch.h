@@ -60,6 +60,10 @@ dls_status dls_dispatch_check(const dls_sharding *s, const dls_moe *m);
 void dls_dispatch_plan(dls_dispatch *out, dls_plan *plan, const dls_sharding *s,
                        const dls_moe *m, int rows, int T, int columns);
 
+/* One-sided: bytes of the window that all expert layers of a rank share; else 0. */
+size_t dls_one_sided_bytes(const dls_sharding *s, const dls_moe *m, int rows, int T,
+                           int columns, dls_dtype dtype);
+
 /* Fills the pass's routes, from this rank's rows for each expert, counts (E) device i32.
  * Waits for the context's stream. known: the same on the host, if that is decided without
  * a look at the scores; else NULL. Collective over the expert group: every rank calls it,

@@ -18,10 +18,24 @@ void dls_one_sided_plan(dls_dispatch *d, dls_plan *plan, int block)
 }
 
 /* open the window of a dispatch */
+static size_t slot_bytes(const dls_dispatch *d, dls_dtype dtype)
+{
+    return (size_t)d->block * d->columns * dls_dtype_size(dtype);
+}
+
+size_t dls_one_sided_bytes(const dls_sharding *s, const dls_moe *m, int rows, int T,
+                           int columns, dls_dtype dtype)
+{
+    dls_plan plan = {.max_B = 1, .max_T = T, .dtype = dtype};
+    dls_dispatch d;
+    dls_dispatch_plan(&d, &plan, s, m, rows, T, columns);
+    return d.block ? dls_window_bytes(s->expert, m->experts, slot_bytes(&d, dtype)) : 0;
+}
+
 static dls_status open_window(const dls_pass *p, const dls_dispatch *d)
 {
     dls_axes_window *w = p->axes->window;
-    size_t bytes = (size_t)d->block * d->columns * dls_dtype_size(p->ctx->dtype);
+    size_t bytes = slot_bytes(d, p->ctx->dtype);
     if (w->window && w->slots == d->moe.experts && w->bytes >= bytes)
         return DLS_OK;
     DLS_CUDA(cudaStreamSynchronize(p->axes->stream));

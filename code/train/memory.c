@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "comm/scratch.h"
+#include "layers/dispatch.h"
 #include "layers/token_order.h"
 #include "parallel/expert/copies.h"
 #include "train/pipelined.h"
@@ -146,6 +147,14 @@ static dls_status weigh_experts(const dls_train_config *c, const dls_train_place
                   DLS_COMM_I32);
 }
 
+size_t dls_train_window_bytes(const dls_train_config *c, const dls_train_place *p)
+{
+    const dls_sharding *s = &p->model.sharding;
+    int cut = s->tensor > 1 ? s->tensor : 1;
+    int rows = (c->micro_batch * p->T + cut - 1) / cut;
+    return dls_one_sided_bytes(s, &p->model.moe, rows, p->T, p->model.channels, c->dtype);
+}
+
 dls_status dls_train_layer_scratch(const dls_train_config *c, const dls_train_place *p,
                                    const dls_axes *axes, dls_layer_scratch *out)
 {
@@ -183,6 +192,7 @@ static dls_status weigh_whole_model(const dls_train_config *c, const dls_train_p
     bytes[DLS_MEM_GRADIENTS] = m.gradients;
     bytes[DLS_MEM_OPTIMIZER] = dls_optimizer_predict_memory(set.elements, c->dtype);
     bytes[DLS_MEM_ACTIVATIONS] = m.activations;
+    bytes[DLS_MEM_COMMUNICATION] += dls_train_window_bytes(c, p);
     dls_params_free(&set);
     return c->sharded ? dls_sharded_predict_memory(c, p, axes, bytes) : DLS_OK;
 }

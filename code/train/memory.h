@@ -36,6 +36,9 @@ typedef struct dls_layer_scratch {
 dls_status dls_train_layer_scratch(const dls_train_config *c, const dls_train_place *p,
                                    const dls_axes *axes, dls_layer_scratch *out);
 
+/* Of the window of one-sided dispatch, where there are expert layers; else 0. */
+size_t dls_train_window_bytes(const dls_train_config *c, const dls_train_place *p);
+
 /* Bytes for the tokens of a step, where they are, and for the meter. */
 size_t dls_train_batch_bytes(const dls_train_config *c, const dls_train_place *p);
 #ifdef __cplusplus

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "comm/scratch.h"
+#include "model/expert_block.h"
 #include "parallel/expert/copies.h"
 #include "parallel/pipeline/lower.h"
 #include "parallel/pipeline/memory.h"
@@ -22,6 +23,7 @@ typedef struct stages_load {
     dls_stage_bytes *blocks;    /* [stages] */
     size_t most;                /* elements of the largest stage, when it is whole */
     size_t norm;                /* scratch memory of ZeRO on the compute stream */
+    size_t window;              /* of one-sided dispatch */
     size_t *bytes;              /* [DLS_MEM_PURPOSES] */
 } stages_load;
 
@@ -80,6 +82,15 @@ static void add_kept_stage(stages_load *l, const dls_params *set, int stage)
             &(dls_params){.elements = n, .dtype = c->dtype});
 }
 
+/* Unit 0 is the table, unit i block i - 1, and the last one the head. */
+static int has_experts(const dls_transformer_config *part)
+{
+    for (int i = part->from_unit; i < part->to_unit; i++)
+        if (i >= 1 && i <= part->layers && dls_block_has_experts(part, i - 1))
+            return 1;
+    return 0;
+}
+
 static dls_status add_stage(stages_load *l, int stage, const int *first)
 {
     const dls_train_config *c = l->c;
@@ -89,6 +100,8 @@ static dls_status add_stage(stages_load *l, int stage, const int *first)
     part.from_unit = first[stage];
     part.to_unit = first[stage + 1];
     part.unplaced = 0;
+    if (has_experts(&part))
+        l->window = dls_train_window_bytes(c, l->p);
     part.split_backward = dls_schedule_splits(&l->schedule);
     DLS_TRY(dls_stage_predict(&part, c->micro_batch, l->p->T, c->dtype,
                               &l->blocks[stage], &fixed));
@@ -198,7 +211,8 @@ static dls_status add_stages(stages_load *l)
             DLS_TRY(add_stage(l, i, first));
     add_whole(l);
     DLS_TRY(add_list(l));
-    l->bytes[DLS_MEM_COMMUNICATION] += l->norm + dls_pipeline_scratch_sum(&l->scratch);
+    l->bytes[DLS_MEM_COMMUNICATION] += l->norm + l->window
+        + dls_pipeline_scratch_sum(&l->scratch);
     return add_micro_batches(l);
 }
 

@@ -395,8 +395,13 @@ Test(expert_mesh, memory_is_what_was_predicted, .init = make_corpus, .fini = rem
         {8, {"parallel.pp=2", "parallel.ep=4", "data_parallel=zero3"}},
         {4, {"parallel.pp=2", "parallel.ep=2", "pipeline.schedule=chimera"}},
         {4, {"parallel.pp=2", "parallel.ep=2", "pipeline.schedule=dualpipe",
-             "train.global_batch=16"}}};
-    for (int i = 0; i < 10; i++)
+             "train.global_batch=16"}},
+        {4, {"parallel.ep=2", "parallel.tp=2", "parallel.dispatch=one-sided"}},
+        {4, {"parallel.pp=2", "parallel.ep=2", "parallel.dispatch=one-sided",
+             "model.moe.dense_layers=1", "model.moe.capacity=1.25"}},
+        {4, {"parallel.pp=2", "parallel.ep=2", "pipeline.schedule=dualpipe",
+             "train.global_batch=16", "parallel.dispatch=one-sided"}}};
+    for (size_t i = 0; i < sizeof l / sizeof *l; i++)
         weigh(&l[i]);
 }
 
