@@ -85,6 +85,7 @@ static dls_status read_scores(run *x, options *o)
     DLS_TRY(dls_file_read(o->scores, &text, &size));
     at = text;
     o->tokens = 0;
+    /* take the lines of a file */
     for (int line = 1; s == DLS_OK && *at; line++) {
         double row[DLS_ROUTER_EXPERTS];
         int n = read_line(&at, row, DLS_ROUTER_EXPERTS);
@@ -118,6 +119,7 @@ static dls_status take_memory(run *x)
     DLS_TRY(dls_device_alloc((void **)&x->ints, 2 * choices + E + table, DLS_F32,
                              DLS_MEM_OTHER));
     DLS_TRY(dls_device_alloc((void **)&x->reals, reals, DLS_F64, DLS_MEM_OTHER));
+    /* divide the memory of a router */
     x->place = x->index = x->ints;
     x->counts = (x->place += choices) + choices;
     x->chosen = x->counts + E;
@@ -140,10 +142,12 @@ static dls_status route(run *x)
     const double *bias = x->o->rate > 0 ? x->bias : NULL;
     dls_router_aux aux = {.tokens = x->r.T, .in_sequence = x->chosen};
     dls_balance b = {.ctx = &x->ctx, .layers = 1, .experts = x->r.E, .tally = x->tally};
+    /* choose and place the tokens */
     DLS_TRY(dls_router_choose(&x->ctx, &x->r, x->index, x->weights, x->chosen, x->scores,
                               bias));
     DLS_TRY(dls_router_place(&x->ctx, &x->r, x->place, x->counts, x->index, x->chosen,
                              NULL, 0));
+    /* count the loads of a step */
     DLS_TRY(dls_balance_clear(&b));
     DLS_TRY(dls_router_tally(&x->ctx, &x->r, &aux, x->tally, x->values, x->scores,
                              x->chosen, NULL, 0));
@@ -189,6 +193,7 @@ static dls_status tell_tokens(const run *x)
     DLS_CUDA(cudaMemcpy(weights, x->weights, choices * sizeof(double),
                         cudaMemcpyDeviceToHost));
     DLS_TRY(dls_table_create(&t, token_columns, 4));
+    /* add a line for each choice */
     for (int i = 0; i < choices && (x->o->json || i < shown); i++) {
         dls_table_add_int(t, i / x->r.k);
         dls_table_add_int(t, index[i]);
@@ -258,17 +263,21 @@ static dls_status tell(const run *x, const dls_table *steps)
 static dls_status parse(int argc, char **argv, options *o, int *helped)
 {
     const dls_arg args[] = {
+        /* list the sizes of a routing */
         {"--tokens", DLS_ARG_INT, &o->tokens, "N", "drawn (16)"},
         {"--experts", DLS_ARG_INT, &o->experts, "E", "(8)"},
         {"--chosen", DLS_ARG_INT, &o->chosen, "K", "experts of a token (2)"},
         {"--sequence", DLS_ARG_INT, &o->sequence, "T", "tokens of a sequence (all)"},
+        /* list the rules of the weights */
         {"--gate", DLS_ARG_STRING, &o->gate, "G", "softmax, sigmoid or identity"},
         {"--plain", DLS_ARG_FLAG, &o->plain, NULL, "weights do not sum to 1"},
         {"--scale", DLS_ARG_REAL, &o->scale, "X", "a factor of the weights (1)"},
+        /* list the limits of a routing */
         {"--groups", DLS_ARG_INT, &o->groups, "G", "of experts"},
         {"--group-limit", DLS_ARG_INT, &o->group_limit, "L", "groups of a token"},
         {"--capacity", DLS_ARG_REAL, &o->capacity, "C", "a factor; 0: all rows"},
         {"--padded", DLS_ARG_FLAG, &o->padded, NULL, "to the capacity"},
+        /* list what moves the loads */
         {"--skew", DLS_ARG_REAL, &o->skew, "X", "of the drawn scores (0)"},
         {"--seed", DLS_ARG_INT, &o->seed, "S", "(1)"},
         {"--bias-rate", DLS_ARG_REAL, &o->rate, "X", "a step of the bias (0)"},

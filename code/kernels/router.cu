@@ -30,6 +30,7 @@ template <typename acc>
 __device__ static seen_row<acc> see(const dls_router &r, const acc *s)
 {
     seen_row<acc> w = {acc(-INFINITY), acc(0), acc(0), 0};
+    /* find the largest score on the device */
     for (int e = threadIdx.x; e < r.E; e += 32) {
         w.most = s[e] > w.most ? s[e] : w.most;
         w.fault |= !isfinite(s[e]);
@@ -111,6 +112,7 @@ __device__ static candidate<acc> next_best(const dls_router &r, const seen_row<a
             precedes(c, best, r.E))
             best = c;
     }
+    /* agree on the best of all lanes */
     for (int distance = 16; distance > 0; distance /= 2) {
         candidate<acc> other = {__shfl_xor_sync(0xffffffffu, best.key, distance),
                                 __shfl_xor_sync(0xffffffffu, best.e, distance)};
@@ -131,6 +133,7 @@ __global__ void choose_kernel(dls_router r, int *index, acc *weight, int *chosen
     unsigned open = open_groups(r, w, s, bias);
     candidate<acc> c = {acc(0), r.E};
     acc sum = acc(0);
+    /* choose the experts of a row */
     for (int j = 0; j < r.k; j++) {
         if (r.balanced)
             c.e = (int)(((long long)(r.first + i) * r.k + j) % r.E);
@@ -185,6 +188,7 @@ __global__ void place_kernel(dls_router r, int *place, int *counts, const int *i
     int seen = chosen_before(r, before, earlier, s, e);
     int i0 = max(0, s * r.T - r.first), i1 = min(r.N, (s + 1) * r.T - r.first);
     for (int base = i0; base < i1; base += 32) {
+        /* place 32 rows of an expert */
         int i = base + threadIdx.x, choice = -1;
         for (int j = 0; i < i1 && j < r.k; j++)
             if (index[(size_t)i * r.k + j] == e)
@@ -302,6 +306,7 @@ __global__ void router_backward_kernel(dls_router r, dls_router_aux a, acc scale
     way_back<acc> b = weights_back(r, w, s, dw, of, at);
     b.scale = scale;
     b.all = batch_choices<acc>(r, a);
+    /* sum what a row gives back */
     acc push = acc(0), dot = acc(0), z = scale * acc(a.z), lse = w.most + log(w.sum);
     for (int e = threadIdx.x; e < r.E; e += 32)
         push += push_of(r, a, b, i, e) * gate_of(r, w, s[e]) / w.whole;
@@ -309,6 +314,7 @@ __global__ void router_backward_kernel(dls_router r, dls_router_aux a, acc scale
     for (int e = threadIdx.x; e < r.E; e += 32)
         dot += dp_of(r, a, w, b, dw, of, at, i, e) * gate_of(r, w, s[e]);
     dot = dls_warp_sum(dot);
+    /* store the gradients of a row */
     for (int e = threadIdx.x; e < r.E; e += 32) {
         acc p = gate_of(r, w, s[e]), d = dp_of(r, a, w, b, dw, of, at, i, e);
         d = r.gate == DLS_GATE_SOFTMAX   ? p * (d - dot)
@@ -331,6 +337,7 @@ __global__ void tally_rows_kernel(dls_router r, dls_router_aux a, acc *values,
     seen_row<acc> w = see(r, s);
     acc all = batch_choices<acc>(r, a), lse = w.most + log(w.sum);
     acc batch = acc(0), sequence = acc(0), entropy = acc(0);
+    /* sum the losses of a row */
     for (int e = threadIdx.x; e < r.E; e += 32) {
         acc p = gate_of(r, w, s[e]) / w.whole;
         batch += batch_share(r, a, e, all) * p;
@@ -342,6 +349,7 @@ __global__ void tally_rows_kernel(dls_router r, dls_router_aux a, acc *values,
     entropy = dls_warp_sum(entropy);
     if (threadIdx.x != 0)
         return;
+    /* store the sums of a row */
     acc *to = values + (size_t)i * DLS_TALLY_SUMS;
     to[DLS_TALLY_TOKENS] = acc(1);
     to[DLS_TALLY_BATCH] = batch;
@@ -356,6 +364,7 @@ __global__ void tally_kernel(dls_router r, acc *tally, const acc *values,
 {
     int e = blockIdx.x, drop = 0, all = 0;
     acc sum = acc(0);
+    /* count an expert on the device */
     for (int s = threadIdx.x; e < r.E && s < r.B; s += 32) {
         int n = chosen[s * r.E + e];
         int b = chosen_before(r, before, earlier, s, e);
@@ -397,11 +406,13 @@ extern "C" dls_status dls_router_check(const dls_router *r)
                         r->E, r->k);
     if (r->group_limit == 0)
         return DLS_OK;
+    /* refuse groups that can not be */
     if (r->groups < 1 || r->groups > DLS_ROUTER_GROUPS || r->E % r->groups != 0)
         return DLS_FAIL(DLS_ERR_INPUT,
                         "groups: expected at most %d, a divisor of the %d experts, "
                         "got %d",
                         DLS_ROUTER_GROUPS, r->E, r->groups);
+    /* refuse too few open groups */
     if (r->group_limit < 0 || r->group_limit > r->groups ||
         r->group_limit * (r->E / r->groups) < r->k)
         return DLS_FAIL(DLS_ERR_INPUT,

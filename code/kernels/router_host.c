@@ -18,12 +18,14 @@ typedef struct row {
 
 static void see(row *w, const dls_router *r, const acc *s)
 {
+    /* find the largest score of a row */
     w->most = -INFINITY;
     w->fault = 0;
     for (int e = 0; e < r->E; e++) {
         w->most = s[e] > w->most ? s[e] : w->most;
         w->fault |= !isfinite(s[e]);
     }
+    /* take the probabilities of a row */
     w->sum = w->whole = 0;
     for (int e = 0; e < r->E; e++)
         w->sum += w->p[e] = acc_exp(s[e] - w->most);
@@ -113,6 +115,7 @@ void DLS_HOST_NAME(dls_router_choose)(dls_router r, int *index, acc *weight, int
         see(&w, &r, s);
         if (!r.balanced)
             choose(to, &r, &w, s, bias);
+        /* count the choices of a row */
         for (int j = 0; j < r.k; j++) {
             if (r.balanced)
                 to[j] = (int)(((long long)(r.first + i) * r.k + j) % r.E);
@@ -167,6 +170,7 @@ void DLS_HOST_NAME(dls_router_place)(dls_router r, int *place, int *counts,
         for (int e = 0; s != last && e < r.E; e++)
             seen[e] = chosen_before(&r, before, earlier, s, e);
         last = s;
+        /* put a row in its places */
         for (int j = 0; j < r.k; j++) {
             int e = index[(size_t)i * r.k + j];
             int full = r.capacity > 0 && seen[e]++ >= r.capacity;
@@ -242,6 +246,7 @@ static void push_scores(real *ds, const dls_router *r, const row *w, const acc *
     for (int e = 0; e < r->E; e++)
         dot += dp[e] * w->p[e];
     for (int e = 0; e < r->E; e++) {
+        /* go back through the gate */
         acc d = r->gate == DLS_GATE_SOFTMAX ? w->p[e] * (dp[e] - dot)
               : r->gate == DLS_GATE_SIGMOID ? dp[e] * w->p[e] * (1 - w->p[e]) : dp[e];
         if (z != 0)
@@ -289,6 +294,7 @@ void DLS_HOST_NAME(dls_router_tally)(dls_router r, dls_router_aux aux, acc *tall
                                      const int *before, int earlier)
 {
     acc all = batch_choices(&r, &aux);
+    /* count the chosen and the dropped */
     for (int s = 0; s < r.B; s++)
         for (int e = 0; e < r.E; e++) {
             int n = chosen[s * r.E + e];

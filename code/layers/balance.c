@@ -78,6 +78,7 @@ static void summarise(const dls_balance *b, const void *t, dls_load *load)
     }
     if (load->rows == 0 || load->tokens == 0)
         return;
+    /* take the means of a tally */
     load->most = most * E / load->rows;
     load->least = least * E / load->rows;
     load->violation = load->most - 1;
@@ -99,6 +100,7 @@ dls_status dls_balance_read(const dls_balance *b, int layer, dls_load *load,
                              b->ctx->stream));
     DLS_TRY(dls_ctx_sync(b->ctx));
     summarise(b, t, load);
+    /* give out rows by expert */
     for (int e = 0; e < b->experts; e++) {
         if (chosen)
             chosen[e] = number(b, t, e);

@@ -56,12 +56,14 @@ void dls_routing_plan(dls_routing *out, dls_plan *plan, const dls_sharding *s,
     size_t table = plan->max_B * E + 1;
     *out = (dls_routing){.moe = *m, .sharding = *s, .channels = channels,
                          .weight = weight, .ordinal = plan->experts++};
+    /* stash the choice of a pass */
     out->scores = dls_plan_stash(plan, rows * E, wide);
     out->weights = dls_plan_stash(plan, choices, wide);
     out->index = dls_plan_stash(plan, choices, DLS_F32);
     out->place = dls_plan_stash(plan, choices, DLS_F32);
     out->counts = dls_plan_stash(plan, E, DLS_F32);
     out->chosen = dls_plan_stash(plan, table, DLS_F32);
+    /* plan the counts of a routing */
     if (m->aux_batch > 0)
         out->in_batch = dls_plan_stash(plan, E, DLS_F32);
     if (m->aux_sequence > 0)
@@ -179,11 +181,13 @@ dls_status dls_route(const dls_routing *r, const dls_pass *p, const void *x, int
     void *bias = part_of(p, m->bias_rate > 0 ? p->balance : NULL,
                          (size_t)r->ordinal * m->experts);
     int earlier;
+    /* score and choose */
     DLS_TRY(dls_gemm_into(p->ctx, 0, 1, n, m->experts, r->channels, 1, x,
                           dls_pass_value(p, r->weight), 0, scores,
                           dls_dtype_accumulator(p->ctx->dtype)));
     DLS_TRY(dls_router_choose(p->ctx, &of, index, dls_pass_stash(p, r->weights), chosen,
                               scores, bias));
+    /* ask and place */
     DLS_TRY(ask_before(r, p, (size_t)p->B * m->experts + 1, &earlier));
     DLS_TRY(ask_counts(r, p));
     DLS_TRY(dls_router_place(p->ctx, &of, dls_pass_stash(p, r->place),
