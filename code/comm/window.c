@@ -61,6 +61,7 @@ size_t dls_window_bytes(int ranks, int slots, size_t bytes)
     return 2 * half_bytes(ranks, slots, bytes);
 }
 
+/* take memory for a window */
 dls_status dls_window_open(dls_window **out, dls_comm *comm, int slots, size_t bytes)
 {
     dls_window *w = calloc(1, sizeof *w);
@@ -85,6 +86,7 @@ fail:
     return s;
 }
 
+/* close a window of rows */
 void dls_window_close(dls_window *w)
 {
     if (w)
@@ -117,6 +119,7 @@ static char *slot_of(const dls_window *w, int r, uint64_t turn, int slot)
            (size_t)slot * w->slot;
 }
 
+/* put rows into windows */
 /* put rows at once */
 typedef struct turn {
     dls_window *window;
@@ -139,6 +142,7 @@ static int block_of(const turn *x, int r, int k, int *slot)
     return by_rank ? r * per + k : k * n + r;
 }
 
+/* check what is put */
 static int are_right(const turn *x)
 {
     const dls_window_rows *rows = &x->rows;
@@ -154,6 +158,7 @@ static int are_right(const turn *x)
     return 1;
 }
 
+/* write the blocks */
 // Writes the blocks for rank r; *from: where they begin, by rank. Returns the bytes.
 static size_t write_blocks(const turn *x, int r, const char **from)
 {
@@ -173,6 +178,7 @@ static size_t write_blocks(const turn *x, int r, const char **from)
     return bytes;
 }
 
+/* order the messages */
 // The rank that is message d's; d = 0: this one.
 static int peer_of(const dls_comm *c, int d)
 {
@@ -189,6 +195,7 @@ static void list_messages(dls_step *step, const dls_comm *c, const size_t *bytes
         dls_step_send(step, peer_of(c, d), DLS_IN, 0, bytes[peer_of(c, d)]);
 }
 
+/* raise the signals */
 static void raise_signals(const turn *x, const dls_step *step, const double *departure)
 {
     dls_window *w = x->window;
@@ -204,6 +211,7 @@ static void raise_signals(const turn *x, const dls_step *step, const double *dep
     }
 }
 
+/* run a put */
 static int put_run(void *arg, double start, double *finish)
 {
     turn *x = arg;
@@ -222,6 +230,7 @@ static int put_run(void *arg, double start, double *finish)
     return 0;
 }
 
+/* take rows from windows */
 /* wait for signals */
 // The rank that has not raised its signal; -1: all have.
 static int who_is_missing(const turn *x)
@@ -236,6 +245,7 @@ static int who_is_missing(const turn *x)
     return -1;
 }
 
+/* compute the arrivals */
 static double arrival_of_all(const turn *x)
 {
     const dls_comm *c = x->window->comm;
@@ -259,6 +269,7 @@ static void describe_take(void *arg, char *text, size_t size)
              (unsigned long long)x->number, r < 0 ? r : x->window->comm->member[r]);
 }
 
+/* look for lost ranks */
 static int look_for_signals(const turn *x)
 {
     const dls_comm *c = x->window->comm;
@@ -277,6 +288,7 @@ static int look_for_signals(const turn *x)
     return dls_comm_give_up(x->window->comm);
 }
 
+/* run a take */
 static int take_ready(void *arg, double *earliest)
 {
     turn *x = arg;
@@ -340,6 +352,7 @@ static dls_status check_rows(const dls_window *w, const dls_window_rows *rows)
                    rows->room, rows->row, w->slot);
 }
 
+/* enqueue a put */
 dls_status dls_window_put(dls_window *w, const dls_window_rows *rows, const void *from,
                           cudaStream_t stream)
 {
@@ -351,6 +364,7 @@ dls_status dls_window_put(dls_window *w, const dls_window_rows *rows, const void
     return enqueue(&put, &x, stream);
 }
 
+/* enqueue a take */
 dls_status dls_window_take(dls_window *w, const dls_window_rows *rows, void *to, int *came,
                            cudaStream_t stream)
 {

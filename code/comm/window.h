@@ -36,6 +36,7 @@ typedef struct dls_window_rows {
     dls_status (*check)(const int *count, int n); // before a put; NULL: nothing to check
 } dls_window_rows;
 
+/* declare a turn */
 /* Begins a turn. DLS_BY_RANK: `from` has blocks 0, 1, ... without gaps; block r * per + k
  * goes to rank r, slot k * ranks + this rank. DLS_BY_BLOCK: block k * ranks + r begins at
  * row (k * ranks + r) * room; goes to rank r, slot this rank * per + k. */

@@ -71,6 +71,7 @@ static dls_node_routes *lay_out(const dls_pass *p, const dls_node_dispatch *d, i
     return r;
 }
 
+/* lay out the device tables */
 // Pointers into the device tables, side by side as the legs need them.
 static void lay_out_tables(const dls_pass *p, const dls_node_dispatch *d,
                            dls_node_routes *r)
@@ -137,6 +138,7 @@ static void describe_arrived(const dls_node_dispatch *d, dls_node_routes *r)
     x->own = x->arrived;
 }
 
+/* check the legs */
 static dls_status check_legs(const dls_node_dispatch *d, const dls_node_routes *r)
 {
     dls_leg most[DLS_LEGS];
@@ -151,6 +153,7 @@ static dls_status check_legs(const dls_node_dispatch *d, const dls_node_routes *
     return DLS_OK;
 }
 
+/* select rows for the legs */
 static dls_status select_leg(dls_ctx *comm, const dls_node_routes *r, int l,
                              const int *index)
 {

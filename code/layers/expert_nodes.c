@@ -30,6 +30,7 @@ void dls_expert_nodes_places(dls_layer *l, dls_plan *plan)
     e->at[MOE_DNEAR] = dls_plan_passing(plan, numbers * wide);
 }
 
+/* find places of the layer */
 static void *place(const dls_layer *l, const dls_pass *p, int slot)
 {
     return dls_pass_stash(p, l->experts->at[slot]);
@@ -97,6 +98,7 @@ dls_status dls_expert_nodes_arrive_back(const dls_layer *l, const dls_pass *p)
                                  dls_dtype_accumulator(p->ctx->dtype));
 }
 
+/* bring gradients home */
 dls_status dls_expert_nodes_answer_back(const dls_layer *l, const dls_pass *p)
 {
     const dls_expert_part *e = l->experts;

@@ -78,6 +78,7 @@ static void range_legs(const dls_node_grid *g, int rank, dls_leg leg[DLS_LEGS])
         leg[l].width = leg[l].ranges < g->chosen ? leg[l].ranges : g->chosen;
 }
 
+/* sum up the censuses */
 void dls_node_legs(const dls_node_grid *g, int rank, int rows, const int *censuses,
                    int *room, dls_leg leg[DLS_LEGS])
 {
@@ -147,6 +148,7 @@ dls_node_traffic dls_node_nested(const dls_node_grid *g, int rank, const int *ce
     return t;
 }
 
+/* expect distinct nodes */
 double dls_nodes_expected(const dls_node_grid *g, int limit)
 {
     int nodes = limit > 0 && limit < g->nodes ? limit : g->nodes;

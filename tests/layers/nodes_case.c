@@ -23,6 +23,7 @@ static int has(const int *x, int n, int e)
     return 0;
 }
 
+/* choose by the pattern */
 void nodes_choose(const nodes_case *c, int rank, int *index, int *place)
 {
     int E = nodes_grid(c).experts, k = c->k;

@@ -43,6 +43,7 @@ static void count_choices(rank_of_nodes *x, int choices)
         x->counts[x->index[i]] += x->place[i] >= 0;
 }
 
+/* open a case over nodes */
 static dls_status open_case(rank_of_nodes *x, const nodes_case *c)
 {
     dls_node_grid g = nodes_grid(c);
@@ -71,6 +72,7 @@ static dls_status open_case(rank_of_nodes *x, const nodes_case *c)
     return x->pass.host ? DLS_OK : DLS_FAIL(DLS_ERR_MEMORY, "no memory for a case");
 }
 
+/* close a case over nodes */
 static void close_case(rank_of_nodes *x)
 {
     void *all[] = {x->memory, x->rows, x->landed, x->arrived, x->index, x->place,
@@ -135,6 +137,7 @@ static dls_status tick(const rank_of_nodes *x, int e, int i, unsigned char *seen
     return DLS_OK;
 }
 
+/* check all that arrived */
 static dls_status check_arrived(const rank_of_nodes *x)
 {
     const dls_routes *r = &dls_node_dispatch_routes(&x->pass, &x->d)->routes;
@@ -277,6 +280,7 @@ static dls_status land(rank_of_nodes *x)
     return check_arrived(x);
 }
 
+/* bring answers home */
 // The experts answer, and what is added up here returns.
 static dls_status go_home(rank_of_nodes *x, int weighted)
 {
@@ -293,6 +297,7 @@ static dls_status go_home(rank_of_nodes *x, int weighted)
     return check_returned(x, weighted);
 }
 
+/* run a case over nodes */
 static dls_status run_case(rank_of_nodes *x, const nodes_case *c)
 {
     dls_dtype wide = dls_dtype_accumulator(c->dtype);
@@ -312,6 +317,7 @@ static dls_status run_case(rank_of_nodes *x, const nodes_case *c)
     return DLS_OK;
 }
 
+/* run all cases over nodes */
 typedef struct nodes_world { int nodes, places; dls_gpu_kernels how; } nodes_world;
 
 static dls_status run_nodes(int rank, void *arg)

@@ -92,6 +92,7 @@ static void by_definition(const nodes_case *c, int s, int rank, dls_node_traffic
     }
 }
 
+/* compare the traffic */
 static void compare_traffic(const nodes_case *c, const plans *all)
 {
     int R = c->nodes * c->places;
@@ -109,6 +110,7 @@ static void compare_traffic(const nodes_case *c, const plans *all)
 
 Test(nodes_plan, traffic_is_that_of_the_distinct_nodes) { for_all_cases(compare_traffic); }
 
+/* check the example by hand */
 Test(nodes_plan, example_by_hand)
 {
     static const int tokens[] = {1, 2, 2, 3, 0, 1};

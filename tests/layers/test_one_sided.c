@@ -69,6 +69,7 @@ static void fill_turn(one_sided *x, int turn)
     memset(x->back, 0x7f, sizeof(int) * x->slots * ROOM * COLUMNS);
 }
 
+/* compare every place */
 static dls_status compare_places(const one_sided *x, int turn)
 {
     for (int s = 0; s < x->slots; s++) {
@@ -87,6 +88,7 @@ static dls_status compare_places(const one_sided *x, int turn)
     return DLS_OK;
 }
 
+/* compare what came back */
 static dls_status compare_back(const one_sided *x, int turn)
 {
     int rows = 0;
@@ -113,6 +115,7 @@ static dls_status there_and_back(one_sided *x)
     return DLS_OK;
 }
 
+/* count messages of turns */
 static dls_status count_messages(const one_sided *x)
 {
     dls_window_statistics s = dls_window_stats(x->window);
@@ -131,6 +134,7 @@ static dls_status count_messages(const one_sided *x)
     return DLS_OK;
 }
 
+/* run many turns */
 static dls_status run_turns(int rank, void *arg)
 {
     const int *grid = arg;
@@ -161,6 +165,7 @@ TURNS_TEST(1, 3)
 TURNS_TEST(2, 2)
 TURNS_TEST(2, 4)
 
+/* run ahead of slow ranks */
 static dls_status run_ahead(int rank, void *arg)
 {
     enum { AHEAD = 20 };
@@ -199,6 +204,7 @@ static dls_status run_ahead(int rank, void *arg)
     return DLS_OK;
 }
 
+/* let fast ranks run */
 Test(one_sided, fast_ranks_do_not_write_over_slow_ones)
 {
     int ranks = 3;
@@ -223,6 +229,7 @@ static dls_status time_turn(one_sided *x, int rows, double *seconds)
     return DLS_OK;
 }
 
+/* hold a turn against the link */
 static dls_status run_clock(int rank, void *arg)
 {
     one_sided x;
@@ -246,6 +253,7 @@ Test(one_sided, a_turn_takes_alpha_and_beta)
     expect_ranks(ranks, run_clock, NULL);
 }
 
+/* hold a turn against the ports */
 static dls_status run_order(int rank, void *arg)
 {
     one_sided x;

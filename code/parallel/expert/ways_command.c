@@ -39,6 +39,7 @@ typedef struct race {
     dls_table *table;
 } race;
 
+/* prepare a race */
 /* choose experts for a race */
 // m distinct numbers of 0 ... n - 1 in front of list (n).
 static void draw(const race *r, int *list, int n, int m, uint64_t *at)
@@ -53,6 +54,7 @@ static void draw(const race *r, int *list, int n, int m, uint64_t *at)
     }
 }
 
+/* choose for every token */
 static dls_status choose(race *r)
 {
     const options *o = r->o;
@@ -87,6 +89,7 @@ static dls_status take(void *pointer, size_t bytes)
     return dls_flat_buffer(pointer, bytes ? bytes : 1, DLS_MEM_ACTIVATIONS);
 }
 
+/* plan a race */
 static dls_status plan(race *r, dls_dispatch_way way)
 {
     const options *o = r->o;
@@ -115,6 +118,7 @@ static dls_status plan(race *r, dls_dispatch_way way)
     return r->pass.host ? choose(r) : DLS_FAIL(DLS_ERR_MEMORY, "no memory for routes");
 }
 
+/* give memory back */
 static void give_back(race *r)
 {
     void *all[] = {r->x, r->rows, r->landing, r->arrived, r->weights, r->near, r->index,
@@ -140,6 +144,7 @@ static dls_status go_flat(race *r, int back)
     return dls_dispatch_wait(&r->pass);
 }
 
+/* go over the nodes */
 static dls_status go_nodes(race *r, int back)
 {
     const options *o = r->o;
@@ -237,6 +242,7 @@ static double room(const race *r, dls_dispatch_way way)
                                               : r->d.sent_room * row);
 }
 
+/* measure a way */
 static dls_status measure(race *r, dls_dispatch_way way)
 {
     static const char *const names[] = {"flat", "nodes", "one-sided"};
@@ -288,6 +294,7 @@ static dls_status open_race(race *r)
                           : DLS_FAIL(DLS_ERR_MEMORY, "no memory for a window");
 }
 
+/* run all ways */
 static dls_status run_race(race *r)
 {
     const options *o = r->o;
@@ -309,6 +316,7 @@ static dls_status run_race(race *r)
     return DLS_OK;
 }
 
+/* read the options of a race */
 dls_status dls_ways_command(int argc, char **argv, int *exit_code)
 {
     options o = {.tokens = 64, .channels = 2048, .experts = 128, .chosen = 8};
