@@ -71,7 +71,7 @@ double mesh_proof_scale(const mesh_proof *p);
 double mesh_proof_rate(const mesh_proof *p);
 void mesh_proof_fill(const mesh_proof *p, const dls_params *set, void *host);
 int mesh_proof_token(int target, const mesh_case *c, int row, int t);
-extern const dls_adamw_options mesh_adamw;
+dls_adamw_options mesh_proof_adamw(const mesh_proof *p);
 
 /* Computes the truth of a proof, here and now. */
 dls_status mesh_truth_compute(const mesh_proof *p);

@@ -32,8 +32,7 @@ static dls_status open_sharded(mesh_rank *r, const dls_adamw_options *adamw)
 
 dls_status mesh_single_open(mesh_rank *r)
 {
-    dls_adamw_options adamw = mesh_adamw;
-    adamw.clip = r->p->clip;
+    dls_adamw_options adamw = mesh_proof_adamw(r->p);
     DLS_TRY(mesh_rank_make(&r->model, &r->ctx, &r->place.model, r->p->c.micro,
                            r->place.T));
     dls_transformer_connect(r->model, r->groups.cut);

@@ -45,8 +45,7 @@ dls_status mesh_stages_open(mesh_rank *r)
         .model = &r->place.model, .schedule = &r->schedule, .partition = first,
         .make = mesh_rank_make, .max_B = r->p->c.micro, .T = r->place.T,
         .axes = r->groups.cut, .positions = r->positions, .T_whole = r->p->c.T,
-        .adamw = mesh_adamw, .zero = r->p->c.zero ? &zero : NULL};
-    o.adamw.clip = r->p->clip;
+        .adamw = mesh_proof_adamw(r->p), .zero = r->p->c.zero ? &zero : NULL};
     DLS_TRY(dls_pipeline_create(&r->pipeline, &r->ctx, r->groups.pipe, r->groups.data,
                                 &o));
     if (r->p->mutant == MUTANT_TABLE_APART)

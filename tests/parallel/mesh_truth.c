@@ -13,7 +13,6 @@
 /* choose by the form */
 const char *const mesh_form_names[MESH_FORMS] = {"exact", "real", "single",
                                                    "wide", "drift"};
-const dls_adamw_options mesh_adamw = {0.875, 0.96875, 1e-8, 0.125, 0};
 
 int mesh_proof_exact(const mesh_proof *p)
 {
@@ -28,6 +27,12 @@ int mesh_proof_losses_only(const mesh_proof *p)
 int mesh_proof_steps(const mesh_proof *p)
 {
     return mesh_proof_exact(p) ? 1 : p->form == MESH_REAL ? 2 : 20;
+}
+
+dls_adamw_options mesh_proof_adamw(const mesh_proof *p)
+{
+    double epsilon = p->form == MESH_REAL ? 1.0 / 1024 : 1e-8;
+    return (dls_adamw_options){0.875, 0.96875, epsilon, 0.125, p->clip};
 }
 
 dls_dtype mesh_proof_dtype(const mesh_proof *p)
@@ -151,9 +156,8 @@ static dls_status widen(const alone *a, double *to, const void *from, size_t cou
 static dls_status open_alone(alone *a, const mesh_proof *p)
 {
     dls_transformer_config m = mesh_case_config(&p->c, mesh_proof_exact(p));
-    dls_adamw_options adamw = mesh_adamw;
+    dls_adamw_options adamw = mesh_proof_adamw(p);
     *a = (alone){.p = p};
-    adamw.clip = p->clip;
     DLS_TRY(dls_ctx_create(&a->ctx, 0, mesh_proof_dtype(p)));
     DLS_TRY(mesh_proof_maker(p)(&a->model, &a->ctx, &m, mesh_case_pass(&p->c), p->c.T));
     DLS_TRY(dls_optimizer_create(&a->optimizer, &a->ctx, &a->model->params, &adamw));
