@@ -70,6 +70,7 @@ static void plan_values(dls_layer *l, dls_plan *plan)
     int moves = dls_dispatch_moves(l->sharding);
     size_t C = l->in, up = e->activation->in, F = e->activation->out, *at = e->at;
     dls_dtype type = plan->dtype;
+    /* place the values that are kept */
     at[MOE_ARRIVED] = dls_plan_stash(plan, arrived * C, type);
     at[MOE_PRE] = dls_plan_stash(plan, arrived * up, type);
     at[MOE_ACT] = (e->activation->discarded ? dls_plan_scratch : dls_plan_stash)(
@@ -85,6 +86,7 @@ static void plan_gradients(dls_layer *l, dls_plan *plan)
     size_t sent = e->dispatch.sent_room, arrived = e->dispatch.room;
     int moves = dls_dispatch_moves(l->sharding);
     size_t C = l->in, up = e->activation->in, F = e->activation->out, *at = e->at;
+    /* place the gradient of the routers weights */
     size_t wide = dls_dtype_size(dls_dtype_accumulator(plan->dtype))
                   / dls_dtype_size(plan->dtype);
     at[MOE_DWEIGHTS] = dls_plan_passing(plan, (size_t)most_rows(l, plan)
@@ -241,6 +243,7 @@ static dls_status gather_bands(const dls_layer *l, const dls_pass *p, void *rows
         return DLS_OK;
     int n = band(l, me, N, &mine);
     DLS_TRY(dls_tensor_comm(p, &comm));
+    /* exchange bands in one group */
     DLS_TRY(dls_comm_group_begin(comm));
     for (int r = 0, first; r < t && s == DLS_OK; r++) {
         /* exchange bands with a rank */
@@ -269,6 +272,7 @@ static dls_status expert_forward(const dls_layer *l, dls_pass *p, void *y, const
     DLS_TRY(send_rows(l, p, from, own));
     if (shared)
         DLS_TRY(shared->kind->forward(shared, &q, to, from));
+    /* pass the arrived rows through the experts */
     DLS_TRY(dls_dispatch_wait(p));
     if (e->by_nodes)
         DLS_TRY(dls_expert_nodes_arrive(l, p));
@@ -280,6 +284,7 @@ static dls_status expert_forward(const dls_layer *l, dls_pass *p, void *y, const
     DLS_TRY(dls_dispatch_wait(p));
     if (!y)
         return DLS_OK;
+    /* add what came back with the weights */
     if (e->by_nodes)
         DLS_TRY(dls_expert_nodes_add(l, p, to, place(l, p, MOE_BACK), own.n,
                                      shared != NULL));
@@ -314,6 +319,7 @@ static dls_status weight_gradients(const dls_layer *l, dls_pass *p, int which, i
     dls_groups g = groups_of(l, p, in, out);
     void *dweight[count];
     double keep[count];
+    /* ask for the gradient of each expert */
     for (int e = 0; e < count; e++) {
         dweight[e] = dls_pass_grad(p, first + 2 * e);
         keep[e] = dls_pass_keep(p, first + 2 * e);
@@ -343,6 +349,7 @@ static dls_status send_gradients(const dls_layer *l, dls_pass *p, const void *dy
         DLS_TRY(dls_expert_nodes_send_back(l, p, dy));
         return announce(p, DLS_POINT_COMBINE, 1);
     }
+    /* weigh the gradients of rows */
     DLS_TRY(clear_padding(l, p, rows));
     DLS_TRY(dls_unpermute_backward(p->ctx, rows, slope(l, p, MOE_DWEIGHTS), dy,
                                    place(l, p, MOE_BACK), routed(l, p).weights,
@@ -386,6 +393,7 @@ static dls_status expert_walk(const dls_layer *l, dls_pass *p, void *dx, const v
     if (e->by_nodes)
         DLS_TRY(dls_expert_nodes_arrive_back(l, p));
     DLS_TRY(experts_input(l, p));
+    /* send gradients back beside the weights */
     DLS_TRY(e->by_nodes ? dls_expert_nodes_answer_back(l, p)
                         : dls_combine_rows(p, &e->dispatch, slope(l, p, MOE_DROWS),
                                            slope(l, p, MOE_DARRIVED)));
@@ -486,6 +494,7 @@ dls_layer *dls_expert_layer(dls_build *b, const char *name, int channels,
         b->status = DLS_FAIL(DLS_ERR_MEMORY, "no memory for an expert layer");
         return NULL;
     }
+    /* deal out the experts */
     b->status = dls_dispatch_check(&b->sharding, moe);
     int ranks = b->sharding.expert > 1 ? b->sharding.expert : 1;
     *e = (dls_expert_part){.moe = *moe, .count = moe->experts / ranks,

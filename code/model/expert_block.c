@@ -33,6 +33,7 @@ static dls_layer *shared_expert(dls_build *b, const char *name,
     dls_layer *inner[3];
     snprintf(fc, sizeof fc, "%s.shared.fc", name);
     snprintf(proj, sizeof proj, "%s.shared.proj", name);
+    /* make the parts of the shared expert */
     inner[0] = dls_linear(b, fc, c->channels, up, 0, std);
     inner[1] = activation(b, c, F);
     inner[2] = dls_linear(b, proj, F, c->channels, 0, out_std);
@@ -47,6 +48,7 @@ dls_layer *dls_block_experts(dls_build *b, const char *name,
                           .tensor_rank = b->sharding.expert_tensor_rank};
     int F = (int)dls_tensor_units(&parts, c->moe.hidden).count, sliced = b->sliced;
     int before = b->params->n;
+    /* make what is inside of an expert layer */
     b->sliced = 0;              // what is inside has rows of its own
     dls_layer *shared = c->moe.shared == 0 ? NULL
                       : shared_expert(b, name, c, std, out_std);

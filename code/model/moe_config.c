@@ -75,6 +75,7 @@ static dls_status read_numbers(dls_moe *m, dls_config *cfg)
                                       *count_at(m, s), &v));
         *count_at(m, s) = (int)v;
     }
+    /* read reals and flags */
     for (int i = 0; i < REALS; i++)
         DLS_TRY(dls_config_real_or(cfg, reals[i].key, reals[i].min, reals[i].max, 0,
                                    real_at(m, &reals[i])));
@@ -108,6 +109,7 @@ dls_status dls_moe_load(dls_transformer_config *c, dls_config *cfg)
 static const char *outside(const dls_moe *m, char text[160])
 {
     for (int i = 0; i < COUNTS + REALS + FLAGS; i++) {
+        /* find the value of a setting */
         const setting *s = i < COUNTS ? &counts[i]
             : i < COUNTS + REALS ? &reals[i - COUNTS] : &flags[i - COUNTS - REALS];
         int real = i >= COUNTS && i < COUNTS + REALS;
@@ -128,6 +130,7 @@ static const char *taken_apart(char text[160])
         const char *key = (i < COUNTS ? &counts[i] : i < COUNTS + REALS
                            ? &reals[i - COUNTS] : &flags[i - COUNTS - REALS])->key;
         const char *field = strrchr(key, '.') + 1;
+        /* pass over another field */
         if (strlen(field) != (size_t)(colon - message)
             || strncmp(field, message, strlen(field)) != 0)
             continue;
@@ -152,6 +155,7 @@ const char *dls_moe_problem(const dls_transformer_config *c, char text[160])
                  "have experts", c->layers, m->dense_layers);
         return "model.moe.dense_layers";
     }
+    /* refuse experts narrower than their ranks */
     if (s->expert_tensor > m->hidden) {
         snprintf(text, 160, "expected a column for each of the %d expert tensor ranks "
                  "(etp), got %d", s->expert_tensor, m->hidden);
@@ -173,6 +177,7 @@ void dls_moe_settings(const dls_moe *m, char *text, size_t size)
     for (int i = 0; i < COUNTS; i++)
         n += (size_t)snprintf(text + n, size - n, "%s=%d\n", counts[i].key,
                               *count_at(m, &counts[i]));
+    /* write the reals that are not zero */
     for (int i = 0; i < REALS; i++)
         if (*real_at(m, &reals[i]) != 0)
             n += (size_t)snprintf(text + n, size - n, "%s=%.17g\n", reals[i].key,
