@@ -147,8 +147,8 @@ dls_status dls_grouped_command(int argc, char **argv, int *exit_code)
     int json = 0, helped;
     dls_dtype type;
     static job j;
+    /* list the options of groups */
     const dls_arg args[] = {
-        /* list the options of groups */
         {"--rows", DLS_ARG_INT, &rows, "N", "rows of all experts together (4096)"},
         {"--experts", DLS_ARG_INT, &experts, "E", "weights (8)"},
         {"--skew", DLS_ARG_REAL, &skew, "S", "expert e has a share like 1/(e+1)^S (0)"},

@@ -159,6 +159,7 @@ static void choose(const expert_rig *f, const double *x, double *p, int *mask)
     const dls_moe *m = &f->c.moe;
     int C = f->c.C, E = m->experts;
     double sum = 0;
+    /* score naively */
     for (int e = 0; e < E; e++) {
         const double *w = value_of(f, f->layer->experts->router) + e * C;
         double s = 0;
@@ -211,6 +212,7 @@ static double pass_expert(const expert_rig *f, int fc, int F, double weight,
     double *ddown = grads + f->params.items[fc + 1].offset;
     for (int j = 0; j < F; j++) {
         double a = 0, b = 0, da, db, dh = 0;
+        /* multiply one column naively */
         for (int i = 0; i < C; i++) {
             a += up[j * C + i] * x[i];
             b += gated ? up[(F + j) * C + i] * x[i] : 0;
@@ -222,6 +224,7 @@ static double pass_expert(const expert_rig *f, int fc, int F, double weight,
             dh += weight * dy[i] * down[i * F + j];
             ddown[i * F + j] += weight * dy[i] * h;
         }
+        /* go back through one column naively */
         for (int i = 0; i < C; i++) {
             dup[j * C + i] += dh * da * x[i];
             dx[i] += dh * da * up[j * C + i];
@@ -245,6 +248,7 @@ static void pass_router(const expert_rig *f, const double *p, const int *mask,
     double scale = m->scale ? m->scale : 1, dp[E], sum = 0, inner = 0;
     for (int e = 0; e < E; e++)
         sum += mask[e] ? p[e] : 0;
+    /* differentiate the weights naively */
     for (int e = 0; e < E; e++) {
         dp[e] = 0;
         for (int o = 0; o < E && mask[e]; o++)  // d w[o] / d p[e]

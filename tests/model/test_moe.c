@@ -130,6 +130,7 @@ Test(moe_model, settings_come_back_from_a_checkpoint)
 Test(moe_model, what_can_not_be_is_refused_in_a_line)
 {
     const struct { const char *moe, *message; } bad[] = {
+        /* list refusals of numbers */
         {"chosen: 7", "chosen: expected 1 to 6, the experts, got 7"},
         {"hidden: 3", "chosen: missing; expected an integer between 1 and 1024"},
         {"chosen: 2, capacity: 0", "capacity: an expert of capacity 0 has no room for "
@@ -240,6 +241,7 @@ static outcome run(dls_transformer_config c, dls_dtype dtype)
     int *ids = make_ids();
     one_pass(t, ids, B, o.losses);
     one_pass(t, ids, 1, o.losses + N);
+    /* take what a run leaves */
     OK(dls_gpu_memory_stats(0, &o.is));
     OK(dls_balance_read(&t->balance, 0, &load, NULL, NULL));
     o.tokens = load.tokens;
@@ -357,6 +359,7 @@ Test(moe_model, decoding_tokens_pass_through_experts)
         OK(dls_params_initialise(&t->params, 3));
         OK(dls_device_alloc(&cache.rows, n, DLS_F64, DLS_MEM_OTHER));
         OK(dls_transformer_logits(t, ints, T, full));
+        /* decode in pieces of each size */
         for (int step = 1; step <= T; step += 2) {
             decode(t, ints, &cache, step, pieces);
             for (int v = 0; v < V; v++)
