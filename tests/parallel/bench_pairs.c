@@ -197,10 +197,8 @@ static double idle(const dls_evaluation *e)
 static dls_status evaluate(const timed *b, const dls_evaluation *is, dls_evaluation *out)
 {
     dls_schedule s = b->s;
-    int64_t of_stage[3 * s.stages], of_pair[s.stages * s.stages];
-    dls_pipeline_mean_costs(&s, is, of_stage, of_pair, &s.options.cost.hop);
-    s.options.cost.of_stage = of_stage;
-    s.options.cost.of_pair = of_pair;
+    int64_t room[s.stages * (s.stages + 4)];
+    dls_pipeline_mean_costs(&s, is, room, &s.options.cost);
     return dls_evaluate(&s, out);
 }
 

@@ -76,10 +76,9 @@ static dls_status step_twice(rank_state *r, dls_evaluation *e)
 /* draw what was measured */
 static dls_status predict(rank_state *r, const dls_evaluation *e, dls_evaluation *out)
 {
-    int64_t of_stage[3 * r->schedule.stages], hop;
     dls_schedule same = r->schedule;
-    dls_pipeline_mean_costs(&r->schedule, e, of_stage, NULL, &hop);
-    same.options.cost = (dls_pipeline_costs){.hop = hop, .of_stage = of_stage};
+    int64_t room[same.stages * (same.stages + 4)];
+    dls_pipeline_mean_costs(&same, e, room, &same.options.cost);
     return dls_evaluate(&same, out);
 }
 

@@ -163,6 +163,32 @@ Test(pipeline_evaluate, a_pair_waits_for_all_that_both_need)
     dls_schedule_free(&s);
 }
 
+Test(pipeline_evaluate, two_results_of_a_pair_go_one_after_the_other)
+{
+    dls_schedule s = schedule_of(
+        "0F0,2F0,(0F1;2I0)OVERLAP_F_B,2W0,2F1,0B0,2B1,0B1\n"
+        "1F0,3F0,3B0,1F1,1B0,3F1,3B1,1B1\n");
+    s.options.cost = (dls_pipeline_costs){.F = 2, .I = 1, .W = 1, .hop = 5, .wire = 3};
+    dls_evaluation e = evaluate(&s);
+    expect_times(&e, &s, 0, "0-2 14-16 30-33 30-33 33-34 45-47 48-50 61-63 75-77");
+    expect_times(&e, &s, 1, "7-9 21-23 23-25 38-40 41-43 52-54 54-56 68-70");
+    dls_evaluation_free(&e);
+    dls_schedule_free(&s);
+}
+
+Test(pipeline_evaluate, results_for_different_ranks_have_different_wires)
+{
+    dls_schedule s = schedule_of("0F0,0F1,0B0,0B1\n1F0,(1F1;1B0)OVERLAP_F_B,1B1\n"
+                                 "2F0,2B0,2F1,2B1\n");
+    s.options.cost = (dls_pipeline_costs){.F = 2, .I = 1, .W = 1, .hop = 1, .wire = 50};
+    dls_evaluation e = evaluate(&s);
+    expect_times(&e, &s, 0, "0-2 2-4 16-18 24-26");
+    expect_times(&e, &s, 1, "3-5 11-15 11-15 21-23");
+    expect_times(&e, &s, 2, "6-8 8-10 16-18 18-20");
+    dls_evaluation_free(&e);
+    dls_schedule_free(&s);
+}
+
 /* test stages of different cost */
 Test(pipeline_evaluate, stages_of_different_cost)
 {
@@ -176,6 +202,19 @@ Test(pipeline_evaluate, stages_of_different_cost)
     s.options.cost.of_stage = (const int64_t[]){3, 3, 3, 1, 1, 1};
     e = evaluate(&s);
     cr_assert(e.ideal == 18 && e.busy[0] == 18 && e.busy[1] == 6);
+    dls_evaluation_free(&e);
+    dls_schedule_free(&s);
+}
+
+Test(pipeline_evaluate, a_backward_pass_in_one_piece_has_its_own_cost)
+{
+    dls_schedule s = schedule_of(gpipe);
+    s.options.cost.of_stage = (const int64_t[]){1, 1, 1, 3, 3, 3};
+    s.options.cost.of_B = (const int64_t[]){1, 5};
+    dls_evaluation e = evaluate(&s);
+    expect_times(&e, &s, 0, "0-1 1-2 12-13 17-18");
+    expect_times(&e, &s, 1, "1-4 4-7 7-12 12-17");
+    cr_assert(e.ideal == 16 && e.busy[0] == 4);
     dls_evaluation_free(&e);
     dls_schedule_free(&s);
 }
@@ -220,7 +259,11 @@ Test(pipeline_evaluate, costs_that_do_not_fit)
     expect_refused(&s, "cost of W: expected 0 to ");
     s.options.cost = (dls_pipeline_costs){.of_stage = (const int64_t[6]){0, 0, 0, -2}};
     expect_refused(&s, "cost of a stage: expected 0 to ");
-    s.options.cost.of_stage = NULL;
+    s.options.cost = (dls_pipeline_costs){.of_B = (const int64_t[2]){0, -1}};
+    expect_refused(&s, "cost of B of a stage: expected 0 to ");
+    s.options.cost = (dls_pipeline_costs){.wire = -1};
+    expect_refused(&s, "cost of the wire: expected 0 to ");
+    s.options.cost.wire = 0;
     s.options.memory = (dls_pipeline_memory){1, 2};
     expect_refused(&s, "memory kept until W: expected 0 to 1");
     dls_schedule_free(&s);

@@ -17,7 +17,7 @@ int64_t dls_action_ticks(const dls_schedule *s, const dls_action *a)
     case DLS_DO_F: return t[0];
     case DLS_DO_I: return t[1];
     case DLS_DO_W: return t[2];
-    case DLS_DO_B: return t[1] + t[2];
+    case DLS_DO_B: return c->of_B ? c->of_B[a->stage] : t[1] + t[2];
     default: return 0;
     }
 }
@@ -57,9 +57,12 @@ static dls_status check_costs(const dls_schedule *s)
     DLS_TRY(check_cost("cost of I", c->I, most));
     DLS_TRY(check_cost("cost of W", c->W, most));
     DLS_TRY(check_cost("cost of a hop", c->hop, most));
+    DLS_TRY(check_cost("cost of the wire", c->wire, most));
     DLS_TRY(check_cost("cost of an overlapped pair", c->overlapped, most));
     for (int i = 0; c->of_stage && i < 3 * s->stages; i++)
         DLS_TRY(check_cost("cost of a stage", c->of_stage[i], most));
+    for (int i = 0; c->of_B && i < s->stages; i++)
+        DLS_TRY(check_cost("cost of B of a stage", c->of_B[i], most));
     for (int i = 0; c->of_pair && i < s->stages * s->stages; i++)
         DLS_TRY(check_cost("cost of a pair", c->of_pair[i], most));
     DLS_TRY(check_cost("memory of a forward", s->options.memory.hold, most));
@@ -124,7 +127,7 @@ void dls_evaluation_sum(const dls_schedule *s, dls_evaluation *e)
 }
 
 /* start a unit */
-typedef struct clocks { int64_t *arrived, *free_at; } clocks;
+typedef struct clocks { int64_t *left, *free_at; } clocks;
 
 /* Where the result of a pass is noted; nobody waits for W. */
 static size_t slot(const dls_schedule *s, const dls_action *a)
@@ -142,9 +145,8 @@ static int64_t earliest(const dls_schedule *s, const clocks *c, int rank,
     int64_t start = c->free_at[rank];
     for (int k = dls_action_needs(s, a, needs); k-- > 0;) {
         int from = dls_schedule_rank(s, needs[k].stage, needs[k].microbatch);
-        int64_t there = c->arrived[slot(s, &needs[k])]
-            + (from == rank ? 0 : s->options.cost.hop);
-        start = there > start ? there : start;
+        int64_t there = c->left[slot(s, &needs[k])] + s->options.cost.hop;
+        start = from != rank && there > start ? there : start;
     }
     return start;
 }
@@ -162,11 +164,12 @@ static void run_unit(const dls_schedule *s, dls_evaluation *e, clocks *c,
     int64_t end = start + unit_ticks(s, list, u->count);
     for (size_t i = 0; i < u->count; i++) {
         int to = dls_action_feeds(s, &list[i]);
+        int64_t ahead = (int64_t)dls_unit_ahead(s, u, i);
         sends += to >= 0 && to != u->rank;
         e->start[u->rank][u->first + i] = start;
         e->end[u->rank][u->first + i] = end;
         if (dls_action_computes(&list[i]) && list[i].kind != DLS_DO_W)
-            c->arrived[slot(s, &list[i])] = end;
+            c->left[slot(s, &list[i])] = end + ahead * s->options.cost.wire;
     }
     c->free_at[u->rank] = end + (s->options.cost.sends_occupy ? sends : 0)
         * s->options.cost.hop;
@@ -237,9 +240,9 @@ dls_status dls_evaluate(const dls_schedule *s, dls_evaluation *out)
     *out = (dls_evaluation){0};
     DLS_TRY(check_costs(s));
     dls_status status = dls_evaluation_empty(s, out);
-    c.arrived = calloc(dls_pass_index(s, DLS_PASS_W, 0, 0), sizeof *c.arrived);
+    c.left = calloc(dls_pass_index(s, DLS_PASS_W, 0, 0), sizeof *c.left);
     c.free_at = calloc((size_t)s->options.ranks, sizeof *c.free_at);
-    if (status == DLS_OK && (!c.arrived || !c.free_at))
+    if (status == DLS_OK && (!c.left || !c.free_at))
         status = DLS_FAIL(DLS_ERR_MEMORY, "no memory for %d stages", s->stages);
     if (status == DLS_OK)
         status = dls_walk_open(s, &walk);
@@ -253,7 +256,7 @@ dls_status dls_evaluate(const dls_schedule *s, dls_evaluation *out)
     if (status == DLS_OK)
         dls_evaluation_sum(s, out);
     dls_walk_close(&walk);
-    free(c.arrived);
+    free(c.left);
     free(c.free_at);
     if (status != DLS_OK)
         dls_evaluation_free(out);

@@ -138,11 +138,12 @@ int dls_pipeline_has_losses(const dls_pipeline *p);
  * actions on all ranks, in ns from the first start on. Collective over its ranks. */
 dls_status dls_pipeline_times(dls_pipeline *p, dls_evaluation *out);
 
-/* What the evaluator needs, from measured times: the mean F, I and W of each stage, of
- * B as I where the stage does not split, the mean of each kind of pair, and the shortest
- * way between two ranks. of_stage[stages][3]; of_pair[stages][stages], or NULL. */
+/* What the evaluator needs, from measured times: the mean F, I, W and B of each stage,
+ * the mean of each kind of pair, the shortest way between two ranks, and by how much the
+ * second of two results is later that leave together. The costs point into `room`, of
+ * stages * (stages + 4) numbers. */
 void dls_pipeline_mean_costs(const dls_schedule *s, const dls_evaluation *measured,
-                             int64_t *of_stage, int64_t *of_pair, int64_t *hop);
+                             int64_t *room, dls_pipeline_costs *out);
 
 #ifdef __cplusplus
 }

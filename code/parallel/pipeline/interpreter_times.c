@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "parallel/pipeline/walk.h"
 #include "vgpu/gpu.h"
 
 /* mark the stream */
@@ -123,15 +124,16 @@ static int64_t mean_of(const dls_schedule *s, const dls_evaluation *e, int kind,
     return n ? (sum + n / 2) / n : 0;
 }
 
-static void mean_times(const dls_schedule *s, const dls_evaluation *e, int64_t *of_stage)
+static void mean_times(const dls_schedule *s, const dls_evaluation *e, int64_t *of_stage,
+                       int64_t *of_B)
 {
     for (int i = 0; i < s->stages; i++) {
         int64_t *t = of_stage + 3 * i;
         t[0] = mean_of(s, e, DLS_DO_F, i);
         t[1] = mean_of(s, e, DLS_DO_I, i);
         t[2] = mean_of(s, e, DLS_DO_W, i);
-        if (t[1] == 0)
-            t[1] = mean_of(s, e, DLS_DO_B, i);
+        of_B[i] = mean_of(s, e, DLS_DO_B, i);
+        of_B[i] = of_B[i] ? of_B[i] : t[1] + t[2];
     }
 }
 
@@ -152,38 +154,61 @@ static void mean_pairs(const dls_schedule *s, const dls_evaluation *e, int64_t *
     }
 }
 
-/* The end of a stage's F, I or B of a micro-batch; -1: nowhere. */
-static int64_t end_of(const dls_schedule *s, const dls_evaluation *e,
-                      const dls_action *want)
+/* The unit that has a stage's F, I or B of a micro-batch, and its place in the unit. */
+static size_t find(const dls_schedule *s, const dls_action *want, dls_unit *unit)
 {
     int r = dls_schedule_rank(s, want->stage, want->microbatch);
-    for (size_t i = 0; i < s->order[r].n; i++) {
-        const dls_action *a = &s->order[r].list[i];
-        if (a->stage == want->stage && a->microbatch == want->microbatch
-            && dls_action_computes(a) && column_of(a) == column_of(want))
-            return e->end[r][i];
+    const dls_actions *order = &s->order[r];
+    for (size_t i = 0, n; i < order->n; i += n) {
+        n = dls_actions_unit(order, i);
+        *unit = (dls_unit){r, i, n};
+        for (size_t k = 0; k < n; k++) {
+            const dls_action *a = &order->list[i + k];
+            if (a->stage == want->stage && a->microbatch == want->microbatch
+                && dls_action_computes(a) && column_of(a) == column_of(want))
+                return k;
+        }
     }
-    return -1;
+    return 0;       // there is one: the schedule was run
+}
+
+/* The time between an input's end on another rank and the start of `a`; -1: its input
+ * comes from no other rank. *ahead: how many results left before it, together with it. */
+static int64_t gap_before(const dls_schedule *s, const dls_evaluation *e, int rank,
+                          size_t i, size_t *ahead)
+{
+    const dls_action *a = &s->order[rank].list[i];
+    dls_action from = *a;
+    dls_unit unit;
+    from.stage += a->kind == DLS_DO_F ? -1 : 1;
+    if (!dls_action_computes(a) || a->kind == DLS_DO_W || from.stage < 0
+        || from.stage >= s->stages
+        || dls_schedule_rank(s, from.stage, from.microbatch) == rank)
+        return -1;
+    size_t k = find(s, &from, &unit);
+    *ahead = dls_unit_ahead(s, &unit, k);
+    return e->start[rank][i] - e->end[unit.rank][unit.first + k];
+}
+
+static int64_t least_gap(const dls_schedule *s, const dls_evaluation *e, int second)
+{
+    int64_t least = INT64_MAX;
+    for (int r = 0; r < e->ranks; r++)
+        for (size_t i = 0, ahead; i < s->order[r].n; i++) {
+            int64_t gap = gap_before(s, e, r, i, &ahead);
+            if (gap >= 0 && (ahead > 0) == second && gap < least)
+                least = gap;
+        }
+    return least == INT64_MAX ? 0 : least;
 }
 
 void dls_pipeline_mean_costs(const dls_schedule *s, const dls_evaluation *measured,
-                             int64_t *of_stage, int64_t *of_pair, int64_t *hop)
+                             int64_t *room, dls_pipeline_costs *out)
 {
-    mean_times(s, measured, of_stage);
-    if (of_pair)
-        mean_pairs(s, measured, of_pair);
-    *hop = INT64_MAX;
-    for (int r = 0; r < measured->ranks; r++)
-        for (size_t i = 0; i < s->order[r].n; i++) {
-            const dls_action *a = &s->order[r].list[i];
-            dls_action from = *a;
-            from.stage += a->kind == DLS_DO_F ? -1 : 1;
-            if (!dls_action_computes(a) || a->kind == DLS_DO_W || from.stage < 0
-                || from.stage >= s->stages
-                || dls_schedule_rank(s, from.stage, from.microbatch) == r)
-                continue;
-            int64_t gap = measured->start[r][i] - end_of(s, measured, &from);
-            *hop = gap < *hop ? gap : *hop;
-        }
-    *hop = *hop == INT64_MAX ? 0 : *hop;
+    int64_t *of_B = room + 3 * s->stages, *of_pair = of_B + s->stages;
+    int64_t hop = least_gap(s, measured, 0), second = least_gap(s, measured, 1);
+    mean_times(s, measured, room, of_B);
+    mean_pairs(s, measured, of_pair);
+    *out = (dls_pipeline_costs){.hop = hop, .wire = second > hop ? second - hop : 0,
+                                .of_stage = room, .of_B = of_B, .of_pair = of_pair};
 }

@@ -237,12 +237,10 @@ static dls_status compare(timed_run *r)
 {
     dls_evaluation is = {0}, want = {0};
     int n = r->schedule.stages;
-    int64_t of_stage[3 * n], of_pair[n * n];
+    int64_t room[n * (n + 4)];
     DLS_TRY(run_steps(r, &is));
     dls_schedule s = r->schedule;
-    dls_pipeline_mean_costs(&s, &is, of_stage, of_pair, &s.options.cost.hop);
-    s.options.cost.of_stage = of_stage;
-    s.options.cost.of_pair = of_pair;
+    dls_pipeline_mean_costs(&s, &is, room, &s.options.cost);
     DLS_TRY(dls_evaluate(&s, &want));
     dls_status status = report(r, &is, &want);
     dls_evaluation_free(&is);

@@ -72,9 +72,11 @@ void dls_actions_free(dls_actions *a);
 typedef struct dls_pipeline_costs {
     int64_t F, I, W;            // of one stage and micro-batch
     int64_t hop;                // from one rank to another, while both may compute
+    int64_t wire;               // of it, until the next message may go the same way
     int64_t overlapped;         // a pair of F and B, together; 0: F + I + W
     const int64_t *of_pair;     // [stages][stages]: of F of one and B of the other; NULL
     const int64_t *of_stage;    // [stages][3]: F, I, W of each; NULL: all the same
+    const int64_t *of_B;        // [stages]: B of each; NULL: I + W
     int sends_occupy;           // 1: the hop also takes the sender's time
 } dls_pipeline_costs;
 

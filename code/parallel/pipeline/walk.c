@@ -50,6 +50,16 @@ size_t dls_actions_unit(const dls_actions *a, size_t at)
     return n;
 }
 
+size_t dls_unit_ahead(const dls_schedule *s, const dls_unit *u, size_t i)
+{
+    const dls_action *list = s->order[u->rank].list + u->first;
+    int to = dls_action_feeds(s, &list[i]);
+    size_t n = 0;
+    for (size_t k = 0; k < i; k++)
+        n += to >= 0 && to != u->rank && dls_action_feeds(s, &list[k]) == to;
+    return n;
+}
+
 /* refuse fields out of range */
 static dls_status refuse_ranges(const dls_schedule *s)
 {

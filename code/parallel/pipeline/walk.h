@@ -33,6 +33,10 @@ size_t dls_actions_unit(const dls_actions *a, size_t at);
 /* define a walk */
 typedef struct dls_unit { int rank; size_t first, count; } dls_unit;
 
+/* How many results of the unit, before that of its i-th action, go to the same other
+ * rank. 0 for one that stays. */
+size_t dls_unit_ahead(const dls_schedule *s, const dls_unit *u, size_t i);
+
 typedef struct dls_walk {
     const dls_schedule *s;
     size_t *at;       // [ranks]: the next of its list
