@@ -219,3 +219,17 @@ dls_status dls_args_parse(const dls_args *spec, int argc, char **argv, int *help
     }
     return check_missing(&p);
 }
+
+dls_status dls_args_in(const char *option, int64_t value, int64_t least, int64_t most)
+{
+    return value >= least && value <= most ? DLS_OK
+         : DLS_FAIL(DLS_ERR_INPUT, "%s: expected %lld to %lld, got %lld", option,
+                    (long long)least, (long long)most, (long long)value);
+}
+
+dls_status dls_args_real_in(const char *option, double value, double least, double most)
+{
+    return value >= least && value <= most ? DLS_OK
+         : DLS_FAIL(DLS_ERR_INPUT, "%s: expected %g to %g, got %g", option, least, most,
+                    value);
+}

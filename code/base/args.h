@@ -58,6 +58,10 @@ typedef struct dls_args {
  * Errors: DLS_ERR_INPUT "PROGRAM: OPTION: ...", with a suggestion for a misspelt one. */
 dls_status dls_args_parse(const dls_args *spec, int argc, char **argv, int *helped);
 
+/* DLS_ERR_INPUT "OPTION: expected LEAST to MOST, got VALUE" if it is not between them. */
+dls_status dls_args_in(const char *option, int64_t value, int64_t least, int64_t most);
+dls_status dls_args_real_in(const char *option, double value, double least, double most);
+
 /* The help text, as --help prints it. */
 void dls_args_help(const dls_args *spec);
 

@@ -54,6 +54,8 @@ void dls_log_set_rank(int rank, int world)
     log_world = world;
 }
 
+int dls_log_world(void) { return log_world; }
+
 void dls_log_set_level(dls_log_level level)
 {
     pthread_once(&level_once, read_level);

@@ -19,6 +19,7 @@ void dls_log(dls_log_level level, const char *fmt, ...)
 
 /* From now on lines begin with "[rank/world] " when world > 1. */
 void dls_log_set_rank(int rank, int world);
+int dls_log_world(void);        // before: 1
 
 /* Replaces what DLS_LOG said. */
 void dls_log_set_level(dls_log_level level);

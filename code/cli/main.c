@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/suggest.h"
@@ -73,7 +74,7 @@ static void print_commands(FILE *out)
 {
     fputs("usage: dls COMMAND [OPTION ...]\n\ncommands:\n", out);
     for (int i = 0; i < COMMANDS; i++)
-        fprintf(out, "  %-10s%s\n", commands[i].name, commands[i].summary);
+        fprintf(out, "  %-12s%s\n", commands[i].name, commands[i].summary);
     fputs("\n`dls COMMAND --help` explains one. Example:\n"
           "  dls run -n 4 -- train --config code/cli/tour.yaml --output /tmp/tour\n",
           out);
@@ -92,12 +93,14 @@ static int refuse_command(const char *name)
 }
 
 /* report a failed command */
-static int report(const char *name, dls_status status)
+static int report(int rank, const char *name, dls_status status)
 {
     char prefix[64]; // which messages about options have already
     int n = snprintf(prefix, sizeof prefix, "dls %s: ", name);
     const char *message = dls_status_message();
     int has_it = strncmp(message, prefix, (size_t)n) == 0;
+    if (status == DLS_ERR_INPUT && rank > 0 && dls_log_world() == 1)
+        sleep(2);
     dls_log(DLS_LOG_ERROR, "%s%s", has_it ? "" : prefix, message);
     const char *trace = getenv("DLS_TRACE");
     if (trace && strcmp(trace, "0") != 0)
@@ -124,9 +127,9 @@ int main(int argc, char **argv)
     if (!c)
         return refuse_command(argv[1]);
     int exit_code = 0;
-    dls_identity who; // mpirun, srun or torchrun may have started us
+    dls_identity who = {0}; // mpirun, srun or torchrun may have started us
     dls_status status = dls_identity_adopt(&who);
     if (status == DLS_OK)
         status = c->run(argc - 1, argv + 1, &exit_code);
-    return status == DLS_OK ? finish(exit_code) : report(c->name, status);
+    return status == DLS_OK ? finish(exit_code) : report(who.rank, c->name, status);
 }

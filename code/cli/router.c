@@ -67,8 +67,13 @@ static int read_line(char **text, double *to, int room)
 static dls_status take_line(run *x, options *o, const double *row, int n, int line)
 {
     if (n < 0 || (o->tokens > 0 && n != o->experts))
-        return DLS_FAIL(DLS_ERR_INPUT, "%s:%d: expected %lld numbers", o->scores, line,
+        return DLS_FAIL(DLS_ERR_INPUT, "%s:%d: expected %s%lld numbers", o->scores, line,
+                        o->tokens > 0 ? "" : "1 to ",
                         (long long)(o->tokens > 0 ? o->experts : DLS_ROUTER_EXPERTS));
+    for (int i = 0; i < n; i++)
+        if (!isfinite(row[i]))
+            return DLS_FAIL(DLS_ERR_INPUT, "%s:%d: expected finite scores, got %g",
+                            o->scores, line, row[i]);
     o->experts = n;
     double *more = realloc(x->s, (o->tokens + 1) * n * sizeof *more);
     if (!more)
@@ -290,19 +295,31 @@ static dls_status parse(int argc, char **argv, options *o, int *helped)
                            args, sizeof args / sizeof args[0]};
     return dls_args_parse(&spec, argc, argv, helped);
 }
+
+
+static dls_status check_ranges(const options *o)
+{
+    DLS_TRY(dls_args_in("--experts", o->experts, 1, DLS_ROUTER_EXPERTS));
+    DLS_TRY(dls_args_in("--chosen", o->chosen, 1, o->experts));
+    int64_t choices = 65536 / o->chosen, scores = (1 << 24) / o->experts;
+    int64_t rows = choices < scores ? choices : scores;
+    DLS_TRY(dls_args_in("--tokens", o->tokens, 0, rows));
+    DLS_TRY(dls_args_in("--sequence", o->sequence, 0, rows));
+    DLS_TRY(dls_args_in("--groups", o->groups, 0, DLS_ROUTER_GROUPS));
+    DLS_TRY(dls_args_in("--group-limit", o->group_limit, 0, DLS_ROUTER_GROUPS));
+    DLS_TRY(dls_args_in("--steps", o->steps, 1, 10000));
+    DLS_TRY(dls_args_in("--show", o->show, 0, rows));
+    DLS_TRY(dls_args_real_in("--capacity", o->capacity, 0, 1000));
+    return dls_args_real_in("--bias-rate", o->rate, 0, 1000);
+}
+
 static dls_status check(const options *o)
 {
+    DLS_TRY(check_ranges(o));
     dls_router r = rules_of(o);
-    if (o->tokens < 0 || o->tokens * o->experts > 1 << 24 ||
-        o->tokens * o->chosen > 65536)
-        return DLS_FAIL(DLS_ERR_INPUT, "--tokens: expected 0 or more, with at most 65536 "
-                        "choices, got %lld", (long long)o->tokens);
     if (r.gate == DLS_GATE_IDENTITY && strcmp(o->gate, "identity") != 0)
         return DLS_FAIL(DLS_ERR_INPUT, "--gate: expected softmax, sigmoid or identity, "
                         "got \"%s\"", o->gate);
-    if (o->capacity < 0 || o->steps < 1 || o->sequence < 0 || o->rate < 0 || o->show < 0)
-        return DLS_FAIL(DLS_ERR_INPUT, "expected --steps 1 or more, and no negative "
-                        "--capacity, --sequence, --bias-rate or --show");
     if (o->padded && o->capacity == 0)
         return DLS_FAIL(DLS_ERR_INPUT, "--padded: expected a --capacity to pad to");
     return dls_router_check(&r);

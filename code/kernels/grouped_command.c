@@ -165,11 +165,11 @@ dls_status dls_grouped_command(int argc, char **argv, int *exit_code)
         return DLS_OK;
     DLS_TRY(dls_dtype_parse(type_name, &type));
     /* refuse what groups can not have */
-    if (rows < 1 || rows > 1 << 20 || experts < 1 || experts > MOST_EXPERTS || in < 1
-        || in > 1 << 14 || out < 1 || out > 1 << 14 || !(skew >= 0 && skew <= 10))
-        return DLS_FAIL(DLS_ERR_INPUT, "dls grouped: expected 1 to %d rows, 1 to %d "
-                        "experts, 1 to %d columns, a skew of 0 to 10", 1 << 20,
-                        MOST_EXPERTS, 1 << 14);
+    DLS_TRY(dls_args_in("--rows", rows, 1, 1 << 20));
+    DLS_TRY(dls_args_in("--experts", experts, 1, MOST_EXPERTS));
+    DLS_TRY(dls_args_in("--in", in, 1, 1 << 14));
+    DLS_TRY(dls_args_in("--out", out, 1, 1 << 14));
+    DLS_TRY(dls_args_real_in("--skew", skew, 0, 10));
     j = (job){.rows = (int)rows, .g = {NULL, (int)experts, (int)experts, (int)in,
                                        (int)out}};
     divide(j.segment, (int)experts, (int)rows, skew);

@@ -404,6 +404,9 @@ extern "C" dls_status dls_router_check(const dls_router *r)
     if (r->k < 1 || r->k > r->E)
         return DLS_FAIL(DLS_ERR_INPUT, "chosen: expected 1 to %d, the experts, got %d",
                         r->E, r->k);
+    if (r->group_limit == 0 && r->groups > 1)
+        return DLS_FAIL(DLS_ERR_INPUT, "group_limit: expected 1 to %d, since there are "
+                        "groups, got none or 0", r->groups);
     if (r->group_limit == 0)
         return DLS_OK;
     /* refuse groups that can not be */

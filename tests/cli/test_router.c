@@ -69,16 +69,21 @@ Test(cli, router_refuses_in_one_line)
 {
     program_says(DLS " router", "--help", 0, "dls router --tokens 64");
     program_says(DLS " router", "--chosen 9", 2,
-                 "error: dls router: chosen: expected 1 to 8, the experts, got 9");
+                 "error: dls router: --chosen: expected 1 to 8, got 9");
     program_says(DLS " router", "--gate tanh", 2, "--gate: expected softmax, sigmoid or "
                  "identity, got \"tanh\"");
     program_says(DLS " router", "--padded", 2, "--padded: expected a --capacity");
-    program_says(DLS " router", "--steps 0", 2, "expected --steps 1 or more");
+    program_says(DLS " router", "--steps 0", 2, "--steps: expected 1 to 10000, got 0");
+    program_says(DLS " router", "--capacity -1", 2, "--capacity: expected 0 to 1000");
+    program_says(DLS " router", "--experts 4294967297", 2, "--experts: expected 1 to");
+    program_says(DLS " router", "--groups 4", 2, "group_limit: expected 1 to 4, since");
     program_says(DLS " router", "--scores /nowhere", 1, "/nowhere");
     program_says("printf '1 2\n1 2 3\n' | " DLS " router", "--scores /dev/stdin", 2,
                  "/dev/stdin:2: expected 2 numbers");
     program_says("printf '1 2\n1 nan\n' | " DLS " router", "--scores /dev/stdin", 2,
-                 "token 1: expected finite scores");
+                 "/dev/stdin:2: expected finite scores, got nan");
+    program_says("echo 1 x 2 | " DLS " router", "--scores /dev/stdin", 2,
+                 "/dev/stdin:1: expected 1 to 1024 numbers");
 }
 /* test the log of experts */
 static double chosen_in_last_step(const char *dir)

@@ -85,11 +85,19 @@ Test(dispatch_command, refuses_with_one_line)
          "4 ranks (ep) can not share 6 experts"},
         {"dispatch", "one rank has nobody to send to"},
         {"dispatch --pattern some", "expected even, random or one, got \"some\""},
-        {"dispatch --chosen 0", "1 to 64 --chosen of them"},
-        {"dispatch --wire int8", "--wire: expected same, bf16 or fp8, got \"int8\""}};
-    for (int i = 0; i < 5; i++) {
+        {"dispatch --chosen 0", "--chosen: expected 1 to 64, got 0"},
+        {"dispatch --tokens 3000000", "--tokens: expected 1 to 2097152, got 3000000"},
+        {"ways", "one rank has nobody to send to"},
+        {"run -n 3 -- ways --experts 8", "3 ranks (ep) can not share 8 experts"},
+        {"run -n 2 -- ways --limit -1", "--limit: expected 0 to 2, got -1"},
+        {"grouped --skew -1", "dls grouped: --skew: expected 0 to 10, got -1"},
+        {"dispatch --wire int8", "--wire: expected same, bf16 or fp8, got \"int8\""},
+        {"run -n 3 -- dispatch --wire int4", "expected same, bf16 or fp8, got \"int4\""}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         outcome o = run_program("build/bin/dls %s", wrong[i].command);
-        cr_assert_neq(o.exit_code, 0);
-        cr_assert(strstr(o.output, wrong[i].words), "%s: %s", wrong[i].command, o.output);
+        const char *found = strstr(o.output, wrong[i].words);
+        cr_assert_eq(o.exit_code, 2, "%s: %s", wrong[i].command, o.output);
+        cr_assert(found, "%s: %s", wrong[i].command, o.output);
+        cr_assert(!strstr(found + 1, wrong[i].words), "twice: %s", o.output);
     }
 }

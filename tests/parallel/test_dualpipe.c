@@ -676,7 +676,7 @@ static void expect_refusal(const char *name, int ranks, int m, const char *messa
 Test(dualpipe, says_what_would_do)
 {
     expect_refusal("dualpipe", 7, 20, "dualpipe: expected an even number of stages, "
-                   "since each pair of ranks holds the same two, got 7");
+                   "since each pair of ranks holds the same two, got 7: the nearest is 8");
     expect_refusal("dualpipe", 8, 14, "dualpipe: expected an even number of "
                    "micro-batches from 16 on, 2 x 8 stages, got 14: the nearest is 16");
     expect_refusal("dualpipe", 8, 17, "dualpipe: expected an even number of "

@@ -243,16 +243,13 @@ static dls_status find_words(options *o)
     return DLS_OK;
 }
 
+// A rank may get the rows of all others.
 static dls_status check(const dls_dispatch_options *o)
 {
-    const int64_t far = 1 << 20;
-    return o->tokens >= 1 && o->tokens <= far && o->channels >= 1 && o->channels <= far &&
-           o->experts >= 1 && o->experts <= 4096 && o->chosen >= 1 &&
-           o->chosen <= o->experts
-        ? DLS_OK
-        : DLS_FAIL(DLS_ERR_INPUT, "dls dispatch: expected 1 to %lld --tokens and "
-                   "--channels, 1 to 4096 --experts and 1 to %lld --chosen of them",
-                   (long long)far, (long long)o->experts);
+    DLS_TRY(dls_args_in("--experts", o->experts, 1, 4096));
+    DLS_TRY(dls_args_in("--chosen", o->chosen, 1, o->experts));
+    DLS_TRY(dls_args_in("--tokens", o->tokens, 1, (1 << 24) / o->chosen));
+    return dls_args_in("--channels", o->channels, 1, 1 << 20);
 }
 
 static dls_status print(const bench *b, const options *o, dls_table *table)

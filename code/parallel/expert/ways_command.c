@@ -270,18 +270,26 @@ static dls_status measure(race *r, dls_dispatch_way way)
 }
 
 /* run the ways command */
+static dls_status check(const options *o, const dls_sharding *by)
+{
+    DLS_TRY(dls_args_in("--experts", o->experts, 1, 4096));
+    DLS_TRY(dls_dispatch_check(by, &(dls_moe){.experts = (int)o->experts}));
+    DLS_TRY(dls_args_in("--chosen", o->chosen, 1, o->experts / by->expert));
+    DLS_TRY(dls_args_in("--tokens", o->tokens, 1, (1 << 24) / o->chosen));
+    DLS_TRY(dls_args_in("--channels", o->channels, 1, 1 << 20));
+    return dls_args_in("--limit", o->limit, 0, by->expert);
+}
+
 static dls_status open_race(race *r)
 {
     const options *o = r->o;
     r->n = dls_comm_size(r->comm);
     r->rank = dls_comm_rank(r->comm);
-    if (r->n < 2 || o->experts % r->n || o->chosen < 1 || o->tokens < 1 ||
-        o->channels < 1 || o->experts > 4096 || o->chosen > o->experts / r->n)
-        return DLS_FAIL(DLS_ERR_INPUT, "dls ways: expected at least two ranks, --experts "
-                        "up to 4096 that they share equally, and --chosen up to those of "
-                        "one of them, got %d ranks, %lld and %lld", r->n,
-                        (long long)o->experts, (long long)o->chosen);
+    if (r->n < 2)
+        return DLS_FAIL(DLS_ERR_INPUT, "dls ways: one rank has nobody to send to; try "
+                        "`dls run -n 16 -- ways --cluster two-dgx-h100`");
     dls_sharding by = {.expert = r->n, .expert_rank = r->rank};
+    DLS_TRY(check(o, &by));
     DLS_TRY(dls_ctx_create(&r->ctx, dls_gpu_local_rank(), DLS_BF16));
     DLS_TRY(dls_axes_open(&r->axes, &by, 1, NULL, NULL));
     DLS_TRY(dls_axes_add_experts(&r->axes, r->comm, NULL, NULL));
@@ -305,8 +313,9 @@ static dls_status run_race(race *r)
     if (r->rank > 0)
         return DLS_OK;
     if (!o->json)
-        printf("%d ranks on %d nodes with %lld tokens of %lld columns, bf16; %lld "
-               "experts, %lld chosen\n", r->n, r->grid.nodes, (long long)o->tokens,
+        printf("%d ranks on %d node%s with %lld tokens of %lld columns, bf16; %lld "
+               "experts, %lld chosen\n", r->n, r->grid.nodes,
+               r->grid.nodes > 1 ? "s" : "", (long long)o->tokens,
                (long long)o->channels, (long long)o->experts, (long long)o->chosen);
     DLS_TRY(dls_table_print(r->table, stdout, o->json));
     if (!o->json)

@@ -3,6 +3,7 @@
 #include "parallel/pipeline/request.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,8 +115,11 @@ static dls_status in_range(const char *option, int64_t value, int64_t least, int
 {
     if (value >= least && value <= most)
         return DLS_OK;
-    return DLS_FAIL(DLS_ERR_INPUT, "%s: expected a number from %lld to %lld%s", option,
-                    (long long)least, (long long)most, value ? "" : ", got none or 0");
+    char got[32] = "none or 0";
+    if (value)
+        snprintf(got, sizeof got, "%lld", (long long)value);
+    return DLS_FAIL(DLS_ERR_INPUT, "%s: expected a number from %lld to %lld, got %s",
+                    option, (long long)least, (long long)most, got);
 }
 
 /* make what was asked */

@@ -74,7 +74,8 @@ dls_status dls_schedule_dualpipe(const dls_schedule_options *o, int rank,
     int h = up ? mirror : rank, n = o->microbatches;
     if (o->ranks % 2)
         return DLS_FAIL(DLS_ERR_INPUT, "dualpipe: expected an even number of stages, "
-                        "since each pair of ranks holds the same two, got %d", o->ranks);
+                        "since each pair of ranks holds the same two, got %d: the "
+                        "nearest is %d", o->ranks, o->ranks + 1);
     if (n % 2 || n < least)
         return DLS_FAIL(DLS_ERR_INPUT, "dualpipe: expected an even number of "
                         "micro-batches from %d on, 2 x %d stages, got %d: the nearest "
