@@ -1,7 +1,7 @@
 /* tests/parallel/bench_pairs.c: from chapters/08-dualpipe-runtime.md. Edit the chapter, or edit here and run "make untangle". */
 /* A pipeline with experts on 16 GPUs of two nodes: what part of its all-to-all runs
- * beside computation. bench_pairs SCHEDULE PP MICROBATCHES ORDER [DRAWING]; run with
- * DLS_KERNELS=timed. */
+ * beside computation. bench_pairs SCHEDULE PP MICROBATCHES ORDER [DRAWING [OTHER]]; run
+ * with DLS_KERNELS=timed. OTHER: the order of every second pipeline. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,13 +12,14 @@
 #include "parallel/pipeline/partition.h"
 #include "tensor/memory.h"
 #include "vgpu/gpu.h"
-#include "vgpu/trace.h"
+
+#include "hidden.h"
 
 /* set up a pipeline with experts */
 enum { RANKS = 16, T = 2048, C = 1024, HIDDEN = 4096, EXPERTS = 16, VOCABULARY = 4096 };
 
 typedef struct timed {
-    const char *schedule, *order, *drawing;
+    const char *schedule, *order, *drawing, *other;
     int pp, microbatches;
     dls_comm *world, *pipe, *data, *expert;
     dls_ctx ctx;
@@ -71,28 +72,14 @@ static dls_status make_pipeline(timed *b)
                               .max_B = 1, .T = T, .axes = &b->axes,
                               .adamw = {0.9, 0.95, 1e-8, 0.1, 1},
                               .pair_order = b->order, .measured = 1};
+    if (b->other && dls_comm_rank(b->expert) % 2)
+        p.pair_order = b->other;
     DLS_TRY(dls_device_alloc((void **)&b->ids, tokens, DLS_F32, DLS_MEM_OTHER));
     DLS_TRY(dls_device_alloc(&b->losses, tokens, DLS_F32, DLS_MEM_OTHER));
     return dls_pipeline_create(&b->pipeline, &b->ctx, b->pipe, b->data, &p);
 }
 
 /* measure what is hidden */
-typedef struct share { double all, hidden; } share;
-
-/* The part of a span that spans of the compute stream cover. */
-static double covered(const dls_trace_span *a, int compute)
-{
-    double sum = 0;
-    for (int i = 0; i < dls_trace_count(); i++) {
-        const dls_trace_span *k = dls_trace_span_at(i);
-        double from = k->start > a->start ? k->start : a->start;
-        double to = k->finish < a->finish ? k->finish : a->finish;
-        if (k->stream == compute && k->kind == DLS_GPU_COMPUTE && to > from)
-            sum += to - from;
-    }
-    return sum;
-}
-
 static int stream_of(const char *name)
 {
     for (int i = 0; i < dls_trace_count(); i++)
@@ -103,17 +90,8 @@ static int stream_of(const char *name)
 
 static share share_in(double from, double to)
 {
-    int compute = stream_of("adamw"), exchange = stream_of("all-to-all-v");
-    share s = {0};
-    for (int i = 0; i < dls_trace_count(); i++) {
-        const dls_trace_span *a = dls_trace_span_at(i);
-        double time = a->finish - a->start;
-        if (a->start < from || a->start >= to)
-            continue;
-        s.all += a->stream == exchange ? time : 0;
-        s.hidden += a->stream == exchange ? covered(a, compute) : 0;
-    }
-    return s;
+    const timeline t = {dls_trace_span_at, dls_trace_count()};
+    return share_of(&t, stream_of("all-to-all-v"), stream_of("adamw"), from, to);
 }
 
 /* Start and end of action i of this rank, on the clock of the spans. */
@@ -236,7 +214,8 @@ int main(int argc, char **argv)
         return fprintf(stderr, "bench_pairs SCHEDULE PP MICROBATCHES ORDER [DRAWING]\n"),
                2;
     timed b = {.schedule = argv[1], .pp = atoi(argv[2]), .microbatches = atoi(argv[3]),
-               .order = argv[4], .drawing = argc > 5 ? argv[5] : NULL};
+               .order = argv[4], .drawing = argc > 5 && argv[5][0] ? argv[5] : NULL,
+               .other = argc > 6 ? argv[6] : NULL};
     if (b.pp < 1 || RANKS % b.pp || b.microbatches < 1)
         return fprintf(stderr, "bench_pairs: expected PP to divide 16\n"), 2;
     if (dls_run_ranks(RANKS, run_rank, &b) != DLS_OK)
