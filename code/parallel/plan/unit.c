@@ -263,7 +263,7 @@ static dls_status record_all(dls_planner *r, const dls_planned_pass *pass,
                        .last = t->config.to_unit == units, .deferred = pass->split};
     dls_pass p;
     DLS_TRY(lay_out(r, pass, t, &p));
-    p.axes = axes;
+    p.axes = t->pass.axes = axes;
     if (t->config.sharding.context > 1) {
         p.positions = p.tokens;
         p.T_whole = pass->T * t->config.sharding.context;
