@@ -46,3 +46,34 @@ void mesh_take_sample(mesh_cases *cases, int every)
         cases->list[n++] = cases->list[i];
     cases->n = n;
 }
+
+/* prove a range of worlds */
+/* Refusals are told once. */
+static void tell(const mesh_cases *cases, const char *name, mesh_form form, int from,
+                 int to, int proven)
+{
+    int once = form == MESH_EXACT && from == 1;
+    printf("grid: %s-%s-%d-%d: %d proven, %d refused\n", name, mesh_form_names[form],
+           from, to, proven, once ? cases->refused : 0);
+    for (int i = 0; once && cases->because[i]; i++)
+        printf("grid: %d draws refused for %s\n", cases->because[i], cases->field[i]);
+    if (once)
+        printf("grid: %d pairs of choices occur\n", cases->pairs);
+    fflush(stdout);
+}
+
+void mesh_prove_range(dls_status (*make)(mesh_cases *out, int most), const char *name,
+                      mesh_form form, int from, int to, int every)
+{
+    mesh_cases cases;
+    int proven = 0;
+    cr_assert_eq(make(&cases, MESH_MOST), DLS_OK, "%s", dls_status_message());
+    if (!mesh_grid_full())
+        mesh_take_sample(&cases, every);
+    for (int world = from; world <= to; world++)
+        proven += mesh_prove_world(&cases, world, form);
+    cr_assert_gt(proven, 0);
+    if (mesh_grid_full())
+        tell(&cases, name, form, from, to, proven);
+    mesh_cases_free(&cases);
+}

@@ -14,4 +14,9 @@ void mesh_take_sample(mesh_cases *cases, int every);
 /* Proves all cases of so many ranks; returns how many these are. */
 int mesh_prove_world(const mesh_cases *cases, int world, mesh_form form);
 
+/* Proves one of `every` cases that `make` lists for `from` to `to` ranks, or all of them,
+ * and then tells how many they were, as a grid called `name`. */
+void mesh_prove_range(dls_status (*make)(mesh_cases *out, int most), const char *name,
+                      mesh_form form, int from, int to, int every);
+
 #endif

@@ -3,32 +3,9 @@
 #include "mesh_grid.h"
 
 /* prove the layouts of experts */
-static void tell(const mesh_cases *cases, mesh_form form, int from, int to, int proven)
-{
-    int once = form == MESH_EXACT && from == 1;
-    printf("grid: experts-%s-%d-%d: %d proven, %d refused\n", mesh_form_names[form], from,
-           to, proven, once ? cases->refused : 0);
-    for (int i = 0; once && cases->because[i]; i++)
-        printf("grid: %d draws refused for %s\n", cases->because[i], cases->field[i]);
-    if (once)
-        printf("grid: %d pairs of choices occur\n", cases->pairs);
-    fflush(stdout);
-}
-
 static void prove_worlds(mesh_form form, int from, int to, int every)
 {
-    mesh_cases cases;
-    int proven = 0;
-    cr_assert_eq(mesh_expert_cases_make(&cases, MESH_MOST), DLS_OK, "%s",
-                 dls_status_message());
-    if (!mesh_grid_full())
-        mesh_take_sample(&cases, every);
-    for (int world = from; world <= to; world++)
-        proven += mesh_prove_world(&cases, world, form);
-    cr_assert_gt(proven, 0);
-    if (mesh_grid_full())
-        tell(&cases, form, from, to, proven);
-    mesh_cases_free(&cases);
+    mesh_prove_range(mesh_expert_cases_make, "experts", form, from, to, every);
 }
 
 /* test the layouts of experts */
